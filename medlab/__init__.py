@@ -1,0 +1,51 @@
+"""medlab: deep learning for medical images, from the first convolution to a defended model.
+
+The four words a lesson starts with::
+
+    cohort = medlab.load("chest_xray", n=2000, seed=0)
+    train, val, test = cohort.split()
+    history = medlab.fit(model, train, val, epochs=12, seed=0)
+    scores = medlab.predict(model, test)
+
+Rooms are imported on first use, so `import medlab` costs little over `import torch`.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+_ROOMS = (
+    "augment cohort datasets dicom errors exercises explain metrics models plotting preprocess "
+    "simulate training widgets"
+).split()
+_NAMES = {
+    "Cohort": "cohort",
+    "DataCard": "cohort",
+    "leaks": "cohort",
+    "load": "datasets",
+    "from_folder": "datasets",
+    "fit": "training",
+    "predict": "training",
+    "check": "exercises",
+    "claim": "exercises",
+}
+
+__all__ = [*_NAMES, *_ROOMS]
+
+try:
+    __version__ = version("medlab")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return import_module(f"medlab.{name}")
+    if name in _NAMES:
+        value = getattr(import_module(f"medlab.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"medlab has no {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
