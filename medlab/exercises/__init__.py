@@ -1,0 +1,157 @@
+"""Exercises that answer: `check` tells a learner what went wrong, `claim` proves a sentence.
+
+One file a notebook (`nb00.py` …) holds that notebook's checks and, in a table, every sentence that
+they can say. A check gets the learner's answer and returns a key of that table, or a key and the
+values that the sentence mentions. It never raises: an error inside the learner's own function is
+reported as such.
+"""
+
+from __future__ import annotations
+
+import dis
+import math
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+import torch
+
+from medlab.errors import ClaimError, MedlabError
+
+__all__ = ["NotAttempted", "Wrong", "call", "check", "claim", "exercise", "near"]
+
+_IDLE = {"RESUME", "NOP", "COPY_FREE_VARS"}
+_RETURN = {"LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "LOAD_COMMON_CONSTANT"}
+Verdict = str | tuple[str, dict[str, Any]]
+_CHECKS: dict[str, tuple[Callable[..., Verdict], dict[str, str]]] = {}
+
+GENERIC = {
+    "not attempted": "○ {id} not attempted yet: replace the `...`",
+    "right": "✓ {id}: {text}",
+    "wrong": "✗ {id}: {text}",
+    "raised": "your code stopped with {kind}: {error}",
+    "returned nothing": "your function returned None. Does it end in `return …`?",
+    "not a function": "I expected a function here, and got {kind}.",
+    "not a number": "I expected a number here, and got {kind}.",
+}
+
+
+class NotAttempted(Exception):
+    """The learner's answer still holds a `...`."""
+
+
+class Wrong(Exception):
+    """Ends a check early with a key of the message table (or of `GENERIC`) and its values."""
+
+    def __init__(self, key: str, **values):
+        super().__init__(key)
+        self.key, self.values = key, values
+
+
+def exercise(id: str, messages: dict[str, str]):
+    """Register a check: `@exercise("01.2", MESSAGES["01.2"])` above a function of the answer."""
+    if "right" not in messages or len(messages) < 3:
+        raise MedlabError(f"exercise {id} needs the message 'right' and at least two diagnoses")
+
+    def register(function):
+        if id in _CHECKS:
+            raise MedlabError(f"exercise {id} is registered twice")
+        _CHECKS[id] = function, messages
+        return function
+
+    return register
+
+
+def check(id: str, answer: Any, **given) -> None:
+    """Say whether an answer is right and, if not, what probably went wrong. Raises nothing.
+
+    Args:
+        id: number of the exercise, "notebook.exercise", as in "01.2".
+        answer: a value or a function, as the exercise asks; `...` while it is not attempted.
+        given: values of the notebook that the exercise refers to.
+
+    Raises:
+        MedlabError: an id that no notebook has.
+    """
+    module = f"medlab.exercises.nb{id.split('.')[0]}"
+    if find_spec(module):
+        import_module(module)
+    if id not in _CHECKS:
+        known = ", ".join(sorted(_CHECKS)) or "none yet"
+        raise MedlabError(f"there is no exercise {id!r}; this notebook's are: {known}")
+    function, messages = _CHECKS[id]
+    try:
+        if _is_stub(answer):
+            raise NotAttempted
+        verdict = function(answer, **given)
+        key, values = (verdict, {}) if isinstance(verdict, str) else verdict
+    except NotAttempted:
+        print(GENERIC["not attempted"].format(id=id))
+        return
+    except Wrong as wrong:
+        key, values = wrong.key, wrong.values
+    text = (messages[key] if key in messages else GENERIC[key]).format(**values)
+    print(GENERIC["right" if key == "right" else "wrong"].format(id=id, text=text))
+
+
+def claim(text: str, condition: Any) -> None:
+    """Print "✓ text" if the condition holds; otherwise raise, so that no false sentence is stored.
+
+    Raises:
+        ClaimError: the condition is false.
+    """
+    if not bool(condition):
+        raise ClaimError(
+            f"✗ {text}: not so in this run. If you changed nothing, please report it; if you "
+            "changed the experiment, the sentence no longer holds, which is worth understanding."
+        )
+    print(f"✓ {text}")
+
+
+def call(function: Any, *args, **kwargs) -> Any:
+    """The learner's function applied to arguments, its faults turned into sentences.
+
+    Raises:
+        NotAttempted: it returned `...`.
+        Wrong: it is no function, raised, or returned None.
+    """
+    if not callable(function):
+        raise Wrong("not a function", kind=type(function).__name__)
+    try:
+        result = function(*args, **kwargs)
+    except Exception as error:  # whatever a learner's code raises is told, never passed over
+        raise Wrong("raised", kind=type(error).__name__, error=error) from error
+    if result is ...:
+        raise NotAttempted
+    if result is None:
+        raise Wrong("returned nothing")
+    return result
+
+
+def near(answer: Any, expected: Any, *, rel: float = 1e-3, abs: float = 1e-6) -> bool:
+    """True if a number, array or tensor has the expected shape and values."""
+    try:
+        got = np.asarray(answer.detach().cpu() if torch.is_tensor(answer) else answer, dtype=float)
+    except (TypeError, ValueError):
+        raise Wrong("not a number", kind=type(answer).__name__) from None
+    want = np.asarray(expected.detach().cpu() if torch.is_tensor(expected) else expected, float)
+    if got.shape != want.shape:
+        return False
+    if got.ndim == 0:
+        return math.isclose(float(got), float(want), rel_tol=rel, abs_tol=abs)
+    return bool(np.allclose(got, want, rtol=rel, atol=abs))
+
+
+def _is_stub(answer: Any) -> bool:
+    if isinstance(answer, FunctionType):
+        steps = [step for step in dis.get_instructions(answer) if step.opname not in _IDLE]
+        return all(step.opname in _RETURN and step.argval in (None, ...) for step in steps)
+    if isinstance(answer, type):
+        methods = [v for v in vars(answer).values() if isinstance(v, FunctionType)]
+        return bool(methods) and all(map(_is_stub, methods))
+    if isinstance(answer, (tuple, list)):
+        return any(_is_stub(a) for a in answer)
+    return answer is ...

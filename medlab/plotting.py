@@ -1,0 +1,323 @@
+"""Figures with one look: labelled axes, millimetres, colour-blind-safe colours, an alt text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import matplotlib.lines
+import matplotlib.patches
+import matplotlib.patheffects
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from medlab.errors import DataError
+
+__all__ = [
+    "COLOURS",
+    "bars",
+    "curve",
+    "heat",
+    "histogram",
+    "history",
+    "images",
+    "roc",
+    "show",
+    "subplots",
+]
+
+# Okabe & Ito (2008), Color Universal Design: distinguishable with any common colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
+    "font.size": 11,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "savefig.dpi": 80,
+    "figure.dpi": 80,
+}
+
+
+def _array(values) -> np.ndarray:
+    return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
+
+
+def subplots(rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options):
+    """A figure in the course's style and its axes, as `matplotlib.pyplot.subplots` gives them.
+
+    Args:
+        rows, cols: grid of axes.
+        size: width and height of the whole figure in inches.
+        options: passed to `Figure.subplots` (sharex, width_ratios, …).
+    """
+    with mpl.rc_context(STYLE):
+        fig = Figure(figsize=size or (4.5 * cols, 3.4 * rows), layout="constrained")
+        FigureCanvasAgg(fig)
+        return fig, fig.subplots(rows, cols, **options)
+
+
+def show(fig: Figure, *, alt: str) -> None:
+    """Show a figure in the notebook together with the text that says what a reader should see.
+
+    Args:
+        fig: a matplotlib figure.
+        alt: what the figure shows and what to notice, for those who cannot see it; at least 20
+            characters. It is stored as the image's alternative text.
+
+    Raises:
+        DataError: an alt text too short to help anyone.
+    """
+    from IPython.display import display
+
+    if len(alt) < 20:
+        raise DataError(f"alt should say what a reader sees and should notice; got {alt!r}")
+    display(
+        {"image/png": png(fig), "text/plain": f"<Figure: {alt}>"},
+        metadata={"image/png": {"alt": alt}},
+        raw=True,
+    )
+
+
+def png(fig: Figure) -> bytes:
+    """The figure as PNG bytes, 80 dots an inch, without date or software in its header."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        fig.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def images(
+    pictures,
+    *,
+    titles: Sequence[str] | None = None,
+    masks=None,
+    mask_name: str = "mask",
+    boxes=None,
+    spacing: tuple[float, ...] | None = None,
+    cols: int | None = None,
+    limits: tuple[float, float] | str | None = "shared",
+    units: str | None = None,
+    size: float = 2.0,
+) -> Figure:
+    """Pictures side by side on one grey scale, optionally with mask contours and boxes.
+
+    Args:
+        pictures: (N, H, W), (N, 1, H, W) or (N, 3, H, W) tensor or array, or a list of pictures.
+        titles: one line above each.
+        masks: (N, H, W); the outline of every value > 0 is drawn.
+        mask_name: what the outline is, for the legend.
+        boxes: per picture (M, 4): x0, y0, x1, y1 in pixels.
+        spacing: (row, column) millimetres; draws a scale bar.
+        cols: pictures in a row; at most six if not given.
+        limits: (black, white); "shared" takes them over all pictures; "own" lets each have its own.
+        units: draws a colour bar with this label.
+        size: inches a picture.
+
+    Raises:
+        DataError: no picture, or shapes that are not pictures.
+    """
+    grid = [_picture(_array(p)) for p in pictures]
+    if not grid:
+        raise DataError("there is no picture to show: the selection is empty")
+    low, high = _limits(grid, limits)
+    cols = min(cols or 6, len(grid))
+    rows = -(-len(grid) // cols)
+    ratio = grid[0].shape[0] / grid[0].shape[1]
+    if spacing is not None:
+        ratio *= spacing[-2] / spacing[-1]
+    extra = 0.35 if titles is not None else 0.05
+    width = size * cols + (0.9 if units else 0)
+    fig, axes = subplots(rows, cols, size=(width, (size * ratio + extra) * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (ax, picture) in enumerate(zip(axes.flat, grid, strict=False)):
+        aspect = None if spacing is None else spacing[-2] / spacing[-1]
+        own = (float(np.nanmin(picture)), float(np.nanmax(picture))) if low is None else (low, high)
+        drawn = ax.imshow(picture, vmin=own[0], vmax=own[1], aspect=aspect)
+        if titles is not None:
+            ax.set_title(titles[i], fontsize=9)
+        if masks is not None and _array(masks[i]).any():
+            _outline(ax, _array(masks[i]))
+        for box in [] if boxes is None else _array(boxes[i]):
+            ax.add_patch(_rectangle(box))
+    if spacing is not None:
+        _scale_bar(axes.flat[0], grid[0].shape, spacing)
+    if units:
+        fig.colorbar(drawn, ax=axes, label=units, shrink=0.8)
+    if masks is not None and any(_array(m).any() for m in masks):
+        handle = mpl.lines.Line2D([], [], color=COLOURS[4], label=mask_name)
+        fig.legend(handles=[handle], loc="outside lower right", fontsize=9)
+    return fig
+
+
+def _picture(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 3 and array.shape[0] in (1, 3):
+        array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] == 3):
+        raise DataError(f"a picture is (H, W), (1, H, W) or (3, H, W); got {array.shape}")
+    return array
+
+
+def _limits(grid, limits):
+    if limits == "own":
+        return None, None
+    if limits == "shared" or limits is None:
+        return min(float(np.nanmin(p)) for p in grid), max(float(np.nanmax(p)) for p in grid)
+    return limits
+
+
+def _outline(ax, mask: np.ndarray) -> None:
+    padded = np.pad((mask > 0).astype(float), 1)
+    x, y = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
+    ax.contour(x, y, padded, levels=[0.5], colors=[COLOURS[4]], linewidths=1.5)
+
+
+def _rectangle(box):
+    x0, y0, x1, y1 = box
+    corner = (x0 - 0.5, y0 - 0.5)
+    return mpl.patches.Rectangle(corner, x1 - x0, y1 - y0, fill=False, ec=COLOURS[5], lw=1.5)
+
+
+def _scale_bar(ax, shape, spacing) -> None:
+    """A white bar of a round length, about a quarter of the picture, in the lower left corner."""
+    width = shape[1] * spacing[-1]
+    length = max(step for step in (1, 2, 5, 10, 20, 50, 100) if step <= max(1, width / 3))
+    y, x0 = shape[0] * 0.94 - 0.5, shape[1] * 0.05 - 0.5
+    pixels = length / spacing[-1]
+    halo = [mpl.patheffects.withStroke(linewidth=3.5, foreground="black")]
+    ax.plot([x0, x0 + pixels], [y, y], color="white", lw=2, path_effects=halo)
+    text = f"{length} mm" if length < 10 else f"{length // 10} cm"
+    ax.text(
+        *(x0 + pixels / 2, y - 0.02 * shape[0], text),
+        **{"color": "white", "ha": "center", "va": "bottom", "fontsize": 8},
+        path_effects=halo,
+    )
+
+
+def heat(pictures, maps, *, titles=None, masks=None, mask_name="mask", cols=None, size=2.0):
+    """Pictures under a translucent map: black-body colours where the map is high.
+
+    Args:
+        pictures: as for `images`; maps: (N, H, W), each scaled by its own maximum.
+        titles, masks, mask_name, cols, size: as for `images`.
+    """
+    fig = images(pictures, titles=titles, masks=masks, mask_name=mask_name, cols=cols, size=size)
+    for ax, values in zip(fig.axes, maps, strict=False):
+        values = np.clip(_array(values), 0, None)
+        top = values.max() or 1.0
+        ax.imshow(values / top, cmap="inferno", alpha=0.6 * values / top, vmin=0, vmax=1)
+    return fig
+
+
+def curve(
+    x_values,
+    lines: Mapping[str, object],
+    *,
+    x: str,
+    y: str,
+    bands: Mapping[str, tuple] | None = None,
+    log: str = "",
+    limits: tuple[float, float] | None = None,
+    size: tuple[float, float] = (5.5, 3.4),
+) -> Figure:
+    """One or more lines over common x values.
+
+    Args:
+        x_values: (M,) values, or a mapping from line name to values.
+        lines: name -> (M,) values; every second line is dashed, so that none relies on colour.
+        x, y: axis labels with units.
+        bands: name -> (low, high) drawn translucent in that line's colour.
+        log: "x", "y" or "xy" for logarithmic axes.
+        limits: of the y axis.
+    """
+    fig, ax = subplots(size=size)
+    for i, (name, values) in enumerate(lines.items()):
+        over = x_values[name] if isinstance(x_values, Mapping) else x_values
+        style = "-" if i % 2 == 0 else "--"
+        (line,) = ax.plot(_array(over), _array(values), style, label=name)
+        if bands and name in bands:
+            low, high = map(_array, bands[name])
+            ax.fill_between(_array(over), low, high, color=line.get_color(), alpha=0.2, lw=0)
+    if "x" in log:
+        ax.set_xscale("log")
+    if "y" in log:
+        ax.set_yscale("log")
+    ax.set(xlabel=x, ylabel=y)
+    if limits is not None:
+        ax.set_ylim(limits)
+    if len(lines) > 1:
+        ax.legend(fontsize=9)
+    return fig
+
+
+def histogram(
+    groups: Mapping[str, object], *, x: str, bins: int = 40, y="share of images", size=(5.5, 3.4)
+):
+    """Histograms of several groups over common bins, each as a share of its own group."""
+    fig, ax = subplots(size=size)
+    values = {name: _array(v).ravel().astype(float) for name, v in groups.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
+    for name, v in values.items():
+        ax.hist(v, edges, weights=np.full(len(v), 1 / len(v)), alpha=0.55, label=name)
+    ax.set(xlabel=x, ylabel=y)
+    if len(groups) > 1:
+        ax.legend(fontsize=9)
+    return fig
+
+
+def bars(values: Mapping[str, float], *, x: str, errors=None, limits=None, size=(5.5, 2.6)):
+    """Horizontal bars with their value beside them; `errors`: name -> (low, high)."""
+    fig, ax = subplots(size=size)
+    names = list(values)[::-1]
+    lengths = np.array([float(values[n]) for n in names])
+    span = None
+    if errors:
+        span = np.abs(np.array([errors[n] for n in names]).T - lengths)
+    ax.barh(names, lengths, xerr=span, color=COLOURS[0], height=0.6, capsize=3)
+    for i, length in enumerate(lengths):
+        ax.annotate(f" {length:.3g}", (length, i), va="bottom" if errors else "center", fontsize=9)
+    ax.set(xlabel=x)
+    if limits is not None:
+        ax.set_xlim(limits)
+    return fig
+
+
+def roc(labels, scores, *, name: str = "model", threshold: float | None = None) -> Figure:
+    """Receiver operating characteristic with its area; optionally one working point marked."""
+    from medlab import metrics
+
+    fpr, tpr, _ = metrics.roc_curve(labels, scores)
+    fig, ax = subplots(size=(4.2, 3.9))
+    ax.plot([0, 1], [0, 1], ":", color="grey", label="chance")
+    ax.plot(_array(fpr), _array(tpr), label=f"{name} (AUC {metrics.auc(labels, scores):.3f})")
+    if threshold is not None:
+        point = metrics.confusion(labels, scores, threshold=threshold)
+        at = (1 - point.specificity, point.sensitivity)
+        ax.plot(*at, "o", color=COLOURS[1], label=f"threshold {threshold:.2f}")
+    ax.set(xlabel="1 − specificity (false alarms)", ylabel="sensitivity (cases found)")
+    ax.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.legend(fontsize=9, loc="lower right")
+    return fig
+
+
+def history(record, *, size=(9.5, 3.2)) -> Figure:
+    """Loss and validation score by epoch, from a `medlab.training.History`."""
+    fig, (left, right) = subplots(1, 2, size=size)
+    epochs = _array(record["epoch"])
+    left.plot(epochs, record["train_loss"], label="training")
+    left.plot(epochs, record["val_loss"], "--", label="validation")
+    left.set(xlabel="epoch", ylabel="loss")
+    left.legend(fontsize=9)
+    right.plot(epochs, record["val_auc"], "--", color=COLOURS[1])
+    right.set(xlabel="epoch", ylabel="validation AUC")
+    return fig

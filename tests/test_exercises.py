@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+
+from medlab import exercises
+from medlab.errors import ClaimError, MedlabError
+from medlab.exercises import call, check, claim, exercise, near
+
+MESSAGES = {
+    "right": "yes, {value} it is",
+    "halved": "you halved it: I got {got}",
+    "other": "expected {expected}, got {got}",
+}
+
+
+@pytest.fixture
+def toy():
+    @exercise("98.1", MESSAGES)
+    def double(answer):
+        got = call(answer, 3)
+        if near(got, 6):
+            return "right", {"value": 6}
+        return ("halved" if near(got, 1.5) else "other"), {"got": got, "expected": 6}
+
+    @exercise("98.2", MESSAGES)
+    def number(answer):
+        return (
+            ("right", {"value": 2})
+            if near(answer, 2)
+            else ("other", {"got": answer, "expected": 2})
+        )
+
+    yield
+    del exercises._CHECKS["98.1"], exercises._CHECKS["98.2"]
+
+
+def said(capsys, id, answer):
+    check(id, answer)
+    return capsys.readouterr().out.strip()
+
+
+def stub(x): ...
+
+
+def documented_stub(x):
+    """Double a number."""
+    ...
+
+
+def half_done(x):
+    y = ...
+    return y
+
+
+@pytest.mark.parametrize("answer", [stub, documented_stub, half_done, ..., lambda x: ...])
+def test_untouched_answers_are_not_attempted(toy, capsys, answer):
+    assert said(capsys, "98.1", answer) == "○ 98.1 not attempted yet: replace the `...`"
+
+
+@pytest.mark.parametrize(
+    "answer, text",
+    [
+        (lambda x: 2 * x, "✓ 98.1: yes, 6 it is"),
+        (lambda x: x / 2, "✗ 98.1: you halved it: I got 1.5"),
+        (lambda x: x, "✗ 98.1: expected 6, got 3"),
+        (
+            lambda x: print(end=""),
+            "✗ 98.1: your function returned None. Does it end in `return …`?",
+        ),
+        (lambda x: x + unknown, "✗ 98.1: your code stopped with NameError"),  # noqa: F821
+        (lambda x: [1, 2], "✗ 98.1: expected 6, got [1, 2]"),
+        (lambda x: "six", "✗ 98.1: I expected a number here, and got str."),
+        (6, "✗ 98.1: I expected a function here, and got int."),
+    ],
+)
+def test_every_answer_is_answered(toy, capsys, answer, text):
+    assert said(capsys, "98.1", answer).startswith(text)
+
+
+def test_values_can_be_numbers_arrays_and_tensors(toy, capsys):
+    assert said(capsys, "98.2", torch.tensor(2.0)).startswith("✓")
+    assert said(capsys, "98.2", 3).startswith("✗")
+    assert near(np.array([1, 2]), torch.tensor([1.0, 2.0]))
+    assert not near(np.array([1, 2]), [1, 2, 3]) and not near(float("nan"), 1.0)
+
+
+def test_unknown_and_doubled_exercises_are_errors(toy):
+    with pytest.raises(MedlabError, match="no exercise '97.1'"):
+        check("97.1", 1)
+    with pytest.raises(MedlabError, match="twice"):
+        exercise("98.1", MESSAGES)(lambda answer: "right")
+    with pytest.raises(MedlabError, match="two diagnoses"):
+        exercise("98.3", {"right": "yes"})
+
+
+def test_a_false_claim_stops_the_notebook(capsys):
+    claim("two is even", torch.tensor(2) % 2 == 0)
+    assert capsys.readouterr().out == "✓ two is even\n"
+    with pytest.raises(ClaimError, match="three is even"):
+        claim("three is even", 3 % 2 == 0)
