@@ -1,7 +1,8 @@
-"""Point the whole course at another repository: ``python -m medlab.fork https://github.com/you/course``.
+"""Point the whole course at another repository.
 
-``[project.urls]`` in pyproject.toml is the one place for the address. This module reads it there, writes the Colab
-badge and the set-up cell of every notebook from it, and moves everything to a teacher's fork.
+``python -m medlab.fork https://github.com/someone/course`` moves everything to a teacher's fork.
+``[project.urls]`` in pyproject.toml is the one place for the address; the Colab badge and the
+set-up cell of every notebook are written here from it.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def valid_address(text: str) -> str:
 def rewrite(new: str, *, root: Path | str = ".") -> list[Path]:
     """Move pyproject.toml, the pages and all notebooks under `root` to the address `new`.
 
-    Every file is computed before the first is written, pyproject.toml is written last, and running it twice changes
-    nothing more, so an interrupted run is repaired by another.
+    Every file is computed before the first is written, pyproject.toml is written last, and running
+    it twice changes nothing more, so an interrupted run is repaired by another.
 
     Returns:
         The files changed.
@@ -120,7 +121,7 @@ def rewrite(new: str, *, root: Path | str = ".") -> list[Path]:
 
 
 def _moved(text: str, old: str, new: str) -> str:
-    """`text` with github.com/owner/name and the forms that Colab, Binder and raw links make of it replaced."""
+    """`text` with github.com/owner/name replaced, also as Colab, Binder and raw links write it."""
     end = r"(?![\w-]|\.(?!git\b)\w)"  # "…/medlab" must not match inside "…/medlab-data"
     old_path, new_path = (address.removeprefix("github.com/") for address in (old, new))
     text = re.sub(re.escape(old) + end, new, text)

@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.where import REAL_DATA, WHY_NO_DATA
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real data sets, laid out as MEDLAB_DATA; the test is skipped where it is absent."""
+    if REAL_DATA is None:
+        pytest.skip(WHY_NO_DATA)
+    return REAL_DATA
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _threads():
+    """One torch thread a worker when workers run side by side, else as many as there are cores."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        import torch
+
+        torch.set_num_threads(1)
