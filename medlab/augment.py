@@ -1,0 +1,336 @@
+"""Random changes to images, in batches, on the device of the images; masks and boxes move along.
+
+Pixel geometry: the centre of pixel (row i, column j) lies at x = j + ½, y = i + ½, and the image
+covers 0 ≤ x ≤ W, 0 ≤ y ≤ H. Rotations and scalings are about the image centre (W/2, H/2) and in
+pixels, so a circle stays a circle also where H ≠ W.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medlab.errors import DataError
+
+__all__ = ["Augment", "affine_matrices", "move_boxes", "warp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random affine map, flips, grey-level changes, blur, noise and cutout, drawn per image.
+
+    Call it with a batch and a generator::
+
+        augment = Augment(rotate=10, translate=0.05, scale=0.1)
+        images = augment(images, generator=rng)
+        images, masks, boxes = augment(images, masks, boxes, generator=rng)
+
+    The same generator state gives the same result, and no other random state is read or changed.
+    Flips are off unless asked for: a left–right flip puts the heart on the right, which in a
+    patient is a finding.
+
+    Attributes:
+        rotate: largest angle, degrees, either direction.
+        translate: largest shift, as a fraction of width (in x) and of height (in y).
+        scale: largest zoom: factors lie in 1/(1 + scale) … 1 + scale.
+        shear: largest shear angle, degrees, along x and along y.
+        flip: "horizontal", "vertical", both in a tuple, or () for none; each done half of the time.
+        brightness: largest shift of grey levels, in standard deviations of the image.
+        contrast: largest change of contrast about the mean: factors in 1/(1 + contrast) … 1 + contrast.
+        gamma: largest gamma: exponents in 1/(1 + gamma) … 1 + gamma, on the image scaled to 0 … 1.
+        noise: largest standard deviation of added Gaussian noise, in standard deviations of the image.
+        blur: largest standard deviation of a Gaussian blur, pixels.
+        cutout: largest side of one erased rectangle, as a fraction of each side; filled with the mean.
+        padding: what lies beyond the edge: "border" (edge repeated), "zeros" or "reflection".
+    """
+
+    rotate: float = 10.0
+    translate: float = 0.05
+    scale: float = 0.1
+    shear: float = 0.0
+    flip: str | tuple[str, ...] = ()
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    cutout: float = 0.0
+    padding: str = "border"
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("flip", "padding") and not (value >= 0 and math.isfinite(value)):
+                raise DataError(f"{field.name} must be a number of at least 0; got {value!r}")
+        if self.cutout > 1 or self.shear >= 90:
+            raise DataError("cutout must be at most 1 (the whole side) and shear below 90 degrees")
+        if self.padding not in ("border", "zeros", "reflection"):
+            raise DataError(f"padding must be border, zeros or reflection; got {self.padding!r}")
+        flips = (self.flip,) if isinstance(self.flip, str) else tuple(self.flip)
+        if not set(flips) <= {"horizontal", "vertical"}:
+            raise DataError(f"flip must be 'horizontal', 'vertical' or both; got {self.flip!r}")
+        object.__setattr__(self, "flip", flips)
+
+    def __call__(
+        self,
+        images: Tensor,
+        masks: Tensor | None = None,
+        boxes: list[Tensor] | None = None,
+        *,
+        generator: torch.Generator,
+    ):
+        """Augment one batch.
+
+        Args:
+            images: (N, C, H, W), floating point, any range.
+            masks: (N, H, W), any type; moved with nearest-neighbour sampling.
+            boxes: one (M, 4) tensor an image: x0, y0, x1, y1 in pixels, x1 and y1 exclusive. A
+                turned box becomes the smallest upright box around it, cut at the image's edge; a box
+                that leaves the image wholly is dropped.
+            generator: source of all randomness, on the device of the images.
+
+        Returns:
+            What was given, in that order: images alone, or a tuple with the masks and/or boxes.
+
+        Raises:
+            DataError: integer images, or shapes that do not fit together.
+        """
+        _check(images, masks, boxes, generator)
+        draw = _Draw(len(images), images.device, generator)
+        if self._moves:
+            height, width = images.shape[-2:]
+            matrices = self.matrices(draw, height=height, width=width)
+            images = warp(images, matrices, padding=self.padding)
+            if masks is not None:
+                # As float64, which holds every integer label and float value exactly.
+                moved = warp(
+                    masks[:, None].double(), matrices, mode="nearest", padding=self.padding
+                )
+                masks = moved[:, 0].to(masks.dtype)
+            if boxes is not None:
+                boxes = move_boxes(boxes, matrices, height=height, width=width)
+        images = self._change_grey_levels(images, draw)
+        given = [images] + [extra for extra in (masks, boxes) if extra is not None]
+        return given[0] if len(given) == 1 else tuple(given)
+
+    @property
+    def _moves(self) -> bool:
+        return bool(self.rotate or self.translate or self.scale or self.shear or self.flip)
+
+    def matrices(self, draw: _Draw, *, height: int, width: int) -> Tensor:
+        """Random affine maps of this augmentation, float64 (N, 2, 3); see `affine_matrices`."""
+        mirror = {
+            name: 1 - 2 * draw.coin() if name in self.flip else None
+            for name in ("horizontal", "vertical")
+        }
+        return affine_matrices(
+            height=height,
+            width=width,
+            angle=draw.uniform(self.rotate),
+            translate=torch.stack(
+                [draw.uniform(self.translate * width), draw.uniform(self.translate * height)], dim=1
+            ),
+            scale=draw.factor(self.scale),
+            shear=torch.stack([draw.uniform(self.shear), draw.uniform(self.shear)], dim=1),
+            mirror_x=mirror["horizontal"],
+            mirror_y=mirror["vertical"],
+        )
+
+    def _change_grey_levels(self, images: Tensor, draw: _Draw) -> Tensor:
+        if self.gamma:
+            low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
+            span = (high - low).clamp_min(torch.finfo(images.dtype).tiny)
+            images = low + span * ((images - low) / span).pow(draw.factor(self.gamma, images))
+        if self.contrast or self.brightness or self.noise:
+            spread = images.std((1, 2, 3), correction=0, keepdim=True)
+            mean = images.mean((1, 2, 3), keepdim=True)
+            factor = draw.factor(self.contrast, images)
+            shift = mean - factor * mean + draw.uniform(self.brightness, images) * spread
+            images = images * factor + shift
+        if self.blur:
+            images = _blur(images, draw.uniform(self.blur).abs())
+        if self.noise:
+            sigma = draw.uniform(self.noise, images).abs() * spread
+            images = images + sigma * draw.normal(images)
+        if self.cutout:
+            images = _erase(images, draw, self.cutout)
+        return images
+
+
+def affine_matrices(
+    *,
+    height: int,
+    width: int,
+    angle: Tensor,
+    translate: Tensor,
+    scale: Tensor,
+    shear: Tensor,
+    mirror_x: Tensor | None = None,
+    mirror_y: Tensor | None = None,
+) -> Tensor:
+    """Affine maps of pixel coordinates (x, y) from input to output, about the image centre c.
+
+    p' = c + t + R(angle) · s · K(shear) · M · (p − c), with R(a) = [[cos a, sin a], [−sin a, cos a]]
+    (counter-clockwise on a screen, where y points down), K = [[1, tan k_x], [tan k_y, 1]] and M the
+    mirror.
+
+    Args:
+        height, width: image size, pixels.
+        angle: (N,) degrees.
+        translate: (N, 2) shift in x and y, pixels.
+        scale: (N,) factors.
+        shear: (N, 2) degrees along x and y.
+        mirror_x, mirror_y: (N,) of 1, or −1 to mirror that axis; None mirrors nothing.
+
+    Returns:
+        (N, 2, 3) float64: p' = matrix[:, :, :2] @ p + matrix[:, :, 2].
+    """
+    angle, scale, shear = angle.double().deg2rad(), scale.double(), shear.double().deg2rad()
+    one = torch.ones_like(angle)
+    rotation = _two_by_two(angle.cos(), angle.sin(), -angle.sin(), angle.cos())
+    skew = _two_by_two(one, shear[:, 0].tan(), shear[:, 1].tan(), one)
+    linear = scale[:, None, None] * (rotation @ skew)
+    mirrors = [one if m is None else m.double() for m in (mirror_x, mirror_y)]
+    linear = linear * torch.stack(mirrors, dim=1)[:, None, :]
+    centre = torch.tensor([width / 2, height / 2], dtype=torch.float64, device=angle.device)
+    offset = centre + translate.double() - linear @ centre
+    return torch.cat([linear, offset[:, :, None]], dim=2)
+
+
+def warp(
+    images: Tensor, matrices: Tensor, *, mode: str = "bilinear", padding: str = "border"
+) -> Tensor:
+    """Move each image by its affine map, with one `grid_sample` for the batch.
+
+    Args:
+        images: (N, C, H, W), floating point.
+        matrices: (N, 2, 3), input → output in pixel coordinates, as from `affine_matrices`.
+        mode: "bilinear" or "nearest".
+        padding: "border", "zeros" or "reflection".
+
+    Returns:
+        (N, C, H, W) of the type of `images`.
+    """
+    height, width = images.shape[-2:]
+    matrices = matrices.double()
+    inverse = torch.linalg.inv(matrices[:, :, :2])
+    # grid_sample asks where each output pixel comes from, in coordinates −1 … 1 from edge to edge
+    # (align_corners=False), so the map is inverted and measured from the centre in half-sizes.
+    half = torch.tensor([width / 2, height / 2], dtype=torch.float64, device=images.device)
+    offset = inverse @ (half - matrices[:, :, 2])[:, :, None] - half[:, None]
+    theta = torch.cat([inverse * half[None, None, :], offset], dim=2) / half[None, :, None]
+    grid = F.affine_grid(theta.to(images.dtype), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
+
+
+def move_boxes(boxes: list[Tensor], matrices: Tensor, *, height: int, width: int) -> list[Tensor]:
+    """Upright boxes around the four moved corners, cut at the image's edge; empty ones dropped.
+
+    Args:
+        boxes: per image (M, 4): x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+        matrices: (N, 2, 3), input → output, as from `affine_matrices`.
+        height, width: image size, pixels.
+    """
+    moved = []
+    for box, matrix in zip(boxes, matrices.double(), strict=True):
+        corners = box.to(matrix)[:, [0, 1, 2, 1, 0, 3, 2, 3]].view(-1, 4, 2)
+        corners = corners @ matrix[:, :2].T + matrix[:, 2]
+        upright = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
+        upright[:, 0::2] = upright[:, 0::2].clamp(0, width)
+        upright[:, 1::2] = upright[:, 1::2].clamp(0, height)
+        seen = (upright[:, 2] > upright[:, 0]) & (upright[:, 3] > upright[:, 1])
+        moved.append(upright[seen].to(box))
+    return moved
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Random numbers for one batch, all from one generator."""
+
+    n: int
+    device: torch.device
+    generator: torch.Generator
+
+    def _rand(self) -> Tensor:
+        return torch.rand(self.n, device=self.device, generator=self.generator)
+
+    def uniform(self, limit: float, like: Tensor | None = None) -> Tensor:
+        """−limit … limit, (N,), or shaped to multiply `like`."""
+        return self._shaped((2 * self._rand() - 1) * limit, like)
+
+    def factor(self, limit: float, like: Tensor | None = None) -> Tensor:
+        """1/(1 + limit) … 1 + limit, evenly in the logarithm."""
+        return self._shaped(((2 * self._rand() - 1) * math.log1p(limit)).exp(), like)
+
+    def coin(self) -> Tensor:
+        return (self._rand() < 0.5).float()
+
+    def normal(self, like: Tensor) -> Tensor:
+        return torch.randn(
+            like.shape, dtype=like.dtype, device=self.device, generator=self.generator
+        )
+
+    def _shaped(self, values: Tensor, like: Tensor | None) -> Tensor:
+        return values if like is None else values.to(like.dtype).view(-1, 1, 1, 1)
+
+
+def _two_by_two(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    return torch.stack([torch.stack([a, b], dim=1), torch.stack([c, d], dim=1)], dim=1)
+
+
+def _blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur, each image with its own σ in pixels: one row and one column convolution."""
+    n, channels, height, width = images.shape
+    radius = min(max(1, math.ceil(3 * sigma.max().item())), height - 1, width - 1)
+    x = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (x / sigma.to(images.dtype).clamp_min(1e-3)[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, dim=0)
+    flat = F.pad(images, [radius] * 4, mode="replicate").reshape(
+        1, n * channels, *(height + 2 * radius, width + 2 * radius)
+    )
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=n * channels)
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
+    return flat.view(n, channels, height, width)
+
+
+def _erase(images: Tensor, draw: _Draw, largest: float) -> Tensor:
+    """One random rectangle an image, filled with the image's channel means."""
+    inside = torch.ones_like(images[:, :1], dtype=torch.bool)
+    for axis, size in ((2, images.shape[2]), (3, images.shape[3])):
+        side = draw.uniform(largest / 2).add(largest / 2) * size
+        centre = draw.uniform(0.5).add(0.5) * size
+        position = torch.arange(size, device=images.device) + 0.5
+        near = (position[None, :] - centre[:, None]).abs() < side[:, None] / 2
+        inside &= near.view(-1, 1, size, 1) if axis == 2 else near.view(-1, 1, 1, size)
+    return torch.where(inside, images.mean((2, 3), keepdim=True), images)
+
+
+def _check(
+    images: Tensor, masks: Tensor | None, boxes: list[Tensor] | None, generator: torch.Generator
+) -> None:
+    if images.ndim != 4:
+        raise DataError(f"images must be (N, C, H, W); got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise DataError(
+            f"images must be floating point to be augmented; got {images.dtype}. Convert them first: "
+            "medlab.cohort.to_float(images)."
+        )
+    expected = (len(images), *images.shape[2:])
+    if masks is not None and tuple(masks.shape) != expected:
+        raise DataError(f"masks must be {expected} to fit the images; got {tuple(masks.shape)}")
+    if boxes is not None and len(boxes) != len(images):
+        raise DataError(f"boxes must be one tensor an image: {len(images)}; got {len(boxes)}")
+    for position, box in enumerate(boxes or []):
+        if box.ndim != 2 or box.shape[1] != 4:
+            raise DataError(
+                f"boxes of image {position} must be (M, 4): x0, y0, x1, y1; got {tuple(box.shape)}"
+            )
+    if generator.device.type != images.device.type:
+        raise DataError(
+            f"the generator is on {generator.device.type} and the images are on "
+            f"{images.device.type}: make it with torch.Generator({str(images.device)!r})"
+        )

@@ -1,0 +1,6 @@
+"""Networks of the course, each short enough to be read in one sitting."""
+
+from medlab.models.small_cnn import SmallCNN
+from medlab.models.standardise import Standardise
+
+__all__ = ["SmallCNN", "Standardise"]

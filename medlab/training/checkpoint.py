@@ -1,0 +1,194 @@
+"""Weights and checkpoints on disk: safetensors only, written whole or not at all.
+
+A safetensors file is a JSON header and raw numbers. Nothing in it can be executed, unlike a pickle
+(`torch.save`), which runs whatever code it names while it is being read.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from medlab.errors import CheckpointError
+
+__all__ = ["Checkpoint", "load_weights", "save_weights"]
+
+_FORMAT = "medlab checkpoint 1"
+_STALE = 600  # seconds after which a half-written file belongs to a writer that was killed
+
+
+@dataclass
+class Checkpoint:
+    """Named tensors and plain facts (whatever JSON holds), in one file.
+
+    Attributes:
+        tensors: name → tensor.
+        facts: name → number, text, list or dictionary. Floats come back to the last bit.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write to a temporary file beside `path`, flush it to disk, then rename it.
+
+        The rename is atomic: killed at any moment, `path` holds the old checkpoint or the new one.
+        """
+        metadata = {"format": _FORMAT, "facts": json.dumps(self.facts)}
+        _write(Path(path), self.tensors, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Checkpoint:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: no such file, not a checkpoint, or damaged.
+        """
+        tensors, metadata = _read(Path(path))
+        if metadata.get("format") != _FORMAT:
+            raise CheckpointError(
+                f"{path} holds weights but is no medlab checkpoint: read it with load_weights"
+            )
+        return cls(tensors, json.loads(metadata["facts"]))
+
+
+def save_weights(
+    model: nn.Module, path: str | os.PathLike, metadata: dict[str, str] | None = None
+) -> None:
+    """Write the model's weights and buffers as safetensors, atomically.
+
+    Args:
+        model: any module.
+        path: usually ending in .safetensors.
+        metadata: texts kept in the file's header, such as {"cohort": "chest_xray"}.
+    """
+    metadata = dict(metadata or {})
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise CheckpointError(f"metadata must map text to text; got {key!r}: {value!r}")
+    _write(Path(path), model.state_dict(), metadata)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike) -> dict[str, str]:
+    """Load weights into a model of the same structure: all of them, or none.
+
+    Args:
+        model: a module with the same parameter names and shapes as the one saved.
+        path: a safetensors file, from `save_weights` or elsewhere.
+
+    Returns:
+        The metadata of the file.
+
+    Raises:
+        CheckpointError: an unreadable file, or weights that do not fit; the model is then unchanged.
+    """
+    tensors, metadata = _read(Path(path))
+    put_into(model, tensors, source=str(path))
+    return metadata
+
+
+def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
+    """Copy tensors into a model after checking that every name, shape and type fits."""
+    wanted = model.state_dict()
+    faults = [f"missing: {name}" for name in wanted if name not in tensors]
+    faults += [f"unexpected: {name}" for name in tensors if name not in wanted]
+    faults += [
+        f"{name}: file has {tuple(tensors[name].shape)} {tensors[name].dtype}, model has "
+        f"{tuple(value.shape)} {value.dtype}"
+        for name, value in wanted.items()
+        if name in tensors
+        and (tensors[name].shape != value.shape or tensors[name].dtype != value.dtype)
+    ]
+    if faults:
+        shown = "\n  ".join(faults[:8]) + (
+            f"\n  … {len(faults) - 8} more" if len(faults) > 8 else ""
+        )
+        raise CheckpointError(
+            f"{source} does not fit this {type(model).__name__}; nothing was loaded.\n  {shown}\n"
+            "Build the model with the same arguments as the one that was saved."
+        )
+    model.load_state_dict(tensors)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    # Cloned, since safetensors refuses tensors that share memory (tied weights).
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    content = save(plain, metadata | {"sha256": _digest(plain)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut; Windows cannot open folders and needs no flush."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        try:
+            if time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
+        except FileNotFoundError:
+            pass  # its writer has just finished
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there or not a file")
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path} is a pickle (torch.save). Reading one can run any code hidden in it, so medlab "
+            "never does. Convert it where you trust it: safetensors.torch.save_file(state, path)."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or not a safetensors file ({error}): use an older copy, or train again"
+        ) from error
+    digest = metadata.pop("sha256", None)
+    if digest is not None and digest != _digest(tensors):
+        raise CheckpointError(
+            f"{path} is damaged: its numbers do not match their own checksum. Use an older copy."
+        )
+    return tensors, metadata
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
