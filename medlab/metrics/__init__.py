@@ -1,0 +1,75 @@
+"""Metrics: how good a model is, how sure we are of it, and whether its probabilities hold.
+
+Labels come first, scores second, as tensors or arrays.
+"""
+
+from medlab.metrics.calibration import Reliability, brier, ece, reliability
+from medlab.metrics.classification import (
+    Confusion,
+    OperatingPoint,
+    PrecisionRecallCurve,
+    PredictiveValues,
+    RocCurve,
+    accuracy,
+    auc,
+    average_precision,
+    balanced_accuracy,
+    confusion,
+    confusion_matrix,
+    f1,
+    npv,
+    ppv,
+    precision_recall_curve,
+    roc_curve,
+    sensitivity,
+    sensitivity_at_specificity,
+    specificity,
+)
+from medlab.metrics.inputs import UndefinedMetric
+from medlab.metrics.intervals import (
+    DeLongTest,
+    Interval,
+    bootstrap,
+    bootstrap_difference,
+    delong,
+    delong_test,
+    proportion,
+    resampled_values,
+    resamples,
+)
+
+__all__ = [
+    "Confusion",
+    "DeLongTest",
+    "Interval",
+    "OperatingPoint",
+    "PrecisionRecallCurve",
+    "PredictiveValues",
+    "Reliability",
+    "RocCurve",
+    "UndefinedMetric",
+    "accuracy",
+    "auc",
+    "average_precision",
+    "balanced_accuracy",
+    "bootstrap",
+    "bootstrap_difference",
+    "brier",
+    "confusion",
+    "confusion_matrix",
+    "delong",
+    "delong_test",
+    "ece",
+    "f1",
+    "npv",
+    "ppv",
+    "precision_recall_curve",
+    "proportion",
+    "reliability",
+    "resampled_values",
+    "resamples",
+    "roc_curve",
+    "sensitivity",
+    "sensitivity_at_specificity",
+    "specificity",
+]

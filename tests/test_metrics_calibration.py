@@ -1,0 +1,81 @@
+"""Oracles: scikit-learn, and cases whose calibration is known by construction."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
+
+from medlab import metrics
+from medlab.errors import DataError
+
+
+def case(n=500, seed=0):
+    rng = np.random.default_rng(seed)
+    p = rng.random(n)
+    return (rng.random(n) < p**2).astype(int), p
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+@pytest.mark.parametrize("bins", [1, 5, 10, 15])
+def test_reliability_equals_scikit_learn(bins, strategy):
+    labels, p = case()
+    observed, predicted = calibration_curve(labels, p, n_bins=bins, strategy=strategy)
+    found = metrics.reliability(labels, p, bins=bins, strategy=strategy)
+    np.testing.assert_allclose(found.observed, observed, atol=1e-12)
+    np.testing.assert_allclose(found.predicted, predicted, atol=1e-12)
+    assert found.count.sum() == len(p)
+
+
+def test_a_probability_on_an_edge_belongs_to_the_lower_bin():
+    found = metrics.reliability([0, 1, 1, 1], [0.0, 0.5, 0.6, 1.0], bins=2)
+    assert found.count.tolist() == [2, 2]
+    assert found.predicted == pytest.approx([0.25, 0.8])
+
+
+def test_ece_by_hand():
+    labels = np.r_[np.ones(6), np.zeros(4), np.ones(1), np.zeros(9)]
+    p = np.repeat([0.8, 0.1], 10)  # 0.6 observed for 0.8, and 0.1 for 0.1
+    assert metrics.ece(labels, p) == pytest.approx(0.5 * 0.2)
+    two = np.stack([1 - p, p], 1)
+    assert metrics.ece(labels, two) == metrics.ece(labels, p)
+
+
+def test_ece_of_three_classes_judges_the_called_one():
+    p = np.tile([0.7, 0.2, 0.1], (10, 1))
+    labels = np.r_[np.zeros(4), np.ones(6)]  # called right 4 of 10 times, with 0.7
+    assert metrics.ece(labels, p) == pytest.approx(0.3)
+
+
+def test_a_calibrated_forecast_has_a_small_error_and_a_distorted_one_the_known_error():
+    rng = np.random.default_rng(0)
+    p = rng.random(200_000)
+    labels = (rng.random(len(p)) < p).astype(int)
+    assert metrics.ece(labels, p) < 0.01
+    assert metrics.brier(labels, p) == pytest.approx(1 / 6, abs=0.003)  # E[p(1 − p)]
+    assert metrics.ece(labels, p**2) == pytest.approx(1 / 2 - 1 / 3, abs=0.005)  # E[p − p²]
+
+
+def test_brier_equals_scikit_learn():
+    labels, p = case()
+    expected = brier_score_loss(labels, p)
+    assert metrics.brier(labels, p) == pytest.approx(expected, abs=1e-12)
+    assert metrics.brier(labels, np.stack([1 - p, p], 1)) == pytest.approx(expected, abs=1e-12)
+    three = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    assert metrics.brier([0, 2], three) == pytest.approx(
+        (0.25 + 0.09 + 0.04 + 0.01 + 0.01 + 0.04) / 2
+    )
+    findings = np.array([[1, 0], [0, 1]])
+    assert metrics.brier(findings, np.full((2, 2), 0.5)) == 0.25
+
+
+def test_refusals():
+    labels, p = case()
+    for metric in (metrics.brier, metrics.ece, metrics.reliability):
+        with pytest.raises(DataError, match=r"expected probabilities between 0 and 1, got"):
+            metric(labels, 3 * p - 1)
+    with pytest.raises(DataError, match="at least 1"):
+        metrics.reliability(labels, p, bins=0)
+    with pytest.raises(DataError, match="uniform"):
+        metrics.reliability(labels, p, strategy="equal")
+    with pytest.raises(DataError, match="one finding"):
+        metrics.ece(np.eye(3, dtype=int), np.eye(3))

@@ -1,0 +1,272 @@
+"""Oracles: scikit-learn, the official MedMNIST evaluator where installed, and arithmetic by hand."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from medlab import metrics
+from medlab.errors import DataError
+
+
+def case(n=200, tied=False, seed=0, prevalence=0.3):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < prevalence).astype(int)
+    labels[:2] = 0, 1
+    scores = 1 / (1 + np.exp(-(rng.normal(size=n) + labels)))
+    return labels, np.round(scores, 1) if tied else scores
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("n", [2, 3, 17, 1000])
+def test_auc_equals_scikit_learn(n, tied):
+    labels, scores = case(n, tied, seed=n)
+    assert abs(metrics.auc(labels, scores) - sk.roc_auc_score(labels, scores)) < 1e-12
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30))
+def test_auc_counts_pairs(rows):
+    positive = [s for y, s in rows if y]
+    negative = [s for y, s in rows if not y]
+    if not positive or not negative:
+        with pytest.raises(metrics.UndefinedMetric):
+            metrics.auc(*zip(*rows, strict=True))
+        return
+    wins = sum((p > q) + 0.5 * (p == q) for p in positive for q in negative)
+    labels, scores = zip(*rows, strict=True)
+    assert metrics.auc(labels, scores) == pytest.approx(wins / len(positive) / len(negative))
+
+
+def test_auc_takes_every_shape_a_model_returns():
+    labels, scores = case()
+    expected = sk.roc_auc_score(labels, scores)
+    two = np.stack([1 - scores, scores], 1)
+    for y in (labels, labels[:, None], torch.tensor(labels), labels.astype(bool), labels * 1.0):
+        for s in (scores, scores[:, None], two, torch.tensor(two), list(scores)):
+            assert metrics.auc(y, s) == pytest.approx(expected, abs=1e-12)
+    grad = torch.tensor(scores, requires_grad=True)
+    assert metrics.auc(labels, grad) == pytest.approx(expected, abs=1e-12)
+    assert isinstance(metrics.auc(torch.tensor(labels), torch.tensor(scores).bfloat16()), float)
+
+
+def test_auc_of_infinite_scores_is_a_rank_statistic():
+    assert metrics.auc([0, 1, 0, 1], [-math.inf, math.inf, 0.0, 1.0]) == 1.0
+
+
+def several(classes=4, n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    scores = np.exp(rng.normal(size=(n, classes)) + np.eye(classes)[labels])
+    return labels, np.round(scores / scores.sum(1, keepdims=True), 3)
+
+
+def test_multiclass_is_macro_one_against_rest():
+    labels, scores = several()
+    expected = sk.roc_auc_score(labels, scores / scores.sum(1, keepdims=True), multi_class="ovr")
+    each = [sk.roc_auc_score(labels == k, scores[:, k]) for k in range(4)]
+    assert metrics.auc(labels, scores) == pytest.approx(np.mean(each), abs=1e-12)
+    assert metrics.auc(labels, scores) == pytest.approx(expected, abs=5e-3)
+    ap = [sk.average_precision_score(labels == k, scores[:, k]) for k in range(4)]
+    assert metrics.average_precision(labels, scores) == pytest.approx(np.mean(ap), abs=1e-12)
+    assert metrics.accuracy(labels, scores) == sk.accuracy_score(labels, scores.argmax(1))
+    matrix = sk.confusion_matrix(labels, scores.argmax(1), labels=range(4))
+    assert (metrics.confusion_matrix(labels, scores) == matrix).all()
+
+
+def test_multilabel_is_the_mean_over_findings():
+    rng = np.random.default_rng(3)
+    labels, scores = rng.integers(0, 2, (150, 3)), rng.random((150, 3))
+    expected = sk.roc_auc_score(labels, scores, average="macro")
+    assert metrics.auc(labels, scores) == pytest.approx(expected, abs=1e-12)
+    right = (scores > 0.5) == labels
+    assert metrics.accuracy(labels, scores) == pytest.approx(right.mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["binary-class", "multi-class", "multi-label, binary-class"])
+def test_auc_and_accuracy_equal_the_medmnist_evaluator(task):
+    evaluator = pytest.importorskip("medmnist.evaluator", reason="medmnist is not installed")
+    rng = np.random.default_rng(5)
+    if task == "binary-class":
+        labels, scores = case(tied=True)
+        labels, scores = labels[:, None], np.stack([1 - scores, scores], 1)
+    elif task == "multi-class":
+        labels, scores = several(5)
+        labels = labels[:, None]
+    else:
+        labels, scores = rng.integers(0, 2, (99, 4)), rng.random((99, 4)).round(1)
+    expected = evaluator.getAUC(labels, scores, task), evaluator.getACC(labels, scores, task)
+    assert metrics.auc(labels, scores) == pytest.approx(expected[0], abs=1e-12)
+    assert metrics.accuracy(labels, scores) == pytest.approx(expected[1], abs=1e-12)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_curves_equal_scikit_learn(tied):
+    labels, scores = case(120, tied, seed=8)
+    ours, theirs = (
+        metrics.roc_curve(labels, scores),
+        sk.roc_curve(labels, scores, drop_intermediate=False),
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    trapezium = np.sum(np.diff(ours.fpr) * (ours.tpr[1:] + ours.tpr[:-1]) / 2)
+    assert trapezium == pytest.approx(metrics.auc(labels, scores), abs=1e-12)
+    ours, theirs = (
+        metrics.precision_recall_curve(labels, scores),
+        sk.precision_recall_curve(labels, scores),
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    expected = sk.average_precision_score(labels, scores)
+    assert metrics.average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
+
+
+def test_every_threshold_of_the_curve_gives_its_point():
+    labels, scores = case(60, tied=True, seed=4)
+    for fpr, tpr, threshold in zip(*metrics.roc_curve(labels, scores), strict=True):
+        counts = metrics.confusion(labels, scores, threshold)
+        assert counts.sensitivity == pytest.approx(tpr)
+        assert 1 - counts.specificity == pytest.approx(fpr)
+
+
+@pytest.mark.parametrize("wanted", [0, 0.3, 0.7, 0.9, 1])
+def test_sensitivity_at_specificity_is_the_best_allowed(wanted):
+    labels, scores = case(100, tied=True, seed=9)
+    point = metrics.sensitivity_at_specificity(labels, scores, wanted)
+    reached = metrics.confusion(labels, scores, point.threshold)
+    assert point.specificity >= wanted - 1e-12
+    assert reached.sensitivity == pytest.approx(point.sensitivity)
+    assert reached.specificity == pytest.approx(point.specificity)
+    fpr, tpr, _ = sk.roc_curve(labels, scores, drop_intermediate=False)
+    assert point.sensitivity == pytest.approx(max(tpr[1 - fpr >= wanted - 1e-12]))
+
+
+def test_an_exactly_reached_specificity_counts():
+    labels = np.r_[np.zeros(10), np.ones(10)]
+    scores = np.r_[np.arange(10), np.full(10, 6.5)]  # 7 of 10 negative below: 1 − 0.3 < 0.7
+    assert metrics.sensitivity_at_specificity(labels, scores, 0.7).sensitivity == 1
+
+
+def test_confusion_by_hand():
+    counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
+    assert counts.n == 1000
+    assert counts.prevalence == 0.1
+    assert counts.sensitivity == 0.9
+    assert counts.specificity == pytest.approx(870 / 900)
+    assert counts.ppv == 0.75
+    assert counts.npv == pytest.approx(870 / 880)
+    assert counts.accuracy == 0.96
+    assert counts.balanced_accuracy == pytest.approx((0.9 + 870 / 900) / 2)
+    assert counts.f1 == pytest.approx(2 * 0.75 * 0.9 / (0.75 + 0.9))
+    assert counts.positive_likelihood_ratio == pytest.approx(0.9 / (30 / 900))
+    assert counts.negative_likelihood_ratio == pytest.approx(0.1 / (870 / 900))
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_confusion_equals_scikit_learn(threshold):
+    labels, scores = case(tied=True, seed=2)
+    called = scores >= threshold
+    tn, fp, fn, tp = sk.confusion_matrix(labels, called).ravel()
+    assert metrics.confusion(labels, scores, threshold) == metrics.Confusion(tp, fp, tn, fn)
+    for ours, theirs in [
+        (metrics.sensitivity, sk.recall_score),
+        (metrics.ppv, sk.precision_score),
+        (metrics.f1, sk.f1_score),
+        (metrics.balanced_accuracy, sk.balanced_accuracy_score),
+    ]:
+        assert ours(labels, scores, threshold) == pytest.approx(theirs(labels, called))
+    assert metrics.specificity(labels, scores, threshold) == pytest.approx(tn / (tn + fp))
+    assert metrics.npv(labels, scores, threshold) == pytest.approx(tn / (tn + fn))
+
+
+@pytest.mark.parametrize("prevalence", [0.001, 0.1, 0.5, 0.99])
+def test_predictive_values_follow_bayes(prevalence):
+    counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
+    ppv, npv = counts.at_prevalence(prevalence)
+    odds = prevalence / (1 - prevalence)
+    after = odds * counts.positive_likelihood_ratio
+    assert ppv == pytest.approx(after / (1 + after))
+    missed = odds * counts.negative_likelihood_ratio
+    assert npv == pytest.approx(1 / (1 + missed))
+    own = counts.at_prevalence(counts.prevalence)
+    assert own == pytest.approx((counts.ppv, counts.npv))
+
+
+def test_ratios_of_nothing_are_nan_not_zero():
+    nobody_ill = metrics.confusion([0, 0, 0], [0.1, 0.2, 0.3])
+    assert math.isnan(nobody_ill.sensitivity)
+    assert math.isnan(nobody_ill.ppv)
+    assert math.isnan(nobody_ill.balanced_accuracy)
+    assert nobody_ill.specificity == 1
+    assert math.isinf(metrics.Confusion(5, 0, 5, 5).positive_likelihood_ratio)
+    assert math.isnan(metrics.Confusion(0, 0, 5, 5).positive_likelihood_ratio)
+    assert metrics.Confusion(5, 0, 5, 5).at_prevalence(0.5).ppv == 1
+
+
+def test_medmnist_calls_a_half_negative_and_the_curve_calls_it_positive():
+    labels, scores = [0, 1], [0.5, 0.9]
+    assert metrics.accuracy(labels, scores) == 1
+    assert metrics.confusion(labels, scores).accuracy == 0.5
+
+
+ROWS = [
+    ("one class", [1, 1], [0.2, 0.3], "all 2 labels are positive"),
+    ("lengths", [0, 1, 1], [0.2, 0.3], r"\(3,\) and scores \(2,\)"),
+    ("empty", [], [], "empty"),
+    ("nan", [0, 1], [0.2, math.nan], r"1 of 2 scores are NaN \(the first at image 1\)"),
+    ("coding", [-1, 1], [0.2, 0.3], "0 or 1, found -1"),
+    ("fraction", [0.5, 1], [0.2, 0.3], "found 0.5"),
+    ("nan label", [math.nan, 1], [0.2, 0.3], "found nan"),
+    ("words", ["ill", "well"], [0.2, 0.3], "must be numbers"),
+    ("swapped", [0.2, 0.3], [0, 1], "labels come first"),
+    ("class 5 of 3", [0, 5], np.eye(3)[:2], "classes 0 to 2, found 5"),
+    ("missing class", [0, 1], np.eye(3)[:2], "class 2: all 2 labels are negative"),
+    ("shapes", [[0, 1, 1], [1, 0, 1]], np.ones((2, 2)), "do not fit"),
+]
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "words"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
+)
+def test_auc_says_what_is_wrong(labels, scores, words):
+    with pytest.raises(DataError, match=words):
+        metrics.auc(labels, scores)
+
+
+def test_other_refusals():
+    labels, scores = several()
+    with pytest.raises(DataError, match="choose one class"):
+        metrics.roc_curve(labels, scores)
+    with pytest.raises(DataError, match="choose one finding"):
+        metrics.confusion(np.eye(3, dtype=int), np.eye(3))
+    with pytest.raises(DataError, match="apply a sigmoid"):
+        metrics.confusion([0, 1], [-2.0, 3.0])
+    with pytest.raises(DataError, match="apply a sigmoid"):
+        metrics.accuracy([0, 1], [-2.0, 3.0])
+    assert metrics.confusion([0, 1], [-2.0, 3.0], threshold=0.0).accuracy == 1
+    with pytest.raises(DataError, match="threshold is NaN"):
+        metrics.confusion([0, 1], [0.2, 0.3], math.nan)
+    with pytest.raises(metrics.UndefinedMetric, match="both classes"):
+        metrics.precision_recall_curve([1, 1], [0.1, 0.2])
+    with pytest.raises(DataError, match="share between 0 and 1, got 90"):
+        metrics.sensitivity_at_specificity([0, 1], [0.1, 0.2], 90)
+    with pytest.raises(DataError, match="share between 0 and 1, got 5"):
+        metrics.Confusion(1, 1, 1, 1).at_prevalence(5)
+    with pytest.raises(DataError, match="negative"):
+        metrics.Confusion(1, -1, 1, 1)
+    with pytest.raises(DataError, match="three or more"):
+        metrics.confusion_matrix([0, 1], [0.2, 0.3])
+
+
+def test_nothing_warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        labels, scores = case()
+        for metric in (metrics.auc, metrics.average_precision, metrics.roc_curve, metrics.ppv):
+            metric(labels, scores)
+        metrics.precision_recall_curve(labels, scores)

@@ -1,0 +1,367 @@
+"""Oracles: a loop on the same resamples, a direct double sum, SciPy, and known distributions."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics as sk
+
+from medlab import metrics
+from medlab.errors import DataError
+
+
+def case(n=120, tied=True, seed=0, shift=1.0, positive=None):
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) < (positive or n // 3)).astype(int)
+    scores = 1 / (1 + np.exp(-(rng.normal(size=n) + shift * labels)))
+    return labels, np.round(scores, 1) if tied else scores
+
+
+def loop(metric, labels, scores, counts):
+    chosen = (np.repeat(np.arange(len(row)), row) for row in counts)
+    return np.array([metric(labels[pick], scores[pick]) for pick in chosen])
+
+
+def blocks(labels, **options):
+    return np.concatenate(list(metrics.resamples(labels, **options)))
+
+
+FAST = [
+    (metrics.auc, sk.roc_auc_score, {}),
+    (metrics.average_precision, sk.average_precision_score, {}),
+    (metrics.brier, sk.brier_score_loss, {}),
+    (metrics.accuracy, lambda y, s: sk.accuracy_score(y, s > 0.5), {}),
+    (metrics.sensitivity, lambda y, s: sk.recall_score(y, s >= 0.3), {"threshold": 0.3}),
+    (metrics.specificity, lambda y, s: sk.recall_score(1 - y, s < 0.3), {"threshold": 0.3}),
+    (metrics.ppv, lambda y, s: sk.precision_score(y, s >= 0.5), {}),
+    (metrics.npv, lambda y, s: sk.precision_score(1 - y, s < 0.5), {}),
+    (metrics.f1, lambda y, s: sk.f1_score(y, s >= 0.7), {"threshold": 0.7}),
+    (metrics.balanced_accuracy, lambda y, s: sk.balanced_accuracy_score(y, s >= 0.5), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "options"), FAST, ids=lambda v: getattr(v, "__name__", "")
+)
+@pytest.mark.parametrize("tied", [False, True])
+def test_all_resamples_at_once_equal_a_loop_over_scikit_learn(ours, theirs, options, tied):
+    labels, scores = case(tied=tied)
+    groups = np.arange(len(labels)) // 3
+    for counts in (blocks(labels, n=60), blocks(labels, n=60, groups=groups, seed=1)):
+        fast = metrics.resampled_values(ours, labels, scores, counts, **options)
+        np.testing.assert_allclose(fast, loop(theirs, labels, scores, counts), atol=1e-12, rtol=0)
+
+
+def test_multiclass_and_multilabel_resamples_equal_a_loop():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 3, 90), rng.random((90, 3)).round(1)
+    counts = blocks(labels, n=40)
+    for many in (labels, np.eye(3, dtype=int)[labels]):
+        for metric in (metrics.auc, metrics.accuracy, metrics.brier, metrics.average_precision):
+            fast = metrics.resampled_values(metric, many, scores, counts)
+            slow = metrics.resampled_values(lambda y, s, m=metric: m(y, s), many, scores, counts)
+            np.testing.assert_allclose(fast, slow, atol=1e-12, rtol=0)
+
+
+def test_bootstrap_is_the_percentiles_of_the_loop():
+    labels, scores = case()
+    interval = metrics.bootstrap(metrics.auc, labels, scores, n=300, level=0.9, seed=3)
+    values = loop(sk.roc_auc_score, labels, scores, blocks(labels, n=300, seed=3))
+    expected = np.quantile(values, [0.05, 0.95])
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-12)
+    assert interval.value == pytest.approx(sk.roc_auc_score(labels, scores), abs=1e-12)
+    assert (interval.level, interval.n) == (0.9, 300)
+    again = metrics.bootstrap(metrics.auc, torch.tensor(labels), scores, n=300, level=0.9, seed=3)
+    assert again == interval
+    other = metrics.bootstrap(metrics.auc, labels, scores, n=300, level=0.9, seed=4)
+    assert other != interval
+
+
+def test_any_function_can_be_bootstrapped():
+    labels, scores = case()
+
+    def youden(y, s):
+        assert torch.is_tensor(y)
+        assert torch.is_tensor(s)
+        counts = metrics.confusion(y, s, 0.5)
+        return counts.sensitivity + counts.specificity - 1
+
+    slow = metrics.bootstrap(youden, torch.tensor(labels), torch.tensor(scores), n=200)
+    fast = metrics.bootstrap(metrics.balanced_accuracy, labels, scores, n=200)
+    assert slow.low == pytest.approx(2 * fast.low - 1)
+    assert slow.high == pytest.approx(2 * fast.high - 1)
+
+
+def test_patients_are_drawn_whole():
+    patients = np.repeat(np.arange(30), np.arange(30) % 4 + 1)
+    counts = blocks(np.zeros(len(patients)), groups=patients, n=500)
+    first = np.unique(patients, return_index=True)[1]
+    assert (counts == counts[:, first[patients]]).all()
+    drawn = counts[:, first]
+    assert (drawn.sum(1) == 30).all()  # as many patients as there are
+    # A multinomial of 30 draws: every patient is drawn once on average, with variance 1 − 1/30.
+    assert abs(drawn.mean(0) - 1).max() < 5 / np.sqrt(500)
+    assert drawn.var() == pytest.approx(1 - 1 / 30, rel=0.05)
+    names = np.array([f"patient {p}" for p in patients])
+    renamed = blocks(np.zeros(len(patients)), groups=names, n=500)
+    assert renamed.shape == counts.shape
+
+
+def test_many_images_of_few_patients_make_a_wide_interval():
+    rng = np.random.default_rng(0)
+    labels, scores = case(80, tied=False, shift=1.0)
+    again = np.repeat(np.arange(80), 10)  # ten copies of each image: no new evidence
+    order = rng.permutation(800)
+    once = metrics.bootstrap(metrics.auc, labels, scores)
+    naive = metrics.bootstrap(metrics.auc, labels[again][order], scores[again][order])
+    honest = metrics.bootstrap(
+        metrics.auc, labels[again][order], scores[again][order], groups=again[order]
+    )
+    width = once.high - once.low
+    assert honest.high - honest.low == pytest.approx(width, abs=1e-12)
+    assert naive.high - naive.low == pytest.approx(width / np.sqrt(10), rel=0.15)
+
+
+def test_stratify_keeps_the_number_of_each_kind_of_patient():
+    labels, _ = case(60, positive=7)
+    counts = blocks(labels, n=200, stratify=True)
+    assert (counts @ labels == 7).all()
+    assert (counts.sum(1) == 60).all()
+    assert counts[:, :7].std() > 0.5
+    free = blocks(labels, n=200) @ labels
+    assert free.std() == pytest.approx(np.sqrt(60 * 7 / 60 * 53 / 60), rel=0.2)
+    patients = np.arange(60) // 2  # patient 3 has an ill and a well image: a kind of its own
+    mixed = blocks(labels, n=100, groups=patients, stratify=True)
+    assert (mixed @ labels == 7).all()
+    assert (mixed[:, 6:8] == 1).all()
+
+
+def test_resamples_do_not_depend_on_how_many_are_asked_for():
+    labels = np.zeros(1000)
+    assert (blocks(labels, n=700)[:300] == blocks(labels, n=300)).all()
+
+
+def test_resamples_without_one_class_are_left_out():
+    labels, scores = case(20, positive=2, tied=False)
+    with pytest.warns(UserWarning, match="left out"):
+        fast = metrics.bootstrap(metrics.auc, labels, scores, n=400)
+    counts = blocks(labels, n=400)
+    defined = (counts @ labels > 0) & (counts @ labels < 20)
+    assert fast.n == defined.sum() < 400
+    values = loop(sk.roc_auc_score, labels, scores, counts[defined])
+    assert fast.low == pytest.approx(np.quantile(values, 0.025), abs=1e-12)
+    with pytest.warns(UserWarning, match="left out"):
+        slow = metrics.bootstrap(lambda y, s: metrics.auc(y, s), labels, scores, n=400)
+    assert slow == fast
+    assert metrics.bootstrap(metrics.auc, labels, scores, n=400, stratify=True).n == 400
+
+
+def test_a_bug_in_a_metric_is_not_taken_for_a_missing_class():
+    labels, scores = case()
+    calls = []
+
+    def broken(y, s):
+        calls.append(1)
+        if len(calls) > 5:
+            raise ValueError("a bug")
+        return metrics.auc(y, s)
+
+    with pytest.raises(ValueError, match="a bug"):
+        metrics.bootstrap(broken, labels, scores, n=100)
+
+
+def covered(interval, truth):
+    return interval.low <= truth <= interval.high
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """Binormal scores: AUC = Φ(d / √2). 300 trials, tolerance three binomial standard errors."""
+    truth, trials, level = stats.norm.cdf(1 / np.sqrt(2)), 300, 0.9
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    hits = {"bootstrap": 0, "delong": 0, "logit": 0}
+    for trial in range(trials):
+        scores = rng.normal(size=100) + labels
+        drawn = metrics.bootstrap(metrics.auc, labels, scores, n=400, level=level, seed=trial)
+        hits["bootstrap"] += covered(drawn, truth)
+        hits["delong"] += covered(metrics.delong(labels, scores, level=level), truth)
+        hits["logit"] += covered(metrics.delong(labels, scores, level=level, logit=True), truth)
+    tolerance = 3 * np.sqrt(level * (1 - level) / trials)
+    for method, count in hits.items():
+        assert abs(count / trials - level) < tolerance, (method, count / trials)
+
+
+def test_the_bootstrap_by_patient_covers_where_the_one_by_image_does_not():
+    """The mean of 40 patients with 5 alike images each; a normal mean has a known truth."""
+    rng = np.random.default_rng(1)
+    patients, trials = np.repeat(np.arange(40), 5), 300
+    hits = {"patient": 0, "image": 0}
+    for trial in range(trials):
+        p = np.clip(0.5 + 0.1 * rng.normal(size=40)[patients] + 0.02 * rng.normal(size=200), 0, 1)
+        zeros = np.zeros(200, int)  # brier of all-negative labels is the mean of p²
+        truth = 0.25 + 0.1**2 + 0.02**2
+        for name, groups in (("patient", patients), ("image", None)):
+            interval = metrics.bootstrap(
+                metrics.brier, zeros, p, groups=groups, n=300, level=0.9, seed=trial
+            )
+            hits[name] += covered(interval, truth)
+    assert abs(hits["patient"] / trials - 0.9) < 3 * np.sqrt(0.9 * 0.1 / trials)
+    assert hits["image"] / trials < 0.65
+
+
+def test_the_bootstrap_is_fast():
+    """At least 50 times a loop; `benchmarks/bootstrap.py` measures it properly."""
+    labels, scores = case(624, tied=False)
+    metrics.bootstrap(metrics.auc, labels, scores, n=100)
+    best = []
+    for _ in range(3):
+        start = time.perf_counter()
+        metrics.bootstrap(metrics.auc, labels, scores, n=2000)
+        best.append(time.perf_counter() - start)
+    counts = blocks(labels, n=60)
+    start = time.perf_counter()
+    loop(sk.roc_auc_score, labels, scores, counts)
+    assert (time.perf_counter() - start) / 60 * 2000 > 50 * min(best)
+
+
+def test_difference_is_judged_on_the_same_patients():
+    labels, a = case(tied=False)
+    b = np.clip(a + np.random.default_rng(1).normal(size=len(a)) * 0.02, 0, 1)
+    groups = np.arange(len(labels)) // 2
+    found = metrics.bootstrap_difference(metrics.auc, labels, a, b, groups=groups, n=200)
+    counts = blocks(labels, groups=groups, n=200)
+    values = loop(sk.roc_auc_score, labels, a, counts) - loop(sk.roc_auc_score, labels, b, counts)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+    assert found.value == pytest.approx(metrics.auc(labels, a) - metrics.auc(labels, b))
+    alone = metrics.bootstrap(metrics.auc, labels, a, groups=groups, n=200)
+    assert found.high - found.low < (alone.high - alone.low) / 3
+    same = metrics.bootstrap_difference(metrics.auc, labels, a, a, n=200)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def double_sum(labels, *models):
+    """DeLong's equations as printed, all pairs of a positive and a negative image."""
+    placements = []
+    for scores in models:
+        positive, negative = scores[labels == 1], scores[labels == 0]
+        wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+        placements.append((wins.mean(1), wins.mean(0)))
+    size = len(models)
+    covariance = np.zeros((size, size))
+    for i in range(size):
+        for j in range(size):
+            for a, b in zip(placements[i], placements[j], strict=True):
+                n = len(a)
+                covariance[i, j] += ((a - a.mean()) * (b - b.mean())).sum() / (n - 1) / n
+    return covariance
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("n", [12, 150])
+def test_delong_equals_the_double_sum(n, tied):
+    labels, a = case(n, tied, seed=n)
+    b = case(n, tied, seed=n + 1)[1]
+    covariance = double_sum(labels, a, b)
+    interval = metrics.delong(labels, a, level=0.8)
+    error = np.sqrt(covariance[0, 0])
+    low, high = stats.norm.interval(0.8, sk.roc_auc_score(labels, a), error)
+    assert interval.low == pytest.approx(max(low, 0), abs=1e-12)
+    assert interval.high == pytest.approx(min(high, 1), abs=1e-12)
+    test = metrics.delong_test(labels, a, b)
+    difference = sk.roc_auc_score(labels, a) - sk.roc_auc_score(labels, b)
+    spread = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert test.z == pytest.approx(difference / spread, abs=1e-10)
+    assert test.p == pytest.approx(2 * stats.norm.sf(abs(test.z)), abs=1e-12)
+    expected = stats.norm.interval(0.95, difference, spread)
+    assert (test.difference.low, test.difference.high) == pytest.approx(expected, abs=1e-12)
+    assert (test.auc_a, test.auc_b) == pytest.approx(
+        (sk.roc_auc_score(labels, a), sk.roc_auc_score(labels, b)), abs=1e-12
+    )
+
+
+def test_delong_by_hand():
+    """Positive 2 and 4, negative 1 and 3: shares ½ and 1, so S₁₀ = S₀₁ = ⅛, variance ⅛."""
+    interval = metrics.delong([1, 1, 0, 0], [2, 4, 1, 3], level=0.5)
+    half = stats.norm.ppf(0.75) * np.sqrt(1 / 8)
+    assert interval.value == 0.75
+    assert interval.low == pytest.approx(0.75 - half)
+    assert interval.high == min(1, 0.75 + half)
+
+
+def test_delong_variance_agrees_with_hanley_and_mcneil():
+    """Exponential scores: Hanley & McNeil (1982) give the true variance of the AUC in closed form.
+
+    P(S₁ > S₀) = θ, Q₁ = θ/(2 − θ), Q₂ = 2θ²/(1 + θ), var = [θ(1 − θ) + (m − 1)(Q₁ − θ²) +
+    (n − 1)(Q₂ − θ²)]/(mn).
+    """
+    m, n, theta = 40, 60, 0.8
+    rng = np.random.default_rng(0)
+    labels = np.repeat([1, 0], [m, n])
+    variances = []
+    for _ in range(400):
+        scores = np.r_[rng.exponential(theta / (1 - theta), m), rng.exponential(1, n)]
+        variances.append(double_width(metrics.delong(labels, scores, level=0.5)))
+    q1, q2 = theta / (2 - theta), 2 * theta**2 / (1 + theta)
+    terms = theta * (1 - theta) + (m - 1) * (q1 - theta**2) + (n - 1) * (q2 - theta**2)
+    assert np.mean(variances) == pytest.approx(terms / (m * n), rel=0.05)
+
+
+def double_width(interval):
+    return ((interval.high - interval.low) / 2 / stats.norm.ppf((1 + interval.level) / 2)) ** 2
+
+
+def test_delong_at_the_ends():
+    labels, scores = np.repeat([0, 1], 5), np.arange(10.0)
+    for logit in (False, True):
+        perfect = metrics.delong(labels, scores, logit=logit)
+        assert (perfect.value, perfect.low, perfect.high) == (1, 1, 1)
+    same = metrics.delong_test(labels, scores, scores)
+    assert (same.z, same.p) == (0, 1)
+    monotone = metrics.delong_test(*case(tied=False), np.exp(case(tied=False)[1]))
+    assert monotone.p == 1
+    labels, scores = case(40, tied=False, shift=3)
+    inside = metrics.delong(labels, scores, logit=True)
+    assert 0 < inside.low < inside.value < inside.high < 1
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (47, 50), (500, 1234)])
+def test_proportion_equals_scipy(k, n, level):
+    for ours, theirs in (("wilson", "wilson"), ("clopper-pearson", "exact")):
+        expected = stats.binomtest(k, n).proportion_ci(level, method=theirs)
+        interval = metrics.proportion(k, n, level=level, method=ours)
+        assert interval.value == k / n
+        assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_an_interval_reads_as_a_sentence():
+    assert str(metrics.Interval(0.95311, 0.9312, 0.97, 0.95)) == "0.953 (95 % CI 0.931 to 0.970)"
+
+
+def test_refusals():
+    labels, scores = case()
+    with pytest.raises(DataError, match="cannot show the tails"):
+        metrics.bootstrap(metrics.auc, labels, scores, n=10)
+    with pytest.raises(DataError, match="level is a share"):
+        metrics.bootstrap(metrics.auc, labels, scores, level=95)
+    with pytest.raises(DataError, match="one patient per image"):
+        metrics.bootstrap(metrics.auc, labels, scores, groups=[1, 2])
+    with pytest.raises(DataError, match="there is only 1"):
+        metrics.bootstrap(metrics.auc, labels, scores, groups=np.zeros(len(labels)))
+    with pytest.raises(DataError, match="one number, got Confusion"):
+        metrics.bootstrap(metrics.confusion, labels, scores)
+    with pytest.raises(metrics.UndefinedMetric):
+        metrics.bootstrap(metrics.auc, np.ones(5), np.ones(5))
+    with pytest.raises(metrics.UndefinedMetric, match="undefined in"):
+        metrics.bootstrap(metrics.sensitivity, np.zeros(5), np.ones(5))
+    with pytest.raises(DataError, match="stratify needs one class"):
+        metrics.bootstrap(metrics.auc, np.eye(3, dtype=int), np.eye(3), stratify=True)
+    with pytest.raises(metrics.UndefinedMetric, match="two images of each class"):
+        metrics.delong([0, 0, 1], [0.1, 0.2, 0.3])
+    for k, n in ((3, 2), (-1, 5), (0, 0), (1.5, 3)):
+        with pytest.raises(DataError, match="k of n"):
+            metrics.proportion(k, n)
+    with pytest.raises(DataError, match="wilson"):
+        metrics.proportion(1, 2, method="wald")
