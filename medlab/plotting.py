@@ -292,18 +292,29 @@ def bars(values: Mapping[str, float], *, x: str, errors=None, limits=None, size=
     return fig
 
 
-def roc(labels, scores, *, name: str = "model", threshold: float | None = None) -> Figure:
-    """Receiver operating characteristic with its area; optionally one working point marked."""
+def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> Figure:
+    """Receiver operating characteristic of one or more models, with the area under each.
+
+    Args:
+        labels: (N,) 0 and 1.
+        scores: (N,) higher for class 1, or a mapping from model name to such scores.
+        threshold: marks this working point on the last curve.
+    """
     from medlab import metrics
 
-    fpr, tpr, _ = metrics.roc_curve(labels, scores)
-    fig, ax = subplots(size=(4.2, 3.9))
-    ax.plot([0, 1], [0, 1], ":", color="grey", label="chance")
-    ax.plot(_array(fpr), _array(tpr), label=f"{name} (AUC {metrics.auc(labels, scores):.3f})")
+    models = scores if isinstance(scores, Mapping) else {"model": scores}
+    fig, ax = subplots(size=size)
+    ax.plot([0, 1], [0, 1], ":", color="grey", label="chance (AUC 0.5)")
+    for i, (name, values) in enumerate(models.items()):
+        fpr, tpr, _ = metrics.roc_curve(labels, values)
+        text = f"{name} (AUC {metrics.auc(labels, values):.3f})"
+        ax.plot(
+            _array(fpr), _array(tpr), "--" if i % 2 == 0 and len(models) > 1 else "-", label=text
+        )
     if threshold is not None:
-        point = metrics.confusion(labels, scores, threshold=threshold)
+        point = metrics.confusion(labels, values, threshold=threshold)
         at = (1 - point.specificity, point.sensitivity)
-        ax.plot(*at, "o", color=COLOURS[1], label=f"threshold {threshold:.2f}")
+        ax.plot(*at, "o", color=COLOURS[6], label=f"threshold {threshold:.2f}")
     ax.set(xlabel="1 − specificity (false alarms)", ylabel="sensitivity (cases found)")
     ax.set(aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.legend(fontsize=9, loc="lower right")

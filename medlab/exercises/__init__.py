@@ -9,7 +9,6 @@ reported as such.
 from __future__ import annotations
 
 import dis
-import math
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,7 +20,7 @@ import torch
 
 from medlab.errors import ClaimError, MedlabError
 
-__all__ = ["NotAttempted", "Wrong", "call", "check", "claim", "exercise", "near"]
+__all__ = ["NotAttempted", "Wrong", "call", "check", "claim", "exercise", "near", "number"]
 
 _IDLE = {"RESUME", "NOP", "COPY_FREE_VARS"}
 _RETURN = {"LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "LOAD_COMMON_CONSTANT"}
@@ -131,18 +130,25 @@ def call(function: Any, *args, **kwargs) -> Any:
     return result
 
 
-def near(answer: Any, expected: Any, *, rel: float = 1e-3, abs: float = 1e-6) -> bool:
+def near(answer: Any, expected: Any, *, rel: float = 1e-3, absolute: float = 1e-6) -> bool:
     """True if a number, array or tensor has the expected shape and values."""
+    got, want = _array(answer), _array(expected)
+    return got.shape == want.shape and np.allclose(got, want, rtol=rel, atol=absolute)
+
+
+def number(answer: Any) -> float:
+    """The answer as one number; `Wrong` if it is anything else."""
+    array = _array(answer)
+    if array.size != 1:
+        raise Wrong("not a number", kind=f"{type(answer).__name__} of shape {array.shape}")
+    return array.item()
+
+
+def _array(answer: Any) -> np.ndarray:
     try:
-        got = np.asarray(answer.detach().cpu() if torch.is_tensor(answer) else answer, dtype=float)
+        return np.asarray(answer.detach().cpu() if torch.is_tensor(answer) else answer, float)
     except (TypeError, ValueError):
         raise Wrong("not a number", kind=type(answer).__name__) from None
-    want = np.asarray(expected.detach().cpu() if torch.is_tensor(expected) else expected, float)
-    if got.shape != want.shape:
-        return False
-    if got.ndim == 0:
-        return math.isclose(float(got), float(want), rel_tol=rel, abs_tol=abs)
-    return bool(np.allclose(got, want, rtol=rel, atol=abs))
 
 
 def _is_stub(answer: Any) -> bool:
