@@ -1,4 +1,4 @@
-"""Oracles: scikit-learn, the official MedMNIST evaluator where installed, and arithmetic by hand."""
+"""Oracles: scikit-learn, MedMNIST's own evaluator where installed, and arithmetic by hand."""
 
 import math
 import warnings
@@ -230,10 +230,8 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("labels", "scores", "words"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS]
-)
-def test_auc_says_what_is_wrong(labels, scores, words):
+@pytest.mark.parametrize(("name", "labels", "scores", "words"), ROWS)
+def test_auc_says_what_is_wrong(name, labels, scores, words):
     with pytest.raises(DataError, match=words):
         metrics.auc(labels, scores)
 

@@ -42,9 +42,7 @@ FAST = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "options"), FAST, ids=lambda v: getattr(v, "__name__", "")
-)
+@pytest.mark.parametrize(("ours", "theirs", "options"), FAST)
 @pytest.mark.parametrize("tied", [False, True])
 def test_all_resamples_at_once_equal_a_loop_over_scikit_learn(ours, theirs, options, tied):
     labels, scores = case(tied=tied)

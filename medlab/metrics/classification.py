@@ -150,12 +150,12 @@ class Confusion:
 
     @property
     def positive_likelihood_ratio(self) -> float:
-        """What a positive call multiplies the odds of disease by: sensitivity / (1 − specificity)."""
+        """What a positive call multiplies the odds by: sensitivity / (1 − specificity)."""
         return _ratio(self.sensitivity, _ratio(self.fp, self.tn + self.fp))
 
     @property
     def negative_likelihood_ratio(self) -> float:
-        """What a negative call multiplies the odds of disease by: (1 − sensitivity) / specificity."""
+        """What a negative call multiplies the odds by: (1 − sensitivity) / specificity."""
         return _ratio(_ratio(self.fn, self.tp + self.fn), self.specificity)
 
     def at_prevalence(self, prevalence: float) -> PredictiveValues:
