@@ -92,6 +92,7 @@ def run(notebook: nbformat.NotebookNode, *, folder: Path = FOLDER, timeout: int 
         notebook,
         timeout=timeout,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],  # it warns of its own open loopback port
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         store_widget_state=False,

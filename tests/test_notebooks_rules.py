@@ -1,0 +1,219 @@
+"""Each rule for notebooks passes a model notebook and sees the damage that it is there for."""
+
+from __future__ import annotations
+
+import base64
+import copy
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import medlab.exercises
+from medlab.fork import badge, repository, setup_cell
+from tests import notebook_rules
+from tests.notebook_rules import RULES, Page
+from tests.where import ROOT
+
+NAME = "00_start_here.ipynb"
+ALT = "A grey square on a white ground, brighter towards its lower edge."
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(200)).decode()
+
+
+def code(source, output="", **metadata):
+    outputs = [new_output("stream", name="stdout", text=output)] if output else []
+    return new_code_cell(source, outputs=outputs, metadata=metadata)
+
+
+def model() -> nbformat.NotebookNode:
+    """The smallest notebook that keeps every rule."""
+    address = repository(ROOT)
+    figure = new_output(
+        "display_data",
+        {"image/png": PNG, "text/plain": f"<Figure: {ALT}>"},
+        metadata={"image/png": {"alt": ALT}},
+    )
+    head = (
+        f"# Start here\n\nTrain something.\n\n{badge(address, NAME)}\n\n"
+        "| Time | Needs | Before this | Data |\n|---|---|---|---|\n| 45 min | 2 GB | - | - |\n\n"
+        "## You will be able to\n\n- load\n- look\n- train\n"
+    )
+    cells = [new_markdown_cell(head), new_code_cell(setup_cell(address), id="setup")]
+    cells += [new_markdown_cell("## Words\n\n**Predict.** " + "word " * 1600)]
+    cells += [code(f"x{k} = {k}\nprint(x{k})", f"{k}\n") for k in range(12)]
+    cells += [new_code_cell('DATASET = "chest_xray"\nhistory = medlab.fit(x)', outputs=[figure])]
+    for k in (1, 2, 3):
+        name = f"00.{k}"
+        cells += [
+            new_markdown_cell(f"**Exercise {k}.** Write it."),
+            code(f'answer = ...\n\ncheck("{name}", answer)', f"○ {name} not attempted yet: …\n"),
+            code(
+                f'answer = 1\ncheck("{name}", answer)',
+                f"✓ {name}: right\n",
+                tags=["solution"],
+                jupyter={"source_hidden": True},
+            ),
+        ]
+    cells += [
+        new_markdown_cell("## Common mistakes\n\nForgetting."),
+        new_markdown_cell("## Summary\n\n| idea | code |\n|---|---|\n| a | b |"),
+        new_markdown_cell(
+            "## Further reading\n\n- A color title, https://doi.org/10.1000/a\n- 10.1000/b\n"
+            "- 10.1000/c\n\nNext: more."
+        ),
+    ]
+    notebook = new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
+    for count, cell in enumerate((c for c in cells if c.cell_type == "code"), 1):
+        cell.execution_count = count
+    return notebook
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    """The model's three exercises stand in for those of the real notebook 00."""
+    monkeypatch.setattr(medlab.exercises, "_CHECKS", {f"00.{k}": None for k in (1, 2, 3)})
+    monkeypatch.setattr(notebook_rules, "find_spec", lambda name: name.endswith("nb00"))
+    monkeypatch.setattr(notebook_rules, "import_module", lambda name: None)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_model_keeps_every_rule(rule):
+    assert RULES[rule](Page(NAME, model())) == []
+
+
+def cell_of(notebook, part):
+    return next(cell for cell in notebook.cells if part in cell.source)
+
+
+def replaced(old, new):
+    def damage(notebook):
+        cell = cell_of(notebook, old)
+        cell.source = cell.source.replace(old, new)
+
+    return damage
+
+
+def said(part, text, name="stdout"):
+    def damage(notebook):
+        cell_of(notebook, part).outputs = [new_output("stream", name=name, text=text)]
+
+    return damage
+
+
+def tagged(part, *tags):
+    def damage(notebook):
+        cell_of(notebook, part).metadata["tags"] = list(tags)
+
+    return damage
+
+
+def figure_of(notebook):
+    return cell_of(notebook, "DATASET").outputs[0]
+
+
+def drop(part):
+    def damage(notebook):
+        notebook.cells.remove(cell_of(notebook, part))
+
+    return damage
+
+
+def ignore_many(notebook):
+    for k in range(4):
+        cell_of(notebook, f"x{k} =").metadata["tags"] = ["nbval-ignore-output"]
+
+
+DAMAGE = {
+    ("format_is_valid", "two cells of one id"): lambda n: n.cells[3].update(id="setup"),
+    ("format_is_valid", "old format"): lambda n: n.update(nbformat_minor=4),
+    ("size_is_bounded", "a huge figure"): lambda n: figure_of(n).data.update(
+        {"image/png": "A" * 600_000}
+    ),
+    ("size_is_bounded", "a huge output"): said("x1 =", "a" * 1_600_000),
+    ("metadata_is_clean", "widget states"): lambda n: n.metadata.update(widgets={}),
+    ("metadata_is_clean", "timing"): lambda n: n.cells[3].metadata.update(execution={}),
+    ("metadata_is_clean", "a kernel of one's own"): lambda n: n.metadata.kernelspec.update(
+        name="mine"
+    ),
+    ("one_clean_run", "out of order"): lambda n: n.cells[3].update(execution_count=99),
+    ("one_clean_run", "a warning"): said("x1 =", "UserWarning: no", name="stderr"),
+    ("one_clean_run", "an empty cell"): lambda n: n.cells[4].update(source=" "),
+    ("one_clean_run", "an error"): lambda n: n.cells[3].update(
+        outputs=[new_output("error", ename="ValueError", evalue="", traceback=[])]
+    ),
+    ("few_outputs_are_ignored", "too many"): ignore_many,
+    ("few_outputs_are_ignored", "skipped"): tagged("x1 =", "nbval-skip"),
+    ("few_outputs_are_ignored", "raises"): tagged("x1 =", "raises-exception"),
+    ("few_outputs_are_ignored", "by comment"): replaced("x1 = 1", "# NBVAL_IGNORE_OUTPUT\nx1 = 1"),
+    ("badge_points_here", "another notebook's"): replaced(NAME, "01_images_as_tensors.ipynb"),
+    ("setup_is_the_same", "edited"): replaced("import subprocess", "import subprocess, os"),
+    ("setup_is_the_same", "no id"): lambda n: n.cells[1].update(id="other"),
+    ("head_is_whole", "no table"): replaced("| Time |", "| Tempo |"),
+    ("head_is_whole", "two things to learn"): replaced("- look\n- train\n", ""),
+    ("head_is_whole", "no title"): replaced("# Start here", "Start here"),
+    ("exercises_are_whole", "two left"): drop('answer = ...\n\ncheck("00.3"'),
+    ("exercises_are_whole", "no solution"): drop('answer = 1\ncheck("00.2"'),
+    ("exercises_are_whole", "solution shown"): lambda n: cell_of(
+        n, 'answer = 1\ncheck("00.2"'
+    ).metadata.pop("jupyter"),
+    ("exercises_are_whole", "solution fails"): said('answer = 1\ncheck("00.2"', "✗ 00.2: no"),
+    ("exercises_are_whole", "stub is solved"): said('...\n\ncheck("00.2"', "✓ 00.2: yes"),
+    ("exercises_are_whole", "no stub"): replaced(
+        'answer = ...\n\ncheck("00.2"', 'answer = 3\n\ncheck("00.2"'
+    ),
+    ("exercises_are_whole", "no statement"): replaced("**Exercise 2.** Write it.", "Write it."),
+    ("exercises_are_registered", "an unknown one"): replaced(
+        'answer = 1\ncheck("00.2"', 'check("00.9"'
+    ),
+    ("measure_is_kept", "too short"): replaced("word " * 1600, "word " * 900),
+    ("measure_is_kept", "too long"): replaced("word " * 1600, "word " * 3100),
+    ("measure_is_kept", "a long cell"): replaced("x1 = 1", "x1 = 1\n" * 31),
+    ("measure_is_kept", "a long line"): replaced("x1 = 1", "x1 = 1  # " + "a" * 90),
+    ("measure_is_kept", "a hidden value"): replaced("x1 = 1", "x1;"),
+    ("measure_is_kept", "a shell line"): replaced("x1 = 1", "!pip install medlab"),
+    ("measure_is_kept", "few cells"): lambda n: [drop(f"x{k} =")(n) for k in range(6)],
+    ("one_dataset_line", "none"): replaced("DATASET = ", "data = "),
+    ("figures_have_alt_text", "none"): lambda n: figure_of(n).metadata.clear(),
+    ("figures_have_alt_text", "another text"): lambda n: figure_of(n).data.update(
+        {"text/plain": "<Figure>"}
+    ),
+    ("outputs_are_portable", "a duration"): said("x1 =", "trained, took 12 s"),
+    ("outputs_are_portable", "a time of day"): said("x1 =", "12:30:59"),
+    ("outputs_are_portable", "a path"): said("x1 =", "saved to /home/ada/weights"),
+    ("outputs_are_portable", "an object"): said("x1 =", "<Thing object at 0x7f3b12345678>"),
+    ("outputs_are_portable", "a path in the text"): replaced(
+        "Forgetting.", "Look in /tmp/weights."
+    ),
+    ("spelling_is_british", "color"): replaced("Forgetting.", "The color."),
+    ("spelling_is_british", "normalize"): replaced("Forgetting.", "Forgetting to normalize."),
+    ("links_lead_somewhere", "nowhere"): replaced("Forgetting.", "See [there](99_nothing.ipynb)."),
+    ("sections_are_there", "no mistakes"): replaced("## Common mistakes", "## Other"),
+    ("sections_are_there", "no DOI"): replaced("10.1000/c", "c"),
+    ("sections_are_there", "no table"): replaced("| idea | code |\n|---|---|\n| a | b |", "a"),
+    ("sections_are_there", "nothing to predict"): replaced("**Predict.** ", ""),
+    ("sections_are_there", "no next"): replaced("Next: more.", ""),
+    ("sections_are_there", "a heading too deep"): replaced("## Summary", "#### Summary"),
+}
+
+
+@pytest.mark.parametrize(("rule", "name"), DAMAGE)
+def test_the_rule_sees_the_damage(rule, name):
+    notebook = copy.deepcopy(model())
+    DAMAGE[rule, name](notebook)
+    assert RULES[rule](Page(NAME, notebook)), f"{rule} is blind to: {name}"
+
+
+def test_every_rule_is_tried():
+    assert {rule for rule, _ in DAMAGE} == set(RULES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The grey of one gray (1 Gy), colour, centre, `normalize`, $\\text{color}$", "prized, sized"],
+)
+def test_british_words_pass(text):
+    notebook = model()
+    replaced("Forgetting.", text)(notebook)
+    assert RULES["spelling_is_british"](Page(NAME, notebook)) == []
