@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_hash", "data_root", "fetch", "must_verify"]
 
-CHUNK = 1 << 18
+CHUNK = 1 << 14  # when a connection breaks, a chunk not yet full is lost
 _RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -325,11 +325,13 @@ def _attempt(
             if total is not None and shutil.disk_usage(part.parent).free < total - have:
                 raise OSError(errno.ENOSPC, "No space left on device")
             _note(part).write_text(json.dumps({"url": url, "edition": _edition(reply)}))
-        _write(reply, part, have, total, progress, url)
+        _write(reply, part, have, total, progress, url, silence=timeout[1])
     return have > 0
 
 
-def _write(reply, part: Path, have: int, total: int | None, progress, url: str) -> None:
+def _write(
+    reply, part: Path, have: int, total: int | None, progress, url: str, *, silence: float
+) -> None:
     from tqdm import tqdm
 
     shown = os.environ.get("MEDLAB_PROGRESS", "1") != "0" if progress is None else progress
@@ -346,7 +348,7 @@ def _write(reply, part: Path, have: int, total: int | None, progress, url: str) 
         ) as bar,
     ):
         file.seek(have)
-        for chunk in _chunks(reply):
+        for chunk in _chunks(reply, silence):
             file.write(chunk)
             bar.update(len(chunk))
             if total is not None and file.tell() > total:
@@ -360,14 +362,17 @@ def _write(reply, part: Path, have: int, total: int | None, progress, url: str) 
         raise _Again(f"the connection ended after {_size(size)} of {_size(total)}")
 
 
-def _chunks(reply) -> Iterator[bytes]:
+def _chunks(reply, silence: float) -> Iterator[bytes]:
     # Kept apart so that a broken connection (an OSError in requests) is not taken for the disk's.
     import requests
+    from urllib3.exceptions import ReadTimeoutError
 
     try:
         yield from reply.iter_content(CHUNK)
     except requests.RequestException as error:
-        raise _Again(f"the connection broke off ({type(error).__name__})") from error
+        if error.args and isinstance(error.args[0], ReadTimeoutError):
+            raise _Again(f"the server was silent for {silence:g} s") from error
+        raise _Again("the connection broke off") from error
 
 
 def _refuse_status(reply, url: str) -> None:
