@@ -1,0 +1,355 @@
+"""Oracles: the DICOM standard's examples, pydicom, NumPy, SciPy, closed forms in millimetres."""
+
+import numpy as np
+import pytest
+import torch
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_voi_lut
+from scipy import ndimage
+from skimage.metrics import peak_signal_noise_ratio
+
+from medlab import preprocess
+from medlab.errors import DataError
+
+
+def phantom(shape=(64, 64), seed=0):
+    rng = np.random.default_rng(seed)
+    return ndimage.gaussian_filter(rng.normal(size=shape), 2).astype(np.float32)
+
+
+# --- window -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "width", "black", "white"), [(2048, 4096, 0, 4095), (2048, 1, 2047.5, 2047.5),
+                                          (0, 100, -50, 49), (0, 1, -0.5, -0.5)],
+)  # fmt: skip
+def test_window_follows_the_examples_of_the_standard(level, width, black, white):
+    """The notes of PS3.3 C.11.2.1.2.1: x ≤ black gives y_min, x > white gives y_max."""
+    x = torch.tensor([black - 100.0, black - 0.25, black, white, white + 0.25, white + 100])
+    y = preprocess.window(x, level=level, width=width)
+    assert y[:3].tolist() == [0, 0, 0]
+    assert y[4:].tolist() == [1, 1]
+    if width > 1:
+        assert y[3] == 1
+        middle = torch.tensor([(black + white) / 2])
+        assert preprocess.window(middle, level=level, width=width).item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("function", ["linear", "linear_exact", "sigmoid"])
+@pytest.mark.parametrize(("level", "width"), [(40, 400), (-600, 1500), (40.5, 2), (0, 1)])
+def test_window_equals_pydicom(level, width, function):
+    header = Dataset()
+    header.PhotometricInterpretation, header.VOILUTFunction = "MONOCHROME2", function.upper()
+    header.WindowCenter, header.WindowWidth = level, width
+    header.BitsStored, header.PixelRepresentation = 12, 1
+    stored = np.arange(-2048, 2048, dtype=np.int16)
+    expected = (apply_voi_lut(stored, header) + 2048) / 4095  # pydicom keeps the stored range
+    ours = preprocess.window(stored, level=level, width=width, function=function)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    assert ours.dtype == np.float32
+
+
+def test_window_keeps_kind_shape_and_precision():
+    x = torch.randn(2, 1, 4, 5)
+    assert preprocess.window(x, level=0, width=2).shape == x.shape
+    assert preprocess.window(x.double(), level=0, width=2).dtype == torch.float64
+    big_endian = np.array([[-1000, 3000]], dtype=">i2")
+    assert preprocess.window(big_endian, level=40, width=400).tolist() == [[0, 1]]
+    wide = np.array([[0, 65535]], dtype=np.uint16)
+    shown = preprocess.window(wide, level=100, width=400)
+    assert shown[0] == pytest.approx([0.5 - 99.5 / 399, 1])
+
+
+def test_window_refuses():
+    for width in (0, -400, 0.5, float("nan")):
+        with pytest.raises(DataError, match=f"width of at least 1, got {width}"):
+            preprocess.window(torch.zeros(2), level=40, width=width)
+    with pytest.raises(DataError, match="over 0, got 0"):
+        preprocess.window(torch.zeros(2), level=40, width=0, function="linear_exact")
+    with pytest.raises(DataError, match="got uint8 from 3 to 9"):
+        preprocess.window(np.array([3, 9], np.uint8), level=40, width=400)
+    with pytest.raises(DataError, match="linear, linear_exact, sigmoid; got 'log'"):
+        preprocess.window(torch.zeros(2), level=40, width=400, function="log")
+    with pytest.raises(DataError, match="an image is numbers"):
+        preprocess.window(np.array(["a"]), level=40, width=400)
+
+
+# --- normalise --------------------------------------------------------------------------------
+
+AXES = {"image": (1, 2, 3), "channel": (2, 3), "cohort": (0, 1, 2, 3)}
+
+
+@pytest.mark.parametrize("per", AXES)
+def test_normalise_equals_numpy(per):
+    x = np.random.default_rng(0).gamma(2, 50, size=(3, 2, 16, 20)) + 1000
+    axes = AXES[per]
+    z = (x - x.mean(axes, keepdims=True)) / x.std(axes, keepdims=True)
+    np.testing.assert_allclose(preprocess.normalise(x, per=per), z, atol=1e-9)
+    low, high = x.min(axes, keepdims=True), x.max(axes, keepdims=True)
+    scaled = (x - low) / (high - low)
+    np.testing.assert_allclose(preprocess.normalise(x, method="minmax", per=per), scaled, atol=1e-9)
+    low, high = np.percentile(x, [2, 95], axis=axes, keepdims=True)
+    clipped = np.clip((x - low) / (high - low), 0, 1)
+    found = preprocess.normalise(x, method="percentile", per=per, low=2, high=95)
+    np.testing.assert_allclose(found, clipped, atol=1e-9)
+    single = preprocess.normalise(torch.tensor(x).float(), per=per)
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single, z, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["zscore", "minmax", "percentile"])
+@pytest.mark.parametrize("value", [0.0, 7.0, -1000.1, 1e-20])
+def test_a_constant_image_becomes_zero(method, value):
+    x = torch.full((2, 1, 8, 8), value)
+    x[1, 0, 2, 2] += 5 + abs(value)
+    y = preprocess.normalise(x, method=method, low=0, high=100)
+    assert (y[0] == 0).all()
+    assert y[1].max() >= 1
+    assert y.isfinite().all()
+
+
+def test_what_counts_as_one_image():
+    x = np.random.default_rng(0).normal(size=(3, 8, 8))
+    whole = preprocess.normalise(x)
+    assert whole.mean() == pytest.approx(0, abs=1e-12)
+    assert abs(whole[0].mean()) > 1e-3
+    each = preprocess.normalise(x[:, None])[:, 0]
+    np.testing.assert_allclose(each.mean((1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(preprocess.normalise(x, per="channel"), each, atol=1e-12)
+    volume = preprocess.normalise(np.stack([x, 3 * x + 1])[:, None])
+    np.testing.assert_allclose(volume[0], volume[1], atol=1e-12)
+    np.testing.assert_allclose(
+        preprocess.normalise(x[0], per="channel"), preprocess.normalise(x[0]), atol=1e-12
+    )
+
+
+def test_the_scale_of_the_cohort_comes_from_the_reference():
+    train, test = torch.randn(5, 1, 4, 4) * 3 + 10, torch.randn(2, 1, 4, 4)
+    expected = (test - train.mean()) / train.std(correction=0)
+    found = preprocess.normalise(test, per="cohort", reference=train)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    array = preprocess.normalise(test.numpy(), per="cohort", reference=train.numpy())
+    np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+def test_normalise_survives_large_cohorts_and_large_offsets():
+    x = torch.zeros(17, 1, 1000, 1000)  # torch.quantile would refuse 17 million values
+    x[:, :, 0] = 1
+    assert preprocess.normalise(x, method="percentile", per="cohort", high=100).max() == 1
+    offset = torch.randn(1, 1, 512, 512) + 1e4
+    z = preprocess.normalise(offset)
+    assert z.mean().abs() < 1e-2
+    assert z.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_normalise_refuses():
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(DataError, match="'image', 'channel' or 'cohort', got 'batch'"):
+        preprocess.normalise(x, per="batch")
+    with pytest.raises(DataError, match="'zscore', 'minmax' or 'percentile', got 'max'"):
+        preprocess.normalise(x, method="max")
+    with pytest.raises(DataError, match="got 99 and 1"):
+        preprocess.normalise(x, method="percentile", low=99, high=1)
+    broken = x.clone()
+    broken[0, 0, 0, 0] = float("nan")
+    with pytest.raises(DataError, match="1 of 16 values are NaN"):
+        preprocess.normalise(broken)
+    with pytest.raises(DataError, match="per='cohort'"):
+        preprocess.normalise(x, reference=x)
+    with pytest.raises(DataError, match="rows and columns"):
+        preprocess.normalise(torch.zeros(3))
+
+
+# --- resample ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_a_ramp_in_millimetres_stays_the_same_ramp(order):
+    """The value at a place does not depend on the grid: f(y, x) = 2y − 3x, both in mm."""
+    y, x = np.mgrid[:20, :30]
+    image = 2 * (y * 1.5) - 3 * (x * 0.8)
+    out = preprocess.resample(
+        image, spacing=(1.5, 0.8), to=(0.7, 1.1), order=order, antialias=False
+    )
+    assert out.shape == (int(19 * 1.5 / 0.7) + 1, int(29 * 0.8 / 1.1) + 1)
+    y, x = np.mgrid[: out.shape[0], : out.shape[1]]
+    inner = np.s_[6:-6, 6:-6] if order == 3 else np.s_[:, :]  # a spline bends at the border
+    np.testing.assert_allclose(
+        out[inner], (2 * y * 0.7 - 3 * x * 1.1)[inner], atol=1e-2 if order == 3 else 1e-9
+    )
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+@pytest.mark.parametrize("to", [(1.3, 0.6, 0.9), 1.0])
+def test_resample_equals_map_coordinates(order, to):
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(9, 14, 17))
+    spacing = (2.0, 1.0, 0.75)
+    out = preprocess.resample(image, spacing=spacing, to=to, order=order, antialias=False)
+    wanted = np.broadcast_to(to, 3)
+    grid = np.indices(out.shape) * (wanted / spacing).reshape(3, 1, 1, 1)
+    expected = ndimage.map_coordinates(image, grid, order=order, mode="nearest")
+    np.testing.assert_allclose(out, expected, atol=1e-9)
+
+
+def test_linear_resample_of_a_signal_equals_interp():
+    signal = np.random.default_rng(1).normal(size=(3, 40))
+    out = preprocess.resample(signal, spacing=[0.5], to=0.3)
+    at = np.arange(out.shape[1]) * 0.3
+    assert at[-1] <= 39 * 0.5 < at[-1] + 0.3
+    for row, expected in zip(out, signal, strict=True):
+        np.testing.assert_allclose(row, np.interp(at, np.arange(40) * 0.5, expected), atol=1e-9)
+
+
+def test_smoothing_keeps_what_the_new_grid_can_hold_and_removes_the_rest():
+    """2 mm pixels hold periods above 4 mm: 2.5 mm must vanish, not return as a false 10 mm."""
+    x = np.arange(400) * 0.5
+    coarse, fine = np.sin(2 * np.pi * x / 40), np.sin(2 * np.pi * x / 2.5)
+    middle = np.s_[10:-10]
+    kept = preprocess.resample(coarse, spacing=[0.5], to=2)[middle]
+    np.testing.assert_allclose(kept, coarse[::4][middle], atol=0.02)
+    sigma = np.sqrt(2**2 - 0.5**2) / np.sqrt(8 * np.log(2))  # a Gaussian's response to a sine
+    gain = np.exp(-2 * (np.pi * sigma / 2.5) ** 2)
+    smooth = preprocess.resample(fine, spacing=[0.5], to=2)[middle]
+    np.testing.assert_allclose(smooth, gain * fine[::4][middle], atol=2e-3)
+    assert gain < 0.13
+    raw = preprocess.resample(fine, spacing=[0.5], to=2, antialias=False)[middle]
+    np.testing.assert_allclose(raw, fine[::4][middle], atol=1e-9)
+    assert np.abs(raw).max() > 0.5
+
+
+def test_smoothing_is_the_documented_gaussian_on_the_coarser_axes_only():
+    image = phantom((40, 40)).astype(float)
+    out = preprocess.resample(image, spacing=(1, 1), to=(3, 1))
+    sigma = np.sqrt(3**2 - 1**2) / np.sqrt(8 * np.log(2))
+    blurred = ndimage.gaussian_filter1d(image, sigma, axis=0, mode="nearest")
+    np.testing.assert_allclose(out, blurred[::3], atol=1e-9)
+
+
+def test_batches_and_channels_are_resampled_one_by_one():
+    x = torch.randn(2, 3, 12, 16)
+    out = preprocess.resample(x, spacing=(1, 1), to=(0.5, 2))
+    assert out.shape == (2, 3, 23, 8)
+    assert out.dtype == torch.float32
+    alone = preprocess.resample(x[1, 2], spacing=(1, 1), to=(0.5, 2))
+    torch.testing.assert_close(out[1, 2], alone)
+
+
+def test_labels_keep_their_names_and_their_type():
+    labels = np.random.default_rng(0).choice([0, 3, 7], size=(20, 20)).astype(np.uint8)
+    out = preprocess.resample(labels, spacing=(1, 1), to=0.4, order=0)
+    assert out.dtype == np.uint8
+    assert set(np.unique(out)) <= {0, 3, 7}
+    back = preprocess.resample(out, spacing=(0.4, 0.4), to=1, order=0)
+    at = np.floor(np.arange(19) / 0.4 + 0.5).astype(int)
+    assert (back == out[np.ix_(at, at)]).all()
+    whole = torch.ones(4, 4, dtype=torch.bool)
+    assert preprocess.resample(whole, spacing=(1, 1), to=0.5, order=0).all()
+
+
+def test_the_same_spacing_changes_nothing():
+    x = phantom()
+    for order in (0, 1, 3):
+        out = preprocess.resample(x, spacing=(0.7, 0.7), to=0.7, order=order)
+        np.testing.assert_allclose(out, x, atol=1e-5)
+    halved = preprocess.resample(x, spacing=(0.7, 0.7), to=0.35)
+    np.testing.assert_allclose(halved[::2, ::2], x, atol=1e-6)
+    assert halved.shape == (127, 127)
+    thirds = preprocess.resample(
+        np.zeros(31), spacing=[0.1], to=0.3
+    )  # 3.0 / 0.3 is 9.999… in floats
+    assert thirds.shape == (11,)
+
+
+def test_resample_refuses():
+    x = torch.zeros(4, 4)
+    with pytest.raises(DataError, match="one number per axis"):
+        preprocess.resample(x, spacing=(1, 1, 1), to=1)
+    with pytest.raises(DataError, match="one number per axis"):
+        preprocess.resample(x, spacing=(1, 1), to=(1, 1, 1))
+    for bad in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(DataError, match="above 0"):
+            preprocess.resample(x, spacing=(1, 1), to=bad)
+    with pytest.raises(DataError, match="order must be 0"):
+        preprocess.resample(x, spacing=(1, 1), to=1, order=2)
+
+
+# --- crop and pad -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 8])
+@pytest.mark.parametrize("wanted", [1, 4, 5, 8, 9])
+def test_crop_pad_keeps_the_centre(n, wanted):
+    x = np.arange(1.0, n + 1)
+    out = preprocess.crop_pad(x, [wanted], value=-1)
+    assert out.shape == (wanted,)
+    if wanted >= n:
+        lead = (wanted - n) // 2
+        expected = np.pad(x, (lead, wanted - n - lead), constant_values=-1)
+        assert (preprocess.crop_pad(out, [n]) == x).all()
+    else:
+        cut = (n - wanted) // 2
+        expected = x[cut : cut + wanted]
+    assert (out == expected).all()
+
+
+def test_crop_pad_leaves_other_axes_and_the_type():
+    x = torch.full((2, 3, 10, 4), 7, dtype=torch.int16)
+    out = preprocess.crop_pad(x, (6, 6), value=-1000)
+    assert out.shape == (2, 3, 6, 6)
+    assert out.dtype == torch.int16
+    assert (out[..., 1:5] == 7).all()
+    assert (out[..., [0, 5]] == -1000).all()
+
+
+def test_crop_pad_refuses():
+    x = np.zeros((4, 4), np.uint8)
+    with pytest.raises(DataError, match="whole numbers above 0"):
+        preprocess.crop_pad(x, (0, 4))
+    with pytest.raises(DataError, match="whole numbers above 0"):
+        preprocess.crop_pad(x, (1, 2, 3))
+    for value in (-1000, 0.5, 256):
+        with pytest.raises(DataError, match="cannot be stored as torch"):
+            preprocess.crop_pad(x, (8, 8), value=value)
+
+
+# --- contrast and noise -----------------------------------------------------------------------
+
+
+def test_gamma_is_a_power():
+    x = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(preprocess.gamma(x, 0.5), np.sqrt(x), atol=1e-12)
+    with pytest.raises(DataError, match="from 0 to 1, got 0 to 2"):
+        preprocess.gamma(2 * x, 0.5)
+    with pytest.raises(DataError, match="above 0"):
+        preprocess.gamma(x, 0)
+
+
+def test_clahe_spreads_a_narrow_histogram_image_by_image():
+    low = np.clip(0.5 + 0.3 * phantom(), 0, 1)
+    out = preprocess.clahe(np.stack([low, low])[:, None])
+    assert out.shape == (2, 1, 64, 64)
+    assert out.std() > 2 * low.std()
+    assert 0 <= out.min() <= out.max() <= 1
+    assert (out[0] == out[1]).all()
+
+
+@pytest.mark.parametrize("method", ["median", "tv", "nlm"])
+def test_denoise_brings_an_image_nearer_to_the_truth(method):
+    truth = np.zeros((64, 64), np.float32)
+    truth[16:48, 20:50] = 1
+    noisy = truth + np.random.default_rng(0).normal(size=truth.shape).astype(np.float32) * 0.2
+    clean = preprocess.denoise(torch.tensor(noisy)[None, None], method=method)[0, 0].numpy()
+    before = peak_signal_noise_ratio(truth, noisy, data_range=1)
+    assert peak_signal_noise_ratio(truth, clean, data_range=1) > before + 3
+    flat = np.full((16, 16), 3.0, np.float32)
+    np.testing.assert_allclose(preprocess.denoise(flat, method=method), flat)
+    with pytest.raises(DataError, match="median, tv, nlm; got 'wiener'"):
+        preprocess.denoise(noisy, method="wiener")
+
+
+def test_the_noise_level_is_found_under_structure():
+    rng = np.random.default_rng(0)
+    image = 40 * phantom((200, 200)) + rng.normal(size=(200, 200)) * 5
+    assert preprocess._noise_level(image) == pytest.approx(5, rel=0.1)
