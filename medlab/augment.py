@@ -38,13 +38,13 @@ class Augment:
         translate: largest shift, as a fraction of width (in x) and of height (in y).
         scale: largest zoom: factors lie in 1/(1 + scale) … 1 + scale.
         shear: largest shear angle, degrees, along x and along y.
-        flip: "horizontal", "vertical", both in a tuple, or () for none; each done half of the time.
+        flip: "horizontal", "vertical", both in a tuple, or () for none; each half of the time.
         brightness: largest shift of grey levels, in standard deviations of the image.
-        contrast: largest change of contrast about the mean: factors in 1/(1 + contrast) … 1 + contrast.
-        gamma: largest gamma: exponents in 1/(1 + gamma) … 1 + gamma, on the image scaled to 0 … 1.
-        noise: largest standard deviation of added Gaussian noise, in standard deviations of the image.
-        blur: largest standard deviation of a Gaussian blur, pixels.
-        cutout: largest side of one erased rectangle, as a fraction of each side; filled with the mean.
+        contrast: largest change about the mean: factors in 1/(1 + contrast) … 1 + contrast.
+        gamma: exponents in 1/(1 + gamma) … 1 + gamma, on the image scaled to 0 … 1.
+        noise: largest sigma of added Gaussian noise, in standard deviations of the image.
+        blur: largest sigma of a Gaussian blur, pixels.
+        cutout: largest side of an erased rectangle, as a fraction; it is filled with the mean.
         padding: what lies beyond the edge: "border" (edge repeated), "zeros" or "reflection".
     """
 
@@ -89,7 +89,7 @@ class Augment:
             images: (N, C, H, W), floating point, any range.
             masks: (N, H, W), any type; moved with nearest-neighbour sampling.
             boxes: one (M, 4) tensor an image: x0, y0, x1, y1 in pixels, x1 and y1 exclusive. A
-                turned box becomes the smallest upright box around it, cut at the image's edge; a box
+                turned box becomes the smallest upright box around it, cut at the image's edge; one
                 that leaves the image wholly is dropped.
             generator: source of all randomness, on the device of the images.
 
@@ -174,9 +174,9 @@ def affine_matrices(
 ) -> Tensor:
     """Affine maps of pixel coordinates (x, y) from input to output, about the image centre c.
 
-    p' = c + t + R(angle) · s · K(shear) · M · (p − c), with R(a) = [[cos a, sin a], [−sin a, cos a]]
-    (counter-clockwise on a screen, where y points down), K = [[1, tan k_x], [tan k_y, 1]] and M the
-    mirror.
+    p' = c + t + R(angle) · s · K(shear) · M · (p − c), with
+    R(a) = [[cos a, sin a], [−sin a, cos a]] (counter-clockwise on a screen, where y points down),
+    K = [[1, tan k_x], [tan k_y, 1]] and M the mirror.
 
     Args:
         height, width: image size, pixels.
@@ -316,8 +316,8 @@ def _check(
         raise DataError(f"images must be (N, C, H, W); got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise DataError(
-            f"images must be floating point to be augmented; got {images.dtype}. Convert them first: "
-            "medlab.cohort.to_float(images)."
+            f"images must be floating point to be augmented; got {images.dtype}. Convert them "
+            "first: medlab.cohort.to_float(images)."
         )
     expected = (len(images), *images.shape[2:])
     if masks is not None and tuple(masks.shape) != expected:

@@ -1,4 +1,4 @@
-"""Normalisation as the first layer of a network, so that weights and normalisation travel together."""
+"""Normalisation as the first layer of a network, so that it travels with the weights."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class Checkpoint:
         Raises:
             CheckpointError: no such file, not a checkpoint, or damaged.
         """
-        tensors, metadata = _read(Path(path))
-        if metadata.get("format") != _FORMAT:
+        tensors, metadata, checked = _read(Path(path))
+        if metadata.get("format") != _FORMAT or not checked:
             raise CheckpointError(
                 f"{path} holds weights but is no medlab checkpoint: read it with load_weights"
             )
@@ -90,9 +90,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> dict[str, str]:
         The metadata of the file.
 
     Raises:
-        CheckpointError: an unreadable file, or weights that do not fit; the model is then unchanged.
+        CheckpointError: an unreadable file, or weights that do not fit; the model is unchanged.
     """
-    tensors, metadata = _read(Path(path))
+    tensors, metadata, _ = _read(Path(path))
     put_into(model, tensors, source=str(path))
     return metadata
 
@@ -123,7 +123,7 @@ def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> No
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     # Cloned, since safetensors refuses tensors that share memory (tied weights).
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    content = save(plain, metadata | {"sha256": _digest(plain)})
+    content = save(plain, metadata | {"sha256": _digest(plain, metadata)})
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -140,7 +140,7 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut; Windows cannot open folders and needs no flush."""
+    """Make the rename survive a power cut; Windows can neither open folders nor needs it."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -159,34 +159,38 @@ def _sweep(path: Path) -> None:
             pass  # its writer has just finished
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bool]:
+    """Tensors, metadata, and whether a checksum vouched for them (files from elsewhere have none)."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not there or not a file")
-    with open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path} is a pickle (torch.save). Reading one can run any code hidden in it, so medlab "
-            "never does. Convert it where you trust it: safetensors.torch.save_file(state, path)."
-        )
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or not a safetensors file ({error}): use an older copy, or train again"
-        ) from error
+        raise CheckpointError(f"{path} {_why_not(path, error)}") from error
     digest = metadata.pop("sha256", None)
-    if digest is not None and digest != _digest(tensors):
+    if digest is not None and digest != _digest(tensors, metadata):
         raise CheckpointError(
-            f"{path} is damaged: its numbers do not match their own checksum. Use an older copy."
+            f"{path} is damaged: its content does not match its own checksum. Use an older copy."
         )
-    return tensors, metadata
+    return tensors, metadata, digest is not None
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _why_not(path: Path, error: Exception) -> str:
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start == b"PK" or start[:1] == b"\x80":
+        return (
+            "is no safetensors file but looks like a pickle (torch.save). Reading a pickle can run "
+            "any code hidden in it, so medlab never does. Where you trust it, convert it with "
+            "safetensors.torch.save_file."
+        )
+    return f"is damaged or not a safetensors file ({error}): use an older copy, or train again"
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())

@@ -76,8 +76,8 @@ def labelled(data: Cohort | tuple[Tensor, Tensor], name: str) -> Labelled:
         bad = ~torch.isfinite(images).flatten(1).all(1)
         if bad.any():
             raise DataError(
-                f"{int(bad.sum())} of the {len(images)} {name} images hold NaN or infinite pixels; the "
-                f"first is image {int(bad.nonzero()[0])}. Repair or drop them: "
+                f"{int(bad.sum())} of the {len(images)} {name} images hold NaN or infinite pixels; "
+                f"the first is image {int(bad.nonzero()[0])}. Repair or drop them: "
                 "cohort[torch.isfinite(cohort.images).flatten(1).all(1)]."
             )
     return Labelled(images, _tidy(labels, name), patients, names)
@@ -134,7 +134,7 @@ def warn_if_shared(train: Labelled, val: Labelled) -> None:
     if len(shared):
         examples = ", ".join(shared[:3]) + (", …" if len(shared) > 3 else "")
         warnings.warn(
-            f"{len(shared)} patients are in both train and val ({examples}): validation scores will "
-            "be too good. Split by patient: train, val, test = cohort.split().",
+            f"{len(shared)} patients are in both train and val ({examples}): validation scores "
+            "will be too good. Split by patient: train, val, test = cohort.split().",
             stacklevel=3,
         )

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from medlab.augment import Augment
 from medlab.cohort import Cohort, to_float
 from medlab.errors import DataError, MedlabError
+from medlab.metrics.classification import auc
+from medlab.metrics.inputs import UndefinedMetric
 from medlab.models.standardise import Standardise
 from medlab.training.data import Labelled, check_against_model, labelled, warn_if_shared
 from medlab.training.history import History
@@ -55,9 +57,9 @@ def fit(
 ) -> History:
     """Train a classifier: AdamW, one-cycle learning rate, augmentation, averaged weights.
 
-    The task follows from the labels: whole class numbers (N,) are trained with cross-entropy, floats
-    0 and 1 of shape (N, K) with binary cross-entropy. The whole set is moved to the device once.
-    A `Standardise` layer in the model learns mean and standard deviation from the training images.
+    The task follows from the labels: whole class numbers (N,) are trained with cross-entropy,
+    floats 0 and 1 of shape (N, K) with binary cross-entropy. The whole set is moved to the device
+    once. A `Standardise` layer in the model takes mean and spread from the training images.
 
     With the same model weights, data, options, precision, machine and number of threads, the result
     is the same to the last bit. The global random state is neither used nor changed, so the weights
@@ -79,8 +81,8 @@ def fit(
         keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.
         device: default: CUDA if there is one, else the CPU.
-        precision: "auto" lets `probe` choose when training is long enough to repay it; or "float32",
-            "bfloat16", "float16", each also with "+channels_last".
+        precision: "auto" lets `probe` choose when training is long enough to repay it; or
+            "float32", "bfloat16", "float16", each also with "+channels_last".
         compile: run the model through torch.compile (worth it on a GPU, for long training).
         checkpoint: file written after every epoch.
         resume: continue from `checkpoint` if that file is there; the result is bit for bit that of
@@ -273,9 +275,16 @@ def _scores(model: nn.Module, data: Labelled) -> dict[str, float]:
         correct = logits.argmax(1) == labels
     return {
         "val_loss": loss.item(),
-        "val_auc": _auc(labels.cpu(), logits.softmax(1).cpu()),
+        "val_auc": _auc_or_nan(labels, logits if data.multilabel else logits.softmax(1)),
         "val_accuracy": correct.float().mean().item(),
     }
+
+
+def _auc_or_nan(labels: Tensor, scores: Tensor) -> float:
+    try:
+        return auc(labels.cpu(), scores.cpu())
+    except UndefinedMetric:
+        return math.nan
 
 
 def _finite(loss: Tensor, epoch: int, lr: float, precision: Precision) -> float:
@@ -337,18 +346,3 @@ def _check_options(epochs, lr, batch_size, weight_decay, label_smoothing, averag
     for message, fine in faults.items():
         if not fine:
             raise MedlabError(message)
-
-
-def _auc(labels: Tensor, scores: Tensor) -> float:
-    """Temporary: macro one-vs-rest rank statistic."""
-    from sklearn.metrics import roc_auc_score
-
-    try:
-        if labels.ndim == 2:
-            return float(roc_auc_score(labels, scores, average="macro"))
-        one_hot = F.one_hot(labels, scores.shape[1])
-        return float(
-            np.mean([roc_auc_score(one_hot[:, k], scores[:, k]) for k in range(scores.shape[1])])
-        )
-    except ValueError:
-        return math.nan

@@ -62,8 +62,8 @@ def probe(model: nn.Module, images: Tensor, *, repeats: int = 2, cache: bool = T
     """Time one training step in each candidate precision and return the fastest worth having.
 
     The layout must be 10 % faster to replace the plain one, and mixed precision another 20 %, so
-    that a tie does not fall one way today and the other tomorrow. Mixed precision must also give the
-    float32 outputs within 5 %. The model, its statistics and the random state stay as they are.
+    that a tie does not fall one way today and the other tomorrow. Mixed precision must also give
+    the float32 outputs within 5 %. Model, running statistics and random state stay as they are.
 
     Args:
         model: any model with float32 weights.

@@ -65,8 +65,8 @@ def objective(
         train: the training set; "balanced" weights are computed from its labels.
         outputs: number of classes K.
         label_smoothing: ε: the target is 1 − ε for the true class plus ε/K for every class.
-        class_weights: None, K weights, or "balanced": N / (K · N_k), so that each class counts alike
-            (for several labels an image: negatives / positives as the weight of a positive).
+        class_weights: None, K weights, or "balanced": N / (K · N_k), so that each class counts
+            alike (for several labels an image: negatives / positives weigh a positive).
     """
     weights = _weights(train, outputs, class_weights)
     if train.multilabel:

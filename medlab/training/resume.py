@@ -111,5 +111,5 @@ def _compare(path: str | os.PathLike, saved: dict, asked: dict) -> None:
         raise CheckpointError(
             f"{path} was written by another training run, so it cannot be continued:\n  "
             + "\n  ".join(different)
-            + "\nCall fit as before, or give another checkpoint file, or resume=False to start afresh."
+            + "\nCall fit as before, or name another file, or pass resume=False to start afresh."
         )

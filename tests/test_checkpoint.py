@@ -1,0 +1,394 @@
+"""Checkpoints: whole or not at all, never code, and a resumed run equal to the last bit."""
+
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from medlab.augment import Augment
+from medlab.errors import CheckpointError
+from medlab.models import SmallCNN
+from medlab.training import Checkpoint, fit, load_weights, save_weights
+
+# --- weights ---
+
+
+def small(seed=0, **kw):
+    torch.manual_seed(seed)
+    return SmallCNN(**({"width": 4} | kw))
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_weights_round_trip_and_are_plain_safetensors(tmp_path):
+    model, other = small(0), small(1)
+    model.features[0].mean.fill_(0.4)
+    path = tmp_path / "new" / "w.safetensors"
+    save_weights(model, path, {"cohort": "toy"})
+    assert load_weights(other, path) == {"cohort": "toy"}
+    assert same(model, other)
+    assert set(load_file(path)) == set(model.state_dict())  # the reference reader agrees
+
+
+def test_weights_from_elsewhere_load(tmp_path):
+    model, other = small(0), small(1)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    assert load_weights(other, tmp_path / "w.safetensors") == {}
+    assert same(model, other)
+
+
+def test_tied_and_channels_last_weights_can_be_saved(tmp_path):
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    tied = nn.Sequential(first, second, nn.Conv2d(2, 2, 3)).to(memory_format=torch.channels_last)
+    save_weights(tied, tmp_path / "w")
+    other = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Conv2d(2, 2, 3))
+    load_weights(other, tmp_path / "w")
+    assert same(tied, other)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"width": 8}, [r"features\.1\.weight: file has \(4, 1, 3, 3\)", "model has"]),
+        ({"in_channels": 3}, [r"features\.0\.mean"]),
+        ({"num_classes": 5}, [r"classifier\.weight", r"\(5, 16\)"]),
+    ],
+)
+def test_other_shapes_are_named_and_nothing_is_loaded(tmp_path, other, words):
+    save_weights(small(0), tmp_path / "w.safetensors")
+    model = small(1, **other)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for word in words:
+        with pytest.raises(CheckpointError, match=word):
+            load_weights(model, tmp_path / "w.safetensors")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_missing_and_unexpected_names_are_named(tmp_path):
+    tensors = small(0).state_dict()
+    tensors["extra"] = tensors.pop("classifier.bias")
+    save_file(tensors, tmp_path / "w.safetensors")
+    model = small(1)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"missing: classifier\.bias\n  unexpected: extra"):
+        load_weights(model, tmp_path / "w.safetensors")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_metadata_must_be_text(tmp_path):
+    with pytest.raises(CheckpointError, match="text"):
+        save_weights(small(), tmp_path / "w", {"epoch": 3})
+
+
+# --- files ---
+
+
+def test_facts_and_tensors_come_back_to_the_bit(tmp_path):
+    tensors = {
+        "a": torch.randn(3, 4),
+        "empty": torch.zeros(0, 2),
+        "scalar": torch.tensor(3.5),
+        "long": torch.tensor([2**62 + 1]),
+        "bool": torch.tensor([True, False]),
+        "half": torch.randn(5).bfloat16(),
+    }
+    facts = {"x": 0.1 + 0.2, "inf": float("inf"), "rows": [{"lr": 1e-300}], "name": "lung – café"}
+    Checkpoint(tensors, facts).save(tmp_path / "c")
+    back = Checkpoint.load(tmp_path / "c")
+    assert back.facts == facts
+    assert back.tensors.keys() == tensors.keys()
+    assert all(torch.equal(back.tensors[k], v) for k, v in tensors.items())
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_weights_are_not_a_checkpoint(tmp_path):
+    save_weights(small(), tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="load_weights"):
+        Checkpoint.load(tmp_path / "w.safetensors")
+
+
+class Bomb:
+    """Unpickled, it would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("extension", ["safetensors", "pt", "ckpt", ""])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_code_never_runs(tmp_path, extension, zipped):
+    bait, mark = tmp_path / f"weights.{extension}", tmp_path / "ran"
+    torch.save({"w": Bomb(mark)}, bait, _use_new_zipfile_serialization=zipped)
+    with open(bait, "rb") as file:
+        torch.load(file, weights_only=False)["w"].close()
+    assert mark.exists(), "the bait must be real"
+    mark.unlink()
+    for read in (Checkpoint.load, lambda p: load_weights(small(), p),
+                 lambda p: fit(small(), DATA, epochs=1, checkpoint=p, resume=True, progress=False)):  # fmt: skip
+        with pytest.raises(CheckpointError, match="pickle"):
+            read(bait)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_bare_pickles_of_every_protocol_never_run(tmp_path, protocol):
+    bait, mark = tmp_path / "weights.safetensors", tmp_path / "ran"
+    bait.write_bytes(pickle.dumps(Bomb(mark), protocol=protocol))
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        load_weights(small(), bait)
+    assert not mark.exists()
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "c.safetensors"
+    Checkpoint({"a": torch.arange(64.0)}, {"n": 1}).save(path)
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for length in [0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+            Checkpoint.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(CheckpointError, match="damaged"):
+        Checkpoint.load(path)
+    for _ in range(300):  # one wrong bit anywhere
+        position = draw.randrange(len(whole))
+        broken = bytearray(whole)
+        broken[position] ^= 1 << draw.randrange(8)
+        path.write_bytes(broken)
+        with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+            Checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b'{"a": 1}', b"\x89PNG\r\n", os.urandom(500)])
+def test_other_files_are_named(tmp_path, content):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+        Checkpoint.load(path)
+
+
+def test_absent_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(CheckpointError, match="not there or not a file"):
+            Checkpoint.load(path)
+
+
+def test_an_unwritable_place_is_named_and_the_old_file_kept(tmp_path):
+    (tmp_path / "c").mkdir()
+    with pytest.raises(CheckpointError, match="cannot write"):
+        Checkpoint({}, {}).save(tmp_path / "c")
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def test_what_killed_writers_left_is_swept_but_not_what_is_being_written(tmp_path):
+    old, fresh, foreign = tmp_path / ".c.1.tmp", tmp_path / ".c.2.tmp", tmp_path / ".d.1.tmp"
+    for path in (old, fresh, foreign):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    os.utime(foreign, (0, 0))
+    Checkpoint({}, {}).save(tmp_path / "c")
+    assert not old.exists()
+    assert fresh.exists()
+    assert foreign.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_hundred_kills_leave_a_readable_checkpoint(tmp_path):
+    """A child writes without pause and is killed at a random moment; the file must stay whole."""
+    path = tmp_path / "c.safetensors"
+    draw = random.Random(0)
+    Checkpoint({"a": torch.zeros(20_000)}, {"count": 0}).save(path)
+    highest = killed_halfway = 0
+    for kill in range(200):
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)  # a forked process has no worker threads
+            count = 1000 * (kill + 1)
+            while True:
+                Checkpoint({"a": torch.full((20_000,), float(count))}, {"count": count}).save(path)
+                count += 1
+        time.sleep(draw.uniform(0.001, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        back = Checkpoint.load(path)
+        assert (back.tensors["a"] == back.facts["count"]).all()
+        assert back.facts["count"] >= highest
+        highest = back.facts["count"]
+        for left in tmp_path.glob(".*.tmp"):
+            killed_halfway += 1
+            left.unlink()
+    assert killed_halfway > 50, "the kills must really have met half-written files"
+    assert highest > 100_000
+
+
+# --- resume ---
+
+DRAW = torch.Generator().manual_seed(0)
+DATA = (torch.rand(60, 1, 16, 16, generator=DRAW), torch.arange(60) % 2)
+VAL = (torch.rand(30, 1, 16, 16, generator=DRAW), torch.arange(30) % 2)
+
+
+class WithDropout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cnn, self.drop, self.last = (
+            SmallCNN(width=4, num_classes=8),
+            nn.Dropout(),
+            nn.Linear(8, 2),
+        )
+
+    def forward(self, images):
+        return self.last(self.drop(self.cnn(images)))
+
+
+def with_dropout():
+    torch.manual_seed(0)
+    return WithDropout()
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+class StopsAfter:
+    """An augmentation that raises at a given batch."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def __call__(self, images, *, generator):
+        self.left -= 1
+        if self.left < 0:
+            raise Stop
+        return Augment(noise=0.1)(images, generator=generator)
+
+
+OPTIONS = [
+    {},
+    {"average": 0},
+    {"keep": "best"},
+    {"precision": "bfloat16+channels_last"},
+    {"precision": "float16"},
+    {"class_weights": "balanced", "label_smoothing": 0.1},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("stop_after", [13, 27])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, options, stop_after):
+    recipe = {"epochs": 6, "batch_size": 6, "lr": 0.01, "precision": "float32", "progress": False}
+    recipe |= options
+    whole = with_dropout()
+    expected = fit(whole, DATA, VAL, augment=StopsAfter(10**9), **recipe)
+
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Stop):
+        fit(with_dropout(), DATA, VAL, augment=StopsAfter(stop_after), checkpoint=path, **recipe)
+    torch.manual_seed(99)  # another process would have other weights and another random state
+    resumed = WithDropout()
+    history = fit(
+        resumed, DATA, VAL, augment=StopsAfter(10**9), checkpoint=path, resume=True, **recipe
+    )
+    assert same(whole, resumed)
+    assert history.rows == expected.rows
+    assert history.kept == expected.kept
+    assert history["epoch"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resuming_a_finished_run_only_loads_it(tmp_path):
+    recipe = {"epochs": 2, "precision": "float32", "progress": False, "checkpoint": tmp_path / "c"}
+    model, again = small(0), small(1)
+    expected = fit(model, DATA, **recipe)
+    written = (tmp_path / "c").read_bytes()
+    history = fit(again, DATA, resume=True, **recipe)
+    assert same(model, again)
+    assert history == expected
+    assert (tmp_path / "c").read_bytes() == written
+
+
+def test_resume_without_a_file_starts_afresh(tmp_path):
+    recipe = {"epochs": 1, "precision": "float32", "progress": False}
+    model, again = small(0), small(0)
+    fit(model, DATA, **recipe)
+    fit(again, DATA, checkpoint=tmp_path / "c", resume=True, **recipe)
+    assert same(model, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epochs": 3}, "epochs: checkpoint 2, now 3"),
+        ({"lr": 0.1}, "lr"),
+        ({"seed": 1}, "seed: checkpoint 0, now 1"),
+        ({"batch_size": 4}, "batch_size"),
+        ({"augment": None}, "augment"),
+        ({"average": 0}, "average"),
+        ({"class_weights": "balanced"}, "class_weights"),
+        ({"precision": "bfloat16"}, "precision"),
+        ({"model": {"width": 8}}, "model: checkpoint 'SmallCNN"),
+        ({"train": (DATA[0] + 1, DATA[1])}, "train: checkpoint '60 images"),
+        ({"train": (DATA[0], 1 - DATA[1])}, "train"),
+        ({"val": (VAL[0][:20], VAL[1][:20])}, "val: .*now '20 images"),
+    ],
+)
+def test_another_recipe_is_refused_with_the_difference(tmp_path, change, named):
+    recipe = {"train": DATA, "val": VAL, "epochs": 2, "precision": "float32", "progress": False}
+    fit(small(), checkpoint=tmp_path / "c", **recipe)
+    model = small(1, **change.pop("model", {}))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=named):
+        fit(model, checkpoint=tmp_path / "c", resume=True, **(recipe | change))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
+    """SIGKILL in the middle of a real training process, then resume here."""
+    path = tmp_path / "c.safetensors"
+    script = textwrap.dedent(
+        f"""
+        import torch
+        torch.set_num_threads({torch.get_num_threads()})
+        from tests.test_checkpoint import DATA, VAL, RECIPE, with_dropout
+        from medlab.training import fit
+        fit(with_dropout(), DATA, VAL, checkpoint={str(path)!r}, **RECIPE)
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=os.path.dirname(os.path.dirname(__file__))
+    )
+    try:
+        limit = time.monotonic() + 60
+        while not path.exists() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.005)
+        time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    done = len(Checkpoint.load(path).facts["rows"])
+    assert 1 <= done < RECIPE["epochs"], "the kill must have met a run under way"
+    resumed, whole = with_dropout(), with_dropout()
+    history = fit(resumed, DATA, VAL, checkpoint=path, resume=True, **RECIPE)
+    expected = fit(whole, DATA, VAL, **RECIPE)
+    assert same(whole, resumed)
+    assert history.rows == expected.rows
+
+
+RECIPE = {"epochs": 40, "batch_size": 6, "precision": "float32", "progress": False}

@@ -1,0 +1,493 @@
+"""fit and predict against formulas, scikit-learn and torch's own schedule."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+
+from medlab.augment import Augment
+from medlab.cohort import Cohort, DataCard
+from medlab.errors import DataError, MedlabError
+from medlab.models import SmallCNN, Standardise
+from medlab.training import History, average_into, fit, one_cycle, predict
+from medlab.training.data import Labelled
+from medlab.training.recipe import objective
+
+QUIET = {"progress": False, "precision": "float32"}
+
+
+def toy(n=120, *, classes=2, size=16, seed=0, dtype=torch.float32):
+    """Noise with one bright corner; the class says which. Separable at a glance."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    images = torch.rand(n, 1, size, size, generator=draw) * 0.5
+    for k, (rows, columns) in enumerate([(0, 0), (8, 8), (0, 8)][:classes]):
+        images[labels == k, :, rows : rows + 8, columns : columns + 8] += 0.5
+    if dtype == torch.uint8:
+        images = (images * 255).round().to(torch.uint8)
+    return images, labels
+
+
+def tiny(num_classes=2, *, seed=0, in_channels=1):
+    torch.manual_seed(seed)
+    return SmallCNN(in_channels, num_classes, width=4)
+
+
+class Plain(nn.Module):
+    """No normalisation and no Standardise: the smallest thing that fit must accept."""
+
+    def __init__(self, inputs=256, outputs=2, dropout=0.0):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, outputs))
+
+    def forward(self, images):
+        return self.net(images)
+
+
+def state(model):
+    return torch.cat([v.double().flatten() for v in model.state_dict().values()])
+
+
+def card(task, classes=()):
+    return DataCard(name="toy", title="Toy", task=task, classes=classes)
+
+
+# --- learning ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_learns_a_separable_toy(dtype):
+    model = tiny()
+    history = fit(model, toy(240, dtype=dtype), toy(60, seed=1, dtype=dtype), epochs=8, lr=0.01,
+                  batch_size=16, augment=None, **QUIET)  # fmt: skip
+    test, labels = toy(100, seed=2, dtype=dtype)
+    assert (predict(model, test).argmax(1) == labels).float().mean() > 0.95
+    assert history["val_auc"][-1] > 0.95
+    assert history["train_loss"][-1] < history["train_loss"][0]
+
+
+def test_three_classes_from_a_cohort():
+    images, labels = toy(180, classes=3)
+    train = Cohort(images=images, labels=labels, card=card("ordinal", ("none", "mild", "severe")))
+    model = tiny(3)
+    fit(model, train, epochs=8, lr=0.01, batch_size=16, augment=None, **QUIET)
+    scores = predict(model, train)
+    assert scores.shape == (180, 3)
+    assert (scores.argmax(1) == labels).float().mean() > 0.95
+
+
+def test_several_labels_an_image():
+    images = torch.rand(160, 1, 16, 16) * 0.2
+    labels = torch.randint(0, 2, (160, 2)).float()
+    images[:, 0, :8] += labels[:, :1, None]
+    images[:, 0, 8:] -= labels[:, 1:, None]
+    cohort = Cohort(images=images, labels=labels, card=card("multilabel", ("up", "down")))
+    model = Plain()
+    history = fit(model, cohort, cohort, epochs=20, lr=0.05, batch_size=16, augment=None, **QUIET)
+    scores = predict(model, cohort)
+    with torch.no_grad():
+        assert torch.allclose(scores, torch.sigmoid(model(images)), atol=1e-6)
+    assert history["val_auc"][-1] == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    assert history["val_auc"][-1] > 0.95
+    assert history["val_accuracy"][-1] == pytest.approx(
+        ((scores > 0.5) == labels.bool()).float().mean().item()
+    )
+
+
+def test_volumes():
+    images, labels = toy(40)
+    volumes = images[:, :, None].expand(-1, -1, 3, -1, -1).contiguous()
+    model = Plain(768)
+    history = fit(model, (volumes, labels), epochs=10, lr=0.05, batch_size=8, **QUIET)
+    assert history.config["augment"] == "None"
+    assert (predict(model, volumes).argmax(1) == labels).float().mean() > 0.9
+
+
+def test_standardise_takes_the_training_images_only():
+    images, labels = toy(80)
+    model = tiny()
+    fit(model, (images, labels), (images * 9, labels), epochs=1, **QUIET)
+    layer = model.features[0]
+    assert isinstance(layer, Standardise)
+    assert layer.mean.item() == pytest.approx(images.mean().item(), rel=1e-5)
+
+
+def test_frozen_weights_stay():
+    model = Plain()
+    model.net[2].weight.requires_grad_(False)
+    before = model.net[2].weight.clone()
+    fit(model, toy(), epochs=1, **QUIET)
+    assert torch.equal(model.net[2].weight, before)
+
+
+# --- the parts ---
+
+
+@pytest.mark.parametrize("steps", [10, 77, 1000])
+def test_one_cycle_equals_torch(steps):
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.3, total_steps=steps)
+    for step in range(steps):
+        assert one_cycle(step, steps=steps, peak=0.3) == pytest.approx(
+            schedule.get_last_lr()[0], rel=1e-9
+        )
+        optimiser.step()
+        if step < steps - 1:
+            schedule.step()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_one_cycle_survives_very_short_runs(steps):
+    rates = [one_cycle(step, steps=steps, peak=1.0) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+def test_average_of_constant_weight_is_the_exponential_mean():
+    average, model = tiny(seed=0), tiny(seed=1)
+    expected = state(average).clone()
+    for _ in range(5):
+        for value in model.state_dict().values():
+            value.copy_(torch.rand(value.shape) * 9)
+        average_into(average, model, 0.3)
+        expected = 0.7 * expected + 0.3 * state(model)
+    whole = [
+        v.dtype.is_floating_point for v in model.state_dict().values() for _ in range(v.numel())
+    ]
+    whole = torch.tensor(whole)
+    assert torch.allclose(state(average)[whole], expected[whole], rtol=1e-5)
+    assert torch.equal(state(average)[~whole], state(model)[~whole])
+
+
+def test_fit_averages_uniformly_until_the_horizon():
+    """With a horizon beyond the run the result is the plain mean of the weights after each step."""
+    seen = []
+
+    class Watched(Plain):
+        def forward(self, images):
+            if self.training:
+                seen.append(self.net[2].weight.detach().clone())
+            return super().forward(images)
+
+    torch.manual_seed(0)
+    model = Watched()
+    fit(model, toy(64), epochs=2, batch_size=8, average=1000, augment=None, **QUIET)
+    torch.manual_seed(0)
+    plain = Plain()
+    fit(plain, toy(64), epochs=2, batch_size=8, average=0, augment=None, **QUIET)
+    after_each = [*seen[1:], plain.net[2].weight.detach()]  # a forward pass sees the step before
+    assert torch.allclose(model.net[2].weight, torch.stack(after_each).mean(0), atol=1e-6)
+
+
+def test_averaged_statistics_fit_the_averaged_weights():
+    """Re-estimating batch normalisation with the final weights hardly changes the scores."""
+    data = toy(240)
+    model = tiny()
+    fit(model, data, epochs=6, lr=0.01, batch_size=16, augment=None, **QUIET)
+    before = predict(model, data[0])
+    torch.optim.swa_utils.update_bn(data[0].split(16), model)
+    assert (predict(model, data[0]) - before).abs().max() < 0.05
+
+
+def test_loss_by_hand():
+    labels = torch.tensor([0, 1, 1, 1, 2, 2])
+    train = Labelled(torch.zeros(6, 1, 1, 1), labels)
+    logits = torch.randn(6, 3, dtype=torch.float64)
+    loss = objective(train, outputs=3, label_smoothing=0.0, class_weights=None)(logits, labels)
+    log_p = logits - logits.exp().sum(1, keepdim=True).log()
+    picked = log_p[torch.arange(6), labels]
+    assert loss.item() == pytest.approx(-picked.mean().item())
+
+    loss = objective(train, outputs=3, label_smoothing=0.3, class_weights=None)(logits, labels)
+    expected = -(0.7 * picked + 0.3 * log_p.mean(1)).mean()
+    assert loss.item() == pytest.approx(expected.item())
+
+    balanced = objective(train, outputs=3, label_smoothing=0.0, class_weights="balanced")
+    w = torch.tensor(compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy()))
+    expected = -(w[labels] * picked).sum() / w[labels].sum()
+    assert balanced(logits.float(), labels).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_multilabel_loss_by_hand():
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    train = Labelled(torch.zeros(4, 1, 1, 1), labels)
+    logits = torch.randn(4, 2)
+    p = torch.sigmoid(logits)
+    loss = objective(train, outputs=2, label_smoothing=0.0, class_weights="balanced")
+    positive = torch.tensor([2 / 2, 3 / 1])
+    by_hand = -(positive * labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+    assert loss(logits, labels).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_a_class_without_images_has_no_weight_and_breaks_nothing():
+    train = Labelled(torch.zeros(4, 1, 1, 1), torch.tensor([0, 0, 0, 2]))
+    loss = objective(train, outputs=3, label_smoothing=0.0, class_weights="balanced")
+    assert math.isfinite(loss(torch.randn(4, 3), train.labels).item())
+
+
+# --- history ---
+
+
+def test_history_is_what_scikit_learn_says_of_the_final_model():
+    model = tiny()
+    val = toy(50, seed=1)
+    history = fit(model, toy(60), val, epochs=2, lr=1e-3, batch_size=16, **QUIET)
+    scores = predict(model, val[0])
+    assert history.columns == ["epoch", "lr", "train_loss", "val_loss", "val_auc", "val_accuracy"]
+    assert history["epoch"] == [1, 2]
+    assert history["val_auc"][-1] == pytest.approx(roc_auc_score(val[1], scores[:, 1]))
+    assert history["val_loss"][-1] == pytest.approx(log_loss(val[1], scores.double()), rel=1e-4)
+    assert history["val_accuracy"][-1] == pytest.approx(
+        (scores.argmax(1) == val[1]).float().mean().item()
+    )
+    assert len(history) == history.kept == 2
+    assert "val_auc" in repr(history)
+
+
+def test_keep_best_leaves_the_epoch_of_lowest_validation_loss():
+    val = toy(40, seed=5)
+    val = (val[0], torch.cat([val[1][:30], 1 - val[1][30:]]))  # wrong labels: confidence costs
+    model = tiny()
+    history = fit(model, toy(60), val, epochs=8, lr=0.02, batch_size=8, keep="best", augment=None,
+                  **QUIET)  # fmt: skip
+    losses = history["val_loss"]
+    assert history.kept == 1 + int(np.argmin(losses))
+    assert history.kept < 8
+    scores = predict(model, val[0])
+    assert log_loss(val[1], scores.double()) == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_history_without_validation_says_what_is_missing():
+    history = fit(tiny(), toy(), epochs=1, **QUIET)
+    with pytest.raises(DataError, match="pass a validation set"):
+        history["val_auc"]
+    with pytest.raises(DataError, match="no epoch"):
+        History()["lr"]
+
+
+def test_one_class_in_validation_gives_nan_not_an_error():
+    images, labels = toy(20)
+    one = labels == 1
+    history = fit(tiny(), toy(), (images[one], labels[one]), epochs=1, **QUIET)
+    assert math.isnan(history["val_auc"][0])
+    assert math.isfinite(history["val_loss"][0])
+
+
+# --- reproducibility ---
+
+
+@pytest.mark.parametrize("make", [tiny, lambda: Plain(dropout=0.5)])
+def test_same_seed_same_bits_whatever_the_global_state(make):
+    results = []
+    for elsewhere in (1, 2):
+        torch.manual_seed(0)
+        model = make()
+        torch.manual_seed(elsewhere)
+        before = torch.get_rng_state()
+        fit(model, toy(), epochs=2, batch_size=16, seed=3, **QUIET)
+        assert torch.equal(before, torch.get_rng_state())
+        results.append(state(model))
+    assert torch.equal(*results)
+    torch.manual_seed(0)
+    other = make()
+    fit(other, toy(), epochs=2, batch_size=16, seed=4, **QUIET)
+    assert not torch.equal(state(other), results[0])
+
+
+def test_validation_does_not_influence_training():
+    with_val, without = tiny(), tiny()
+    fit(with_val, toy(), toy(30, seed=2), epochs=2, **QUIET)
+    fit(without, toy(), epochs=2, **QUIET)
+    assert torch.equal(state(with_val), state(without))
+
+
+def test_every_image_is_used_once_an_epoch():
+    seen = []
+
+    def record(images, *, generator):
+        seen.append(images[:, 0, 0, 0].clone())
+        return images
+
+    images = torch.arange(65.0).view(-1, 1, 1, 1).expand(65, 1, 16, 16).contiguous()
+    fit(Plain(), (images, torch.arange(65) % 2), epochs=2, batch_size=16, lr=1e-6, augment=record,
+        **QUIET)  # fmt: skip
+    assert [len(s) for s in seen] == [17, 16, 16, 16] * 2
+    first, second = torch.cat(seen[:4]), torch.cat(seen[4:])
+    assert torch.equal(first.sort().values, torch.arange(65.0))
+    assert torch.equal(second.sort().values, torch.arange(65.0))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("n", [2, 3, 9, 17])
+def test_no_batch_of_one_reaches_batch_normalisation(n):
+    fit(tiny(), toy(n), epochs=1, batch_size=8, **QUIET)
+
+
+def test_automatic_augmentation_is_mild_and_never_mirrors():
+    history = fit(tiny(), toy(), epochs=1, **QUIET)
+    assert history.config["augment"].startswith("Augment(")
+    assert "flip=()" in history.config["augment"]
+    moved = Augment()
+    assert moved.rotate <= 15
+    assert moved.flip == ()
+
+
+# --- predict ---
+
+
+def test_predict_is_the_softmax_whatever_the_batch_size():
+    model = tiny(3).eval()
+    images = toy(37)[0]
+    logits = model(images).detach()
+    by_hand = logits.exp() / logits.exp().sum(1, keepdim=True)
+    scores = predict(model, images, batch_size=10)
+    assert torch.allclose(scores, by_hand, atol=1e-6)
+    assert scores.dtype == torch.float32
+    assert scores.device.type == "cpu"
+    assert not scores.requires_grad
+    assert torch.allclose(scores, predict(model, images, batch_size=37), atol=1e-6)
+
+
+def test_predict_restores_the_mode_of_every_layer():
+    model = tiny().train()
+    model.features[2].eval()
+    running = model.features[2].running_mean.clone()
+    predict(model, toy(8)[0])
+    assert model.training
+    assert model.features[0].training
+    assert not model.features[2].training
+    assert torch.equal(running, model.features[2].running_mean)
+
+
+def test_predict_bytes_equals_floats():
+    images = toy(20, dtype=torch.uint8)[0]
+    model = tiny()
+    assert torch.equal(predict(model, images), predict(model, images.float() / 255))
+
+
+def test_tta_is_the_mean_over_shifts():
+    model = tiny().eval()
+    images = toy(6)[0]
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    views = [
+        padded[:, :, r : r + 16, c : c + 16] for r, c in [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+    ]
+    expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
+    assert torch.allclose(predict(model, images, tta=True), expected, atol=1e-6)
+
+
+def test_predict_names_what_is_wrong():
+    with pytest.raises(DataError, match=r"image\[None\]"):
+        predict(tiny(), torch.zeros(1, 16, 16))
+    with pytest.raises(DataError, match="1 channel"):
+        predict(tiny(), torch.zeros(2, 3, 16, 16))
+    with pytest.raises(DataError, match="volumes"):
+        predict(tiny(), torch.zeros(2, 1, 4, 16, 16), tta=True)
+    with pytest.raises(DataError, match="logits of shape"):
+        predict(nn.Conv2d(1, 1, 3), torch.zeros(2, 1, 16, 16))
+
+
+# --- errors ---
+
+X, Y = toy(20)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        ((X, Y + 1), None, "num_classes=3"),
+        ((X, Y - 1), None, "renumber"),
+        ((X, Y[:9]), None, "20 images but 9 labels"),
+        ((X, Y.float()), None, "whole class numbers"),
+        ((X, Y[:, None]), None, "whole class numbers"),
+        ((X[:0], Y[:0]), None, "train set is empty"),
+        ((X[:1], Y[:1]), None, "at least two"),
+        ((X, Y), (X[:0], Y[:0]), "val set is empty"),
+        ((X, Y), (X, Y + 5), "val labels run from 5 to 6"),
+        ((X[:, 0], Y), None, r"images\[:, None\]"),
+        ((X.expand(-1, 3, -1, -1), Y), None, "1 channel"),
+        ((X, torch.zeros(20, 3)), None, "3 labels an image"),
+        ((X / 0, Y), None, "NaN or infinite"),
+        (X, None, "Cohort or a pair"),
+        ((X, Y), (X, torch.zeros(20, 2)), "both"),
+    ],
+)
+def test_data_that_does_not_fit_is_named(train, val, message):
+    with pytest.raises(DataError, match=message):
+        fit(tiny(), train, val, epochs=1, **QUIET)
+
+
+def test_cohort_without_labels_is_named():
+    with pytest.raises(DataError, match="no labels"):
+        fit(tiny(), Cohort(images=X, card=card("segmentation")), epochs=1, **QUIET)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": 0},
+        {"epochs": 1.5},
+        {"lr": 0},
+        {"batch_size": 1},
+        {"label_smoothing": 1},
+        {"average": -1},
+        {"keep": "first"},
+        {"seed": -1},
+        {"weight_decay": -1},
+        {"class_weights": "even"},
+        {"class_weights": [1.0]},
+        {"precision": "float8"},
+        {"resume": True},
+    ],
+)
+def test_options_out_of_range_are_named(options):
+    with pytest.raises(MedlabError, match=next(iter(options))):
+        fit(tiny(), (X, Y), **({"epochs": 1} | QUIET | options))
+
+
+def test_keep_best_needs_validation():
+    with pytest.raises(DataError, match="validation"):
+        fit(tiny(), (X, Y), epochs=1, keep="best", **QUIET)
+
+
+def test_exploding_loss_stops_with_advice():
+    torch.manual_seed(0)
+    with pytest.raises(MedlabError, match=r"epoch \d.*lower lr"):
+        fit(Plain(), (X * 1e30, Y), epochs=3, lr=1e10, augment=None, **QUIET)
+
+
+def test_one_class_in_training_warns():
+    with pytest.warns(UserWarning, match="every training label is 1"):
+        fit(tiny(), (X, torch.ones(20, dtype=torch.long)), epochs=1, **QUIET)
+
+
+def test_shared_patients_warn_and_separate_ones_do_not():
+    def cohort(names):
+        return Cohort(images=X, labels=Y, patients=np.array(names), card=card("binary"))
+
+    ids = [f"p{i}" for i in range(40)]
+    with pytest.warns(UserWarning, match=r"1 patients are in both train and val \(p19\)"):
+        fit(tiny(), cohort(ids[:20]), cohort(ids[19:39]), epochs=1, **QUIET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(tiny(), cohort(ids[:20]), cohort(ids[20:]), epochs=1, **QUIET)
+
+
+# --- progress ---
+
+
+def test_progress_goes_to_stderr_and_can_be_silenced(capsys, monkeypatch):
+    monkeypatch.delenv("MEDLAB_PROGRESS", raising=False)
+    fit(tiny(), (X, Y), epochs=1, precision="float32")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "training" in err
+    monkeypatch.setenv("MEDLAB_PROGRESS", "0")
+    fit(tiny(), (X, Y), epochs=1, precision="float32")
+    monkeypatch.delenv("MEDLAB_PROGRESS")
+    fit(tiny(), (X, Y), epochs=1, **QUIET)
+    assert capsys.readouterr() == ("", "")
