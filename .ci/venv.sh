@@ -69,7 +69,7 @@ if ! "$venv/bin/python" "$@" >"$log" 2>&1; then
     reason=$(grep -E '^ *(ERROR|error|OSError)' "$log" | tail -n 1 | cut -c 1-200)
     if grep -qiE 'no space left|disk quota' "$log"; then
         fail "the disk filled up during the installation: free 9 GB and try again (log: $log)"
-    elif grep -qiE 'name resolution|failed to resolve|network is unreachable|connection (refused|aborted|broken|to .* timed out)|newconnectionerror|connecttimeout|proxyerror|ssl.*error|read timed out' "$log"; then
+    elif grep -qiE 'name resolution|failed to resolve|network is unreachable|connection (refused|aborted|broken|to .* timed out)|newconnectionerror|connecttimeout|proxyerror|ssl.*error|read timed out|hatchling.*from versions: none' "$log"; then
         fail "the package index cannot be reached: check the network or proxy and try again (log: $log)"
     elif grep -qiE 'no matching distribution|resolutionimpossible|requires a different python' "$log"; then
         fail "no release fits this Python or machine: $reason; without the pins: make lab CONSTRAINTS= (log: $log)"

@@ -1,7 +1,8 @@
-"""The house: commands that fail plainly, one address, licences, pins, and a fork that moves everything."""
+"""The house: commands that fail plainly, pins, licences, one address and a fork that moves it."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -47,7 +48,7 @@ TOOLS = (
 )
 OLD = 'case "$*" in *version_info*) exit 1;; *platform*) echo 3.9.2;; -V) echo Python 3.9.2;; esac'
 NO_VENV = f'case "$*" in *ensurepip*) exit 1;; esac; exec {REAL_PYTHON} "$@"'
-# An environment that exists, with a pip that answers as the test says; $TORCH tells whether torch is there.
+# An environment with a pip that answers as the test says; $TORCH tells whether torch is there.
 IN_VENV = """
 case "$*" in
   *'m.version("torch")'*) [ -n "$TORCH" ] ;;
@@ -89,7 +90,7 @@ def make(house: Path, target: str, **environment: str) -> subprocess.CompletedPr
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
-    """The one line that says what is missing; nothing else may stand on stderr but make's own word."""
+    """The one line that says what is missing; besides it, stderr holds make's own word only."""
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
     assert len(lines) == 1, done.stderr + done.stdout
@@ -140,8 +141,13 @@ def test_no_disk_for_torch(house):
 
 PIP = [
     (
-        "WARNING: Retrying after connection broken by 'NewConnectionError': [Errno -3] Temporary failure in "
-        "name resolution\nERROR: No matching distribution found for hatchling>=1.26",
+        "ERROR: Could not find a version that satisfies the requirement hatchling>=1.26 (from "
+        "versions: none)\nERROR: No matching distribution found for hatchling>=1.26",
+        "package index cannot be reached",
+    ),
+    (
+        "WARNING: Retrying after connection broken by 'NewConnectionError': [Errno -3] Temporary "
+        "failure in name resolution\nERROR: No matching distribution found for hatchling>=1.26",
         "package index cannot be reached",
     ),
     (
@@ -204,7 +210,10 @@ def test_pins_are_plain_and_lie_within_the_ranges():
     pins = dict(line.split("==") for line in lines)
     assert len(pins) == len(lines)
     assert all(re.fullmatch(r"[a-z0-9.-]+==[\w.!+]+", line) for line in lines)
-    wanted = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    wanted = [
+        *PROJECT["dependencies"],
+        *itertools.chain(*PROJECT["optional-dependencies"].values()),
+    ]
     for requirement in map(Requirement, wanted):
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier
 
