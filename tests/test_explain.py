@@ -1,0 +1,318 @@
+"""Oracles: models whose maps are known in closed form, and loops written out."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medlab import explain
+from medlab.errors import DataError
+
+METHODS = [explain.occlusion, explain.gradients, explain.grad_cam]
+
+
+class Linear(nn.Module):
+    """Two outputs, each a weighted sum over pixels."""
+
+    def __init__(self, channels=1, size=12):
+        super().__init__()
+        weight = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, images):
+        return torch.einsum("nchw,kchw->nk", images, self.weight)
+
+
+class Hand(nn.Module):
+    """Two feature maps A₁ = 2x + 1 and A₂ = 1 − x, averaged over positions, mixed by a head."""
+
+    def __init__(self, pool=1, inplace=None):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.conv.weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1)
+        self.conv.bias.data = torch.tensor([1.0, 1.0])
+        self.pool = nn.AvgPool2d(pool)
+        self.relu = nn.Identity() if inplace is None else nn.ReLU(inplace=inplace)
+        self.head = nn.Linear(2, 2, bias=False)
+        self.head.weight.data = torch.tensor([[1.0, 0.5], [-1.0, 3.0]])
+
+    def forward(self, images):
+        return self.head(self.relu(self.pool(self.conv(images))).mean((2, 3)))
+
+
+class Usual(nn.Module):
+    def __init__(self, outputs=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2)
+        )
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(4, outputs)
+
+    def forward(self, images):
+        return self.head(self.drop(self.features(images).mean((2, 3))))
+
+
+def batch(n=5, channels=1, size=12):
+    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def test_gradient_of_a_linear_model_is_its_weight():
+    model, images = Linear(channels=3), batch(channels=3)
+    found = explain.gradients(model, images, 1, scale=False)
+    expected = model.weight[1].detach().abs().amax(0).expand(5, -1, -1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_occlusion_of_a_linear_model_is_a_sum_of_weights():
+    model, images = Linear(channels=2), batch(channels=2)
+    found = explain.occlusion(
+        model, images, 0, patch=4, stride=4, fill=0.0, scale=False, signed=True
+    )
+    product = (images * model.weight[0]).sum(1).detach()
+    sums = product.reshape(5, 3, 4, 3, 4).sum((2, 4))
+    expected = sums.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    positive = explain.occlusion(model, images, 0, patch=4, stride=4, fill=0.0, scale=False)
+    torch.testing.assert_close(positive, expected.clamp_min(0), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(5, 3), (4, None), (12, 1), (1, 1)])
+def test_occlusion_averages_over_the_patches_that_cover_a_pixel(patch, stride):
+    model, images = Linear(channels=2), batch(2, channels=2)
+    found = explain.occlusion(
+        model, images, torch.tensor([0, 1]), patch=patch, stride=stride, scale=False, signed=True,
+        batch_size=3,
+    )  # fmt: skip
+    step = stride or patch // 2
+    starts = [*range(0, 12 - patch, step), 12 - patch]
+    for i in range(2):
+        total, cover = np.zeros((12, 12)), np.zeros((12, 12))
+        for y in starts:
+            for x in starts:
+                covered = images[i].clone()
+                covered[:, y : y + patch, x : x + patch] = images[i].mean((1, 2))[:, None, None]
+                fall = ((images[i] - covered) * model.weight[i]).sum().item()
+                total[y : y + patch, x : x + patch] += fall
+                cover[y : y + patch, x : x + patch] += 1
+        np.testing.assert_allclose(found[i], total / cover, atol=1e-3)
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_grad_cam_by_hand(target):
+    """∂ output / ∂ A_k = w_k / (h w) everywhere, so the map is max(0, w₁A₁ + w₂A₂) / (h w)."""
+    images = batch(size=6)
+    w1, w2 = [(1.0, 0.5), (-1.0, 3.0)][target]
+    expected = (w1 * (2 * images + 1) + w2 * (1 - images)).clamp_min(0)[:, 0] / 36
+    for layer in (None, "conv"):
+        found = explain.grad_cam(Hand(), images, target, layer, scale=False)
+        torch.testing.assert_close(found, expected)
+
+
+def test_grad_cam_is_enlarged_bilinearly_from_pixel_centres():
+    image = torch.zeros(1, 1, 4, 4)
+    image[..., :, 2:] = 4.0  # two feature columns: A₁ + A₂/2 is 1.5 and 7.5
+    found = explain.grad_cam(Hand(pool=2), image, 0, "pool", scale=False)[0] * 4
+    row = torch.tensor([1.5, 0.75 * 1.5 + 0.25 * 7.5, 0.25 * 1.5 + 0.75 * 7.5, 7.5])
+    torch.testing.assert_close(found, row.expand(4, 4))
+
+
+def test_an_in_place_relu_after_the_layer_changes_nothing():
+    images = batch(size=6)
+    inplace, apart = Hand(inplace=True), Hand(inplace=False)
+    for layer in ("conv", "pool"):
+        found = explain.grad_cam(inplace, images, 1, layer, scale=False)
+        expected = explain.grad_cam(apart, images, 1, layer, scale=False)
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_layer_is_the_features_or_else_the_last_convolution():
+    model = Usual()
+    images = batch(size=16)
+    given = explain.grad_cam(model, images, 0, model.features)
+    assert torch.equal(explain.grad_cam(model, images, 0), given)
+    assert not torch.equal(explain.grad_cam(model, images, 0, "features.0"), given)
+    bare = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    assert torch.equal(
+        explain.grad_cam(bare, images, 0), explain.grad_cam(bare, images, 0, bare[1])
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_is_left_as_found(method):
+    model = Usual().train()
+    model.features[1].eval()  # a frozen normalisation, as in fine-tuning
+    model.head.weight.requires_grad_(False)
+    model.head.bias.grad = torch.full_like(model.head.bias, 7.0)
+    handle = model.features.register_forward_hook(lambda *_: None)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    images = batch(size=16)
+    copy = images.clone()
+    rng = torch.get_rng_state()
+    method(model, images, 1)
+    with pytest.raises(DataError):
+        method(model, images, 3)
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert (model.head.bias.grad == 7).all()
+    assert model.features[0].weight.grad is None
+    assert not model.head.weight.requires_grad
+    assert len(model.features._forward_hooks) == 1
+    assert sum(len(m._forward_hooks) + len(m._backward_hooks) for m in model.modules()) == 1
+    assert torch.equal(images, copy)
+    assert not images.requires_grad
+    assert torch.equal(torch.get_rng_state(), rng)
+    handle.remove()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_circumstance_gives_the_same_map(method):
+    model, images = Usual(), batch(size=16).mul(60).add(128).clamp(0, 255).byte()
+    found = method(model, images, 2)
+    assert found.shape == (5, 16, 16)
+    assert found.dtype == torch.float32
+    assert not found.requires_grad
+    assert found.min() >= 0
+    torch.testing.assert_close(found.amax((1, 2)), torch.ones(5))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    torch.testing.assert_close(method(model.train(), images.float() / 255, 2), found)
+    torch.testing.assert_close(method(model, images, torch.full((5,), 2), batch_size=2), found)
+    with torch.no_grad():
+        torch.testing.assert_close(method(model, images, 2), found)
+    with torch.inference_mode():
+        torch.testing.assert_close(method(model, images.clone(), 2), found)
+    one_by_one = torch.cat([method(model, images[i : i + 1], 2) for i in range(5)])
+    torch.testing.assert_close(one_by_one, found, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_target_is_chosen_per_image(method):
+    model, images = Usual(), batch(3, size=16)
+    found = method(model, images, torch.tensor([2, 0, 1]))
+    for i, k in enumerate([2, 0, 1]):
+        torch.testing.assert_close(found[i], method(model, images, k)[i], atol=1e-5, rtol=1e-4)
+
+
+def test_a_single_output_speaks_for_class_one_and_against_class_zero():
+    class Single(nn.Module):
+        def __init__(self, flat):
+            super().__init__()
+            self.inner, self.flat = Linear(), flat
+
+        def forward(self, images):
+            out = self.inner(images)[:, :1]
+            return out[:, 0] if self.flat else out
+
+    images = batch()
+    options = {"patch": 4, "scale": False, "signed": True}
+    expected = explain.occlusion(Linear(), images, 0, **options)
+    for flat in (False, True):
+        torch.testing.assert_close(explain.occlusion(Single(flat), images, 1, **options), expected)
+        torch.testing.assert_close(explain.occlusion(Single(flat), images, 0, **options), -expected)
+
+
+def test_a_map_without_evidence_is_zero_not_nan():
+    class Constant(nn.Module):
+        def forward(self, images):
+            return 0 * images.mean((1, 2, 3))[:, None] + torch.tensor([1.0, 2.0])
+
+    for method in (explain.occlusion, explain.gradients):
+        assert (method(Constant(), batch(), 0) == 0).all()
+
+
+def test_a_model_that_changes_its_input_in_place():
+    class Rude(Linear):
+        def forward(self, images):
+            images -= 1
+            return super().forward(images)
+
+    images = batch()
+    found = explain.gradients(Rude(), images, 0)
+    torch.testing.assert_close(found, explain.gradients(Linear(), images, 0))
+
+
+def test_refusals():
+    model, images = Usual(), batch(size=16)
+    for method in METHODS:
+        with pytest.raises(DataError, match=r"\(N, C, H, W\), got \(1, 16, 16\)"):
+            method(model, images[0], 0)
+        with pytest.raises(DataError, match=r"target must be 0 to 2.* got 3 to 3"):
+            method(model, images, 3)
+        with pytest.raises(DataError, match="one per image"):
+            method(model, images, torch.tensor([0, 1]))
+        with pytest.raises(DataError, match="one per image"):
+            method(model, images, 0.5)
+        with pytest.raises(DataError, match="one row of outputs per image"):
+            method(model.features, images, 0)
+        with pytest.raises(DataError, match="batch_size"):
+            method(model, images, 0, batch_size=0)
+    with pytest.raises(DataError, match="patch must be 1 to 16"):
+        explain.occlusion(model, images, 0, patch=17)
+    with pytest.raises(DataError, match="every pixel is covered"):
+        explain.occlusion(model, images, 0, patch=4, stride=5)
+    with pytest.raises(DataError, match="fill must be"):
+        explain.occlusion(model, images, 0, fill="black")
+    with pytest.raises(DataError, match="no layer 'last'; it has features"):
+        explain.grad_cam(model, images, 0, "last")
+    with pytest.raises(DataError, match="not part of the model"):
+        explain.grad_cam(model, images, 0, nn.Conv2d(1, 1, 1))
+    with pytest.raises(DataError, match=r"this one gave \(5, 3\)"):
+        explain.grad_cam(model, images, 0, "head")
+    with pytest.raises(DataError, match="no convolution"):
+        explain.grad_cam(Linear(), batch(), 0)
+
+    class Bypass(Usual):
+        def forward(self, images):
+            self.features(images)
+            return images.mean((2, 3)).expand(-1, 3)
+
+    with pytest.raises(DataError, match="does not depend"):
+        explain.grad_cam(Bypass(), images, 0)
+
+    class Unused(Usual):
+        def forward(self, images):
+            return images.mean((2, 3)).expand(-1, 3)
+
+    with pytest.raises(DataError, match="never called"):
+        explain.grad_cam(Unused(), images, 0)
+
+    class Detached(Usual):
+        def forward(self, images):
+            return super().forward(images).detach()
+
+    with pytest.raises(DataError, match="does not depend"):
+        explain.gradients(Detached(), images, 0)
+
+
+def test_pointing_game():
+    maps, masks = torch.zeros(4, 5, 5), torch.zeros(4, 5, 5, dtype=torch.uint8)
+    masks[:3, 1:3, 1:3] = 2
+    maps[0, 1, 1] = 1  # a hit
+    maps[1, 4, 4] = 1  # a miss
+    # image 2: a constant map hits by chance, 4 of 25; image 3 has no lesion
+    assert explain.pointing_game(maps, masks) == pytest.approx((1 + 0 + 4 / 25) / 3)
+    assert explain.pointing_game(maps.numpy(), masks.numpy()) == pytest.approx(1.16 / 3)
+    with pytest.raises(DataError, match="all masks are empty"):
+        explain.pointing_game(maps, torch.zeros(4, 5, 5))
+    with pytest.raises(DataError, match="must both be"):
+        explain.pointing_game(maps, masks[:, None])
+    with pytest.raises(DataError, match="NaN"):
+        explain.pointing_game(maps * float("nan"), masks)
+
+
+def test_the_course_model_is_explained_by_its_last_maps():
+    models = pytest.importorskip("medlab.models")
+    model = models.SmallCNN(width=4)
+    images = batch(2, size=32)
+    for method in METHODS:
+        found = method(model, images, 1)
+        assert found.shape == (2, 32, 32)
+        assert found.isfinite().all()
+    assert torch.equal(
+        explain.grad_cam(model, images, 1), explain.grad_cam(model, images, 1, "features")
+    )
