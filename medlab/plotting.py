@@ -143,7 +143,7 @@ def images(
     for i, (ax, picture) in enumerate(zip(axes.flat, grid, strict=False)):
         aspect = None if spacing is None else spacing[-2] / spacing[-1]
         own = (float(np.nanmin(picture)), float(np.nanmax(picture))) if low is None else (low, high)
-        drawn = ax.imshow(picture, vmin=own[0], vmax=own[1], aspect=aspect)
+        drawn = ax.imshow(picture, cmap="gray", vmin=own[0], vmax=own[1], aspect=aspect)
         if titles is not None:
             ax.set_title(titles[i], fontsize=9)
         if masks is not None and _array(masks[i]).any():
