@@ -8,10 +8,10 @@ from typing import Any
 from medlab.cohort import Cohort
 from medlab.datasets import medmnist
 from medlab.datasets.cache import load_simulated
-from medlab.datasets.cards import card, cards, find, simulated
 from medlab.datasets.fetch import data_root
 from medlab.datasets.folder import from_folder
 from medlab.datasets.medmnist_table import SETS
+from medlab.datasets.registry import card, cards, find, simulated
 from medlab.errors import DataError
 
 __all__ = ["card", "cards", "from_folder", "load"]
