@@ -18,7 +18,7 @@ def pytest_configure(config):
     del config
     environment = os.environ
     _block_network(environment)
-    for name in ("MEDLAB_DATASET", "MEDLAB_VERIFY"):
+    for name in ("MEDLAB_DATASET", "MEDLAB_MIRROR", "MEDLAB_VERIFY"):
         environment.pop(name, None)
     environment["MEDLAB_PROGRESS"] = "0"
     environment["JUPYTER_PREFER_ENV_PATH"] = "1"  # a reader's own "python3" kernel must not answer

@@ -60,7 +60,7 @@ def clean_environment(*, online: bool = False, **settings: str) -> Iterator[None
     """
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="medlab-notebook-") as folder:
-        for name in ("MEDLAB_DATASET", "MEDLAB_VERIFY", "MPLBACKEND"):
+        for name in ("MEDLAB_DATASET", "MEDLAB_MIRROR", "MEDLAB_VERIFY", "MPLBACKEND"):
             os.environ.pop(name, None)
         os.environ |= {
             "MEDLAB_PROGRESS": "0",
