@@ -146,7 +146,9 @@ def test_fields_that_do_not_fit_are_refused(fields, word):
 
 
 def test_to_float_scales_bytes_only():
-    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
+        [0, 0.2, 1]
+    )
     assert to_float(torch.tensor([-1000, 40], dtype=torch.int16)).tolist() == [-1000, 40]
 
 
