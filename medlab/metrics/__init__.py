@@ -25,7 +25,7 @@ from medlab.metrics.classification import (
     sensitivity_at_specificity,
     specificity,
 )
-from medlab.metrics.inputs import UndefinedMetric
+from medlab.metrics.inputs import UndefinedMetric, binary_pairs
 from medlab.metrics.intervals import (
     DeLongTest,
     Interval,
@@ -52,6 +52,7 @@ __all__ = [
     "auc",
     "average_precision",
     "balanced_accuracy",
+    "binary_pairs",
     "bootstrap",
     "bootstrap_difference",
     "brier",
