@@ -288,7 +288,7 @@ def test_constant_images_stay_finite():
 
 def test_masks_keep_type_and_every_integer():
     masks = torch.tensor([2**31 + 1, 7]).view(1, 1, 2).expand(1, 16, 2).repeat_interleave(8, 2)
-    out, moved = Augment()(torch.rand(1, 1, 16, 16), masks, generator=rng())
+    _, moved = Augment()(torch.rand(1, 1, 16, 16), masks, generator=rng())
     assert moved.dtype == masks.dtype
     assert set(moved.unique().tolist()) <= {2**31 + 1, 7}
 

@@ -139,8 +139,11 @@ def test_pickled_code_never_runs(tmp_path, extension, zipped):
         torch.load(file, weights_only=False)["w"].close()
     assert mark.exists(), "the bait must be real"
     mark.unlink()
-    for read in (Checkpoint.load, lambda p: load_weights(small(), p),
-                 lambda p: fit(small(), DATA, epochs=1, checkpoint=p, resume=True, progress=False)):  # fmt: skip
+    for read in (
+        Checkpoint.load,
+        lambda p: load_weights(small(), p),
+        lambda p: fit(small(), DATA, epochs=1, checkpoint=p, resume=True, progress=False),
+    ):
         with pytest.raises(CheckpointError, match="pickle"):
             read(bait)
     assert not mark.exists()
@@ -225,7 +228,7 @@ def test_two_hundred_kills_leave_a_readable_checkpoint(tmp_path):
             while True:
                 Checkpoint({"a": torch.full((20_000,), float(count))}, {"count": count}).save(path)
                 count += 1
-        time.sleep(draw.uniform(0.001, 0.02))
+        time.sleep(draw.uniform(0.001, 0.012))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         back = Checkpoint.load(path)

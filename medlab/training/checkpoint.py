@@ -160,7 +160,7 @@ def _sweep(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bool]:
-    """Tensors, metadata, and whether a checksum vouched for them (files from elsewhere have none)."""
+    """Tensors, metadata, and whether a checksum vouched for them (foreign files have none)."""
     if not path.is_file():
         raise CheckpointError(f"{path} is not there or not a file")
     try:

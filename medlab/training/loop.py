@@ -109,11 +109,11 @@ def fit(
         raise DataError("keep='best' chooses by validation loss: pass a validation set")
     if resume and checkpoint is None:
         raise DataError("resume=True needs checkpoint=…, the file to continue from")
-    model.to(device)
-    outputs = _first_look(model, train_set, val_set)
-    if augment == "auto":
-        augment = Augment() if train_set.images.ndim == 4 else None
-
+    outputs = _first_look(model.to(device), train_set, val_set)
+    augment = _augmentation(augment, train_set.images)
+    loss = objective(
+        train_set, outputs=outputs, label_smoothing=label_smoothing, class_weights=class_weights
+    )
     config = {
         "model": fingerprint(model),
         "train": fingerprint(train_set) if checkpoint else "",
@@ -124,42 +124,22 @@ def fit(
         "weight_decay": weight_decay,
         "augment": fingerprint(augment),
         "label_smoothing": label_smoothing,
-        "class_weights": class_weights
-        if isinstance(class_weights, str | None)
-        else [*class_weights],
+        "class_weights": _plain(class_weights),
         "average": average,
         "keep": keep,
         "seed": seed,
-        "precision": str(precision),
+        "precision": precision,
     }
-    loss = objective(
-        train_set, outputs=outputs, label_smoothing=label_smoothing, class_weights=class_weights
-    )
-    run = _Run(model, config, average=bool(average), keep_best=keep == "best", lr=lr)
+    run = _Run(model, config)
     done = restore(checkpoint, run) if resume and os.path.exists(checkpoint) else 0
     if not done:
-        for layer in model.modules():
-            if isinstance(layer, Standardise):
-                layer.fit(train_set.images)
-        batch = train_set.images[:batch_size]
-        steps = epochs * _batches(len(train_set), batch_size)
-        if precision == "auto" and steps >= _PROBE_PAYS_FROM:
-            run.history.config["precision"] = str(probe(model, batch))
-        elif precision == "auto":
-            run.history.config["precision"] = "float32"
+        _prepare(run, train_set.images)
     chosen = Precision.named(run.history.config["precision"])
     run.use(chosen, train_set.images)
 
     forward = torch.compile(model) if compile else model
-    bar = tqdm(
-        total=epochs,
-        initial=done,
-        desc="training",
-        unit="epoch",
-        file=sys.stderr,
-        disable=not progress or os.environ.get("MEDLAB_PROGRESS") == "0",
-    )
     start = time.perf_counter() - run.history.seconds
+    bar = _bar(epochs, done, progress)
     with bar, torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         for epoch in range(done, epochs):
             row = _train_epoch(run, forward, train_set, loss, augment, chosen, epoch)
@@ -176,22 +156,51 @@ def fit(
     return run.history
 
 
+def _augmentation(augment: str | Callable | None, images: Tensor) -> Callable | None:
+    if not isinstance(augment, str):
+        return augment
+    if augment != "auto":
+        raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
+    return Augment() if images.ndim == 4 else None
+
+
+def _prepare(run: _Run, images: Tensor) -> None:
+    """What a run does once: learn the normalisation, settle the precision."""
+    config = run.history.config
+    for module in (run.model, run.averaged):
+        for layer in [] if module is None else module.modules():
+            if isinstance(layer, Standardise):
+                layer.fit(images)
+    if config["precision"] == "auto":
+        steps = config["epochs"] * _batches(len(images), config["batch_size"])
+        pays = steps >= _PROBE_PAYS_FROM
+        chosen = probe(run.model, images[: config["batch_size"]]) if pays else Precision()
+        config["precision"] = str(chosen)
+
+
+def _bar(epochs: int, done: int, progress: bool) -> tqdm:
+    return tqdm(
+        total=epochs,
+        initial=done,
+        desc="training",
+        unit="epoch",
+        file=sys.stderr,
+        disable=not progress or os.environ.get("MEDLAB_PROGRESS") == "0",
+    )
+
+
 class _Run:
     """All that changes during training, and therefore all that a checkpoint holds."""
 
-    def __init__(
-        self, model: nn.Module, config: dict, *, average: bool, keep_best: bool, lr: float
-    ):
+    def __init__(self, model: nn.Module, config: dict):
         self.model = model
-        self.asked = config
+        self.asked = config  # as the caller put it; the history's copy has "auto" replaced
         self.history = History(config=dict(config))
-        self.optimiser = torch.optim.AdamW(
-            _groups(model, config["weight_decay"]), lr=lr, weight_decay=0.0
-        )
+        self.optimiser = torch.optim.AdamW(_groups(model, config["weight_decay"]), lr=config["lr"])
         self.scaler: torch.amp.GradScaler | None = None
         self.scaler_state: dict = {}
-        self.averaged: nn.Module | None = copy.deepcopy(model) if average else None
-        self.best: dict[str, Tensor] | None = {} if keep_best else None
+        self.averaged: nn.Module | None = copy.deepcopy(model) if config["average"] else None
+        self.best: dict[str, Tensor] | None = {} if config["keep"] == "best" else None
         self.lowest = math.inf
 
     @property
@@ -322,6 +331,10 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _plain(weights: str | Sequence[float] | None) -> str | list[float] | None:
+    return weights if weights is None or isinstance(weights, str) else [float(w) for w in weights]
 
 
 def _batches(images: int, batch_size: int) -> int:
