@@ -65,8 +65,8 @@ WORDS = {
     "image that it gives.",
     "kspace_titles": ("k-space that is kept", "image from it"),
     "slice": "slice",
-    "slice_alt": "Slice {number} of {count}, on one grey scale with all the others.",
-    "slice_title": "slice {number} of {count}",
+    "slice_alt": "Slice {index} of 0 to {last}, on one grey scale with all the others.",
+    "slice_title": "slice {index} of 0 to {last}",
     "cut": "threshold",
     "prevalence": "prevalence",
     "score": "score",
@@ -140,7 +140,7 @@ def window_level(
     values = _picture(image)
 
     def described(level, width) -> str:
-        edges = {"black": level - width / 2, "white": level + width / 2}
+        edges = {"black": level - width / 2, "white": level + width / 2 - 1}
         return WORDS["window_alt"].format(level=level, width=width, units=units, **edges)
 
     def draw(level, width, preset="") -> str:
@@ -299,7 +299,7 @@ def slices(
         return _grey(slice_image(values, index, axis), low, high)
 
     def said(index, form: str) -> str:
-        return WORDS[form].format(number=index + 1, count=count)
+        return WORDS[form].format(index=index, last=count - 1)
 
     def draw(index) -> str:
         return _img(shown(index), said(index, "slice_alt"), across)
