@@ -1,0 +1,293 @@
+"""Named simulated cohorts: patients, sites and exposures around the physics of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medlab.cohort import Cohort, DataCard
+from medlab.errors import DataError
+from medlab.simulate._streams import stream
+from medlab.simulate.rays import Beam, soften, splat
+from medlab.simulate.thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, build, water_path
+from medlab.simulate.xray import MU_WATER, count, film, scatter
+
+__all__ = ["CHEST_XRAY", "COHORTS", "SITES", "Simulated", "Site", "chest_xray"]
+
+CHEST_XRAY = DataCard(
+    name="chest_xray",
+    title="Simulated chest radiographs, pneumonia or not",
+    task="binary",
+    classes=("normal", "pneumonia"),
+    modality="X-ray",
+    description=(
+        "Radiographs of simulated chests: about 900 patients with 1 to 4 exposures each, from three "
+        "hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes of tissue, "
+        "crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and display "
+        "processing. Pneumonia is a cloud of fluid-filled acini whose true extent is in the masks. "
+        "Not realistic: anatomy is smooth and much simpler than a body's, one beam energy stands for "
+        "a spectrum, photons per pixel are far fewer than in clinical use so that noise shows at this "
+        "size, normal patients have no other disease, and the label is the truth, not an opinion. "
+        "A score here says nothing about performance on patients."
+    ),
+    source="medlab.simulate",
+    simulated=True,
+    units="display grey level",
+    value_range=(0, 255),
+    licence="MIT (made by this package)",
+    version="1",
+)
+
+FIELD = 344.0  # mm, side of the detector area shown
+CHUNK = 8  # images computed together: a few of them fit the processor's cache
+MASK_MM = 4.0  # mm of water added along a ray from which the mask counts it as opacity
+
+
+@dataclass(frozen=True)
+class Site:
+    """How one hospital takes and shows its radiographs.
+
+    Attributes:
+        share: of the patients.
+        prevalence: share of its patients with pneumonia.
+        photons: mean count of an open-beam pixel (see the data card for its meaning).
+        blur: standard deviation of the detector's response, mm.
+        scatter: scatter-to-primary ratio behind the grid.
+        contrast, equalise, latitude: its display processing, see `xray.film`.
+        portable: share of bedside exposures: from the front, source near.
+        leads: share of images with ECG leads.
+        marker: share of images with the letter L at the patient's left; the rest have R at the right.
+    """
+
+    share: float
+    prevalence: float
+    photons: float
+    blur: float
+    scatter: float
+    contrast: float
+    equalise: float
+    latitude: float
+    portable: float
+    leads: float
+    marker: float
+
+
+SITES = {
+    "North": Site(0.45, 0.50, 9000, 1.0, 0.45, 1.00, 0.45, 0.03, 0.10, 0.10, 0.8),
+    "Harbour": Site(0.33, 0.46, 3500, 1.8, 0.75, 0.85, 0.25, 0.06, 0.30, 0.25, 0.5),
+    "Valley": Site(0.22, 0.55, 16000, 0.7, 0.35, 1.20, 0.60, 0.01, 0.05, 0.05, 0.2),
+}
+
+LETTERS = {
+    "L": ("1000", "1000", "1000", "1000", "1000", "1111"),
+    "R": ("1110", "1001", "1001", "1110", "1010", "1001"),
+}
+
+
+def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
+    """Chest radiographs of simulated patients with and without pneumonia.
+
+    Each patient is a three-dimensional chest (`thorax.build`) with 1 to 4 exposures that differ in
+    breath, pose, dose and, when ill, in the extent of the pneumonia. Patient k depends on (seed, k)
+    alone, so a smaller cohort is the beginning of a larger one.
+
+    Difficulty is set by what a reader could change here: extent of the opacity (`thorax.FILL`,
+    `thorax.SIZE`), photons, blur and scatter of the `SITES`.
+
+    Args:
+        n: images, ≥ 1; about 0.45 patients each.
+        seed: ≥ 0; another seed gives other patients.
+        size: side in pixels, 32 … 512, even; the field is 344 mm at the detector at any size. The
+            photon count is per pixel, so a larger picture has had more dose.
+
+    Returns:
+        Cohort of uint8 images (n, 1, size, size): dense is bright, the patient's left is on the
+        right. `masks`: 1 where the opacity adds more than 4 mm of water along the ray. `extras`:
+        severity (air of the lungs replaced by fluid, 0 … 1), lungs (uint8 masks of the aerated
+        lungs), dose (open-beam photons a pixel), portable, age (years), female, fat (mm), heart
+        (size, 1 usual), breath (0 shallow … 1 deep), yaw (degrees).
+
+    Raises:
+        DataError: n, seed or size out of range.
+    """
+    if not isinstance(n, (int, np.integer)) or n < 1:
+        raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
+    if not isinstance(size, (int, np.integer)) or not 32 <= size <= 512 or size % 2:
+        raise DataError(f"size is the side in pixels, an even number from 32 to 512; got {size!r}")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise DataError(f"seed must be a whole number ≥ 0; got {seed!r}")
+    name, version = CHEST_XRAY.name, CHEST_XRAY.version
+    rows, k = [], 0
+    while len(rows) < n:
+        rng = stream(name, version, seed, k)
+        draws = rng.random(DRAWS_PER_PATIENT)
+        u = rng.random(6)
+        site = list(SITES)[int(np.searchsorted(np.cumsum([s.share for s in SITES.values()]), u[0]))]
+        sick = u[1] < SITES[site].prevalence
+        images = 1 + int(np.searchsorted([0.35, 0.65, 0.87], u[2]))
+        for j in range(min(images, n - len(rows))):
+            again = stream(name, version, seed, k, j)
+            rows.append(
+                (k, site, sick, draws, again.random(DRAWS_PER_IMAGE), again.random(16), (k, j))
+            )
+        k += 1
+    # Every chunk is full, the last one by repetition: arithmetic on a shorter vector may round
+    # differently, and an image must not depend on how many others there are.
+    filled = rows + rows[-1:] * (-n % CHUNK)
+    parts = _side_by_side(
+        lambda i: _radiographs(filled[i : i + CHUNK], seed, size), range(0, n, CHUNK)
+    )
+    merged = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
+    return Cohort(
+        images=merged.pop("image")[:, None],
+        card=CHEST_XRAY,
+        labels=torch.tensor([int(r[2]) for r in rows]),
+        masks=merged.pop("mask"),
+        patients=np.array([f"P{r[0]:05d}" for r in rows]),
+        sites=np.array([r[1] for r in rows]),
+        spacing=(FIELD / size, FIELD / size),
+        extras=merged,
+    )
+
+
+def _side_by_side(function: Callable, items: Iterable) -> list:
+    """[function(i) for i in items], one single-threaded worker a core.
+
+    Whole chunks side by side are faster than each small operation split over the cores, and the
+    result cannot depend on how many there are.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
+    name, version = CHEST_XRAY.name, CHEST_XRAY.version
+    sites = [SITES[r[1]] for r in rows]
+    u = torch.from_numpy(np.stack([r[5] for r in rows])).float()
+
+    def of(name: str) -> Tensor:
+        return torch.tensor([getattr(s, name) for s in sites])
+
+    sick = torch.tensor([float(r[2]) for r in rows])
+    extent = sick * (0.7 + 0.6 * u[:, 0])
+    thorax, facts = build(
+        np.stack([r[3] for r in rows]), np.stack([r[4] for r in rows]), opacity=extent
+    )
+    portable = u[:, 1] < of("portable")
+    flip = torch.diag_embed(
+        torch.stack([torch.ones(len(rows)), 1 - 2 * portable.float(), torch.ones(len(rows))], -1)
+    )
+    thorax = thorax.moved(flip, torch.zeros(len(rows), 3))
+    fine = 2 if size <= 128 else 1
+    beam = Beam(
+        torch.where(portable, 1050.0, 1650.0),
+        torch.where(portable, 1200.0, 1800.0),
+        FIELD / (size * fine),
+        size * fine,
+        size * fine,
+    )
+    path = water_path(thorax, beam)
+    total = path["total"] + _metal(u, of("leads"), of("marker"), beam)
+    dose = of("photons") * torch.exp(0.7 * (u[:, 2] - 0.5))
+    primary = torch.exp(-MU_WATER * total)
+    mm = 1 / beam.pitch
+    blur = of("blur") * (0.85 + 0.3 * u[:, 3])
+    seen = soften(primary, blur * mm, widest=2.2 * mm)
+    ratio = of("scatter") * (0.7 + 0.02 * facts["fat"])
+    seen = seen + scatter(primary, ratio=ratio, width=30 * mm)
+    seen = functional.avg_pool2d(seen[:, None], fine)[:, 0]
+    # Automatic exposure control holds the signal behind the middle of the chest nearly constant.
+    middle = seen[:, size // 4 : -(size // 4), size // 4 : -(size // 4)].mean((1, 2))
+    dose = dose * (0.08 / middle) ** 0.8
+    mean = seen * dose[:, None, None]
+    counts = torch.stack(
+        [count(m, stream(name, version, seed, *r[6], 1)) for m, r in zip(mean, rows, strict=True)]
+    )
+    image = film(
+        counts,
+        contrast=of("contrast") * torch.exp(0.5 * (u[:, 4] - 0.5)),
+        equalise=of("equalise") + 0.2 * (u[:, 5] - 0.5),
+        latitude=of("latitude") + 0.06 * u[:, 6],
+        width=60 * size / FIELD,
+    )
+    small = {k: functional.avg_pool2d(path[k][:, None], fine)[:, 0] for k in ("lung", "opacity")}
+    lung_volume = small["lung"].sum((1, 2)) * (1 - thorax.lung)
+    return {
+        "image": image,
+        "mask": (small["opacity"] > MASK_MM).to(torch.uint8),
+        "lungs": (small["lung"] > 20).to(torch.uint8),
+        "severity": small["opacity"].sum((1, 2)) / lung_volume,
+        "dose": dose,
+        "portable": portable,
+        **{k: facts[k] for k in ("age", "female", "fat", "heart", "breath", "yaw")},
+    }
+
+
+def _metal(u: Tensor, leads: Tensor, marker: Tensor, beam: Beam) -> Tensor:
+    """(B, H, W) millimetres of water that the side marker and ECG leads stop like.
+
+    The letter lies on the detector, near an upper corner: L at the patient's left, right of the
+    picture. Which of the two is used is the site's habit and has nothing to do with the label.
+    """
+    path = torch.zeros(len(u), beam.height, beam.width)
+    cell = 4.2 / beam.pitch
+    for letter in "LR":
+        glyph = torch.tensor([[float(c) for c in row] for row in LETTERS[letter]])
+        tall, wide = (max(4, round(cell * s)) for s in glyph.shape)
+        glyph = functional.interpolate(glyph[None, None], (tall, wide), mode="nearest")[0, 0]
+        for i in ((u[:, 7] < marker) == (letter == "L")).nonzero()[:, 0].tolist():
+            top = int((6 + 22 * u[i, 8]) / beam.pitch)
+            side = int((8 + 16 * u[i, 9]) / beam.pitch)
+            left = beam.width - side - wide if letter == "L" else side
+            path[i, top : top + tall, left : left + wide] = 110 * glyph
+    return path + _leads(u, u[:, 10] < leads, beam)
+
+
+def _leads(u: Tensor, wired: Tensor, beam: Beam) -> Tensor:
+    """Two wires hanging over the chest from electrodes near the shoulders."""
+    t = torch.linspace(0, 1, 240)
+    picture = torch.zeros(len(u), beam.height, beam.width)
+    for k, sign in ((11, -1.0), (13, 1.0)):
+        start, end = u[:, k, None], u[:, k + 1, None]
+        x = sign * (70 + 40 * start) * (1 - t) + (120 * end - 40) * t
+        z = (95 + 30 * start) * (1 - t) - 175 * t - 25 * torch.sin(torch.pi * t) * (end - 0.3)
+        points = torch.stack([x, torch.full_like(x, -125.0), z], -1)
+        wire = torch.full_like(x, 1.6 * 330 / 240)
+        wire[:, :6] = 45.0
+        picture += splat(beam, points, 14 * wire * wired[:, None])
+    sigma = 1.3 / beam.pitch
+    return soften(picture, torch.full((len(u),), sigma), widest=sigma)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A named simulated cohort.
+
+    Attributes:
+        make: makes it; called with `defaults` unless told otherwise.
+        version: changes whenever the bytes change.
+        defaults: arguments of `make`.
+        card: the data card.
+    """
+
+    make: Callable[..., Cohort]
+    version: str
+    defaults: dict[str, int]
+    card: DataCard
+
+
+COHORTS: dict[str, Simulated] = {
+    CHEST_XRAY.name: Simulated(
+        chest_xray, CHEST_XRAY.version, {"n": 2000, "seed": 0, "size": 64}, CHEST_XRAY
+    ),
+}
