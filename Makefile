@@ -11,6 +11,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_FLAGS)
 SETUP = PYTHON="$(PYTHON)" CONSTRAINTS="$(CONSTRAINTS)" VENV="$(VENV)" sh .ci/venv.sh
 PINS = pyproject.toml constraints.txt .ci/venv.sh
 
+.NOTPARALLEL:
 .PHONY: help lab test test-lint test-unit test-serial test-notebooks test-browser notebooks bench robustness clean
 
 help:

@@ -30,7 +30,7 @@ if [ -z "$python" ]; then
     fail "Python 3.11 or newer is needed, found $found: install one, or name it: make lab PYTHON=/path/to/python3.12"
 fi
 is_recent "$python" ||
-    fail "Python 3.11 or newer is needed, and $python is not: install one, or name it: make lab PYTHON=/path/to/python3.12"
+    fail "Python 3.11 or newer is needed, and $python is none: install one, or name it: make lab PYTHON=/path/to/python3.12"
 
 # ------------------------------------------------------------------------------------------------ venv
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then

@@ -112,7 +112,7 @@ def test_python_too_old(house):
 
 def test_a_named_python_that_is_too_old(house):
     script(house / "old/python", OLD)
-    assert "old/python is not" in complaint(make(house, "lab", PYTHON="old/python"))
+    assert "old/python is none" in complaint(make(house, "lab", PYTHON="old/python"))
 
 
 def test_a_newer_python_is_found_behind_an_old_one(house):
