@@ -1,0 +1,667 @@
+"""Your own images: every way a folder and a table can go wrong, and what comes out when not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medlab import from_folder
+from medlab.datasets import pictures, sources
+from medlab.datasets.pictures import decode, fit
+from medlab.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_progress(monkeypatch):
+    monkeypatch.setenv("MEDLAB_PROGRESS", "0")
+
+
+def grey(height=12, width=10, top=256, dtype=np.uint8):
+    return RNG.integers(0, top, (height, width), dtype=dtype)
+
+
+def encoded(pixels, kind="PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def table(path: Path, rows: list[dict], *, delimiter=",", encoding="utf-8") -> Path:
+    with open(path, "w", newline="", encoding=encoding) as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def lungs(tmp_path):
+    """Six grey PNGs of three patients, and their table."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rows, pixels = [], []
+    for i in range(6):
+        pixels.append(grey())
+        (folder / f"im{i}.png").write_bytes(encoded(pixels[-1]))
+        rows.append(
+            {
+                "file": f"im{i}.png",
+                "patient": f"00{i // 2}",
+                "label": ["sick", "fit"][i // 3],
+                "ward": "W",
+            }
+        )
+    return folder, rows, np.stack(pixels)
+
+
+# What comes out
+
+
+def test_the_plain_case(lungs, tmp_path):
+    folder, rows, pixels = lungs
+    order = [4, 0, 5, 2, 1, 3]
+    path = table(tmp_path / "t.csv", [rows[i] for i in order])
+    cohort = from_folder(folder, labels=path, patient="patient", site="ward", modality="X-ray")
+    assert cohort.images.dtype == torch.uint8
+    assert np.array_equal(cohort.images[:, 0].numpy(), pixels[order])  # order of the table
+    assert cohort.classes == ("fit", "sick")  # sorted
+    assert cohort.labels.tolist() == [0, 1, 0, 1, 1, 0]
+    assert cohort.patients.tolist() == ["002", "000", "002", "001", "000", "001"]  # zeros kept
+    assert cohort.files.tolist() == [f"im{i}.png" for i in order]
+    assert set(cohort.sites) == {"W"}
+    assert cohort.card.task == "binary"
+    assert cohort.card.modality == "X-ray"
+    assert len(cohort.split()) == 3
+    assert cohort.card.faults == ("1 of 3 patients have images in more than one class: 001.",)
+
+
+def test_all_forms_of_a_table_agree(lungs, tmp_path):
+    folder, rows, _ = lungs
+    short = {row["file"]: row["label"] for row in rows}
+    long = {row["file"]: {k: v for k, v in row.items() if k != "file"} for row in rows}
+    stems = [row | {"file": row["file"][:-4]} for row in rows]
+    forms = [
+        table(tmp_path / "a.csv", rows),
+        str(table(tmp_path / "b.csv", rows, delimiter=";", encoding="utf-8-sig")),
+        table(tmp_path / "c.csv", rows, delimiter="\t"),
+        long,
+        rows,
+        stems,
+        [row | {"file": f".\\{row['file']}"} for row in rows],
+    ]
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    forms.append(pandas.DataFrame(rows))
+    first = from_folder(folder, labels=forms[0], patient="patient")
+    for form in forms[1:]:
+        other = from_folder(folder, labels=form, patient="patient")
+        assert torch.equal(first.images, other.images)
+        assert torch.equal(first.labels, other.labels)
+        assert first.patients.tolist() == other.patients.tolist()
+    by_name = from_folder(folder, labels=short, patient=lambda row: row["file"][2])
+    assert torch.equal(first.labels, by_name.labels)
+
+
+def test_pandas_gaps_do_not_change_numbers(lungs):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    folder, rows, _ = lungs
+    frame = pandas.DataFrame(rows)
+    frame["patient"] = [1.0, 1.0, 2.0, 2.0, float("nan"), 3.0]
+    with pytest.raises(DataError, match=r"1 images have no patient: im4\.png"):
+        from_folder(folder, labels=frame, patient="patient")
+    cohort = from_folder(folder, labels=frame, patient=lambda row: row["patient"] or row["file"])
+    assert cohort.patients.tolist() == ["1", "1", "2", "2", "im4.png", "3"]
+
+
+def test_a_zip_is_read_in_place(lungs, tmp_path):
+    folder, rows, _ = lungs
+    archive = tmp_path / "in.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for i, image in enumerate(sorted(folder.iterdir())):
+            file.write(image, f"deep/{image.name}" if i else f"../../{image.name}")  # Zip Slip
+        file.writestr("__MACOSX/deep/._im0.png", b"rubbish")
+        file.writestr("deep/.hidden.png", b"rubbish")
+        file.writestr("deep/readme.txt", b"hello")
+    before = sorted(tmp_path.parent.rglob("*"))
+    cohort = from_folder(archive, labels=rows, patient="patient")
+    assert sorted(tmp_path.parent.rglob("*")) == before
+    assert torch.equal(cohort.images, from_folder(folder, labels=rows, patient="patient").images)
+    assert cohort.files[1] == "deep/im1.png"
+
+
+def test_a_folder_for_each_class(lungs, tmp_path):
+    folder, rows, _ = lungs
+    for row in rows:
+        part = (
+            "train" if row["patient"] == "000" else "testing" if row["patient"] == "001" else "val"
+        )
+        home = tmp_path / "tree" / part / row["label"]
+        home.mkdir(parents=True, exist_ok=True)
+        (home / row["file"]).write_bytes((folder / row["file"]).read_bytes())
+    cohort = from_folder(
+        tmp_path / "tree",
+        labels="folder",
+        patient=lambda row: row["file"].split("/")[-1][2],
+        official=lambda row: row["file"].split("/")[0],
+    )
+    assert cohort.classes == ("fit", "sick")
+    assert sorted(cohort.official.tolist()) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
+    with pytest.raises(DataError, match="6 images lie in none: im0"):
+        from_folder(folder, labels="folder", patient=None)
+
+
+def test_classes_ordered_mapped_merged_and_ordinal(lungs):
+    folder, rows, _ = lungs
+    read = lambda **o: from_folder(folder, labels=rows, patient="patient", **o)  # noqa: E731
+    assert read(classes=["sick", "fit"]).labels.tolist() == [0, 0, 0, 1, 1, 1]
+    merged = read(classes={"fit": "well", "sick": "pneumonia", "ill": "pneumonia"})
+    assert merged.classes == ("well", "pneumonia")
+    assert merged.labels.tolist() == [1, 1, 1, 0, 0, 0]
+    numbers = [row | {"label": str(i + 8)} for i, row in enumerate(rows)]
+    counted = from_folder(folder, labels=numbers, patient="patient")
+    assert counted.classes == ("8", "9", "10", "11", "12", "13")  # by value, not by text
+    assert counted.card.task == "multiclass"
+    graded = read(classes=["fit", "so-so", "sick"], ordinal=True)
+    assert graded.card.task == "ordinal"
+    assert graded.labels.max() == 2
+    with pytest.raises(DataError, match="rising order"):
+        read(ordinal=True)
+    none = from_folder(folder, labels=None, patient=lambda row: row["file"])
+    assert none.labels is None
+    assert none.card.task == "none"
+
+
+def test_several_columns_make_a_multilabel_task(lungs):
+    folder, rows, _ = lungs
+    rows = [row | {"mass": i % 2, "oedema": int(i > 3)} for i, row in enumerate(rows)]
+    cohort = from_folder(folder, labels=rows, label=["mass", "oedema"], patient="patient")
+    assert cohort.card.task == "multilabel"
+    assert cohort.classes == ("mass", "oedema")
+    assert cohort.labels.dtype == torch.float32
+    assert cohort.labels.tolist() == [[i % 2, float(i > 3)] for i in range(6)]
+    rows[2]["mass"] = 7
+    with pytest.raises(DataError, match="must hold 0 or 1; found '7'"):
+        from_folder(folder, labels=rows, label=["mass", "oedema"], patient="patient")
+
+
+# Tables that do not fit
+
+
+def change(rows, i, **cells):
+    return [row | cells if k == i else row for k, row in enumerate(rows)]
+
+
+TABLES = {
+    "file missing": (
+        lambda r: [*r, r[0] | {"file": "gone.png"}],
+        r"1 rows of the label list name a file that is not in .*images: gone\.png",
+    ),
+    "row missing": (
+        lambda r: r[2:],
+        r"2 images in .* have no row in the label list: im0\.png, im1",
+    ),
+    "label empty": (
+        lambda r: change(r, 1, label=" "),
+        r"1 images have an empty label .*: im1\.png",
+    ),
+    "label None": (lambda r: change(r, 1, label=None), "empty label"),
+    "twice": (
+        lambda r: [*r, r[0] | {"label": "fit"}],
+        "names 'im0.png' twice, with different rows",
+    ),
+    "no name": (lambda r: change(r, 0, file=""), "row without a file name"),
+    "spelling": (lambda r: change(r, 1, label="Sick"), "'sick' / 'Sick'.*classes="),
+    "one class": (
+        lambda r: [row | {"label": "fit"} for row in r],
+        "all images have the label 'fit'",
+    ),
+    "no label column": (
+        lambda r: [{"file": row["file"], "patient": "1"} for row in r],
+        "no column 'label'; it has file, patient",
+    ),
+    "no file column": (lambda r: [{"name": "x", "label": "fit"}], "no column 'file' .*it has name"),
+    "no rows": (lambda r: [], "has no rows"),
+    "no table": (lambda r: 5, "labels must be the path .*got int"),
+    "no csv": (lambda r: "nowhere.csv", "there is no label table"),
+    "patient empty": (lambda r: change(r, 5, patient=""), r"1 images have no patient: im5\.png"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_that_do_not_fit(lungs, case):
+    folder, rows, _ = lungs
+    spoil, message = TABLES[case]
+    with pytest.raises(DataError, match=message):
+        from_folder(folder, labels=spoil(rows), patient="patient")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is empty"),
+        (b"file,label\nim0.png\n", "line 2: 1 cells for 2 columns"),
+        (b"file,label,label\n", "two columns called label"),
+        (b"file,label\nim0.png,M\xfcnchen\n", "not UTF-8"),
+        (b'file,label\nim0.png,"open\n', "line 2"),
+        (b"file,label\n", "has no rows"),
+    ],
+)
+def test_csv_files_that_cannot_be_read(lungs, tmp_path, text, message):
+    (tmp_path / "t.csv").write_bytes(text)
+    with pytest.raises(DataError, match=message):
+        from_folder(lungs[0], labels=tmp_path / "t.csv", patient=None)
+
+
+def test_unknown_labels_are_counted(lungs):
+    folder, rows, _ = lungs
+    rows = change(rows, 0, label="unclear")
+    with pytest.raises(DataError, match=r"not among the classes fit, sick: 'unclear' \(1 images\)"):
+        from_folder(folder, labels=rows, patient="patient", classes=["fit", "sick"])
+    with pytest.raises(DataError, match="single text 'fit'"):
+        from_folder(folder, labels=rows, patient="patient", classes="fit")
+
+
+def test_many_names_are_cut_short(lungs):
+    folder, rows, _ = lungs
+    more = [rows[0] | {"file": f"gone{i}.png"} for i in range(9)]
+    with pytest.raises(DataError, match=r"^9 rows .*: gone0\.png.*gone4\.png and 4 more\. Correct"):
+        from_folder(folder, labels=[*rows, *more], patient="patient")
+
+
+def test_not_strict_leaves_out_and_says_so(lungs):
+    folder, rows, _ = lungs
+    (folder / "im5.png").write_bytes(b"not a picture")
+    rows = [*change(rows[1:], 0, label=""), rows[0] | {"file": "gone.png"}, rows[2]]
+    cohort = from_folder(folder, labels=rows, patient="patient", strict=False)
+    assert cohort.files.tolist() == ["im2.png", "im3.png", "im4.png"]
+    text = "\n".join(cohort.card.faults)
+    assert "1 rows of the table stood there twice" in text
+    assert "Left out: 1 rows of the label list name a file" in text
+    assert "Left out: 1 images in" in text
+    assert "have no row" in text
+    assert "Left out: 1 images have an empty label" in text
+    assert "Left out: 1 images that cannot be used (im5.png" in text
+
+
+def test_same_name_in_two_folders_needs_the_path(lungs, tmp_path):
+    _, rows, pixels = lungs
+    for home, image in (("a", 0), ("b", 1)):
+        (tmp_path / "two" / home).mkdir(parents=True)
+        (tmp_path / "two" / home / "im.png").write_bytes(encoded(pixels[image]))
+    with pytest.raises(DataError, match=r"'im\.png', which could be any of a/im\.png, b/im\.png"):
+        from_folder(tmp_path / "two", labels={"im.png": "x"}, patient=None)
+    with pytest.warns(UserWarning, match="Patients are unknown"):
+        cohort = from_folder(
+            tmp_path / "two", labels={"b/im.png": "x", "a/im.png": "y"}, patient=None
+        )
+    assert np.array_equal(cohort.images[:, 0].numpy(), pixels[[1, 0]])
+
+
+# Patients
+
+
+def test_patients_must_be_spoken_of(lungs):
+    folder, rows, _ = lungs
+    with pytest.raises(DataError, match=r"say which patient.*patient='patient'.*patient=None"):
+        from_folder(folder, labels=rows)
+    with pytest.raises(
+        DataError, match=r"patient='pat': there is no such column; .*patient, label"
+    ):
+        from_folder(folder, labels=rows, patient="pat")
+    with pytest.warns(UserWarning, match="cannot be excluded") as caught:
+        cohort = from_folder(folder, labels=rows, patient=None)
+    assert caught[0].filename == __file__
+    assert len(set(cohort.patients)) == 6
+    assert any("cannot be excluded" in fault for fault in cohort.card.faults)
+    with pytest.raises(DataError, match=r"function given as patient failed on im0\.png \(KeyError"):
+        from_folder(folder, labels=rows, patient=lambda row: row["pat"])
+
+
+def test_copies_are_counted(lungs):
+    folder, rows, _ = lungs
+    for name in ("im3.png", "im5.png"):
+        (folder / name).write_bytes((folder / "im0.png").read_bytes())
+    faults = from_folder(folder, labels=rows, patient="patient").card.faults
+    assert "2 images are exact copies of another, 1 of them with another label." in faults
+
+
+# Pictures
+
+
+def one(tmp_path, *files: bytes, suffix=".png", **options):
+    folder = tmp_path / "pictures"
+    folder.mkdir(exist_ok=True)
+    for i, data in enumerate(files):
+        (folder / f"{i}{suffix}").write_bytes(data)
+    return from_folder(folder, labels=None, patient=lambda row: row["file"], **options)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_its_values(tmp_path, kind):
+    suffix = {"PNG": ".png", "TIFF": ".tif"}[kind]
+    high = grey(top=65536, dtype=np.uint16)
+    cohort = one(tmp_path, encoded(high, kind), suffix=suffix)
+    assert cohort.images.dtype == torch.float32
+    assert np.array_equal(cohort.images[0, 0].numpy(), high)
+    low = (high // 4).astype(np.uint16)
+    cohort = one(tmp_path, encoded(low, kind), suffix=suffix)
+    assert cohort.images.dtype == torch.int16
+    assert np.array_equal(cohort.images[0, 0].numpy(), low)
+
+
+def test_tiffs_of_other_types(tmp_path):
+    tifffile = pytest.importorskip("tifffile", reason="tifffile comes with scikit-image")
+
+    def tiff(pixels, **options):
+        file = io.BytesIO()
+        tifffile.imwrite(file, pixels, **options)
+        return file.getvalue()
+
+    signed = grey(top=3000, dtype=np.int16) - 1024
+    assert np.array_equal(decode(tiff(signed), "a.tif").pixels[0], signed)
+    real = RNG.random((5, 4), dtype=np.float32)
+    assert np.array_equal(decode(tiff(real), "a.tif").pixels[0], real)
+    dark = grey(top=65536, dtype=np.uint16)
+    for pixels in (dark, (dark >> 8).astype(np.uint8)):  # film: 0 is white
+        white = decode(tiff(pixels, photometric="miniswhite"), "a.tif").pixels[0]
+        assert np.array_equal(white, np.iinfo(pixels.dtype).max - pixels)
+    real[0, 0] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        decode(tiff(real), "a.tif")
+    with pytest.raises(DataError, match="2 pages"):
+        decode(tiff(np.zeros((2, 9, 8), np.uint8), photometric="minisblack"), "a.tif")
+    colour = RNG.integers(0, 65536, (5, 4, 3), dtype=np.uint16)
+    with pytest.raises(DataError, match="a.tif"):
+        decode(tiff(colour, photometric="rgb"), "a.tif")
+
+
+def png16(colour_type: int, channels: int) -> bytes:
+    """A 16-bit PNG of colour or with alpha, made by hand."""
+    rows = b"".join(b"\0" + RNG.bytes(4 * channels * 2) for _ in range(5))
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", 4, 5, 16, colour_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_16_bit_colour_is_refused_rather_than_halved(colour_type, channels):
+    with pytest.raises(DataError, match="16 bits a channel"):
+        decode(png16(colour_type, channels), "a.png")
+
+
+def test_colour_modes():
+    rgb = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(rgb)
+    assert np.array_equal(decode(encoded(image), "a.png").pixels, rgb.transpose(2, 0, 1))
+    plain = grey()
+    for mode in ("LA", "RGBA"):  # opaque
+        pixels = decode(encoded(Image.fromarray(plain).convert(mode)), "a.png").pixels
+        assert pixels.shape[0] == {"LA": 1, "RGBA": 3}[mode]
+        assert (pixels == plain).all()
+    glass = image.convert("RGBA")
+    glass.putpixel((0, 0), (1, 2, 3, 40))
+    with pytest.raises(DataError, match="partly transparent"):
+        decode(encoded(glass), "a.png")
+    indexed = Image.fromarray(plain % 7).convert("P")
+    assert np.array_equal(decode(encoded(indexed), "a.png").pixels, (plain % 7)[None])
+    few = image.quantize(4)
+    want = np.asarray(few.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(decode(encoded(few), "a.png").pixels, want)
+    with pytest.raises(DataError, match="partly transparent"):
+        decode(encoded(few, transparency=0), "a.png")
+    with pytest.raises(DataError, match="CMYK"):
+        decode(encoded(image.convert("CMYK"), "JPEG"), "a.jpg")
+    black = Image.fromarray(plain > 99)
+    assert np.array_equal(decode(encoded(black), "a.png").pixels[0], (plain > 99) * np.uint8(255))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_rotation(turn):
+    """The eight orientations of EXIF 2.32, table of tag 274."""
+    upright = np.zeros((16, 32), np.uint8)
+    upright[:8, :8] = 255  # a bright corner, top left
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[turn]
+    exif = Image.Exif()
+    exif[274] = turn
+    data = encoded(np.ascontiguousarray(stored), "JPEG", exif=exif, quality=95)
+    seen = decode(data, "a.jpg").pixels[0]
+    assert np.abs(seen.astype(int) - upright).max() < 30
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", encoded(grey())[:-40], encoded(grey(), "GIF")])
+def test_unreadable_files_are_named(tmp_path, data):
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be used: 1\.png"):
+        one(tmp_path, encoded(grey()), data)
+
+
+def test_bombs_are_refused(tmp_path, monkeypatch):
+    flat = encoded(Image.new("1", (12000, 12000)))
+    assert len(flat) < 100_000
+    with pytest.raises(DataError, match="12000 × 12000 pixels, more than 100 million"):
+        decode(flat, "a.png")
+    huge = encoded(Image.new("1", (20000, 20000)))
+    with pytest.raises(DataError, match=r"a\.png"):
+        decode(huge, "a.png")
+    monkeypatch.setattr(sources, "LARGEST", 10_000)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.png", bytes(5_000_000))
+    with pytest.raises(DataError, match=r"a\.png is larger than"):
+        from_folder(tmp_path / "x.zip", labels=None, patient=None)
+
+
+def test_random_damage_is_an_image_or_a_named_error():
+    whole = [
+        (encoded(grey()), "a.png"),
+        (encoded(grey(top=60000, dtype=np.uint16)), "a.png"),
+        (encoded(RNG.integers(0, 256, (9, 8, 3), dtype=np.uint8), "JPEG"), "a.jpg"),
+        (encoded(grey(), "TIFF", compression="tiff_lzw"), "a.tif"),
+    ]
+    rng, refused = np.random.default_rng(1), 0
+    for i in range(1200):
+        data, name = whole[i % len(whole)]
+        data = bytearray(data)
+        for _ in range(rng.integers(1, 6)):
+            data[rng.integers(min(len(data), 250))] = rng.integers(256)
+        try:
+            picture = decode(bytes(data), name)
+        except DataError as error:
+            refused += name in str(error)
+        else:
+            assert picture.pixels.ndim == 3
+            refused += 0
+    assert refused > 300
+
+
+# Sizes and kinds
+
+
+def test_mixed_kinds_are_told_apart(tmp_path):
+    a, b = encoded(grey(12, 10)), encoded(grey(8, 30))
+    with pytest.raises(DataError, match=r"2 sizes .*12×10: 2 images \(such as 0\.png\), 8×30: 1"):
+        one(tmp_path, a, a, b)
+    colour = encoded(RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8))
+    with pytest.raises(
+        DataError, match=r"grey: 2 images.*RGB: 1 images \(such as 2\.png\).*all grey, or"
+    ):
+        one(tmp_path, a, a, colour)
+    false_colour = encoded(Image.fromarray(grey()).convert("RGB"))
+    with pytest.raises(DataError, match="loses nothing"):
+        one(tmp_path, a, a, false_colour)
+    with pytest.raises(DataError, match="bit depth: uint8: 2 images.*uint16: 1"):
+        one(tmp_path, a, a, encoded(grey(top=9999, dtype=np.uint16)))
+
+
+def test_channels(tmp_path):
+    plain = grey()
+    rgb = RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    files = [encoded(plain), encoded(rgb), encoded(Image.fromarray(plain).convert("RGB"))]
+    to_grey = one(tmp_path, *files, channels=1)
+    assert np.array_equal(to_grey.images[0, 0].numpy(), plain)
+    assert np.array_equal(to_grey.images[2, 0].numpy(), plain)
+    luma = np.asarray(Image.fromarray(rgb).convert("L")).astype(int)  # oracle: Pillow
+    assert np.abs(to_grey.images[1, 0].numpy() - luma).max() <= 1
+    to_rgb = one(tmp_path, *files, channels=3)
+    assert (to_rgb.images[0].numpy() == plain).all()
+    with pytest.raises(DataError, match="channels must be 1"):
+        one(tmp_path, channels=2)
+
+
+def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
+    wide = np.full((20, 40), 200, np.uint8)
+    cohort = one(tmp_path, encoded(wide), encoded(wide.T.copy()), encoded(wide[:20, :20]), size=10)
+    assert cohort.images.shape == (3, 1, 10, 10)
+    rows = cohort.images[0, 0].float().mean(1).tolist()
+    assert rows == [0, 0] + [200] * 5 + [0, 0, 0]
+    assert cohort.images[1, 0].float().mean(0).tolist() == rows
+    assert (cohort.images[2] == 200).all()
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    small = fit(checks[None], (16, 16))
+    assert np.abs(small.astype(int) - 127).max() <= 2  # every fourth pixel would be all black
+    deep = fit(np.full((1, 4, 8), -1000, np.int16), (8, 8))
+    assert (deep == -1000).all()
+    assert deep.dtype == np.int16
+    assert one(tmp_path, encoded(wide), size=(20, 40)).images.shape == (3, 1, 20, 40)
+    for size in (0, (1, 2, 3), (4, -1), "8"):
+        with pytest.raises(DataError, match="size must be"):
+            one(tmp_path, encoded(wide), size=size)
+
+
+def test_folders_without_images(tmp_path):
+    with pytest.raises(DataError, match="there is no folder"):
+        from_folder(tmp_path / "none", labels=None, patient=None)
+    (tmp_path / "a.gif").write_bytes(encoded(grey(), "GIF"))
+    with pytest.raises(DataError, match=r"holds no image.*found 1 files with endings \.gif"):
+        from_folder(tmp_path, labels=None, patient=None)
+    with pytest.raises(DataError, match="neither a folder nor a .zip"):
+        from_folder(tmp_path / "a.gif", labels=None, patient=None)
+
+
+# DICOM
+
+
+@pytest.fixture
+def dicom_file():
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    def make(pixels, patient="P1"):
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        header = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        header.Modality, header.PatientID, header.Manufacturer = "CT", patient, "Toy"
+        header.Rows, header.Columns = pixels.shape
+        header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+        header.BitsAllocated = header.BitsStored = 16
+        header.HighBit, header.PixelRepresentation = 15, 0
+        header.PixelSpacing = [0.5, 0.25]
+        header.RescaleSlope, header.RescaleIntercept, header.RescaleType = 1, -1024, "HU"
+        header.PixelData = pixels.astype("<u2").tobytes()
+        file = io.BytesIO()
+        pydicom.dcmwrite(file, header, enforce_file_format=True)
+        return file.getvalue()
+
+    return make
+
+
+def test_dicom_in_folder_and_zip(tmp_path, dicom_file):
+    pixels = [grey(top=3000, dtype=np.uint16) for _ in range(4)]
+    folder = tmp_path / "ct"
+    folder.mkdir()
+    names = ["a.dcm", "b", "c.IMA", "1.2.3"]
+    for i, name in enumerate(names):
+        (folder / name).write_bytes(dicom_file(pixels[i], f"P{i // 2}"))
+    (folder / "LICENCE").write_text("not an image")
+    labels = {name: ["benign", "malignant"][i % 2] for i, name in enumerate(names)}
+    options = {"labels": labels, "patient": "dicom:PatientID", "site": "dicom:Manufacturer"}
+    cohort = from_folder(folder, **options)
+    assert cohort.images.dtype == torch.float32
+    assert np.array_equal(cohort.images[:, 0].numpy(), np.stack(pixels).astype(int) - 1024)
+    assert cohort.card.units == "HU"
+    assert cohort.spacing == (0.5, 0.25)
+    assert cohort.patients.tolist() == ["P0", "P0", "P1", "P1"]
+    assert cohort.sites.tolist() == ["Toy"] * 4
+    with zipfile.ZipFile(tmp_path / "ct.zip", "w") as archive:
+        for name in names:
+            archive.write(folder / name, name)
+    zipped = from_folder(tmp_path / "ct.zip", **options)
+    assert torch.equal(zipped.images, cohort.images)
+    half = from_folder(folder, **options, size=(6, 5))
+    assert half.spacing == (1.0, 0.5)
+    (folder / "a.dcm").write_bytes((folder / "a.dcm").read_bytes()[:-50])
+    with pytest.raises(DataError, match=r"1 of 4 images cannot be used: a\.dcm") as caught:
+        from_folder(folder, **options)
+    assert "medlab-" not in str(caught.value)  # no name of a temporary file
+
+
+# Real images
+
+
+def test_nih_chest_x_rays(real_data):
+    home = real_data / "chest_xray_nih"
+    cohort = from_folder(home / "images.zip", labels=home / "labels.csv", patient="patient_id")
+    assert cohort.images.shape == (743, 1, 128, 128)
+    assert cohort.classes == ("No_findings", "Pneumonia")
+    assert cohort.labels.sum() == 343
+    assert "21 of 591 patients have images in more than one class" in cohort.card.faults[0]
+    parts = [set(part.patients) for part in cohort.split()]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+
+
+def test_lung_nodules_by_blocks_of_rows(real_data):
+    home = real_data / "lung_nodules"
+    options = {
+        "labels": home / "labels.csv",
+        "classes": {"0": "no nodule", "1": "nodule"},
+        # Rows are sorted by scan, so a block of neighbours never mixes far-apart patients.
+        "patient": lambda row: int(row["candidate_row"]) // 500,
+    }
+    with pytest.raises(
+        DataError, match=r"50×50: 6614 images.*47×50: 1 images \(such as image_393762"
+    ):
+        from_folder(home / "patches.zip", **options)
+    cohort = from_folder(home / "patches.zip", **options, size=50)
+    assert cohort.images.shape == (6615, 1, 50, 50)
+    assert cohort.labels.sum() == 1115
+    odd = cohort[np.flatnonzero(cohort.files == "image_393762.jpg")].images[0, 0]
+    assert (odd[0] == 0).all()
+    assert (odd[-2:] == 0).all()
+    train, val, test = cohort.split()
+    assert not set(train.patients) & (set(val.patients) | set(test.patients))
+
+
+def test_the_limit_is_as_documented():
+    assert pictures.MOST_PIXELS == 100_000_000
