@@ -314,7 +314,7 @@ def measure_is_kept(page: Page) -> list[str]:
 
 def one_dataset_line(page: Page) -> list[str]:
     source = "\n".join(cell.source for cell in page.code if not is_solution(cell))
-    if not re.search(r"\bfit\(", source):
+    if not re.search(r"\bmedlab\.fit\(", source):
         return []
     count = len(re.findall(r"^DATASET = ", source, re.M))
     return [] if count == 1 else [f"a notebook that trains has one line 'DATASET = …', not {count}"]
