@@ -209,22 +209,22 @@ TABLES = {
     ),
     "row missing": (
         lambda r: r[2:],
-        r"2 images in .* have no row in the label list: im0\.png, im1",
+        r"2 images in .* have no row in .*: im0\.png, im1",
     ),
     "label empty": (
         lambda r: change(r, 1, label=" "),
-        r"1 images have an empty label .*: im1\.png",
+        r"1 images have an empty .*: im1\.png",
     ),
     "label None": (lambda r: change(r, 1, label=None), "empty label"),
     "twice": (
         lambda r: [*r, r[0] | {"label": "fit"}],
-        "names 'im0.png' twice, with different rows",
+        "'im0.png' twice, with different rows",
     ),
     "no name": (lambda r: change(r, 0, file=""), "row without a file name"),
     "spelling": (lambda r: change(r, 1, label="Sick"), "'sick' / 'Sick'.*classes="),
     "one class": (
         lambda r: [row | {"label": "fit"} for row in r],
-        "all images have the label 'fit'",
+        "all images have the label",
     ),
     "no label column": (
         lambda r: [{"file": row["file"], "patient": "1"} for row in r],
@@ -295,7 +295,7 @@ def test_not_strict_leaves_out_and_says_so(lungs):
 
 
 def test_same_name_in_two_folders_needs_the_path(lungs, tmp_path):
-    _, rows, pixels = lungs
+    pixels = lungs[2]
     for home, image in (("a", 0), ("b", 1)):
         (tmp_path / "two" / home).mkdir(parents=True)
         (tmp_path / "two" / home / "im.png").write_bytes(encoded(pixels[image]))
@@ -315,9 +315,7 @@ def test_patients_must_be_spoken_of(lungs):
     folder, rows, _ = lungs
     with pytest.raises(DataError, match=r"say which patient.*patient='patient'.*patient=None"):
         from_folder(folder, labels=rows)
-    with pytest.raises(
-        DataError, match=r"patient='pat': there is no such column; .*patient, label"
-    ):
+    with pytest.raises(DataError, match=r"patient='pat': there is no such .*patient, label"):
         from_folder(folder, labels=rows, patient="pat")
     with pytest.warns(UserWarning, match="cannot be excluded") as caught:
         cohort = from_folder(folder, labels=rows, patient=None)
@@ -382,7 +380,7 @@ def test_tiffs_of_other_types(tmp_path):
     with pytest.raises(DataError, match="2 pages"):
         decode(tiff(np.zeros((2, 9, 8), np.uint8), photometric="minisblack"), "a.tif")
     colour = RNG.integers(0, 65536, (5, 4, 3), dtype=np.uint16)
-    with pytest.raises(DataError, match="a.tif"):
+    with pytest.raises(DataError, match=r"a\.tif"):
         decode(tiff(colour, photometric="rgb"), "a.tif")
 
 
@@ -464,6 +462,7 @@ def test_unreadable_files_are_named(tmp_path, data):
         one(tmp_path, encoded(grey()), data)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bombs_are_refused(tmp_path, monkeypatch):
     flat = encoded(Image.new("1", (12000, 12000)))
     assert len(flat) < 100_000
@@ -472,6 +471,7 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     huge = encoded(Image.new("1", (20000, 20000)))
     with pytest.raises(DataError, match=r"a\.png"):
         decode(huge, "a.png")
+    assert pictures.MOST_PIXELS == 100_000_000
     monkeypatch.setattr(sources, "LARGEST", 10_000)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.png", bytes(5_000_000))
@@ -479,6 +479,7 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
         from_folder(tmp_path / "x.zip", labels=None, patient=None)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_random_damage_is_an_image_or_a_named_error():
     whole = [
         (encoded(grey()), "a.png"),
@@ -498,7 +499,6 @@ def test_random_damage_is_an_image_or_a_named_error():
             refused += name in str(error)
         else:
             assert picture.pixels.ndim == 3
-            refused += 0
     assert refused > 300
 
 
@@ -511,13 +511,13 @@ def test_mixed_kinds_are_told_apart(tmp_path):
         one(tmp_path, a, a, b)
     colour = encoded(RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8))
     with pytest.raises(
-        DataError, match=r"grey: 2 images.*RGB: 1 images \(such as 2\.png\).*all grey, or"
+        DataError, match=r"grey: 2 .*RGB: 1 images \(such as 2\.png\).*all grey, or"
     ):
         one(tmp_path, a, a, colour)
     false_colour = encoded(Image.fromarray(grey()).convert("RGB"))
     with pytest.raises(DataError, match="loses nothing"):
         one(tmp_path, a, a, false_colour)
-    with pytest.raises(DataError, match="bit depth: uint8: 2 images.*uint16: 1"):
+    with pytest.raises(DataError, match=r"bit depth: uint8: 2 images.*uint16: 1"):
         one(tmp_path, a, a, encoded(grey(top=9999, dtype=np.uint16)))
 
 
@@ -562,7 +562,7 @@ def test_folders_without_images(tmp_path):
     (tmp_path / "a.gif").write_bytes(encoded(grey(), "GIF"))
     with pytest.raises(DataError, match=r"holds no image.*found 1 files with endings \.gif"):
         from_folder(tmp_path, labels=None, patient=None)
-    with pytest.raises(DataError, match="neither a folder nor a .zip"):
+    with pytest.raises(DataError, match=r"neither a folder nor a \.zip"):
         from_folder(tmp_path / "a.gif", labels=None, patient=None)
 
 
@@ -649,9 +649,7 @@ def test_lung_nodules_by_blocks_of_rows(real_data):
         # Rows are sorted by scan, so a block of neighbours never mixes far-apart patients.
         "patient": lambda row: int(row["candidate_row"]) // 500,
     }
-    with pytest.raises(
-        DataError, match=r"50×50: 6614 images.*47×50: 1 images \(such as image_393762"
-    ):
+    with pytest.raises(DataError, match=r"50×50: 6614 .*47×50: 1 images \(such as image_3937"):
         from_folder(home / "patches.zip", **options)
     cohort = from_folder(home / "patches.zip", **options, size=50)
     assert cohort.images.shape == (6615, 1, 50, 50)
@@ -661,7 +659,3 @@ def test_lung_nodules_by_blocks_of_rows(real_data):
     assert (odd[-2:] == 0).all()
     train, val, test = cohort.split()
     assert not set(train.patients) & (set(val.patients) | set(test.patients))
-
-
-def test_the_limit_is_as_documented():
-    assert pictures.MOST_PIXELS == 100_000_000
