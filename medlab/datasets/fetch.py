@@ -77,7 +77,7 @@ def check_hash(path: Path, md5: str, *, verify: bool | None = None) -> str:
             f"{fact}{_web_page(path)} Delete it and load again to fetch the official file, or, if "
             "you know where yours comes from, pass verify=False (or set MEDLAB_VERIFY=0)."
         )
-    warnings.warn(f"{fact} It is used all the same: verification is off.", stacklevel=4)
+    warnings.warn(f"{fact} It is used all the same: verification is off.", stacklevel=5)
     return f"This copy is not the official file (MD5 {got}, official {md5})."
 
 

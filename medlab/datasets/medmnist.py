@@ -15,7 +15,7 @@ from medlab.datasets.medmnist_table import MD5, RECORD, SETS
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError
 
-__all__ = ["card", "load", "sizes"]
+__all__ = ["bring", "card", "load", "read", "sizes"]
 
 _CITATION = (
     "Yang et al., MedMNIST v2, Sci Data 10:41 (2023), doi 10.1038/s41597-022-01721-8, and the "
@@ -99,6 +99,24 @@ def load(
     Raises:
         DataError: not there and not to be fetched, or a file that is damaged or another's.
     """
+    path, facts = bring(name, root=root, download=download, verify=verify, size=size, mirror=mirror)
+    return read(path, facts)
+
+
+def bring(
+    name: str,
+    *,
+    root: str | os.PathLike | None = None,
+    download: bool = True,
+    verify: bool | None = None,
+    size: int = 28,
+    mirror: str | None = None,
+) -> tuple[Path, DataCard]:
+    """Make sure that the file of a set is on disk; arguments and errors as for `load`.
+
+    Returns:
+        Where it is, and its card, with a remark among the faults if it is not the official file.
+    """
     facts = card(name, size=size)
     path = data_root(root) / "medmnist" / filename(name, size)
     if path.is_file():
@@ -116,7 +134,7 @@ def load(
         remark = "" if must_verify(verify) else check_hash(path, facts.md5, verify=False)
     if remark:
         facts = dataclasses.replace(facts, faults=(remark, *facts.faults))
-    return read(path, facts)
+    return path, facts
 
 
 def read(path: Path, card: DataCard) -> Cohort:
