@@ -316,6 +316,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, options, stop_after
     assert history["epoch"] == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_loss_scale_of_float16_survives(tmp_path):
+    path = tmp_path / "c"
+    recipe = {"epochs": 2, "batch_size": 6, "precision": "float16", "progress": False}
+    with pytest.raises(Stop):
+        fit(small(), DATA, augment=StopsAfter(13), checkpoint=path, **recipe)
+    saved = Checkpoint.load(path)
+    saved.facts["scaler"]["scale"] = 4.0
+    saved.save(path)
+    fit(small(), DATA, augment=StopsAfter(10**9), checkpoint=path, resume=True, **recipe)
+    assert Checkpoint.load(path).facts["scaler"]["scale"] == 4.0
+
+
 def test_resuming_a_finished_run_only_loads_it(tmp_path):
     recipe = {"epochs": 2, "precision": "float32", "progress": False, "checkpoint": tmp_path / "c"}
     model, again = small(0), small(1)

@@ -253,6 +253,20 @@ def test_history_is_what_scikit_learn_says_of_the_final_model():
     assert "val_auc" in repr(history)
 
 
+def test_train_loss_is_the_mean_over_images():
+    model, (images, labels) = Plain(), toy(37)
+    history = fit(model, (images, labels), epochs=1, lr=1e-9, batch_size=8, augment=None, **QUIET)
+    expected = log_loss(labels, exact(predict(model, images)))
+    assert history["train_loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_in_evaluation_mode_is_trained_all_the_same():
+    first, second = tiny(), tiny().eval()
+    fit(first, toy(), epochs=1, **QUIET)
+    fit(second, toy(), epochs=1, **QUIET)
+    assert torch.equal(state(first), state(second))
+
+
 def test_keep_best_leaves_the_epoch_of_lowest_validation_loss():
     val = toy(40, seed=5)
     val = (val[0], torch.cat([val[1][:30], 1 - val[1][30:]]))  # wrong labels: confidence costs
