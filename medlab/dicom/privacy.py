@@ -185,7 +185,7 @@ def _walk(dataset: Dataset, where: str, path: Path) -> Iterator[tuple[str, DataE
     """Every element with its path; the inside of a sequence that goes as a whole is not listed."""
     for element in _elements(dataset, path):
         yield where, element
-        if element.VR == "SQ" and not (_action(element) or "").startswith("X"):
+        if element.VR == "SQ" and _action(element) in (None, "U", "D", "X/Z/U*"):
             for k, item in enumerate(element.value):
                 yield from _walk(item, f"{where}{element.keyword or element.name}[{k}].", path)
 
@@ -221,7 +221,10 @@ def _values(element: DataElement) -> list[str]:
 
 
 def _is_empty(element: DataElement) -> bool:
-    return element.value is None or element.VM == 0 or str(element.value).strip() == ""
+    value = element.value
+    if element.VR == "SQ" or isinstance(value, (bytes, bytearray, MultiValue, list)):
+        return not len(value)
+    return value is None or not str(value).strip()
 
 
 def _shown(element: DataElement) -> str:
@@ -237,6 +240,8 @@ def _plain(element: DataElement) -> str:
     if element.keyword in _NEVER_EMPTY:
         return "dummy"
     code = _action(element) or "X"
+    if code == "X/Z/U*":  # kept, so that images of a study still refer to each other
+        return "new UID"
     return {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}[code[0]]
 
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from torch import Tensor
 
 from medlab.dicom.frames import orientation, pixel_spacing, position, rescale
 from medlab.dicom.image import without_pixels
 from medlab.dicom.pixels import stored_values
-from medlab.dicom.source import MAX_BYTES, integer, open_dicom, text
+from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
 from medlab.errors import DicomError
 
 __all__ = ["Plane", "SeriesInfo", "Volume", "list_series", "read_planes", "read_series"]
@@ -162,7 +163,7 @@ def read_series(
     depth, (rows, columns) = len(planes), planes[0].size
     if depth * rows * columns * 4 > max_bytes:
         raise DicomError(
-            f"{planes[0].path.parent}: a volume of {depth}×{rows}×{columns} needs "
+            f"{_where(planes)}: a volume of {depth}×{rows}×{columns} needs "
             f"{depth * rows * columns * 4:,} "
             f"bytes, above the limit of {max_bytes:,}; pass max_bytes= to allow more"
         )
@@ -249,9 +250,7 @@ def _scan(
             headers[path] = header
         else:
             kind = text(header, "Modality", path)
-            if not kind:
-                uid = header.file_meta.get("MediaStorageSOPClassUID")
-                kind = getattr(uid, "name", "") or "DICOM"
+            kind = kind or UID(text(header.file_meta, "MediaStorageSOPClassUID", path)).name
             left_out.append((path, f"{kind}, holds no image"))
     if not headers:
         where = "the files given" if named else folder
@@ -264,7 +263,7 @@ def _looks_like_dicom(path: Path) -> bool:
     """By prefix, or by name: a slice whose start is damaged must be refused, not skipped."""
     if path.suffix.lower() in _DICOM_SUFFIXES:
         return True
-    with path.open("rb") as stream:
+    with refusing(path, "open it"), path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
 
 
@@ -346,7 +345,7 @@ def _require_same(
         for value, members in kinds[:6]
     )
     raise DicomError(
-        f"{planes[0].path.parent}: the images of this series differ in {what}, so they are not "
+        f"{_where(planes)}: the images of this series differ in {what}, so they are not "
         "one volume; pass the "
         f"files that belong together (a localiser often shares a folder):{listing}"
     )
@@ -356,6 +355,12 @@ def _short(value: object) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(f"{part:g}" for part in value) + ")"
     return str(value)
+
+
+def _where(planes: list[Plane]) -> Path:
+    """The one file that holds all planes, else their folder."""
+    paths = {plane.path for plane in planes}
+    return paths.pop() if len(paths) == 1 else planes[0].path.parent
 
 
 def _names(planes: list[Plane]) -> str:
@@ -387,14 +392,14 @@ def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
     drift = np.abs(np.stack([plane.position for plane in planes]) - straight).max()
     if drift > max(0.05 * step, 0.01) + 0.02 * step:
         raise DicomError(
-            f"{planes[0].path.parent}: the slices do not lie on one line: they are shifted "
+            f"{_where(planes)}: the slices do not lie on one line: they are shifted "
             "sideways by up to "
             f"{drift:.2f} mm against each other"
         )
     tilt = float(np.degrees(np.arccos(min(1.0, abs(stride @ normal) / np.linalg.norm(stride)))))
     if tilt > 0.5:
         warnings.warn(
-            f"{planes[0].path.parent}: the gantry is tilted by {tilt:.1f}°, so slices are sheared "
+            f"{_where(planes)}: the gantry is tilted by {tilt:.1f}°, so slices are sheared "
             "against each other; "
             "the affine carries the shear, spacing alone does not",
             stacklevel=3,
@@ -406,7 +411,7 @@ def _refuse_doubles(planes: list[Plane], gaps: np.ndarray, heights: np.ndarray) 
     close = max(1e-3, 0.02 * float(np.median(gaps)))
     if not (gaps < close).any():
         return
-    folder = planes[0].path.parent
+    folder = _where(planes)
     levels = np.concatenate([[0], np.cumsum(gaps >= close)])
     counts = Counter(levels.tolist())
     if len(counts) == 1:
@@ -442,7 +447,7 @@ def _describe_gaps(planes: list[Plane], gaps: np.ndarray, step: float, odd: np.n
         )
     what = "slices are missing" if missing else "the slice distance is irregular"
     return (
-        f"{planes[0].path.parent}: {what}; the usual distance is {step:.3f} mm. Find the missing "
+        f"{_where(planes)}: {what}; the usual distance is {step:.3f} mm. Find the missing "
         "files, or pass the "
         f"files of a regular part:{''.join(lines)}"
         + (f"\n  and {len(odd) - 6} more" if len(odd) > 6 else "")
@@ -476,5 +481,5 @@ def _voxels(planes: list[Plane], max_bytes: int) -> tuple[Tensor, str, Dataset]:
             voxels[index] = torch.from_numpy(real.astype(np.float32))
     if len(units) > 1:
         listing = ", ".join(f"{unit} ({path.name})" for unit, path in units.items())
-        raise DicomError(f"{planes[0].path.parent}: the slices have different units: {listing}")
+        raise DicomError(f"{_where(planes)}: the slices have different units: {listing}")
     return voxels, next(iter(units)), header

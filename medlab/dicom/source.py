@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -49,6 +49,7 @@ GiB.
 
 FOREIGN_ERRORS = (
     InvalidDicomError,  # pydicom: no DICM prefix, or a value that contradicts its VR
+    BytesLengthException,  # pydicom: a binary value whose length does not fit its VR
     EOFError,  # pydicom: the file ends inside an element or a sequence
     OSError,  # pydicom: no tag where a sequence item should be; Pillow: broken or truncated stream
     struct.error,  # pydicom: a binary number cut short

@@ -1,0 +1,549 @@
+"""read_image against a plain numpy reading of the same bytes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from medlab.dicom import Window, header_windows, read_image
+from medlab.errors import DicomError
+from tests.dicom_files import image, save
+
+RNG = np.random.default_rng(3)
+
+
+def bundled(name: str) -> str:
+    return get_testdata_file(name, download=False)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2"])
+def test_signed_and_unsigned_values_survive(tmp_path, kind):
+    info = np.iinfo(kind)
+    values = RNG.integers(info.min, info.max, size=(5, 7), endpoint=True).astype(kind)
+    read = read_image(save(image(values, Modality="MR"), tmp_path / "a.dcm"))
+    assert read.pixels.dtype == torch.float32
+    assert np.array_equal(read.pixels.numpy(), values)
+    assert (read.units, read.modality, read.inverted) == ("stored", "MR", False)
+
+
+def test_twelve_bits_in_sixteen_ignore_the_unused_bits(tmp_path):
+    values = RNG.integers(-2048, 2048, size=(4, 4)).astype(np.int16)
+    dirty = (values & 0x0FFF) | np.int16(0x5000)  # an overlay once lay in the upper bits
+    data = image(dirty.astype(np.int16), BitsStored=12, HighBit=11)
+    assert np.array_equal(read_image(save(data, tmp_path / "a.dcm")).pixels.numpy(), values)
+
+
+def test_rescale_gives_hounsfield_units(tmp_path):
+    values = RNG.integers(0, 4096, size=(4, 4)).astype(np.uint16)
+    data = image(values, RescaleSlope="0.5", RescaleIntercept="-1024")
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    assert read.units == "HU"
+    assert np.array_equal(read.pixels.numpy(), values * 0.5 - 1024)
+
+
+def test_a_ct_without_rescale_is_not_called_hounsfield(tmp_path):
+    read = read_image(save(image(np.zeros((2, 2), np.int16)), tmp_path / "a.dcm"))
+    assert read.units == "stored"
+
+
+def test_half_a_rescale_is_refused(tmp_path):
+    path = save(image(np.zeros((2, 2), np.int16), RescaleSlope=1), tmp_path / "a.dcm")
+    with pytest.raises(DicomError, match=r"a\.dcm.*only one of RescaleSlope"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("slope", ["0", "1e400", "nan"])
+def test_a_slope_that_destroys_the_values_is_refused(tmp_path, slope):
+    data = image(np.ones((2, 2), np.int16), RescaleSlope="1", RescaleIntercept="0")
+    data["RescaleSlope"].value = "1"
+    path = save(data, tmp_path / "a.dcm")
+    raw = path.read_bytes()
+    at = raw.index(b"\x28\x00\x53\x10DS\x02\x00") + 6
+    new = slope.encode() + b" " * (len(slope) % 2)
+    path.write_bytes(raw[:at] + struct.pack("<H", len(new)) + new + raw[at + 4 :])
+    with pytest.raises(DicomError, match=r"a\.dcm.*RescaleSlope"):
+        read_image(path)
+
+
+def test_monochrome1_is_mirrored_with_its_window(tmp_path):
+    values = RNG.integers(0, 1024, size=(6, 6)).astype(np.uint16)
+    fields = {
+        "BitsStored": 10,
+        "HighBit": 9,
+        "RescaleSlope": 2,
+        "RescaleIntercept": -5,
+        "Modality": "CR",
+    }
+    window = {"WindowCenter": 700, "WindowWidth": 300}
+    dark = image(values, PhotometricInterpretation="MONOCHROME1", **fields, **window)
+    read = read_image(save(dark, tmp_path / "a.dcm"))
+    assert read.inverted
+    assert np.array_equal(read.pixels.numpy(), 2.0 * (1023 - values) - 5)
+
+    def shown(x, level, width):  # PS3.3 C.11.2.1.2.1, the LINEAR function
+        return np.clip((x - (level - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+    (mirrored,) = read.windows
+    seen = shown(read.pixels.numpy().astype(np.float64), mirrored.level, mirrored.width)
+    film = 1 - shown(values * 2.0 - 5, 700, 300)
+    assert np.allclose(seen, film, atol=1e-9)
+
+
+def test_hounsfield_units_are_never_mirrored(tmp_path):
+    values = RNG.integers(0, 100, size=(3, 3)).astype(np.int16)
+    fields = {"RescaleSlope": 1, "RescaleIntercept": 0, "PhotometricInterpretation": "MONOCHROME1"}
+    read = read_image(save(image(values, **fields), tmp_path / "a.dcm"))
+    assert not read.inverted
+    assert np.array_equal(read.pixels.numpy(), values)
+
+
+def test_large_integers_keep_every_digit(tmp_path):
+    values = np.array([[2**31 - 1, 2**24 + 1], [0, 7]], np.uint32)
+    read = read_image(save(image(values, Modality="RTDOSE"), tmp_path / "a.dcm"))
+    assert read.pixels.dtype == torch.float64
+    assert np.array_equal(read.pixels.numpy(), values)
+
+
+def test_multi_frame_is_frames_first_with_times(tmp_path):
+    values = RNG.integers(0, 255, size=(4, 3, 5)).astype(np.uint8)
+    read = read_image(save(image(values, Modality="US", FrameTime="40"), tmp_path / "a.dcm"))
+    assert np.array_equal(read.pixels.numpy(), values)
+    assert read.times.tolist() == [0, 40, 80, 120]
+    assert read.frames.shape == (4, 1, 3, 5)
+
+
+def test_frame_time_vector_and_cine_rate(tmp_path):
+    values = np.zeros((3, 2, 4), np.uint8)
+    vector = save(image(values, FrameTimeVector=["0", "10", "25"]), tmp_path / "a.dcm")
+    assert read_image(vector).times.tolist() == [0, 10, 35]
+    rate = save(image(values, CineRate=50), tmp_path / "b.dcm")
+    assert read_image(rate).times.tolist() == [0, 20, 40]
+
+
+def test_enhanced_frames_have_their_own_rescale(tmp_path):
+    values = RNG.integers(0, 100, size=(2, 3, 4)).astype(np.uint16)
+    data = image(values, Modality="MR")
+    groups = []
+    for slope, intercept in ((1, 0), (3, -7)):
+        transform = Dataset()
+        transform.RescaleSlope, transform.RescaleIntercept = slope, intercept
+        transform.RescaleType = "US"
+        group = Dataset()
+        group.PixelValueTransformationSequence = Sequence([transform])
+        groups.append(group)
+    data.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    measures = Dataset()
+    measures.PixelSpacing = [0.5, 0.25]
+    shared = Dataset()
+    shared.PixelMeasuresSequence = Sequence([measures])
+    data.SharedFunctionalGroupsSequence = Sequence([shared])
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    assert np.array_equal(read.pixels[0].numpy(), values[0])
+    assert np.array_equal(read.pixels[1].numpy(), values[1] * 3.0 - 7)
+    assert (read.spacing, read.spacing_source) == ((0.5, 0.25), "PixelSpacing")
+    groups.pop()
+    data.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    with pytest.raises(DicomError, match=r"describes 1 frames"):
+        read_image(save(data, tmp_path / "b.dcm"))
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, "u1"), (16, "u2")])
+@pytest.mark.parametrize("planar", [0, 1])
+def test_colour_is_channels_first(tmp_path, bits, kind, planar):
+    values = RNG.integers(0, 2**bits, size=(4, 5, 3)).astype(kind)
+    data = image(values, Modality="US")
+    if planar:
+        data.PlanarConfiguration = 1
+        data.PixelData = np.ascontiguousarray(values.transpose(2, 0, 1)).tobytes()
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    assert read.colour
+    assert read.pixels.dtype == (torch.uint8 if bits == 8 else torch.int32)
+    assert np.array_equal(read.pixels.numpy(), values.transpose(2, 0, 1))
+
+
+def test_ybr_becomes_rgb(tmp_path):
+    values = RNG.integers(0, 256, size=(4, 6, 3)).astype(np.uint8)
+    data = image(values, PhotometricInterpretation="YBR_FULL", Modality="US")
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    wanted = convert_color_space(values, "YBR_FULL", "RGB")
+    assert np.array_equal(read.pixels.numpy(), wanted.transpose(2, 0, 1))
+
+
+def test_palette_becomes_rgb(tmp_path):
+    data = image(np.arange(4, dtype=np.uint8).reshape(2, 2), Modality="US")
+    data.PhotometricInterpretation = "PALETTE COLOR"
+    tables = RNG.integers(0, 256, size=(3, 4)).astype(np.uint16)
+    for name, table in zip(("Red", "Green", "Blue"), tables, strict=True):
+        setattr(data, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(data, f"{name}PaletteColorLookupTableData", (table * 257).tobytes())
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    assert read.pixels.dtype == torch.uint8
+    assert np.array_equal(read.pixels.numpy(), tables.reshape(3, 2, 2))
+
+
+def test_modality_lut(tmp_path):
+    data = image(np.array([[0, 10, 11, 12, 99]], np.uint16), Modality="CR")
+    lut = Dataset()
+    lut.LUTDescriptor, lut.ModalityLUTType = [3, 10, 16], "OD"
+    lut.add_new("LUTData", "OW", np.array([500, 7, 900], "<u2").tobytes())
+    data.ModalityLUTSequence = Sequence([lut])
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    assert read.pixels.tolist() == [[500, 500, 7, 900, 900]]
+    assert read.units == "OD"
+    lut.LUTDescriptor = [4, 10, 16]
+    with pytest.raises(DicomError, match="look-up table has 3 entries"):
+        read_image(save(data, tmp_path / "b.dcm"))
+
+
+def test_windows_come_in_the_headers_order(tmp_path):
+    fields = {"WindowCenter": [40, -600], "WindowWidth": [400, 1500]}
+    names = {"WindowCenterWidthExplanation": ["SOFT", "LUNG"]}
+    path = save(image(np.zeros((2, 2), np.int16), **fields, **names), tmp_path / "a.dcm")
+    wanted = (Window(40, 400, "SOFT"), Window(-600, 1500, "LUNG"))
+    assert read_image(path).windows == wanted
+    assert header_windows(pydicom.dcmread(path)) == wanted
+    broken = save(image(np.zeros((2, 2), np.int16), WindowCenter=[1, 2], WindowWidth=3), path)
+    with pytest.raises(DicomError, match="2 WindowCenter but 1 WindowWidth"):
+        read_image(broken)
+
+
+def test_where_the_spacing_comes_from(tmp_path):
+    zeros = np.zeros((2, 2), np.uint16)
+    assert read_image(save(image(zeros), tmp_path / "a.dcm")).spacing is None
+    detector = read_image(save(image(zeros, ImagerPixelSpacing=[0.2, 0.1]), tmp_path / "b.dcm"))
+    assert (detector.spacing, detector.spacing_source) == ((0.2, 0.1), "ImagerPixelSpacing")
+    both = image(zeros, ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.3, 0.4])
+    assert read_image(save(both, tmp_path / "c.dcm")).spacing == (0.3, 0.4)
+    with pytest.raises(DicomError, match="PixelSpacing must be positive"):
+        read_image(save(image(zeros, PixelSpacing=[0, 1]), tmp_path / "d.dcm"))
+
+
+def test_ultrasound_regions_must_agree_on_the_spacing(tmp_path):
+    def region(x: float) -> Dataset:
+        item = Dataset()
+        item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
+        item.PhysicalDeltaX, item.PhysicalDeltaY = x, 0.03
+        return item
+
+    zeros = np.zeros((2, 2), np.uint8)
+    one = image(zeros, SequenceOfUltrasoundRegions=Sequence([region(0.02), region(0.02)]))
+    read = read_image(save(one, tmp_path / "a.dcm"))
+    assert read.spacing == pytest.approx((0.3, 0.2))
+    assert read.spacing_source == "SequenceOfUltrasoundRegions"
+    two = image(zeros, SequenceOfUltrasoundRegions=Sequence([region(0.02), region(0.05)]))
+    assert read_image(save(two, tmp_path / "b.dcm")).spacing is None
+
+
+# ---------------------------------------------------------------- nothing is lost, nothing padded
+
+
+@pytest.mark.parametrize("change", [{"Rows": 5}, {"NumberOfFrames": 2}, {"Columns": 300}])
+def test_too_few_bytes_are_refused(tmp_path, change):
+    path = save(image(np.zeros((4, 4), np.int16), **change), tmp_path / "short.dcm")
+    with pytest.raises(DicomError, match=r"short\.dcm.*pixel data are too short"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("change", [{"Rows": 3}, {"Columns": 2}, {"NumberOfFrames": 1}])
+def test_left_over_pixels_are_refused(tmp_path, change):
+    values = np.ones((2, 4, 4), np.int16)
+    path = save(image(values, **{"NumberOfFrames": 2, **change}), tmp_path / "long.dcm")
+    with pytest.raises(DicomError, match=r"long\.dcm.*left over"):
+        read_image(path)
+
+
+def test_padding_zeros_are_told_about_and_dropped(tmp_path):
+    values = RNG.integers(0, 9, size=(4, 4)).astype(np.int16)
+    data = image(values)
+    data.PixelData += b"\0" * 10
+    with pytest.warns(UserWarning, match="10 zero bytes"):
+        read = read_image(save(data, tmp_path / "a.dcm"))
+    assert np.array_equal(read.pixels.numpy(), values)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
+    whole = save(image(np.ones((16, 16), np.int16)), tmp_path / "whole.dcm").read_bytes()
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(DicomError, match=r"cut\.dcm"):
+        read_image(path)
+
+
+def test_a_header_that_asks_for_terabytes_costs_nothing(tmp_path):
+    data = image(np.ones((2, 2), np.uint16), NumberOfFrames=100_000_000, Rows=65535, Columns=65535)
+    with pytest.raises(DicomError, match="above the limit"):
+        read_image(save(data, tmp_path / "a.dcm"))
+    small = save(image(np.ones((64, 64), np.uint16)), tmp_path / "b.dcm")
+    with pytest.raises(DicomError, match="max_bytes"):
+        read_image(small, max_bytes=1000)
+
+
+def test_a_deflated_bomb_is_stopped(tmp_path):
+    path = save(image(np.zeros((2, 2), np.uint16)), tmp_path / "a.dcm")
+    meta_end = path.read_bytes().index(b"\x08\x00")
+    head = path.read_bytes()[:meta_end].replace(
+        b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.1.99"
+    )
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = deflater.compress(b"\0" * 50_000_000) + deflater.flush()
+    path.write_bytes(head + bomb)
+    with pytest.raises(DicomError, match=r"grows beyond 1,000,000 bytes"):
+        read_image(path, max_bytes=1_000_000)
+
+
+def test_a_deflated_file_reads_and_its_stump_does_not(tmp_path):
+    values = RNG.integers(0, 999, size=(8, 8)).astype(np.uint16)
+    data = image(values)
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = save(data, tmp_path / "a.dcm")
+    assert np.array_equal(read_image(path).pixels.numpy(), values)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DicomError, match=r"a\.dcm.*truncated"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"BitsAllocated": 12, "BitsStored": 12, "HighBit": 11}, "BitsAllocated 12"),
+        ({"BitsStored": 20}, "BitsStored 20"),
+        ({"HighBit": 11}, "HighBit 11"),
+        ({"SamplesPerPixel": 3}, "SamplesPerPixel says 3"),
+        ({"PhotometricInterpretation": "CMYK"}, "CMYK"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation must be 0 or 1"),
+        ({"Rows": 0}, "Rows and Columns"),
+        ({"NumberOfFrames": 0}, "NumberOfFrames"),
+        ({"Rows": None}, "no Rows"),
+        ({"PixelData": None}, "holds no image but a CT Image Storage"),
+    ],
+)
+def test_contradictions_in_the_header_are_named(tmp_path, change, message):
+    path = save(image(np.zeros((4, 4), np.uint16), **change), tmp_path / "odd.dcm")
+    with pytest.raises(DicomError, match=rf"odd\.dcm.*{message}"):
+        read_image(path)
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image" * 30)
+    (tmp_path / "empty.dcm").write_bytes(b"")
+    for name, message in (
+        ("notes.txt", "not a DICOM file"),
+        ("empty.dcm", "not a DICOM file"),
+        ("gone.dcm", "no such file"),
+        (".", "expected a file"),
+    ):
+        with pytest.raises(DicomError, match=message):
+            read_image(tmp_path / name)
+    with pytest.raises(DicomError, match=r"rtplan\.dcm.*RT Plan"):
+        read_image(bundled("rtplan.dcm"))
+
+
+# --------------------------------------------------------------------------- compressed pixel data
+
+
+def compressed(values: np.ndarray, frames: list[bytes], syntax: str, **header) -> Dataset:
+    data = image(values, **header)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate(frames)
+    data["PixelData"].VR = "OB"
+    data["PixelData"].is_undefined_length = True
+    return data
+
+
+def rle(values: np.ndarray) -> bytes:
+    """One frame as literal PackBits runs, most significant byte first."""
+    planes = values.astype(values.dtype.newbyteorder(">")).reshape(-1, 1).view(np.uint8)
+    segments = []
+    for plane in planes.T:
+        raw = plane.tobytes()
+        runs = [raw[i : i + 128] for i in range(0, len(raw), 128)]
+        segment = b"".join(bytes([len(run) - 1]) + run for run in runs)
+        segments.append(segment + b"\x80" * (len(segment) % 2))  # 128 is "no operation"
+    offsets = np.cumsum([64, *(len(s) for s in segments)])[: len(segments)]
+    header = struct.pack("<16L", len(segments), *offsets, *[0] * (15 - len(segments)))
+    return header + b"".join(segments)
+
+
+def test_rle_reads_every_frame(tmp_path):
+    values = RNG.integers(0, 60000, size=(3, 20, 31)).astype(np.uint16)
+    data = compressed(values, [rle(v) for v in values], RLELossless)
+    assert np.array_equal(read_image(save(data, tmp_path / "a.dcm")).pixels.numpy(), values)
+
+
+@pytest.mark.parametrize("change", [{"Rows": 19}, {"Rows": 21}, {"NumberOfFrames": 2}])
+def test_rle_that_does_not_fit_the_header_is_refused(tmp_path, change):
+    values = RNG.integers(0, 60000, size=(3, 20, 31)).astype(np.uint16)
+    data = compressed(values, [rle(v) for v in values], RLELossless, **change)
+    with pytest.raises(DicomError, match=r"a\.dcm.*(RLE segment|NumberOfFrames)"):
+        read_image(save(data, tmp_path / "a.dcm"))
+
+
+def test_an_rle_bomb_stops_at_the_headers_size(tmp_path):
+    bomb = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x00" * 2_000_000  # 256 MB unpacked
+    data = compressed(np.zeros((4, 4), np.uint8), [bomb], RLELossless)
+    with pytest.raises(DicomError, match="more bytes"):
+        read_image(save(data, tmp_path / "a.dcm"))
+
+
+def jpeg(values: np.ndarray, **options) -> bytes:
+    from io import BytesIO
+
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(values).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def smooth(frames: int = 1) -> np.ndarray:
+    y, x = np.mgrid[:40, :56]
+    return np.stack([(x * 2 + y + 20 * f) % 200 for f in range(frames)]).astype(np.uint8)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
+def test_jpeg_reads(tmp_path, options):
+    from io import BytesIO
+
+    from PIL import Image
+
+    values = smooth()[0]
+    stream = jpeg(values, quality=95, **options)
+    path = save(compressed(values, [stream], JPEGBaseline8Bit), tmp_path / "a.dcm")
+    read = read_image(path).pixels.numpy()
+    assert np.array_equal(read, np.asarray(Image.open(BytesIO(stream))))
+
+
+def test_jpeg_frames_in_fragments(tmp_path):
+    values = smooth(2)
+    streams = [jpeg(v, quality=95) for v in values]
+    whole = read_image(save(compressed(values, streams, JPEGBaseline8Bit), tmp_path / "a.dcm"))
+    data = compressed(values, streams, JPEGBaseline8Bit)
+    data.PixelData = encapsulate(streams, fragments_per_frame=3, has_bot=True)
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    by_table = read_image(save(data, tmp_path / "b.dcm"))
+    data.PixelData = encapsulate(streams, fragments_per_frame=3, has_bot=False)
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    by_start = read_image(save(data, tmp_path / "c.dcm"))
+    assert torch.equal(whole.pixels, by_table.pixels)
+    assert torch.equal(whole.pixels, by_start.pixels)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: s[:-2], "truncated"),
+        (lambda s: s[: len(s) // 2], "truncated"),
+        (lambda s: s[:-60] + b"\xff\xd9" + s[-60:], "follow the end"),
+        (lambda s: s[:-20] + b"\xff\xd0" + s[-20:], "restart marker"),
+        (lambda s: s + s, "follow the end"),
+        (lambda s: s[2:], "does not start"),
+    ],
+)
+def test_a_jpeg_stream_that_is_not_whole_is_refused(tmp_path, damage, message):
+    values = smooth()[0]
+    stream = damage(jpeg(values, quality=90))
+    path = save(compressed(values, [stream], JPEGBaseline8Bit), tmp_path / "bad.dcm")
+    with pytest.raises(DicomError, match=rf"bad\.dcm.*{message}"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("change", [{"Rows": 39}, {"Columns": 57}, {"NumberOfFrames": 2}])
+def test_a_jpeg_of_another_size_is_refused(tmp_path, change):
+    values = smooth()[0]
+    data = compressed(values, [jpeg(values)], JPEGBaseline8Bit, **change)
+    with pytest.raises(DicomError, match=r"a\.dcm.*(header says|NumberOfFrames)"):
+        read_image(save(data, tmp_path / "a.dcm"))
+
+
+def test_missing_restart_markers_are_noticed(tmp_path):
+    values = smooth()[0]
+    stream = jpeg(values, quality=90, restart_marker_blocks=3)
+    first, second = stream.index(b"\xff\xd0"), stream.index(b"\xff\xd1")
+    for cut in (
+        stream[:first] + stream[second:],
+        stream[: stream.rindex(b"\xff\xd1")] + b"\xff\xd9",
+    ):
+        path = save(compressed(values, [cut], JPEGBaseline8Bit), tmp_path / "a.dcm")
+        with pytest.raises(DicomError, match="restart marker"):
+            read_image(path)
+
+
+def test_jpeg2000_reads_and_its_stump_does_not(tmp_path):
+    path = bundled("MR_small_jp2klossless.dcm")
+    plain = pydicom.dcmread(bundled("MR_small.dcm")).pixel_array
+    assert np.array_equal(read_image(path).pixels.numpy(), plain)
+    data = pydicom.dcmread(path)
+    stream = next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1)).rstrip(b"\0")
+    for cut in (stream[:-2], stream[: len(stream) // 2], stream[: len(stream) // 2] + b"\xff\xd9"):
+        data.PixelData = encapsulate([cut])
+        with pytest.raises(DicomError, match=r"cut\.dcm.*JPEG 2000.*(truncated|damaged)"):
+            read_image(save(data, tmp_path / "cut.dcm"))
+    data.PixelData = encapsulate([stream])
+    data.Rows = 63
+    with pytest.raises(DicomError, match="63×64"):
+        read_image(save(data, tmp_path / "size.dcm"))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+def test_a_wrong_transfer_syntax_is_refused(tmp_path, syntax):
+    values = smooth()[0]
+    data = compressed(values, [jpeg(values)], syntax)
+    with pytest.raises(DicomError, match=r"a\.dcm"):
+        read_image(save(data, tmp_path / "a.dcm"))
+
+
+def test_a_missing_decoder_names_the_extra(tmp_path, monkeypatch):
+    from pydicom.pixels.decoders import JPEGLSLosslessDecoder
+
+    monkeypatch.setattr(type(JPEGLSLosslessDecoder), "is_available", property(lambda self: False))
+    stream = b"\xff\xd8\xff\xf7\x00\x0b\x08\x00\x04\x00\x04\x01\x01\x11\x00"
+    stream += b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00\x12\xff\xd9"
+    data = compressed(np.zeros((4, 4), np.uint8), [stream], JPEGLSLossless)
+    with pytest.raises(DicomError, match=r'JPEG-LS Lossless.*pip install "medlab\[dicom\]"'):
+        read_image(save(data, tmp_path / "a.dcm"))
+
+
+def test_float_pixels(tmp_path):
+    data = image(np.zeros((2, 3), np.uint16))
+    del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
+    values = RNG.normal(size=(2, 3)).astype("<f4")
+    data.BitsAllocated, data.FloatPixelData = 32, values.tobytes()
+    assert np.array_equal(read_image(save(data, tmp_path / "a.dcm")).pixels.numpy(), values)
+    values[0, 0] = np.nan
+    data.FloatPixelData = values.tobytes()
+    with pytest.raises(DicomError, match="not finite"):
+        read_image(save(data, tmp_path / "b.dcm"))
+
+
+def test_one_bit_frames_need_no_whole_bytes(tmp_path):
+    values = RNG.integers(0, 2, size=(3, 5, 7)).astype(np.uint8)
+    data = image(values, Modality="SEG", BitsAllocated=1, BitsStored=1, HighBit=0)
+    packed = np.packbits(values.ravel(), bitorder="little").tobytes()
+    data.PixelData = packed + b"\0" * (len(packed) % 2)
+    assert np.array_equal(read_image(save(data, tmp_path / "a.dcm")).pixels.numpy(), values)
+
+
+def test_the_header_comes_without_pixels(tmp_path):
+    read = read_image(bundled("CT_small.dcm"))
+    assert "PixelData" not in read.header
+    assert read.header.PatientID == "1CT1"
+    assert read.header.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
