@@ -11,10 +11,11 @@ Whatever is wrong with a file leaves here as one `medlab.errors.DicomError` that
 """
 
 from medlab.dicom.cine import read_cine
+from medlab.dicom.folder import SeriesInfo, list_series
 from medlab.dicom.frames import Window, header_windows
 from medlab.dicom.image import DicomImage, read_image
 from medlab.dicom.privacy import Identifier, deidentify, identifiers
-from medlab.dicom.series import SeriesInfo, Volume, list_series, read_series
+from medlab.dicom.series import Volume, read_series
 from medlab.dicom.write import write_series
 
 __all__ = [

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from medlab.dicom.folder import Files
 from medlab.dicom.image import DicomImage, read_image
-from medlab.dicom.series import Plane, read_planes
 from medlab.dicom.source import MAX_BYTES, number
+from medlab.dicom.stack import Plane, read_planes
 from medlab.errors import DicomError
 
 __all__ = ["read_cine"]
 
 
 def read_cine(
-    folder: Path | str | Iterable[Path | str],
+    folder: Files,
     *,
     series: str | int | None = None,
     max_bytes: int = MAX_BYTES,
@@ -68,8 +68,7 @@ def read_cine(
     if len(planes) * rows * columns * 4 > max_bytes:
         raise DicomError(
             f"{planes[0].path.parent}: {len(planes)} frames of {rows}×{columns} exceed the limit "
-            f"of {max_bytes:,} "
-            "bytes; pass max_bytes= to allow more"
+            f"of {max_bytes:,} bytes; pass max_bytes= to allow more"
         )
     images = [read_image(planes[k].path, max_bytes=max_bytes) for k in order]
     kinds = {(image.units, tuple(image.pixels.shape)) for image in images}
@@ -95,9 +94,8 @@ def _require_one_slice(planes: list[Plane]) -> None:
     if spread > 0.01 or len({plane.orientation for plane in planes}) > 1:
         count = len(np.unique(places.round(2), axis=0))
         raise DicomError(
-            f"{folder}: the images lie at {count} positions, {spread:g} mm apart at most: pass "
-            "the files of one slice, "
-            "or read a volume with read_series"
+            f"{folder}: the images lie at {count} positions, {spread:g} mm apart at most: pass the "
+            "files of one slice, or read a volume with read_series"
         )
     if len({plane.size for plane in planes}) > 1:
         raise DicomError(f"{folder}: the images differ in size: {sorted({p.size for p in planes})}")

@@ -54,9 +54,8 @@ class Layout:
         ours = (self.rows, self.columns, self.samples)
         if (rows, columns, samples) != ours:
             raise DicomError(
-                f"{path}: the header says {self.rows}×{self.columns} with {self.samples} "
-                "sample(s) a pixel, its "
-                f"{kind} stream {rows}×{columns} with {samples}"
+                f"{path}: the header says {self.rows}×{self.columns} with {self.samples} sample(s) "
+                f"a pixel, its {kind} stream {rows}×{columns} with {samples}"
             )
         if not 1 <= precision <= max(8, self.allocated):
             raise DicomError(
@@ -101,8 +100,8 @@ def read_layout(dataset: Dataset, path: Path, *, max_bytes: int) -> Layout:
     if decoded // 8 > max_bytes:
         raise DicomError(
             f"{path}: {layout.frames} frame(s) of {layout.rows}×{layout.columns} need "
-            f"{decoded // 8:,} bytes, "
-            f"above the limit of {max_bytes:,}; pass max_bytes= if that is right"
+            f"{decoded // 8:,} bytes, above the limit of {max_bytes:,}; pass max_bytes= if that is "
+            "right"
         )
     return layout
 

@@ -19,13 +19,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medlab.dicom.codestream import (
-    check_jpeg,
-    check_jpeg2000,
-    inflate_frame,
-    split_frames,
-    unpack_rle,
-)
+from medlab.dicom.encapsulated import inflate_frame, split_frames, unpack_rle
+from medlab.dicom.jpeg import check_jpeg
+from medlab.dicom.jpeg2000 import check_jpeg2000
 from medlab.dicom.layout import Layout, read_layout
 from medlab.dicom.source import DEFLATED_FRAMES, MAX_BYTES, DicomFile, refusing
 from medlab.errors import DicomError
@@ -97,9 +93,8 @@ def _native(value: bytes, layout: Layout, file: DicomFile, vr: str) -> tuple[np.
     if len(value) < expected:
         raise DicomError(
             f"{file.path}: the pixel data are too short: {len(value):,} bytes for {layout.frames} "
-            "frame(s) of "
-            f"{layout.rows}×{layout.columns}, which need {expected:,}; the file is truncated or "
-            "its header wrong"
+            f"frame(s) of {layout.rows}×{layout.columns}, which need {expected:,}; the file is "
+            "truncated or its header wrong"
         )
     excess = value[expected:]
     if len(excess) > 1:
@@ -107,9 +102,8 @@ def _native(value: bytes, layout: Layout, file: DicomFile, vr: str) -> tuple[np.
         if whole_frame or excess.strip(b"\x00"):
             raise DicomError(
                 f"{file.path}: {len(excess):,} bytes of pixel data are left over after "
-                f"{layout.frames} frame(s) of "
-                f"{layout.rows}×{layout.columns}: the header's size is wrong, and reading on "
-                "would lose pixels"
+                f"{layout.frames} frame(s) of {layout.rows}×{layout.columns}: the header's size is "
+                "wrong, and reading on would lose pixels"
             )
         warnings.warn(
             f"{file.path}: {len(excess):,} zero bytes after the pixels were taken for padding",
@@ -163,8 +157,7 @@ def _decode(
     except NotImplementedError as error:
         raise DicomError(
             f"{file.path}: no decoder exists for its transfer syntax {name} ({syntax}); convert "
-            "the file first, "
-            "for example with dcmtk's dcmdjpeg"
+            "the file first, for example with dcmtk's dcmdjpeg"
         ) from error
     if not decoder.is_available:
         raise DicomError(
@@ -192,9 +185,8 @@ def _decode(
         others = any(name in str(error) for name in ("pylibjpeg:", "gdcm:", "pyjpegls:"))
         if "Pillow does not support" in str(error) and not others:
             raise DicomError(
-                f"{file.path}: transfer syntax {name} ({syntax}) with {layout.stored} bits needs "
-                "a decoder that is "
-                f"not installed: {_EXTRA}"
+                f"{file.path}: transfer syntax {name} ({syntax}) with {layout.stored} bits needs a "
+                f"decoder that is not installed: {_EXTRA}"
             ) from error
         raise
     return array, str(properties["photometric_interpretation"])

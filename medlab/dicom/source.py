@@ -128,9 +128,8 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
     raw = _file_bytes(path, max_bytes)
     if raw[128:132] != b"DICM":
         raise DicomError(
-            f"{path}: not a DICOM file (bytes 128 to 131 are not 'DICM'). If it is DICOM without "
-            "a file header, "
-            "write it anew with a tool that adds one, such as pydicom.dcmread(path, "
+            f"{path}: not a DICOM file (bytes 128 to 131 are not 'DICM'). If it is DICOM without a "
+            "file header, write it anew with a tool that adds one, such as pydicom.dcmread(path, "
             "force=True).save_as(...)"
         )
     stream = BytesIO(raw)
@@ -141,8 +140,7 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
         if not syntax:
             raise DicomError(
                 f"{path}: the file meta information names no transfer syntax (0002,0010), so the "
-                "bytes "
-                "cannot be interpreted safely"
+                "bytes cannot be interpreted safely"
             )
         if not _known(syntax):
             raise DicomError(f"{path}: {str(syntax)!r} (0002,0010) is not a known transfer syntax")
@@ -215,8 +213,8 @@ def _require_complete(dataset: Dataset, path: Path) -> None:
         present = len(element.value or b"")
         if present < element.length:
             raise DicomError(
-                f"{path}: the file is truncated: it ends inside element {element.tag}, "
-                f"which declares {element.length:,} bytes and has {present:,}"
+                f"{path}: the file is truncated: it ends inside element {element.tag}, which "
+                f"declares {element.length:,} bytes and has {present:,}"
             )
 
 

@@ -82,9 +82,8 @@ def write_series(
     folder = Path(folder)
     if folder.is_dir() and any(folder.glob("*.dcm")):
         raise DicomError(
-            f"{folder}: already holds DICOM files, and two studies in one folder get mixed; "
-            "choose an "
-            "empty folder"
+            f"{folder}: already holds DICOM files, and two studies in one folder get mixed; choose "
+            "an empty folder"
         )
     stored, slope, intercept = _stored(volume)
     moment = _moment(study_date)
@@ -127,9 +126,8 @@ def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
         stored = stored.clip(bounds.min, bounds.max)  # low itself was rounded in the 16th digit
     if stored.min() < bounds.min or stored.max() > bounds.max:
         raise DicomError(
-            f"CT voxels must lie between {bounds.min + intercept:g} and "
-            f"{bounds.max + intercept:g} HU, "
-            f"got {values.min():g} to {values.max():g}"
+            f"CT voxels must lie between {bounds.min + intercept:g} and {bounds.max + intercept:g} "
+            f"HU, got {values.min():g} to {values.max():g}"
         )
     return stored.astype(kind), slope, intercept
 
