@@ -226,8 +226,10 @@ def head_is_whole(page: Page) -> list[str]:
     if "you will be able to" not in page.head.lower():
         found.append("no 'You will be able to'")
     else:
-        after = re.split("you will be able to", page.head, flags=re.I)[-1]
-        verbs = len(re.findall(r"^\s*(?:[-*]|\d\.) ", after, re.M))
+        after = re.split("you will be able to", page.head, maxsplit=1, flags=re.I)[1]
+        item = r"[ ]*(?:[-*]|\d\.) [^\n]*\n(?:[ ]{2,}\S[^\n]*\n)*"
+        first_list = re.search(rf"(?:{item})+", after + "\n")
+        verbs = len(re.findall(item, first_list[0])) if first_list else 0
         if not 3 <= verbs <= 5:
             found.append(f"'You will be able to' lists {verbs} things, not three to five")
     return found
@@ -316,8 +318,11 @@ def one_dataset_line(page: Page) -> list[str]:
     source = "\n".join(cell.source for cell in page.code if not is_solution(cell))
     if not re.search(r"\bmedlab\.fit\(", source):
         return []
-    count = len(re.findall(r"^DATASET = ", source, re.M))
-    return [] if count == 1 else [f"a notebook that trains has one line 'DATASET = …', not {count}"]
+    count = len(re.findall(r"^DATASET = [\"']", source, re.M))
+    found = [] if count == 1 else [f"a notebook that trains names its set once, not {count} times"]
+    if 'os.environ.get("MEDLAB_DATASET", ' not in source:
+        found.append("the environment variable MEDLAB_DATASET does not override DATASET")
+    return found
 
 
 # ------------------------------------------------------------------------------------ figures

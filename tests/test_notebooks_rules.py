@@ -20,6 +20,11 @@ ALT = "A grey square on a white ground, brighter towards its lower edge."
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(200)).decode()
 
 
+TRAIN = """DATASET = "chest_xray"
+DATASET = os.environ.get("MEDLAB_DATASET", DATASET)
+history = medlab.fit(x)"""
+
+
 def code(source, output="", **metadata):
     outputs = [new_output("stream", name="stdout", text=output)] if output else []
     return new_code_cell(source, outputs=outputs, metadata=metadata)
@@ -41,7 +46,7 @@ def model() -> nbformat.NotebookNode:
     cells = [new_markdown_cell(head), new_code_cell(setup_cell(address), id="setup")]
     cells += [new_markdown_cell("## Words\n\n**Predict.** " + "word " * 1600)]
     cells += [code(f"x{k} = {k}\nprint(x{k})", f"{k}\n") for k in range(12)]
-    cells += [new_code_cell('DATASET = "chest_xray"\nhistory = medlab.fit(x)', outputs=[figure])]
+    cells += [new_code_cell(TRAIN, outputs=[figure])]
     for k in (1, 2, 3):
         name = f"00.{k}"
         cells += [
@@ -174,7 +179,10 @@ DAMAGE = {
     ("measure_is_kept", "a hidden value"): replaced("x1 = 1", "x1;"),
     ("measure_is_kept", "a shell line"): replaced("x1 = 1", "!pip install medlab"),
     ("measure_is_kept", "few cells"): lambda n: [drop(f"x{k} =")(n) for k in range(6)],
-    ("one_dataset_line", "none"): replaced("DATASET = ", "data = "),
+    ("one_dataset_line", "none"): replaced('DATASET = "', 'data = "'),
+    ("one_dataset_line", "two"): replaced("history", 'DATASET = "b"\nhistory'),
+    ("one_dataset_line", "fixed"): replaced("MEDLAB_DATASET", "OTHER"),
+    ("head_is_whole", "nothing listed"): replaced("- load\n- look\n- train\n", "Learn.\n"),
     ("figures_have_alt_text", "none"): lambda n: figure_of(n).metadata.clear(),
     ("figures_have_alt_text", "another text"): lambda n: figure_of(n).data.update(
         {"text/plain": "<Figure>"}
