@@ -41,7 +41,17 @@ PUBLISHED = {
 
 RECIPE = {
     "epochs": 20,
-    "augment": Augment(),
+    "class_weights": "balanced",
+    "augment": Augment(
+        rotate=10,
+        translate=0.05,
+        scale=0.1,
+        brightness=0.5,
+        contrast=0.3,
+        gamma=0.3,
+        noise=0.2,
+        blur=0.7,
+    ),
 }
 
 
