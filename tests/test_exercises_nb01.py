@@ -11,8 +11,9 @@ from pydicom.data import get_testdata_file
 from medlab import preprocess
 from medlab.exercises import check
 from medlab.exercises.nb01 import MESSAGES
+from medlab.simulate.mri import BRAIN, RELAXATION
 
-TISSUES = {"white": (0.7, 1084, 69), "grey": (0.82, 1820, 99), "fluid": (1.0, 4300, 2000)}
+TISSUES = {name: RELAXATION[3.0][name] for name in BRAIN}
 
 
 def hounsfield(raw, rows, columns, signed, slope, intercept, kind=None):

@@ -12,6 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from medlab.exercises import Verdict, call, exercise, near, number
+from medlab.simulate.mri import Tissue
 
 MESSAGES = {
     "01.1": {
@@ -186,19 +187,19 @@ LONGEST_TR, LEAST_RATIO, LEAST_LEFT = 8000.0, 2.0, 0.1
 
 
 @exercise("01.2", MESSAGES["01.2"])
-def weighting(answer, *, tissues: dict[str, tuple[float, float, float]]) -> Verdict:
+def weighting(answer, *, tissues: dict[str, Tissue]) -> Verdict:
     try:
         tr, te = (number(value) for value in answer)
     except (TypeError, ValueError):
         return "no pair"
-    recovered = {name: 1 - math.exp(-tr / t1) for name, (_, t1, _) in tissues.items()}
-    left = {name: math.exp(-te / t2) for name, (_, _, t2) in tissues.items()}
-    signal = {name: tissues[name][0] * recovered[name] * left[name] for name in tissues}
-    fluid = max(tissues, key=lambda name: tissues[name][1])
+    recovered = {name: 1 - math.exp(-tr / tissue.t1) for name, tissue in tissues.items()}
+    left = {name: math.exp(-te / tissue.t2) for name, tissue in tissues.items()}
+    signal = {name: tissues[name].pd * recovered[name] * left[name] for name in tissues}
+    fluid = max(tissues, key=lambda name: tissues[name].t1)
     ratio = signal[fluid] / max(signal[name] for name in tissues if name != fluid)
     least = min(left.values())
     told = {"tr": tr, "te": te, "ratio": ratio, "left": least, "limit": LONGEST_TR}
-    told["t1"] = tissues[fluid][1]
+    told["t1"] = tissues[fluid].t1
     if 0 < tr < 20:
         return "seconds", told
     if not 0 < te < tr:
