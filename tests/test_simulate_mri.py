@@ -1,4 +1,4 @@
-import math
+"""Magnetic resonance against closed forms, numpy.fft and scipy.stats."""
 
 import numpy as np
 import pytest
@@ -9,88 +9,158 @@ from medlab.errors import DataError
 from medlab.simulate import mri
 
 
-def test_spin_echo_limits():
-    tissue = mri.Tissue(0.8, 1000, 100)
-    assert mri.spin_echo(tissue, tr=1e6, te=0) == pytest.approx(0.8)
-    assert mri.spin_echo(tissue, tr=1000, te=0) == pytest.approx(0.8 * (1 - 1 / math.e))
-    assert mri.spin_echo(tissue, tr=1e6, te=100) == pytest.approx(0.8 / math.e)
-    with pytest.raises(DataError, match="TE < TR"):
-        mri.spin_echo(tissue, tr=50, te=60)
+def test_spin_echo_of_hand_computed_tissue():
+    signal = mri.spin_echo(0.8, 1000.0, 80.0, tr=500, te=20)
+    assert float(signal) == pytest.approx(0.8 * (1 - np.exp(-0.5)) * np.exp(-0.25), rel=1e-6)
 
 
-def test_weightings_order_the_tissues_as_radiologists_know_them():
-    tissues = mri.TISSUES[3.0]
-    t1 = {name: mri.spin_echo(t, tr=600, te=10) for name, t in tissues.items()}
-    t2 = {name: mri.spin_echo(t, tr=6000, te=100) for name, t in tissues.items()}
-    assert t1["white matter"] > t1["grey matter"] > t1["CSF"]
-    assert t2["CSF"] > t2["grey matter"] > t2["white matter"]
-    low = {name: mri.spin_echo(t, tr=600, te=10) for name, t in mri.TISSUES[1.5].items()}
-    assert low["CSF"] < min(low["white matter"], low["grey matter"])
+def test_weightings_order_the_tissues_as_in_every_textbook():
+    def signals(tr, te):
+        table = mri.RELAXATION[3.0]
+        return [
+            float(mri.spin_echo(t.pd, t.t1, t.t2, tr=tr, te=te))
+            for t in (table["white matter"], table["grey matter"], table["csf"])
+        ]
+
+    white, grey, csf = signals(600, 12)
+    assert white > grey > csf
+    white, grey, csf = signals(5000, 110)
+    assert white < grey < csf
 
 
-def test_brain_is_white_inside_grey_and_left_stays_left():
-    maps = mri.brain_slice(8)
-    total = sum(maps.values())
-    assert all(m.shape == total.shape for m in maps.values())
-    assert total.min() == 0
-    assert total.max() <= 1 + 1e-6
-    areas = {name: m.sum().item() / 100 for name, m in maps.items()}  # cm²
-    assert 40 < areas["white matter"] < 90
-    assert 40 < areas["grey matter"] < 110
+def test_t1_lengthens_with_the_field():
+    for name in mri.RELAXATION[1.5].keys() - {"csf"}:
+        assert mri.RELAXATION[3.0][name].t1 > mri.RELAXATION[1.5][name].t1
+
+
+@pytest.mark.parametrize(("tr", "te"), [(100, 100), (100, 200), (100, -1)])
+def test_an_echo_cannot_come_after_the_repetition(tr, te):
+    with pytest.raises(DataError, match="0 ≤ te < tr"):
+        mri.spin_echo(1.0, 1000.0, 80.0, tr=tr, te=te)
+
+
+def test_relaxation_times_must_be_positive():
+    with pytest.raises(DataError, match="positive"):
+        mri.spin_echo(1.0, 0.0, 80.0, tr=500, te=10)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (3, 33, 50)])
+def test_kspace_is_unitary_and_goes_back(shape):
+    image = torch.randn(shape, dtype=torch.complex128)
+    kspace = mri.to_kspace(image)
+    assert (kspace.abs() ** 2).sum() == pytest.approx(float((image.abs() ** 2).sum()), rel=1e-12)
+    assert torch.allclose(mri.from_kspace(kspace), image, atol=1e-12)
+    oracle = np.fft.fftshift(
+        np.fft.fft2(np.fft.ifftshift(image.numpy(), axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
+    )
+    assert np.allclose(kspace.numpy(), oracle)
+
+
+def test_a_uniform_image_is_one_point_in_the_middle():
+    kspace = mri.to_kspace(torch.ones(32, 48))
+    assert kspace[16, 24].real == pytest.approx((32 * 48) ** 0.5, rel=1e-5)
+    kspace[16, 24] = 0
+    assert kspace.abs().max() < 1e-4
+
+
+def test_background_of_a_magnitude_image_is_rayleigh():
+    sigma = 0.7
+    kspace = mri.add_noise(torch.zeros(300, 300), sigma, seed=0)
+    magnitude = mri.from_kspace(kspace).abs()
+    assert magnitude.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.01)
+    assert magnitude.std() == pytest.approx(sigma * np.sqrt(2 - np.pi / 2), rel=0.01)
+    sample = magnitude.flatten()[::7].numpy()
+    assert stats.kstest(sample, stats.rayleigh(scale=sigma).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.5, 2.0, 10.0])
+def test_magnitude_in_noise_is_rician(signal):
+    magnitude = mri.add_noise(torch.full((250, 250), signal), 0.8, seed=7).abs()
+    law = stats.rice(signal / 0.8, scale=0.8)
+    assert stats.kstest(magnitude.flatten().numpy(), law.cdf).pvalue > 0.01
+    assert float(mri.rician_mean(signal, 0.8)) == pytest.approx(law.mean(), rel=1e-6)
+
+
+def test_signal_to_noise_where_signal_is_strong():
+    image = mri.add_noise(torch.full((300, 300), 50.0), 2.0, seed=2).abs()
+    assert image.mean() / image.std() == pytest.approx(25, rel=0.01)
+
+
+def test_noise_repeats_with_its_seed():
+    zero = torch.zeros(8, 8)
+    assert torch.equal(mri.add_noise(zero, 1, seed=5), mri.add_noise(zero, 1, seed=5))
+    assert not torch.equal(mri.add_noise(zero, 1, seed=5), mri.add_noise(zero, 1, seed=6))
+    with pytest.raises(DataError, match="sigma"):
+        mri.add_noise(zero, -1, seed=0)
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+@pytest.mark.parametrize("acceleration", [1, 2, 4])
+def test_masks_measure_as_many_lines_as_asked(seed, acceleration):
+    mask = mri.cartesian_mask(200, acceleration=acceleration, centre=0.05, seed=seed)
+    assert mask.shape == (200, 1)
+    assert mask[96:105].all()
+    assert int(mask.sum()) == pytest.approx(200 / acceleration, abs=12 if seed is None else 0)
+
+
+def test_every_second_line_folds_the_image_over_by_half():
+    """Sampling every R-th line makes R copies, H/R apart, each 1/R as bright."""
+    image = torch.zeros(64, 64)
+    image[20, 30] = 1.0
+    mask = mri.cartesian_mask(64, acceleration=2, centre=0.0)
+    folded = mri.from_kspace(mri.to_kspace(image) * mask).abs()
+    assert folded[20, 30] == pytest.approx(0.5, abs=1e-5)
+    assert folded[52, 30] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_mask_options_are_checked():
+    with pytest.raises(DataError, match="acceleration"):
+        mri.cartesian_mask(64, acceleration=0.5)
+    with pytest.raises(DataError, match="centre"):
+        mri.cartesian_mask(64, acceleration=2, centre=1.5)
+
+
+def test_shading_is_smooth_and_bounded():
+    field = mri.bias_field(80, 60, strength=0.4, seed=3)
+    assert field.shape == (80, 60)
+    assert field.log().mean() == pytest.approx(0, abs=1e-5)
+    assert field.log().abs().max() == pytest.approx(0.4, abs=1e-5)
+    # Markov: a polynomial of degree 3 within ±1 has no slope beyond 9.
+    assert field.log().diff(dim=0).abs().max() < 0.4 * 9 * 2 / 79
+    assert field.log().diff(dim=1).abs().max() < 0.4 * 9 * 2 / 59
+    assert torch.allclose(mri.bias_field(8, 8, strength=0, seed=0), torch.ones(8, 8))
+
+
+def test_the_brain_is_the_template_seen_from_the_feet():
     from nilearn.datasets import load_mni152_gm_template
 
-    image = load_mni152_gm_template(resolution=1)
-    world = np.linalg.inv(image.affine) @ [-40, 50, 8, 1]  # left frontal, RAS+ millimetres
-    i, j, k = world[:3].round().astype(int)
-    want = image.get_fdata()[i, j, k]
-    rows = maps["grey matter"].shape[0]
-    assert maps["grey matter"][rows - 1 - j, i] == pytest.approx(want, abs=0.05)
-    assert i < image.shape[0] / 2
-    assert rows - 1 - j < rows / 2
-    with pytest.raises(DataError, match="MNI space"):
-        mri.brain_slice(500)
+    shares = mri.brain_shares(18.0, resolution=1)
+    assert shares.shape[0] == 3
+    coarse = mri.brain_shares(18.0, resolution=2)
+    assert coarse[1].mean() == pytest.approx(float(shares[1].mean()), rel=0.03)
+    assert shares.min() >= 0
+    assert shares.sum(0).max() <= 1.01
+    template = load_mni152_gm_template(resolution=1)
+    # A point of the right hemisphere's grey matter in front: high column on the left, high row.
+    grey = np.asarray(template.dataobj)
+    k = round((18 - template.affine[2, 3]) / template.affine[2, 2])
+    world = np.array([30.0, 40.0])  # RAS: right, front
+    i, j = (round((world[a] - template.affine[a, 3]) / template.affine[a, a]) for a in (0, 1))
+    column = grey.shape[0] - 1 - i if template.affine[0, 0] > 0 else i
+    row = grey.shape[1] - 1 - j
+    assert column < shares.shape[2] / 2
+    assert row < shares.shape[1] / 2
+    assert float(shares[1, row, column]) == pytest.approx(float(grey[i, j, k]), abs=1e-6)
 
 
-def test_kspace_is_unitary_and_centred():
-    image = torch.randn(2, 33, 48, generator=torch.Generator().manual_seed(0))
-    k = mri.to_kspace(image)
-    assert torch.allclose(mri.from_kspace(k).real, image, atol=1e-5)
-    assert (k.abs() ** 2).sum().item() == pytest.approx((image**2).sum().item(), rel=1e-5)
-    flat = mri.to_kspace(torch.ones(32, 48)).abs()
-    assert divmod(flat.argmax().item(), 48) == (16, 24)
-    assert flat.max().item() == pytest.approx(math.sqrt(32 * 48))
-
-
-def test_undersampling_every_second_line_folds_the_image():
-    image = torch.zeros(64, 64)
-    image[20, 32] = 1.0
-    kept = mri.undersample(64, factor=2, centre=0)
-    ghost = mri.from_kspace(mri.to_kspace(image) * kept).abs()
-    assert kept.sum() == 32
-    assert ghost[20, 32].item() == pytest.approx(0.5, abs=1e-5)
-    assert ghost[52, 32].item() == pytest.approx(0.5, abs=1e-5)
-    assert mri.undersample(64, factor=4, centre=16).sum() == 16 + 12
-    with pytest.raises(DataError, match="factor"):
-        mri.undersample(64, factor=0)
-
-
-def test_background_noise_is_rayleigh_and_signal_is_rician():
-    empty = mri.rician(torch.zeros(400, 400), sigma=2.0, seed=0)
-    assert empty.mean().item() == pytest.approx(2 * math.sqrt(math.pi / 2), rel=0.005)
-    ks = stats.kstest(empty.flatten().numpy()[:20_000], stats.rayleigh(scale=2).cdf)
-    assert ks.pvalue > 0.001
-    signal = mri.rician(torch.full((400, 400), 5.0), sigma=2.0, seed=1).flatten().numpy()
-    assert stats.kstest(signal[:20_000], stats.rice(5 / 2, scale=2).cdf).pvalue > 0.001
-    assert torch.equal(empty, mri.rician(torch.zeros(400, 400), sigma=2.0, seed=0))
-    with pytest.raises(DataError, match="standard deviation"):
-        mri.rician(torch.zeros(3), sigma=-1, seed=0)
-
-
-def test_bias_field_is_smooth_positive_and_bounded():
-    field = mri.bias_field((96, 128), strength=0.4, seed=3)
-    assert field.log().mean().abs() < 1e-5
-    assert field.max() <= 1.4 + 1e-5
-    assert field.min() >= 1 / 1.4 - 1e-5
-    assert field.diff(dim=0).abs().max() < 0.05
-    assert field.std() > 0.02
-    assert torch.equal(mri.bias_field((8, 8), strength=0), torch.ones(8, 8))
+def test_a_brain_image_mixes_the_tissues_by_their_shares():
+    shares = torch.zeros(3, 1, 2)
+    shares[0, 0, 0] = shares[2, 0, 1] = 1
+    image = mri.brain_image(shares, tr=600, te=15, field=1.5)
+    white = mri.RELAXATION[1.5]["white matter"]
+    want = mri.spin_echo(white.pd, white.t1, white.t2, tr=600, te=15)
+    assert image[0, 0] == pytest.approx(float(want))
+    with pytest.raises(DataError, match="tesla"):
+        mri.brain_image(shares, tr=600, te=15, field=7.0)
+    with pytest.raises(DataError, match="height_mm"):
+        mri.brain_shares(200.0)

@@ -1,5 +1,6 @@
-import math
+"""Ultrasound speckle against Rayleigh's law and the correlation length of its pulse."""
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -7,69 +8,110 @@ from scipy import stats
 from medlab.errors import DataError
 from medlab.simulate import ultrasound as us
 
-STEP = (0.1, 0.1)
+PULSE = {"pixel_mm": 0.5, "axial_mm": 0.75, "lateral_mm": 1.5}
 
 
-@pytest.mark.parametrize("brightness", [0.1, 1.0, 30.0])
-def test_speckle_is_rayleigh_whatever_the_brightness(brightness):
-    amplitude = us.envelope(
-        torch.full((600, 600), brightness), spacing=STEP, axial=0.3, lateral=0.5
+def test_speckle_has_the_signal_to_noise_of_rayleigh():
+    amplitude = us.envelope(torch.ones(600, 600), **PULSE, seed=0)
+    assert pytest.approx(1.9131, abs=1e-4) == us.SPECKLE_SNR
+    assert amplitude.mean() / amplitude.std() == pytest.approx(us.SPECKLE_SNR, rel=0.01)
+
+
+@pytest.mark.parametrize("power", [0.25, 1.0, 9.0])
+def test_amplitudes_far_apart_are_rayleigh(power):
+    amplitude = us.envelope(torch.full((900, 900), power), **PULSE, seed=1)
+    apart = amplitude[::12, ::24].flatten().numpy()
+    law = stats.rayleigh(scale=np.sqrt(power / 2))
+    assert stats.kstest(apart, law.cdf).pvalue > 0.01
+    assert amplitude.mean() == pytest.approx(np.sqrt(np.pi * power) / 2, rel=0.02)
+
+
+@pytest.mark.parametrize(("axis", "sigma"), [(0, 0.75 / 0.5), (1, 1.5 / 0.5)])
+def test_speckle_is_as_long_as_the_pulse(axis, sigma):
+    """The intensity of a Gaussian pulse of width σ is correlated as exp(−d² / 2σ²)."""
+    intensity = us.envelope(torch.ones(700, 700), **PULSE, seed=2) ** 2
+    spectrum = np.abs(np.fft.fft2(intensity - intensity.mean())) ** 2
+    covariance = np.fft.ifft2(spectrum).real
+    profile = covariance[:6, 0] if axis == 0 else covariance[0, :6]
+    lag = np.arange(6)
+    assert np.allclose(profile / profile[0], np.exp(-(lag**2) / (2 * sigma**2)), atol=0.03)
+
+
+def test_ten_decibels_of_echogenicity_are_ten_of_power():
+    level = torch.zeros(400, 400)
+    level[:, 200:] = 10.0
+    amplitude = us.envelope(10 ** (level / 10), **PULSE, seed=3)
+    power = amplitude**2
+    ratio = 10 * torch.log10(power[:, 220:380].mean() / power[:, 20:180].mean())
+    assert float(ratio) == pytest.approx(10, abs=0.3)
+
+
+def test_attenuation_of_a_hand_computed_depth():
+    """5 MHz, 0.5 dB/cm/MHz, 4 cm deep: 20 dB there and back, a tenth of the amplitude."""
+    factor = us.attenuation(101, pixel_mm=0.4, frequency_mhz=5.0, coefficient=0.5)
+    assert float(factor[0]) == 1
+    assert float(factor[100]) == pytest.approx(0.1, rel=1e-5)
+    gained = us.attenuation(
+        101, pixel_mm=0.4, frequency_mhz=5.0, coefficient=0.5, gain_db_per_cm=5.0
     )
-    assert abs(us.RAYLEIGH_SNR - 1.913) < 1e-3
-    assert (amplitude.mean() / amplitude.std()).item() == pytest.approx(us.RAYLEIGH_SNR, abs=0.03)
-    assert amplitude.square().mean().item() == pytest.approx(brightness**2, rel=0.04)
-    apart = amplitude[::12, ::16].flatten().numpy()  # further apart than the resolution cell
-    scale = brightness / math.sqrt(2)
-    assert stats.kstest(apart, stats.rayleigh(scale=scale).cdf).pvalue > 0.001
+    assert torch.allclose(gained, torch.ones(101, 1), atol=1e-5)
 
 
-def test_grain_has_the_size_of_the_resolution_cell():
-    axial, lateral = 0.6, 1.5
-    amplitude = us.envelope(
-        torch.ones(800, 800), spacing=STEP, axial=axial, lateral=lateral, seed=1
+def test_log_compression_of_known_amplitudes():
+    grey = us.log_compress(
+        torch.tensor([0.0, 1e-3, 1e-1, 1.0, 5.0]), dynamic_range=60, reference=1.0
     )
-    intensity = amplitude.square() - amplitude.square().mean()
-    power = torch.fft.fft2(intensity).abs() ** 2
-    correlation = torch.fft.ifft2(power).real
-    correlation = correlation / correlation[0, 0]
-    for line, width in ((correlation[:, 0], axial), (correlation[0], lateral)):
-        # |autocorrelation of the Gaussian amplitude cell|²: half maximum at the cell's own width/2
-        half = (line < 0.5).nonzero()[0, 0].item() * 0.1
-        assert 2 * half == pytest.approx(width, abs=0.25)
+    assert torch.allclose(grey, torch.tensor([0.0, 0.0, 2 / 3, 1.0, 1.0]), atol=1e-6)
 
 
-def test_log_compression_by_hand():
-    shown = us.log_compress(torch.tensor([[1.0, 0.1, 0.01, 0.0]]), dynamic_range=40)
-    assert shown[0].tolist() == pytest.approx([1, 0.5, 0, 0])
-    with pytest.raises(DataError, match="decibels"):
-        us.log_compress(torch.ones(2, 2), dynamic_range=0)
-    with pytest.raises(DataError, match="no echo"):
-        us.log_compress(torch.zeros(2, 2))
+def test_speckle_on_the_screen_has_the_known_spread():
+    """Of log-compressed speckle the standard deviation is 5.57 dB, whatever the echogenicity."""
+    amplitude = us.envelope(torch.ones(600, 600), **PULSE, seed=4)
+    grey = us.log_compress(amplitude, dynamic_range=200, reference=20.0)
+    assert float(grey.std()) * 200 == pytest.approx(5.57, rel=0.02)
 
 
-def test_kidney_has_the_size_it_says_and_its_cyst_is_black():
-    spacing = (0.5, 0.5)
-    echo, mask = us.kidney(spacing=spacing, cyst=20)
-    assert (mask > 0).sum().item() * 0.25 == pytest.approx(math.pi * 25 * 55, rel=0.01)
-    assert (mask == 2).sum().item() * 0.25 == pytest.approx(math.pi * 100, rel=0.02)
-    shown = us.b_mode(echo, spacing=spacing, axial=0.6, lateral=1.0)
-    assert shown[mask == 2].mean() < shown[mask == 1].mean() - 0.15
-    assert shown.min() >= 0
-    assert shown.max() <= 1
+@pytest.mark.parametrize("seed", range(5))
+def test_kidney_and_cyst_lie_where_the_mask_says(seed):
+    kidney = us.kidney(seed=seed)
+    image = us.b_scan(kidney.level, pixel_mm=kidney.pixel_mm, seed=seed)
+    assert image.shape == kidney.mask.shape
+    assert 0.08 < (kidney.mask > 0).float().mean() < 0.4
+    assert image[kidney.mask == 2].mean() < image[kidney.mask == 1].mean() - 0.3
+    assert not (us.kidney(seed=seed, cyst=False).mask == 2).any()
 
 
-def test_too_little_gain_darkens_the_depth():
-    even = torch.ones(400, 200)
-    right = us.b_mode(even, spacing=(0.2, 0.2), noise=0)
-    low = us.b_mode(even, spacing=(0.2, 0.2), noise=0, gain=0.25)
-    assert (right[:80].mean() - right[-80:].mean()).abs() < 0.02
-    fall = 2 * 0.25 * 3.5 * (320 * 0.02) / 60  # decibels over 320 rows, per dynamic range
-    drop = low[:80].mean() - low[-80:].mean()
-    assert drop.item() == pytest.approx(fall, abs=0.02)
+def test_a_fan_keeps_the_middle_beam_and_is_black_outside():
+    lines = torch.arange(100.0)[:, None].expand(100, 81) / 100
+    fan = us.scan_convert(lines, angle=60, apex=0.2)
+    assert (fan[:, 40].diff() > -1e-4)[20:95].all()
+    assert fan[0, 0] == 0
+    assert fan[-1, 0] == 0
 
 
-def test_bad_arguments_are_refused():
-    with pytest.raises(DataError, match="must not be negative"):
-        us.envelope(torch.full((8, 8), -1.0), spacing=STEP)
-    with pytest.raises(DataError, match="finer spacing"):
-        us.envelope(torch.ones(8, 8), spacing=(2, 2), axial=0.5)
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: us.envelope(-torch.ones(9, 9), **PULSE, seed=0), "echo power"),
+        (
+            lambda: us.envelope(
+                torch.ones(9, 9), pixel_mm=0.0, axial_mm=1.0, lateral_mm=1.0, seed=0
+            ),
+            "must be positive",
+        ),
+        (lambda: us.log_compress(torch.ones(3), dynamic_range=0), "dynamic_range"),
+        (lambda: us.attenuation(9, pixel_mm=1, frequency_mhz=-1), "not be negative"),
+        (lambda: us.kidney(10, 10), "64×64"),
+        (lambda: us.b_scan(torch.zeros(64, 64), pixel_mm=1, frequency_mhz=0), "frequency_mhz"),
+        (lambda: us.scan_convert(torch.zeros(9, 9), angle=400), "angle"),
+    ],
+)
+def test_what_is_wrong_is_said(call, words):
+    with pytest.raises(DataError, match=words):
+        call()
+
+
+def test_the_same_seed_gives_the_same_speckle():
+    one = us.b_scan(torch.zeros(64, 64), pixel_mm=0.6, seed=1)
+    assert torch.equal(one, us.b_scan(torch.zeros(64, 64), pixel_mm=0.6, seed=1))
+    assert not torch.equal(one, us.b_scan(torch.zeros(64, 64), pixel_mm=0.6, seed=2))

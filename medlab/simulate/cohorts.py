@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
-from medlab.simulate._streams import stream
+from medlab.simulate._streams import side_by_side, stream
 from medlab.simulate.rays import Beam, soften, splat
 from medlab.simulate.thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, build, water_path
 from medlab.simulate.xray import MU_WATER, count, film, scatter
@@ -27,13 +26,13 @@ CHEST_XRAY = DataCard(
     classes=("normal", "pneumonia"),
     modality="X-ray",
     description=(
-        "Radiographs of simulated chests: about 900 patients with 1 to 4 exposures each, from three "
-        "hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes of tissue, "
+        "Radiographs of simulated chests: about 900 patients with 1 to 4 exposures each, from "
+        "three hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes of tissue, "
         "crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and display "
         "processing. Pneumonia is a cloud of fluid-filled acini whose true extent is in the masks. "
-        "Not realistic: anatomy is smooth and much simpler than a body's, one beam energy stands for "
-        "a spectrum, photons per pixel are far fewer than in clinical use so that noise shows at this "
-        "size, normal patients have no other disease, and the label is the truth, not an opinion. "
+        "Not realistic: anatomy is smooth and much simpler than a body's, one beam energy stands "
+        "for a spectrum, photons per pixel are far fewer than in clinical use so that noise shows "
+        "at this size, normal patients have no other disease, and the label is the truth, not an opinion. "
         "A score here says nothing about performance on patients."
     ),
     source="medlab.simulate",
@@ -62,7 +61,8 @@ class Site:
         contrast, equalise, latitude: its display processing, see `xray.film`.
         portable: share of bedside exposures: from the front, source near.
         leads: share of images with ECG leads.
-        marker: share of images with the letter L at the patient's left; the rest have R at the right.
+        marker: share of images with the letter L at the patient's left; the others have R at
+            the patient's right.
     """
 
     share: float
@@ -140,7 +140,7 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     # Every chunk is full, the last one by repetition: arithmetic on a shorter vector may round
     # differently, and an image must not depend on how many others there are.
     filled = rows + rows[-1:] * (-n % CHUNK)
-    parts = _side_by_side(
+    parts = side_by_side(
         lambda i: _radiographs(filled[i : i + CHUNK], seed, size), range(0, n, CHUNK)
     )
     merged = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
@@ -156,20 +156,6 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     )
 
 
-def _side_by_side(function: Callable, items: Iterable) -> list:
-    """[function(i) for i in items], one single-threaded worker a core.
-
-    Whole chunks side by side are faster than each small operation split over the cores, and the
-    result cannot depend on how many there are.
-    """
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-            return list(pool.map(function, items))
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
     name, version = CHEST_XRAY.name, CHEST_XRAY.version
     sites = [SITES[r[1]] for r in rows]
@@ -179,7 +165,7 @@ def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
         return torch.tensor([getattr(s, name) for s in sites])
 
     sick = torch.tensor([float(r[2]) for r in rows])
-    extent = sick * (0.7 + 0.6 * u[:, 0])
+    extent = sick * (0.8 + 0.5 * u[:, 0])
     thorax, facts = build(
         np.stack([r[3] for r in rows]), np.stack([r[4] for r in rows]), opacity=extent
     )

@@ -1,208 +1,241 @@
-"""Magnetic resonance: tissues, spin echo, k-space, receiver noise, bias field."""
+"""Magnetic resonance: relaxation, the spin-echo signal, k-space, noise and shading."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medlab.errors import DataError
 
 __all__ = [
-    "TISSUES",
+    "RELAXATION",
     "Tissue",
+    "add_noise",
     "bias_field",
-    "brain_slice",
+    "brain_image",
+    "brain_shares",
+    "cartesian_mask",
     "from_kspace",
-    "rician",
+    "rician_mean",
     "spin_echo",
     "to_kspace",
-    "undersample",
 ]
 
 
-class Tissue(NamedTuple):
-    """Proton density relative to water, and relaxation times in ms."""
+@dataclass(frozen=True)
+class Tissue:
+    """Relaxation times T1 and T2 in ms; proton density pd relative to water."""
 
-    pd: float
     t1: float
     t2: float
+    pd: float
 
 
-TISSUES: dict[float, dict[str, Tissue]] = {
+RELAXATION: dict[float, dict[str, Tissue]] = {
     1.5: {
-        "white matter": Tissue(0.70, 884, 72),
-        "grey matter": Tissue(0.82, 1124, 95),
-        "CSF": Tissue(1.00, 4300, 2000),
+        "white matter": Tissue(884, 72, 0.70),
+        "grey matter": Tissue(1124, 95, 0.82),
+        "csf": Tissue(4300, 2000, 1.00),
+        "blood": Tissue(1441, 290, 0.86),
+        "muscle": Tissue(1008, 44, 0.79),
+        "liver": Tissue(576, 46, 0.79),
+        "kidney": Tissue(690, 55, 0.84),
+        "fat": Tissue(343, 58, 0.90),
     },
     3.0: {
-        "white matter": Tissue(0.70, 1084, 69),
-        "grey matter": Tissue(0.82, 1820, 99),
-        "CSF": Tissue(1.00, 4300, 2000),
+        "white matter": Tissue(1084, 69, 0.70),
+        "grey matter": Tissue(1820, 99, 0.82),
+        "csf": Tissue(4300, 2000, 1.00),
+        "blood": Tissue(1932, 275, 0.86),
+        "muscle": Tissue(1412, 50, 0.79),
+        "liver": Tissue(812, 42, 0.79),
+        "kidney": Tissue(1194, 56, 0.84),
+        "fat": Tissue(382, 68, 0.90),
     },
 }
-"""Field strength in tesla → tissue → values at body temperature.
+"""Tissues by field strength in tesla.
 
-T1 and T2 of white and grey matter: Stanisz et al., Magn. Reson. Med. 54, 507 (2005), table 1.
-CSF and proton densities are round textbook values; CSF relaxes almost as free water does.
+Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; fat from de Bazelaire
+et al., Radiology 230 (2004) 652. Cerebrospinal fluid, which varies most between studies, and the
+proton densities are rounded textbook values (Tofts, Quantitative MRI of the Brain, 2003).
 """
 
+BRAIN = ("white matter", "grey matter", "csf")
 
-def spin_echo(tissue: Tissue, *, tr: float, te: float) -> float:
-    """Signal of a spin echo, S = PD (1 − exp(−TR/T1)) exp(−TE/T2), relative to pure water at rest.
 
-    Valid for TE much shorter than TR; without flow and without an inversion.
+def spin_echo(
+    pd: Tensor | float, t1: Tensor | float, t2: Tensor | float, *, tr: float, te: float
+) -> Tensor:
+    """Spin-echo signal S = PD · (1 − exp(−TR/T1)) · exp(−TE/T2).
+
+    The formula assumes TE much shorter than TR.
 
     Args:
-        tissue: proton density and relaxation times, ms.
-        tr, te: repetition and echo time, ms, 0 ≤ te < tr.
+        pd, t1, t2: proton density and relaxation times (ms), numbers or maps that broadcast.
+        tr, te: repetition and echo time, ms; 0 ≤ te < tr.
 
     Returns:
-        Signal, 0 … PD.
+        Signal relative to that of pure water without relaxation.
 
     Raises:
-        DataError: times that are negative, or an echo after the repetition.
+        DataError: times that are not positive, or te ≥ tr.
 
-    Source: Hendrick, The AAPM/RSNA physics tutorial for residents, RadioGraphics 14, 829 (1994).
+    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 12.
     """
     if not 0 <= te < tr:
-        raise DataError(f"need 0 ≤ TE < TR in ms; got TE {te} and TR {tr}")
-    tr, te = torch.tensor(float(tr)), torch.tensor(float(te))
-    return float(tissue.pd * (1 - torch.exp(-tr / tissue.t1)) * torch.exp(-te / tissue.t2))
+        raise DataError(
+            "the echo must come before the next repetition: 0 ≤ te < tr in ms; "
+            f"got te={te}, tr={tr}"
+        )
+    pd, t1, t2 = (torch.as_tensor(v, dtype=torch.float32) for v in (pd, t1, t2))
+    if (t1 <= 0).any() or (t2 <= 0).any():
+        raise DataError("relaxation times t1 and t2 are in ms and must be positive")
+    return pd * (1 - torch.exp(-tr / t1)) * torch.exp(-te / t2)
 
 
-def brain_slice(z: float = 8.0) -> dict[str, Tensor]:
-    """Share of white matter, grey matter and CSF in every pixel of one axial slice of MNI152.
+def brain_shares(height_mm: float = 18.0, *, resolution: int = 2) -> Tensor:
+    """Share of white matter, grey matter and fluid in each pixel of an axial slice, (3, H, W).
 
-    The anatomy is the average of 152 people that nilearn carries (its tissue maps, no download), so
-    folds are smoother than in any one of them; what is in the brain mask and neither white nor grey
-    counts as CSF.
+    The anatomy is the MNI152 average of 152 brains, which nilearn carries (no download). White and
+    grey matter are its probability maps; what the brain mask holds beyond them is fluid. The front
+    is on top and the patient's left on the right, as radiologists look at it.
 
     Args:
-        z: height of the slice in MNI space, mm, −60 … 78.
-
-    Returns:
-        Maps (233, 197) of 1 mm pixels, 0 … 1, which sum to at most 1. The front is at the top and
-        the person's left at the left of the picture (neurological order).
+        height_mm: MNI z of the slice, −60 … 80 mm.
+        resolution: pixel size, 1 or more whole mm.
 
     Raises:
-        DataError: a height outside the brain.
-    """
-    from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template
-    from nilearn.datasets import load_mni152_wm_template as load_wm
+        DataError: a slice outside the brain.
 
-    planes = []
-    for load in (load_wm, load_mni152_gm_template, load_mni152_brain_mask):
-        image = load(resolution=1)
-        k = round(z - float(image.affine[2, 3]))
-        if not 0 <= k < image.shape[2]:
-            raise DataError(f"z is a height in MNI space between −60 and 78 mm; got {z}")
-        plane = torch.from_numpy(image.get_fdata()[:, :, k]).float()
-        planes.append(plane.T.flip(0).contiguous())
-    white, grey, inside = planes
-    if not inside.any():
-        raise DataError(f"there is no brain at z = {z} mm; it reaches from about −60 to 78")
-    white, grey = white.clamp(0, 1), grey.clamp(0, 1)
-    csf = (inside - white - grey).clamp(0, 1)
-    total = (white + grey + csf).clamp_min(1)
-    return {"white matter": white / total, "grey matter": grey / total, "CSF": csf / total}
+    Source: Fonov et al., NeuroImage 54 (2011) 313.
+    """
+    from nilearn.datasets import (
+        load_mni152_brain_mask,
+        load_mni152_gm_template,
+        load_mni152_wm_template,
+    )
+
+    if not -60 <= height_mm <= 80:
+        raise DataError(f"height_mm is the MNI z of an axial slice, −60 … 80 mm; got {height_mm}")
+    if resolution < 1 or resolution != int(resolution):
+        raise DataError(f"resolution is a pixel size in whole mm, ≥ 1; got {resolution}")
+    # The template as it is stored, 1 mm: asking nilearn for another size would resample all of it.
+    grey, white = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
+    mask = load_mni152_brain_mask(resolution=1)
+    k = round((height_mm - grey.affine[2, 3]) / grey.affine[2, 2])
+    gm, wm, brain = (np.asarray(i.dataobj[:, :, k], dtype=np.float32) for i in (grey, white, mask))
+    if grey.affine[0, 0] > 0:  # the first axis runs to the patient's right: mirror it for display
+        gm, wm, brain = gm[::-1], wm[::-1], brain[::-1]
+    fluid = np.clip(brain - gm - wm, 0, 1)
+    stack = np.stack([wm, gm, fluid])[:, :, ::-1].transpose(0, 2, 1)
+    shares = torch.from_numpy(np.ascontiguousarray(stack)).clamp(0, 1)
+    return torch.nn.functional.avg_pool2d(shares, int(resolution))
+
+
+def brain_image(shares: Tensor, *, tr: float, te: float, field: float = 3.0) -> Tensor:
+    """Noise-free spin-echo image (H, W) of a slice given as tissue shares (3, H, W).
+
+    Args:
+        shares: white matter, grey matter, fluid, as `brain_shares` returns them.
+        tr, te: ms.
+        field: 1.5 or 3.0 tesla.
+    """
+    if field not in RELAXATION:
+        known = " or ".join(map(str, RELAXATION))
+        raise DataError(f"relaxation times are known at {known} tesla; got field={field}")
+    if shares.shape[0] != len(BRAIN):
+        raise DataError(f"shares must be (3, H, W): {', '.join(BRAIN)}; got {tuple(shares.shape)}")
+    tissues = [RELAXATION[field][name] for name in BRAIN]
+    signals = torch.stack([spin_echo(t.pd, t.t1, t.t2, tr=tr, te=te) for t in tissues])
+    return (signals[:, None, None] * shares).sum(0)
 
 
 def to_kspace(image: Tensor) -> Tensor:
-    """Image (…, H, W) → k-space (…, H, W), complex, zero frequency in the centre, unitary."""
-    shifted = torch.fft.ifftshift(image, dim=(-2, -1))
+    """Image (…, H, W) -> k-space, complex (…, H, W), zero frequency in the middle; unitary."""
+    shifted = torch.fft.ifftshift(torch.as_tensor(image), dim=(-2, -1))
     return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
 
 
 def from_kspace(kspace: Tensor) -> Tensor:
-    """The inverse of `to_kspace`: complex image (…, H, W); take `.abs()` for the magnitude."""
+    """K-space (…, H, W), zero frequency in the middle -> complex image; undoes `to_kspace`."""
     shifted = torch.fft.ifftshift(kspace, dim=(-2, -1))
     return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
 
 
-def undersample(lines: int, *, factor: int, centre: int = 16) -> Tensor:
-    """Which phase-encoding lines an accelerated scan measures: every `factor`-th and the centre.
+def cartesian_mask(
+    height: int, *, acceleration: float, centre: float = 0.08, seed: int | None = None
+) -> Tensor:
+    """Which of `height` phase-encoding lines are measured: bool (height, 1).
 
     Args:
-        lines: number of lines of k-space, ≥ 1.
-        factor: keep every such line, ≥ 1.
-        centre: lines around the zero frequency that are always kept, ≥ 0.
-
-    Returns:
-        (lines, 1) boolean, to be multiplied with k-space (…, lines, W).
+        height: k-space rows, zero frequency in the middle.
+        acceleration: R ≥ 1; about height / R lines are measured.
+        centre: share of rows around zero frequency that are always measured, 0 … 1.
+        seed: None measures every R-th line; a number draws the outer lines at random.
 
     Raises:
-        DataError: numbers out of range.
+        DataError: acceleration below 1 or a share outside 0 … 1.
     """
-    if lines < 1 or factor < 1 or not 0 <= centre <= lines:
-        raise DataError(
-            f"need lines ≥ 1, factor ≥ 1 and 0 ≤ centre ≤ lines; got {lines}, {factor} and {centre}"
-        )
-    position = torch.arange(lines) - lines // 2
-    inner = (position >= -(centre // 2)) & (position < centre - centre // 2)
-    return ((position % factor == 0) | inner)[:, None]
+    if not acceleration >= 1:
+        raise DataError(f"acceleration is how many times fewer lines, ≥ 1; got {acceleration}")
+    if not 0 <= centre <= 1:
+        raise DataError(f"centre is a share of the rows, 0 … 1; got {centre}")
+    rows = torch.arange(height)
+    middle = (rows - height // 2).abs() <= centre * height / 2
+    if seed is None:
+        mask = ((rows - height // 2) % acceleration) < 1
+    else:
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(height))
+        missing = max(0, round(height / acceleration) - int(middle.sum()))
+        mask = torch.zeros(height, dtype=torch.bool)
+        mask[order[~middle[order]][:missing]] = True
+    return (mask | middle)[:, None]
 
 
-def rician(image: Tensor, *, sigma: float, seed: int) -> Tensor:
-    """The magnitude image that a receiver with noise in both channels yields.
+def add_noise(data: Tensor, sigma: float, *, seed: int) -> Tensor:
+    """Add complex Gaussian noise: standard deviation `sigma` in the real and in the imaginary part.
 
-    A = |S + n|, n = n₁ + i n₂, each normal with standard deviation σ. Where there is no signal the
-    result is Rayleigh distributed with mean σ √(π/2); where the signal is strong the noise is
-    nearly normal with deviation σ.
+    As the transform is unitary, noise of σ in k-space is noise of σ in the image. The magnitude of
+    the noisy image is Rician; where there is no tissue, Rayleigh with mean σ√(π/2).
 
-    Args:
-        image: real or complex signal, any shape.
-        sigma: noise of one channel, in units of the image, ≥ 0.
-        seed: same seed, same noise.
-
-    Returns:
-        Magnitude ≥ 0, float32, same shape.
-
-    Raises:
-        DataError: a negative sigma.
-
-    Source: Gudbjartsson & Patz, Magn. Reson. Med. 34, 910 (1995), eq. 1–3.
+    Source: Gudbjartsson & Patz, Magn Reson Med 34 (1995) 910.
     """
     if not sigma >= 0:
         raise DataError(f"sigma is a standard deviation and must not be negative; got {sigma}")
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(2, *image.shape, generator=generator) * sigma
-    signal = image.to(torch.complex64)
-    return torch.hypot(signal.real + noise[0], signal.imag + noise[1])
+    rng = np.random.default_rng(seed)
+    noise = torch.from_numpy(rng.standard_normal((2, *data.shape))).float() * sigma
+    return data + torch.complex(noise[0], noise[1])
 
 
-def bias_field(
-    shape: tuple[int, int], *, strength: float = 0.3, order: int = 3, seed: int = 0
-) -> Tensor:
-    """A smooth uneven brightness as surface coils cause it: multiply the image by it.
+def rician_mean(signal: Tensor | float, sigma: float) -> Tensor:
+    """Expected magnitude of a signal A in complex noise σ: σ√(π/2) · L(−A²/2σ²).
 
-    The logarithm is a random polynomial of the two coordinates, scaled to reach ±log(1 + strength)
-    about a mean of zero.
+    L is the Laguerre polynomial of order ½. At A = 0 this is σ√(π/2); for A ≫ σ, √(A² + σ²).
+    """
+    half = torch.as_tensor(signal, dtype=torch.float64) ** 2 / (4 * sigma**2)
+    bessel0, bessel1 = torch.special.i0e(half), torch.special.i1e(half)
+    return sigma * math.sqrt(math.pi / 2) * ((1 + 2 * half) * bessel0 + 2 * half * bessel1)
 
-    Args:
-        shape: (H, W).
-        strength: the field's range is at most 1/(1 + strength) … 1 + strength, ≥ 0.
-        order: degree of the polynomial, ≥ 1.
-        seed: same seed, same field.
 
-    Returns:
-        (H, W) float32, > 0, geometric mean 1.
+def bias_field(height: int, width: int, *, strength: float = 0.3, seed: int = 0) -> Tensor:
+    """Smooth shading of a receive coil, (H, W), geometric mean 1.
+
+    exp(strength · q) with q a random polynomial of degree 3 in the two coordinates, scaled to a
+    largest magnitude of 1: the field stays within exp(±strength).
 
     Raises:
-        DataError: a negative strength or an order below 1.
-
-    Source: Sled, Zijdenbos & Evans, IEEE Trans. Med. Imaging 17, 87 (1998), for the model.
+        DataError: a negative strength.
     """
-    if not strength >= 0 or order < 1:
-        raise DataError(f"need strength ≥ 0 and order ≥ 1; got {strength} and {order}")
-    generator = torch.Generator().manual_seed(seed)
-    y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
-    log = torch.zeros(shape)
-    for i in range(order + 1):
-        for j in range(order + 1 - i):
-            if i + j:
-                log += torch.randn((), generator=generator) * y**i * x**j
-    log -= log.mean()
-    limit = torch.log1p(torch.tensor(strength))
-    return torch.exp(log / log.abs().max() * limit)
+    if not strength >= 0:
+        raise DataError(f"strength must not be negative; got {strength}")
+    rng = np.random.default_rng(seed)
+    y = torch.linspace(-1, 1, height)[:, None]
+    x = torch.linspace(-1, 1, width)[None]
+    terms = [(i, j) for i in range(4) for j in range(4 - i) if i + j]
+    q = sum(float(rng.normal()) / (i + j) * y**i * x**j for i, j in terms)
+    q = q - q.mean()
+    return torch.exp(strength * q / q.abs().max())

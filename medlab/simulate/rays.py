@@ -187,7 +187,13 @@ def splat(beam: Beam, points: Tensor, mass: Tensor) -> Tensor:
 
 
 def disc(radius: Tensor, *, reach: int, sub: int = 5) -> Tensor:
-    """(B, 2·reach + 1, 2·reach + 1) pixel coverage of discs of `radius` (B,) pixels, summing to 1."""
+    """Pixel coverage of discs of `radius` (B,) pixels, each summing to 1.
+
+    Args:
+        radius: (B,) pixels, at most reach + ½.
+        reach: the result is (B, k, k) with k = 2·reach + 1.
+        sub: sub-samples per pixel side.
+    """
     side = 2 * reach + 1
     fine = (torch.arange(side * sub) - (side * sub - 1) / 2) / sub
     # The soft edge of one sub-sample keeps discs thinner than a pixel from vanishing.

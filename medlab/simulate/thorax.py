@@ -1,11 +1,11 @@
 """A three-dimensional chest, drawn anew for every patient: ellipsoids, tubes and clouds in mm.
 
 The body is described by its density relative to water, 1 + HU/1000, so that one description gives
-both pictures: `water_path` is its line integral (the radiograph), `hounsfield` its value at points
-(the CT). Coordinates are those of `rays`: x to the patient's left, y to the back, z to the head.
+both pictures: `water_path` is its line integral (the radiograph), `ct.hounsfield` its value at
+points (the CT). Coordinates are those of `rays`: x to the patient's left, y to the back, z to the head.
 
 Sources for sizes and densities: ICRP Publication 110 (2009), reference phantoms; ICRU Report 44
-(1989), tissue densities; Kramer et al., Phys Med Biol 57 (2012) 6877, lung density 0.26 g/cm³.
+(1989), tissue densities, among them inflated lung with 0.26 g/cm³.
 """
 
 from __future__ import annotations
@@ -30,7 +30,19 @@ from medlab.simulate.rays import (
     spread,
 )
 
-__all__ = ["DENSITY", "Cloud", "Thorax", "Tube", "build", "water_path"]
+__all__ = [
+    "AROUND",
+    "DENSITY",
+    "DRAWS_PER_IMAGE",
+    "DRAWS_PER_PATIENT",
+    "Cloud",
+    "Thorax",
+    "Tube",
+    "aerated",
+    "build",
+    "vertebra_density",
+    "water_path",
+]
 
 # Density relative to water at the effective energy of a 120 kV beam; 1 + HU/1000.
 DENSITY = {
@@ -42,6 +54,7 @@ DENSITY = {
     "vertebra": 1.28,
     "scapula": 1.5,
     "sternum": 1.2,
+    "nodule": 1.03,
 }
 WIDEST = 9.5  # mm, largest radius of a bone after magnification
 ACINI = 300  # balls in the cloud of an opacity: fewer look blotchier
@@ -65,6 +78,7 @@ class Tube:
         radius: (B,) outer radius, mm.
         wall: (B,) thickness of the shell, mm; the inside has density `core`.
         shell, core: (B,) density *added* to what is there.
+        curves: n; M is n times the points of one curve.
     """
 
     points: Tensor
@@ -73,6 +87,7 @@ class Tube:
     wall: Tensor
     shell: Tensor
     core: Tensor
+    curves: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ class Thorax:
 
 
 class _Draws:
-    """Takes the columns of (B, D) uniform numbers one by one, so that each has a name at its use."""
+    """Takes the columns of (B, D) uniform numbers one by one, where each is used."""
 
     def __init__(self, uniform: np.ndarray):
         self.uniform, self.next = uniform, 0
@@ -289,13 +304,12 @@ def _scaled(thorax: Thorax, s: Tensor) -> Thorax:
         for k, e in thorax.solids.items()
     }
     tubes = {
-        k: Tube(
-            t.points * s[:, None, None],
-            t.step * s[:, None],
-            t.radius * s,
-            t.wall * s,
-            t.shell,
-            t.core,
+        k: replace(
+            t,
+            points=t.points * s[:, None, None],
+            step=t.step * s[:, None],
+            radius=t.radius * s,
+            wall=t.wall * s,
         )
         for k, t in thorax.tubes.items()
     }
@@ -330,19 +344,19 @@ def _bones(d: _Draws, solids, age, wide, middle, tall, flat_chest) -> dict[str, 
     thick = d.normal(6.2, 0.5)
     added = {k: (DENSITY[k] - DENSITY["muscle"]) * ones for k in ("cortex", "marrow")}
     tubes = {
-        "ribs": Tube(ribs, step.flatten(1), thick, 1.6 * ones, added["cortex"], added["marrow"])
+        "ribs": Tube(ribs, step.flatten(1), thick, 1.6 * ones, added["cortex"], added["marrow"], 20)
     }
 
     along = torch.linspace(0, 1, 60)[None]
     lift, far = d.normal(20, 7)[:, None], d.normal(140, 6)[:, None]
     x = 20 + (far - 20) * along
     y = -(flat_chest[:, None] * 0.62) + 58 * along - 14 * torch.sin(2 * torch.pi * along)
-    z = d.normal(106, 6)[:, None] + lift * along + 5 * torch.sin(2 * torch.pi * along)
+    z = d.normal(98, 6)[:, None] + lift * along + 5 * torch.sin(2 * torch.pi * along)
     right = torch.stack([-x, y, z], -1)
     clavicles = torch.cat([right, right * torch.tensor([-1.0, 1.0, 1.0])], 1)
     step = _steps(clavicles.view(batch, 2, 60, 3)).flatten(1)
     tubes["clavicles"] = Tube(
-        clavicles, step, d.normal(6.2, 0.5), 2.0 * ones, added["cortex"], added["marrow"]
+        clavicles, step, d.normal(6.6, 0.5), 2.8 * ones, added["cortex"], added["marrow"], 2
     )
     return tubes
 
@@ -363,7 +377,7 @@ def aerated(thorax: Thorax, points: Tensor, side: str) -> Tensor:
 
 
 def _vessels(d: _Draws, thorax: Thorax) -> dict[str, Cloud]:
-    """Two fans of curved, tapering vessels from the hila; outside aerated lung they weigh nothing."""
+    """Two fans of curved, tapering vessels from the hila, weightless outside aerated lung."""
     draws = d.block(2, VESSELS, 4)
     batch = len(draws)
     along = torch.linspace(0.03, 1, BEADS)[:, None]
@@ -432,24 +446,16 @@ def _opacity(d: _Draws, m: _Draws, thorax: Thorax, extent: Tensor) -> Cloud:
     for k in range(3):
         other = (u[:, k, 6] < 0.3) if k else torch.zeros(batch, dtype=torch.bool)
         here = torch.where(other, -side, side)
-        lung = {n: thorax.solids[f"lung_{n}"] for n in "rl"}
-        dome = {n: thorax.solids[f"dome_{n}"] for n in "rl"}
-        left = here > 0
-        pick = lambda name, part, axis: torch.where(  # noqa: E731
-            left, getattr(part["l"], name)[:, axis], getattr(part["r"], name)[:, axis]
-        )
-        roof = pick("centre", dome, 2) + pick("semi", dome, 2)
-        height = pick("centre", lung, 2) + 0.78 * pick("semi", lung, 2) - roof
+        lung, dome = (_on_side(thorax, name, here) for name in ("lung", "dome"))
+        roof = dome.centre[:, 2] + dome.semi[:, 2]
+        height = lung.centre[:, 2] + 0.78 * lung.semi[:, 2] - roof
         share = u[:, k, 0] ** 1.3 if k else low**1.3
         z = roof + 2 + share * height
-        up = ((z - pick("centre", lung, 2)) / pick("semi", lung, 2)).clamp(0, 0.95)
+        up = ((z - lung.centre[:, 2]) / lung.semi[:, 2]).clamp(0, 0.95)
         room = (1 - up**2).sqrt()
-        x = (
-            pick("centre", lung, 0)
-            + here * pick("semi", lung, 0) * (1.1 * u[:, k, 1] - 0.45) * room
-        )
+        x = lung.centre[:, 0] + here * lung.semi[:, 0] * (1.1 * u[:, k, 1] - 0.45) * room
         x = x - here * 14 * up
-        y = pick("semi", lung, 1) * (1.1 * u[:, k, 2] - 0.55) * room
+        y = lung.semi[:, 1] * (1.1 * u[:, k, 2] - 0.55) * room
         centre.append(torch.stack([x, y, z], -1))
         radius = (SIZE[0] + (SIZE[1] - SIZE[0]) * u[:, k, 3]) * (1.0 if k == 0 else 0.75)
         shape = 0.75 + 0.6 * u[:, k, 4:7]
@@ -464,6 +470,17 @@ def _opacity(d: _Draws, m: _Draws, thorax: Thorax, extent: Tensor) -> Cloud:
     mass = added * volume * weight * foci[:, None] / ACINI
     free = aerated(thorax, points, "r") | aerated(thorax, points, "l")
     return Cloud(points, mass * free, d.flat(5.0, 8.5), 10.5)
+
+
+def _on_side(thorax: Thorax, name: str, side: Tensor) -> Ellipsoid:
+    """The right or left one of a pair, by the sign of `side` (B,)."""
+    left, right = thorax.solids[f"{name}_l"], thorax.solids[f"{name}_r"]
+    chosen = (side > 0)[:, None]
+    return Ellipsoid(
+        torch.where(chosen, left.centre, right.centre),
+        torch.where(chosen, left.semi, right.semi),
+        torch.where(chosen[..., None], left.turn, right.turn),
+    )
 
 
 def _length(interval: tuple[Tensor, Tensor]) -> Tensor:
@@ -512,6 +529,8 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     for side in "rl":
         blade = _both(cross[f"scapula_{side}"], cross["skin"])
         path += _length(blade) * bone * (DENSITY["scapula"] - muscle)
+    if "nodule" in cross:
+        path += _length(cross["nodule"]) * (DENSITY["nodule"] - lung_density)
     slant = beam.slant()
     path *= slant
     for tube in thorax.tubes.values():
@@ -530,10 +549,11 @@ def _vertebrae(thorax: Thorax, beam: Beam) -> Tensor:
     spine = thorax.solids["spine"]
     depth = (beam.source - spine.centre[:, 1])[:, None, None]
     z = beam.along * depth - spine.centre[:, 2, None, None]
-    return _body_or_disc(z, thorax.vertebra[:, None, None])
+    return vertebra_density(z, thorax.vertebra[:, None, None])
 
 
-def _body_or_disc(z: Tensor, height: Tensor) -> Tensor:
+def vertebra_density(z: Tensor, height: Tensor) -> Tensor:
+    """Density that bone adds to muscle at height z (mm) of a spine: bodies with discs between."""
     body = ((torch.cos(2 * torch.pi * z / height) + 0.75) * 3).clamp(0, 1)
     return (DENSITY["vertebra"] - DENSITY["muscle"]) * (0.25 + 0.75 * body)
 

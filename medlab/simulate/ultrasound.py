@@ -1,186 +1,266 @@
-"""Ultrasound: scatterers, interference, envelope, log compression."""
+"""Ultrasound: speckle from unresolved scatterers, attenuation, log compression, a kidney."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from medlab.errors import DataError
 
-__all__ = ["RAYLEIGH_SNR", "b_mode", "envelope", "kidney", "log_compress", "resolution_cell"]
+__all__ = [
+    "SPECKLE_SNR",
+    "Kidney",
+    "attenuation",
+    "b_scan",
+    "envelope",
+    "kidney",
+    "log_compress",
+    "scan_convert",
+]
 
-RAYLEIGH_SNR = math.sqrt(math.pi / (4 - math.pi))
-"""Mean over standard deviation of fully developed speckle, 1.913.
-
-Source: Burckhardt, IEEE Trans. Sonics Ultrason. 25, 1 (1978).
-"""
-
-
-def resolution_cell(
-    shape: tuple[int, int], *, spacing: tuple[float, float], axial: float, lateral: float
-) -> Tensor:
-    """Point-spread function of the complex echo: a Gaussian, centred at pixel (0, 0), energy 1.
-
-    Args:
-        shape: (H, W), depth by width.
-        spacing: pixel size, mm (axial, lateral).
-        axial, lateral: full width at half maximum of the amplitude, mm, > 0.
-
-    Returns:
-        (H, W), wrapped around the corner for use with the discrete Fourier transform.
-
-    Raises:
-        DataError: a width that is not positive, or finer than a pixel.
-    """
-    axes = []
-    for n, step, width in zip(shape, spacing, (axial, lateral), strict=True):
-        if not width >= step:
-            raise DataError(
-                f"a resolution cell of {width} mm cannot be shown with pixels of {step} mm: choose "
-                "a larger width or a finer spacing"
-            )
-        distance = torch.fft.fftfreq(n, 1 / n) * step
-        axes.append(torch.exp(-4 * math.log(2) * (distance / width) ** 2))
-    cell = axes[0][:, None] * axes[1]
-    return cell / cell.square().sum().sqrt()
+SPECKLE_SNR = (np.pi / (4 - np.pi)) ** 0.5
+"""Mean over standard deviation of fully developed speckle: √(π / (4 − π)) = 1.91."""
 
 
 def envelope(
-    echogenicity: Tensor,
-    *,
-    spacing: tuple[float, float],
-    axial: float = 0.4,
-    lateral: float = 1.0,
-    seed: int = 0,
+    echogenicity: Tensor, *, pixel_mm: float, axial_mm: float, lateral_mm: float, seed: int
 ) -> Tensor:
-    """Amplitude of the echo of many small scatterers: fully developed speckle.
+    """Echo amplitude of tissue that holds many scatterers in each resolution cell.
 
-    Each pixel holds so many scatterers that its sum of phasors is complex normal with a standard
-    deviation given by `echogenicity`. Blurred by the resolution cell, its magnitude is Rayleigh
-    distributed: mean over deviation is √(π/(4−π)) ≈ 1.91 whatever the brightness.
+    Each pixel scatters a complex Gaussian echo of variance `echogenicity`: the sum of many small
+    echoes of random phase. The echoes are convolved with the pulse, a Gaussian in both directions,
+    of unit energy. Where echogenicity e is uniform, the envelope is Rayleigh: its mean is √(πe)/2
+    and mean over standard deviation is `SPECKLE_SNR`, whatever e.
 
     Args:
-        echogenicity: (…, H, W) local scattering amplitude, ≥ 0; depth runs down.
-        spacing: pixel size, mm (axial, lateral).
-        axial, lateral: size of the resolution cell, full width at half maximum, mm.
-        seed: same seed, same scatterers.
+        echogenicity: (H, W) or (B, H, W) mean echo power, ≥ 0; rows are depth.
+        pixel_mm: pixel size, mm.
+        axial_mm, lateral_mm: standard deviation of the pulse along depth and across, mm, > 0.
+        seed: of the scatterers.
 
     Returns:
-        (…, H, W) amplitude ≥ 0; where echogenicity is 1 its mean square is 1.
+        Amplitude, float32 ≥ 0, same shape.
 
     Raises:
-        DataError: negative echogenicity, or a cell finer than a pixel.
+        DataError: a negative echogenicity or a size that is not positive.
 
-    Source: Wagner et al., Statistics of speckle in ultrasound B-scans, IEEE Trans. Sonics
-    Ultrason. 30, 156 (1983).
+    Source: Burckhardt, IEEE Trans Sonics Ultrason 25 (1978) 1; Wagner et al., ibid. 30 (1983) 156.
     """
-    if (echogenicity < 0).any():
+    echogenicity = torch.as_tensor(echogenicity, dtype=torch.float32)
+    if not min(pixel_mm, axial_mm, lateral_mm) > 0:
         raise DataError(
-            f"echogenicity is an amplitude and must not be negative; got {echogenicity.min():.3g}"
+            "pixel_mm, axial_mm and lateral_mm are lengths and must be positive; got "
+            f"{pixel_mm}, {axial_mm}, {lateral_mm}"
         )
-    generator = torch.Generator().manual_seed(seed)
-    real, imaginary = torch.randn(2, *echogenicity.shape, generator=generator) * math.sqrt(0.5)
-    cell = resolution_cell(echogenicity.shape[-2:], spacing=spacing, axial=axial, lateral=lateral)
-    field = torch.fft.fft2(torch.complex(real, imaginary) * echogenicity)
-    return torch.fft.ifft2(field * torch.fft.fft2(cell)).abs()
+    if (echogenicity < 0).any():
+        raise DataError("echogenicity is an echo power and must not be negative; is it in dB?")
+    rng = np.random.default_rng(seed)
+    white = torch.from_numpy(rng.standard_normal((2, *echogenicity.shape))).float()
+    field = white * (echogenicity / 2).sqrt()
+    for axis, width in ((-2, axial_mm / pixel_mm), (-1, lateral_mm / pixel_mm)):
+        field = _pulse(field, width, axis)
+    return (field[0] ** 2 + field[1] ** 2).sqrt()
 
 
-def log_compress(amplitude: Tensor, *, dynamic_range: float = 60.0) -> Tensor:
-    """Decibels below the maximum, mapped to 0 … 1: 1 + 20 log₁₀(A / A_max) / range, cut at 0.
+def _pulse(field: Tensor, sigma: float, axis: int) -> Tensor:
+    reach = max(1, int(np.ceil(4 * sigma)))
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    taps = taps / (taps**2).sum().sqrt()
+    lines = field.movedim(axis, -1)
+    shape = lines.shape
+    padded = functional.pad(lines.reshape(-1, 1, shape[-1]), (reach, reach), mode="circular")
+    return functional.conv1d(padded, taps[None, None]).reshape(shape).movedim(-1, axis)
+
+
+def attenuation(
+    height: int,
+    *,
+    pixel_mm: float,
+    frequency_mhz: float,
+    coefficient: float = 0.5,
+    gain_db_per_cm: float = 0.0,
+) -> Tensor:
+    """Amplitude factor of each depth, (height, 1): loss there and back, less the machine's gain.
+
+    Loss in dB = 2 · coefficient · frequency · depth / 10 mm; the factor is 10^(−dB/20).
 
     Args:
-        amplitude: (…, H, W) ≥ 0; the maximum is taken per image.
-        dynamic_range: decibels shown, > 0.
+        height: rows.
+        pixel_mm: row spacing, mm.
+        frequency_mhz: centre frequency.
+        coefficient: dB per cm and MHz; about 0.5 in soft tissue.
+        gain_db_per_cm: what the machine adds per cm of depth.
 
     Raises:
-        DataError: a dynamic range that is not positive, or an image without any echo.
+        DataError: a negative frequency or coefficient.
+    """
+    if frequency_mhz < 0 or coefficient < 0:
+        raise DataError(
+            "frequency_mhz and coefficient must not be negative; "
+            f"got {frequency_mhz} and {coefficient}"
+        )
+    depth_cm = torch.arange(height)[:, None] * pixel_mm / 10
+    loss = 2 * coefficient * frequency_mhz * depth_cm - gain_db_per_cm * depth_cm
+    return 10 ** (-loss / 20)
+
+
+def log_compress(
+    amplitude: Tensor, *, dynamic_range: float = 60.0, reference: float | None = None
+) -> Tensor:
+    """Grey level 0 … 1 of echo amplitudes: 1 + 20 log₁₀(A / reference) / dynamic_range, clipped.
+
+    Args:
+        amplitude: ≥ 0.
+        dynamic_range: dB from black to white, > 0.
+        reference: amplitude shown white; None takes the 99.5th percentile.
+
+    Raises:
+        DataError: a dynamic range that is not positive.
     """
     if not dynamic_range > 0:
-        raise DataError(f"dynamic_range is in decibels and must be positive; got {dynamic_range}")
-    top = amplitude.amax((-2, -1), keepdim=True)
-    if not (top > 0).all():
-        raise DataError("an image is 0 everywhere: there is no echo to compress")
-    decibels = 20 * torch.log10((amplitude / top).clamp_min(1e-12))
-    return (1 + decibels / dynamic_range).clamp(0, 1)
+        raise DataError(f"dynamic_range is in dB and must be positive; got {dynamic_range}")
+    if reference is None:
+        reference = float(np.percentile(amplitude.numpy(), 99.5))
+    level = 20 * torch.log10((amplitude / max(reference, 1e-12)).clamp_min(1e-12))
+    return (1 + level / dynamic_range).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Kidney:
+    """A long-axis section of a kidney.
+
+    Attributes:
+        level: (H, W) echogenicity in dB relative to liver.
+        mask: (H, W) uint8: 1 kidney, 2 cyst.
+        pixel_mm: pixel size.
+    """
+
+    level: Tensor
+    mask: Tensor
+    pixel_mm: float
 
 
 def kidney(
-    shape: tuple[int, int] = (256, 256),
-    *,
-    spacing: tuple[float, float] = (0.5, 0.5),
-    cyst: float = 0,
-) -> tuple[Tensor, Tensor]:
-    """A kidney in long section: which tissue stands where, and how strongly it scatters.
+    height: int = 192, width: int = 192, *, pixel_mm: float = 0.6, cyst: bool = True, seed: int = 0
+) -> Kidney:
+    """Echogenicity of a kidney beneath skin, muscle and liver, drawn from `seed`.
 
-    Liver above, the capsule, the darker cortex, the bright central sinus fat, and on request a
-    round cyst, which holds fluid and scatters almost nothing. A drawing with typical proportions
-    (11 cm by 5 cm), not a measured anatomy.
+    An ellipse of cortex a little darker than liver, darker pyramids around a bright central sinus,
+    and, if asked for, a cyst: free of echoes, with a bright band beneath it, since fluid takes
+    nothing from the sound.
 
-    Args:
-        shape: (H, W); spacing: mm (axial, lateral).
-        cyst: diameter in mm, 0 for none.
-
-    Returns:
-        Echogenicity (H, W) float32, and mask (H, W) uint8: 0 outside, 1 kidney, 2 cyst.
+    Raises:
+        DataError: a picture under 64 pixels or a pixel size that is not positive.
     """
-    rows, cols = (
-        (torch.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, spacing, strict=True)
+    if min(height, width) < 64 or not pixel_mm > 0:
+        raise DataError(
+            "a kidney needs at least 64×64 pixels of positive size; "
+            f"got {height}×{width} of {pixel_mm} mm"
+        )
+    rng = np.random.default_rng(seed)
+    rows, cols = torch.meshgrid(
+        torch.arange(height) * pixel_mm, torch.arange(width) * pixel_mm, indexing="ij"
     )
-    y, x = torch.meshgrid(rows, cols, indexing="ij")
+    extent = torch.tensor([height, width]) * pixel_mm
+    centre = extent * torch.from_numpy(rng.uniform([0.48, 0.46], [0.58, 0.54])).float()
+    half = extent * torch.from_numpy(rng.uniform([0.18, 0.34], [0.24, 0.41])).float()
+    tilt = np.deg2rad(rng.uniform(-18, 18))
 
-    def inside(half_height, half_width, y0=0.0, x0=0.0):
-        return ((y - y0) / half_height) ** 2 + ((x - x0) / half_width) ** 2 <= 1
+    def ellipse(cy, cx, ay, ax, angle=0.0):
+        dy, dx = rows - cy, cols - cx
+        u = (dx * np.cos(angle) + dy * np.sin(angle)) / ax
+        v = (dy * np.cos(angle) - dx * np.sin(angle)) / ay
+        return u, v, (u**2 + v**2).sqrt()
 
-    echo = torch.full(shape, 0.5)
-    capsule, organ, sinus = inside(26.5, 56.5), inside(25, 55), inside(9, 32)
-    echo[capsule] = 1.5
-    echo[organ] = 0.3
-    echo[sinus] = 1.2
-    mask = organ.to(torch.uint8)
+    level = torch.zeros(height, width)
+    skin = rows < rng.uniform(3, 5)
+    muscle = (rows < rng.uniform(9, 16)) & ~skin
+    fascia = (torch.sin(rows * 2.4 + 0.4 * torch.sin(cols / 7)) > 0.7) & muscle
+    level[skin], level[muscle], level[fascia] = 8.0, -5.0, 3.0
+    u, v, r = ellipse(*centre, *half, tilt)
+    level[(r > 1) & (r < 1.07)] = 9.0  # capsule and the fat around it
+    level[r <= 1] = -4.0
+    angle = torch.atan2(v, u)
+    pyramids = (torch.cos(angle * 9 + rng.uniform(0, 6)) > 0.1) & (r > 0.52) & (r < 0.8)
+    level[pyramids] = -8.0
+    ripple = 0.42 + 0.07 * torch.cos(5 * angle + rng.uniform(0, 6))
+    level[r < ripple] = 7.0
+    mask = (r <= 1).to(torch.uint8)
     if cyst:
-        hole = inside(cyst / 2, cyst / 2, -8.0, 30.0)
-        echo[hole], mask[hole] = 0.01, 2
-    return echo, mask
+        where, size = rng.uniform(0.5, 2.6), rng.uniform(0.18, 0.34) * float(half[0])
+        far = 0.68
+        cy = centre[0] + far * half[0] * np.sin(where + np.pi)
+        cx = centre[1] + far * half[1] * np.cos(where)
+        inside = ellipse(cy, cx, size, size * rng.uniform(1.0, 1.3))[2]
+        behind = (rows > cy) & ((cols - cx).abs() < 0.8 * size) & (inside > 1)
+        level[behind] += 5.0
+        level[(inside > 1) & (inside < 1.12)] = 6.0
+        level[inside <= 1] = -45.0
+        mask[inside <= 1] = 2
+    return Kidney(level, mask, pixel_mm)
 
 
-def b_mode(
-    echogenicity: Tensor,
+def b_scan(
+    level: Tensor,
     *,
-    spacing: tuple[float, float],
-    frequency: float = 3.5,
-    attenuation: float = 0.5,
-    gain: float | None = None,
-    dynamic_range: float = 60.0,
-    noise: float = 1e-3,
+    pixel_mm: float,
+    frequency_mhz: float = 3.5,
+    gain_db_per_cm: float = 3.2,
+    dynamic_range: float = 48.0,
     seed: int = 0,
-    **cell,
 ) -> Tensor:
-    """A B-mode picture: speckle, loss with depth, time gain compensation, log compression.
+    """A B-mode picture, 0 … 1, of echogenicity in dB: speckle, attenuation, log compression.
 
-    The echo from depth z has travelled 2z and lost 2 α f z decibels. The scanner amplifies by the
-    same amount as it believes was lost (`gain`), and amplifies the electronic noise with it.
+    The pulse is one wavelength long (standard deviation), 1.54 mm/µs divided by the frequency, and
+    the beam 2.2 times as wide.
 
     Args:
-        echogenicity: (…, H, W) as for `envelope`; depth runs down.
-        spacing: pixel size, mm (axial, lateral).
-        frequency: f, MHz.
-        attenuation: α of the tissue, dB/(cm·MHz), about 0.5 in soft tissue.
-        gain: α that the scanner assumes; the true one if not given.
-        dynamic_range: decibels shown.
-        noise: electronic noise, amplitude relative to an echogenicity of 1.
-        seed: same seed, same picture.
-        cell: `axial` and `lateral` for `envelope`.
-
-    Returns:
-        (…, H, W) display values 0 … 1.
+        level: (H, W) dB relative to liver.
+        pixel_mm: mm.
+        frequency_mhz: > 0; higher is sharper and does not reach as deep.
+        gain_db_per_cm: time-gain compensation.
+        dynamic_range: dB.
+        seed: of the scatterers.
     """
-    depth = torch.arange(echogenicity.shape[-2])[:, None] * spacing[0] / 10  # cm
-    loss = 10 ** (-2 * attenuation * frequency * depth / 20)
-    gain = attenuation if gain is None else gain
-    amplify = 10 ** (2 * gain * frequency * depth / 20)
-    echo = envelope(echogenicity, spacing=spacing, seed=seed, **cell) * loss
-    generator = torch.Generator().manual_seed(seed + 1)
-    real, imaginary = torch.randn(2, *echo.shape, generator=generator) * noise * math.sqrt(0.5)
-    return log_compress(torch.hypot(echo + real, imaginary) * amplify, dynamic_range=dynamic_range)
+    if not frequency_mhz > 0:
+        raise DataError(f"frequency_mhz must be positive; got {frequency_mhz}")
+    wavelength = 1.54 / frequency_mhz
+    amplitude = envelope(
+        10 ** (level / 10),
+        pixel_mm=pixel_mm,
+        axial_mm=wavelength,
+        lateral_mm=2.2 * wavelength,
+        seed=seed,
+    )
+    amplitude = amplitude * attenuation(
+        len(level), pixel_mm=pixel_mm, frequency_mhz=frequency_mhz, gain_db_per_cm=gain_db_per_cm
+    )
+    noise = np.random.default_rng(seed + 1).rayleigh(0.004, amplitude.shape)
+    return log_compress(amplitude + torch.from_numpy(noise).float(), dynamic_range=dynamic_range)
+
+
+def scan_convert(lines: Tensor, *, angle: float = 70.0, apex: float = 0.15) -> Tensor:
+    """Bend beam lines (depth, beams) into the fan of a curved probe, same shape; 0 outside the fan.
+
+    Args:
+        lines: row = depth, column = beam from left to right.
+        angle: opening of the fan, degrees, 0 … 160.
+        apex: radius of the probe as share of the depth, > 0.
+    """
+    if not 0 < angle <= 160 or not apex > 0:
+        raise DataError(f"angle must lie in 0 … 160° and apex be positive; got {angle}, {apex}")
+    height, width = lines.shape
+    half = np.deg2rad(angle) / 2
+    top = apex * np.cos(half)
+    y = torch.linspace(top, 1 + apex, height)[:, None]
+    reach = (1 + apex) * np.sin(half)
+    x = torch.linspace(-reach, reach, width)[None]
+    radius, beam = (x**2 + y**2).sqrt() - apex, torch.atan2(x, y)
+    grid = torch.stack([(beam / half).expand(height, width), radius * 2 - 1], -1)
+    return functional.grid_sample(
+        lines[None, None], grid[None].float(), align_corners=True, padding_mode="zeros"
+    )[0, 0]

@@ -33,15 +33,15 @@ def beer_lambert(attenuation: Tensor, voxel_mm: float, *, dim: int = -2) -> Tens
     Raises:
         DataError: a negative attenuation, or a voxel length that is not positive.
 
-    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), eq. 3-8.
+    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 3.
     """
     if not voxel_mm > 0:
         raise DataError(f"voxel_mm is a length in millimetres and must be positive; got {voxel_mm}")
     attenuation = torch.as_tensor(attenuation)
     if (attenuation < 0).any():
         raise DataError(
-            f"attenuation must not be negative, got {attenuation.min():.4g} per mm: convert HU with "
-            "medlab.simulate.ct.hu_to_mu first"
+            f"attenuation must not be negative, got {attenuation.min():.4g} per mm: convert HU "
+            "with medlab.simulate.ct.hu_to_mu first"
         )
     return torch.exp(-attenuation.sum(dim) * voxel_mm)
 
@@ -69,7 +69,8 @@ def expose(
     photons = torch.as_tensor(photons)
     if not (photons > 0).all():
         raise DataError(
-            f"photons is the mean count of an unattenuated pixel and must be positive; got {photons}"
+            "photons is the mean count of an unattenuated pixel and must be positive; "
+            f"got {photons}"
         )
     mean = photons * torch.exp(-torch.as_tensor(line_integrals))
     return count(mean, _generator(seed, generator))
