@@ -58,7 +58,7 @@ bench: $(VENV)/.test
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 robustness: $(VENV)/.test
-	MEDLAB_ROBUSTNESS=full $(PYTEST) -rs -s tests/test_robustness.py
+	MEDLAB_ROBUSTNESS=full $(PYTEST) -rs -s tests/test_robustness_*.py tests/test_checkpoint.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
