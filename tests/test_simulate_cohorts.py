@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from medlab import simulate
 from medlab.errors import DataError
 from medlab.simulate import thorax
+from medlab.simulate._streams import stream
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +168,22 @@ def test_everyone_has_room_for_their_organs():
     assert (chest.clouds["opacity"].mass.sum(1) > 0).all()
     assert facts["age"].min() >= 20
     assert facts["age"].max() <= 90
+
+
+def test_streams_of_different_positions_are_different():
+    places = [(), (0,), (0, 0), (0, 0, 0), (1,), (0, 1), (1, 0)]
+    draws = {tuple(stream("a", "1", 0, *place).random(3)) for place in places}
+    draws |= {tuple(stream(*name, 0).random(3)) for name in (("b", "1"), ("a", "2"))}
+    draws.add(tuple(stream("a", "1", 1).random(3)))
+    assert len(draws) == len(places) + 3
+
+
+def test_breath_and_pose_have_nothing_to_do_with_the_body(many):
+    _, first = np.unique(many.patients, return_index=True)
+    for moment in ("breath", "yaw"):
+        for body in ("age", "fat", "heart"):
+            if (moment, body) != ("breath", "fat"):  # the obese breathe less deeply
+                a, b = many.extras[moment][first], many.extras[body][first]
+                r = stats.spearmanr(a, b)[0]
+                limit = 3.5 / np.sqrt(len(first)) + 0.35 * ((moment, body) == ("breath", "heart"))
+                assert abs(r) < limit, (moment, body)

@@ -18,7 +18,9 @@ def stream(name: str, version: str, seed: int, *position: int) -> np.random.Gene
     Patient k of a cohort draws from `stream(name, version, seed, k)`, whatever the cohort's size.
     """
     key = zlib.crc32(f"{name}/{version}".encode())
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([key, seed, *position])))
+    # A position among the entropy would not do: there, numpy takes [k] and [k, 0] for the same.
+    sequence = np.random.SeedSequence([key, seed], spawn_key=position)
+    return np.random.Generator(np.random.Philox(sequence))
 
 
 def side_by_side(function: Callable, items: Iterable) -> list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,13 +28,14 @@ CHEST_XRAY = DataCard(
     modality="X-ray",
     description=(
         "Radiographs of simulated chests: about 900 patients with 1 to 4 exposures each, from "
-        "three hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes of tissue, "
-        "crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and display "
-        "processing. Pneumonia is a cloud of fluid-filled acini whose true extent is in the masks. "
+        "three hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes of "
+        "tissue are crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and "
+        "display processing. Pneumonia is a cloud of fluid-filled acini whose true extent is in "
+        "the masks. "
         "Not realistic: anatomy is smooth and much simpler than a body's, one beam energy stands "
         "for a spectrum, photons per pixel are far fewer than in clinical use so that noise shows "
-        "at this size, normal patients have no other disease, and the label is the truth, not an opinion. "
-        "A score here says nothing about performance on patients."
+        "at this size, normal patients have no other disease, and the label is the truth, not an "
+        "opinion. A score here says nothing about performance on patients."
     ),
     source="medlab.simulate",
     simulated=True,
@@ -122,57 +124,91 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
         raise DataError(f"size is the side in pixels, an even number from 32 to 512; got {size!r}")
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise DataError(f"seed must be a whole number ≥ 0; got {seed!r}")
-    name, version = CHEST_XRAY.name, CHEST_XRAY.version
-    rows, k = [], 0
+    rows: list[_Exposure] = []
     while len(rows) < n:
-        rng = stream(name, version, seed, k)
-        draws = rng.random(DRAWS_PER_PATIENT)
-        u = rng.random(6)
-        site = list(SITES)[int(np.searchsorted(np.cumsum([s.share for s in SITES.values()]), u[0]))]
-        sick = u[1] < SITES[site].prevalence
-        images = 1 + int(np.searchsorted([0.35, 0.65, 0.87], u[2]))
-        for j in range(min(images, n - len(rows))):
-            again = stream(name, version, seed, k, j)
-            rows.append(
-                (k, site, sick, draws, again.random(DRAWS_PER_IMAGE), again.random(16), (k, j))
-            )
-        k += 1
+        patient = rows[-1].patient + 1 if rows else 0
+        rows += _exposures(seed, patient)[: n - len(rows)]
     # Every chunk is full, the last one by repetition: arithmetic on a shorter vector may round
     # differently, and an image must not depend on how many others there are.
-    filled = rows + rows[-1:] * (-n % CHUNK)
-    parts = side_by_side(
-        lambda i: _radiographs(filled[i : i + CHUNK], seed, size), range(0, n, CHUNK)
-    )
+    filled = rows + _exposures(seed, rows[-1].patient)[:1] * (-n % CHUNK)
+    parts = side_by_side(lambda i: _radiographs(filled[i : i + CHUNK], size), range(0, n, CHUNK))
     merged = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
     return Cohort(
         images=merged.pop("image")[:, None],
         card=CHEST_XRAY,
-        labels=torch.tensor([int(r[2]) for r in rows]),
+        labels=torch.tensor([int(r.ill) for r in rows]),
         masks=merged.pop("mask"),
-        patients=np.array([f"P{r[0]:05d}" for r in rows]),
-        sites=np.array([r[1] for r in rows]),
+        patients=np.array([f"P{r.patient:05d}" for r in rows]),
+        sites=np.array([r.site for r in rows]),
         spacing=(FIELD / size, FIELD / size),
         extras=merged,
     )
 
 
-def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
+class _Exposure(NamedTuple):
+    """What is drawn for one image before anything is computed; all numbers uniform in [0, 1)."""
+
+    patient: int
+    site: str
+    ill: bool
+    anatomy: np.ndarray
+    moment: np.ndarray
+    choices: np.ndarray
+    noise: np.random.Generator
+
+
+CHOICES = (
+    "extent",
+    "portable",
+    "dose",
+    "blur",
+    "contrast",
+    "equalise",
+    "latitude",
+    "letter",
+    "letter_top",
+    "letter_side",
+    "wired",
+    "wire_r_start",
+    "wire_r_end",
+    "wire_l_start",
+    "wire_l_end",
+)
+
+
+def _exposures(seed: int, patient: int) -> list[_Exposure]:
+    """All images of one patient: 1 to 4."""
     name, version = CHEST_XRAY.name, CHEST_XRAY.version
-    sites = [SITES[r[1]] for r in rows]
-    u = torch.from_numpy(np.stack([r[5] for r in rows])).float()
+    rng = stream(name, version, seed, patient)
+    anatomy = rng.random(DRAWS_PER_PATIENT)
+    where, illness, often = rng.random(3)
+    shares = np.cumsum([site.share for site in SITES.values()])
+    site = list(SITES)[min(int(np.searchsorted(shares, where)), len(SITES) - 1)]
+    images = 1 + int(np.searchsorted([0.35, 0.65, 0.87], often))
+    ill = bool(illness < SITES[site].prevalence)
+    rows = []
+    for image in range(images):
+        again = stream(name, version, seed, patient, image)
+        moment, choices = again.random(DRAWS_PER_IMAGE), again.random(len(CHOICES))
+        rows.append(_Exposure(patient, site, ill, anatomy, moment, choices, again))
+    return rows
+
+
+def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
+    sites = [SITES[r.site] for r in rows]
+    chosen = torch.from_numpy(np.stack([r.choices for r in rows])).float()
+    u = {name: chosen[:, i] for i, name in enumerate(CHOICES)}
 
     def of(name: str) -> Tensor:
         return torch.tensor([getattr(s, name) for s in sites])
 
-    sick = torch.tensor([float(r[2]) for r in rows])
-    extent = sick * (0.8 + 0.5 * u[:, 0])
-    thorax, facts = build(
-        np.stack([r[3] for r in rows]), np.stack([r[4] for r in rows]), opacity=extent
-    )
-    portable = u[:, 1] < of("portable")
-    flip = torch.diag_embed(
-        torch.stack([torch.ones(len(rows)), 1 - 2 * portable.float(), torch.ones(len(rows))], -1)
-    )
+    extent = torch.tensor([float(r.ill) for r in rows]) * (0.8 + 0.5 * u["extent"])
+    anatomy, moment = (np.stack([getattr(r, k) for r in rows]) for k in ("anatomy", "moment"))
+    thorax, facts = build(anatomy, moment, opacity=extent)
+    portable = u["portable"] < of("portable")
+    # At the bedside the tube stands in front: the same as a chest mirrored from front to back.
+    flip = torch.eye(3).repeat(len(rows), 1, 1)
+    flip[portable, 1, 1] = -1
     thorax = thorax.moved(flip, torch.zeros(len(rows), 3))
     fine = 2 if size <= 128 else 1
     beam = Beam(
@@ -184,10 +220,10 @@ def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
     )
     path = water_path(thorax, beam)
     total = path["total"] + _metal(u, of("leads"), of("marker"), beam)
-    dose = of("photons") * torch.exp(0.7 * (u[:, 2] - 0.5))
+    dose = of("photons") * torch.exp(0.7 * (u["dose"] - 0.5))
     primary = torch.exp(-MU_WATER * total)
     mm = 1 / beam.pitch
-    blur = of("blur") * (0.85 + 0.3 * u[:, 3])
+    blur = of("blur") * (0.85 + 0.3 * u["blur"])
     seen = soften(primary, blur * mm, widest=2.2 * mm)
     ratio = of("scatter") * (0.7 + 0.02 * facts["fat"])
     seen = seen + scatter(primary, ratio=ratio, width=30 * mm)
@@ -196,14 +232,12 @@ def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
     middle = seen[:, size // 4 : -(size // 4), size // 4 : -(size // 4)].mean((1, 2))
     dose = dose * (0.08 / middle) ** 0.8
     mean = seen * dose[:, None, None]
-    counts = torch.stack(
-        [count(m, stream(name, version, seed, *r[6], 1)) for m, r in zip(mean, rows, strict=True)]
-    )
+    counts = torch.stack([count(m, r.noise) for m, r in zip(mean, rows, strict=True)])
     image = film(
         counts,
-        contrast=of("contrast") * torch.exp(0.5 * (u[:, 4] - 0.5)),
-        equalise=of("equalise") + 0.2 * (u[:, 5] - 0.5),
-        latitude=of("latitude") + 0.06 * u[:, 6],
+        contrast=of("contrast") * torch.exp(0.5 * (u["contrast"] - 0.5)),
+        equalise=of("equalise") + 0.2 * (u["equalise"] - 0.5),
+        latitude=of("latitude") + 0.06 * u["latitude"],
         width=60 * size / FIELD,
     )
     small = {k: functional.avg_pool2d(path[k][:, None], fine)[:, 0] for k in ("lung", "opacity")}
@@ -219,32 +253,32 @@ def _radiographs(rows: list[tuple], seed: int, size: int) -> dict[str, Tensor]:
     }
 
 
-def _metal(u: Tensor, leads: Tensor, marker: Tensor, beam: Beam) -> Tensor:
+def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> Tensor:
     """(B, H, W) millimetres of water that the side marker and ECG leads stop like.
 
     The letter lies on the detector, near an upper corner: L at the patient's left, right of the
     picture. Which of the two is used is the site's habit and has nothing to do with the label.
     """
-    path = torch.zeros(len(u), beam.height, beam.width)
+    path = torch.zeros(len(beam.source), beam.height, beam.width)
     cell = 4.2 / beam.pitch
     for letter in "LR":
         glyph = torch.tensor([[float(c) for c in row] for row in LETTERS[letter]])
         tall, wide = (max(4, round(cell * s)) for s in glyph.shape)
         glyph = functional.interpolate(glyph[None, None], (tall, wide), mode="nearest")[0, 0]
-        for i in ((u[:, 7] < marker) == (letter == "L")).nonzero()[:, 0].tolist():
-            top = int((6 + 22 * u[i, 8]) / beam.pitch)
-            side = int((8 + 16 * u[i, 9]) / beam.pitch)
+        for i in ((u["letter"] < marker) == (letter == "L")).nonzero()[:, 0].tolist():
+            top = int((6 + 22 * float(u["letter_top"][i])) / beam.pitch)
+            side = int((8 + 16 * float(u["letter_side"][i])) / beam.pitch)
             left = beam.width - side - wide if letter == "L" else side
             path[i, top : top + tall, left : left + wide] = 110 * glyph
-    return path + _leads(u, u[:, 10] < leads, beam)
+    return path + _leads(u, u["wired"] < leads, beam)
 
 
-def _leads(u: Tensor, wired: Tensor, beam: Beam) -> Tensor:
+def _leads(u: dict[str, Tensor], wired: Tensor, beam: Beam) -> Tensor:
     """Two wires hanging over the chest from electrodes near the shoulders."""
     t = torch.linspace(0, 1, 240)
-    picture = torch.zeros(len(u), beam.height, beam.width)
-    for k, sign in ((11, -1.0), (13, 1.0)):
-        start, end = u[:, k, None], u[:, k + 1, None]
+    picture = torch.zeros(len(beam.source), beam.height, beam.width)
+    for side, sign in (("r", -1.0), ("l", 1.0)):
+        start, end = u[f"wire_{side}_start"][:, None], u[f"wire_{side}_end"][:, None]
         x = sign * (70 + 40 * start) * (1 - t) + (120 * end - 40) * t
         z = (95 + 30 * start) * (1 - t) - 175 * t - 25 * torch.sin(torch.pi * t) * (end - 0.3)
         points = torch.stack([x, torch.full_like(x, -125.0), z], -1)
@@ -252,7 +286,7 @@ def _leads(u: Tensor, wired: Tensor, beam: Beam) -> Tensor:
         wire[:, :6] = 45.0
         picture += splat(beam, points, 14 * wire * wired[:, None])
     sigma = 1.3 / beam.pitch
-    return soften(picture, torch.full((len(u),), sigma), widest=sigma)
+    return soften(picture, torch.full((len(x),), sigma), widest=sigma)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 The body is described by its density relative to water, 1 + HU/1000, so that one description gives
 both pictures: `water_path` is its line integral (the radiograph), `ct.hounsfield` its value at
-points (the CT). Coordinates are those of `rays`: x to the patient's left, y to the back, z to the head.
+points (the CT). Coordinates are those of `rays`: x to the patient's left, y to the back, z to the
+head.
 
 Sources for sizes and densities: ICRP Publication 110 (2009), reference phantoms; ICRU Report 44
 (1989), tissue densities, among them inflated lung with 0.26 g/cm³.
