@@ -146,8 +146,7 @@ class Augment:
             span = (high - low).clamp_min(torch.finfo(images.dtype).tiny)
             images = low + span * ((images - low) / span).pow(draw.factor(self.gamma, images))
         if self.contrast or self.brightness or self.noise:
-            spread = images.std((1, 2, 3), correction=0, keepdim=True)
-            mean = images.mean((1, 2, 3), keepdim=True)
+            mean, spread = _mean_and_std(images)
             factor = draw.factor(self.contrast, images)
             shift = mean - factor * mean + draw.uniform(self.brightness, images) * spread
             images = images * factor + shift
@@ -223,8 +222,23 @@ def warp(
     half = torch.tensor([width / 2, height / 2], dtype=torch.float64, device=images.device)
     offset = inverse @ (half - matrices[:, :, 2])[:, :, None] - half[:, None]
     theta = torch.cat([inverse * half[None, None, :], offset], dim=2) / half[None, :, None]
-    grid = F.affine_grid(theta.to(images.dtype), list(images.shape), align_corners=False)
+    grid = _grid(theta, height=height, width=width, dtype=images.dtype)
     return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
+
+
+def _grid(theta: Tensor, *, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Equal to F.affine_grid(theta, …, align_corners=False), and several times as fast on a CPU.
+
+    Each coordinate is a part that depends on the column plus a part that depends on the row.
+    """
+    grid = torch.empty(len(theta), height, width, 2, dtype=dtype, device=theta.device)
+    x = (torch.arange(width, dtype=theta.dtype, device=theta.device) * 2 + 1) / width - 1
+    y = (torch.arange(height, dtype=theta.dtype, device=theta.device) * 2 + 1) / height - 1
+    for axis in (0, 1):
+        along_x = theta[:, axis, 0, None] * x
+        along_y = theta[:, axis, 1, None] * y + theta[:, axis, 2, None]
+        grid[..., axis] = along_x.to(dtype)[:, None, :] + along_y.to(dtype)[:, :, None]
+    return grid
 
 
 def move_boxes(boxes: list[Tensor], matrices: Tensor, *, height: int, width: int) -> list[Tensor]:
@@ -276,6 +290,14 @@ class _Draw:
 
     def _shaped(self, values: Tensor, like: Tensor | None) -> Tensor:
         return values if like is None else values.to(like.dtype).view(-1, 1, 1, 1)
+
+
+def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each image, (N, 1, 1, 1); in two passes, which is faster here than torch.std."""
+    flat = images.flatten(1)
+    mean = flat.mean(1, keepdim=True)
+    spread = torch.linalg.vector_norm(flat - mean, dim=1) / math.sqrt(flat.shape[1])
+    return mean[:, :, None, None], spread[:, None, None, None]
 
 
 def _two_by_two(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

@@ -110,6 +110,15 @@ def test_identity_map_is_exact_to_rounding():
     assert (warp(images, matrices(21, 34, n=2)) - images).abs().max() < 1e-5
 
 
+def test_grid_equals_torchs_own():
+    from medlab.augment import _grid
+
+    theta = torch.randn(3, 2, 3, dtype=torch.float64, generator=rng())
+    ours = _grid(theta, height=7, width=12, dtype=torch.float64)
+    theirs = torch.nn.functional.affine_grid(theta, [3, 1, 7, 12], align_corners=False)
+    assert (ours - theirs).abs().max() < 1e-14
+
+
 def test_ninety_degrees_is_rot90():
     images = torch.rand(2, 1, 24, 24, dtype=torch.float64)
     turned = warp(images, matrices(24, 24, n=2, angle=90.0))
