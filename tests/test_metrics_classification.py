@@ -150,6 +150,8 @@ def test_an_exactly_reached_specificity_counts():
     labels = np.r_[np.zeros(10), np.ones(10)]
     scores = np.r_[np.arange(10), np.full(10, 6.5)]  # 7 of 10 negative below: 1 − 0.3 < 0.7
     assert metrics.sensitivity_at_specificity(labels, scores, 0.7).sensitivity == 1
+    scores = np.r_[np.arange(10), np.full(10, 0.5)]  # 1 of 10 below, and 1 − 0.9 < 0.1 in floats
+    assert metrics.sensitivity_at_specificity(labels, scores, 0.1).sensitivity == 1
 
 
 def test_confusion_by_hand():
