@@ -270,3 +270,17 @@ def test_nothing_warns():
         for metric in (metrics.auc, metrics.average_precision, metrics.roc_curve, metrics.ppv):
             metric(labels, scores)
         metrics.precision_recall_curve(labels, scores)
+
+
+@pytest.mark.parametrize("wanted", [0.0, 0.5, 0.8, 0.95, 1.0])
+def test_specificity_at_sensitivity_is_the_best_over_all_thresholds(wanted):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 200)
+    scores = np.round(labels * 0.3 + rng.random(200), 2)
+    tried = [(t, metrics.confusion(labels, scores, t)) for t in [*np.unique(scores), np.inf]]
+    enough = [(t, c) for t, c in tried if c.sensitivity >= wanted]
+    point = metrics.specificity_at_sensitivity(labels, scores, wanted)
+    assert point.threshold == max(t for t, _ in enough)
+    assert point.specificity == pytest.approx(max(c.specificity for _, c in enough))
+    with pytest.raises(DataError, match="between 0 and 1"):
+        metrics.specificity_at_sensitivity(labels, scores, 95)

@@ -24,6 +24,7 @@ from medlab.metrics.classification import (
     sensitivity,
     sensitivity_at_specificity,
     specificity,
+    specificity_at_sensitivity,
 )
 from medlab.metrics.inputs import UndefinedMetric, binary_pairs
 from medlab.metrics.intervals import (
@@ -73,4 +74,5 @@ __all__ = [
     "sensitivity",
     "sensitivity_at_specificity",
     "specificity",
+    "specificity_at_sensitivity",
 ]

@@ -36,6 +36,7 @@ __all__ = [
     "sensitivity",
     "sensitivity_at_specificity",
     "specificity",
+    "specificity_at_sensitivity",
 ]
 
 
@@ -273,6 +274,30 @@ def sensitivity_at_specificity(labels, scores, specificity: float = 0.9) -> Oper
     # The rate is a ratio of two integers: the last bits of 1 − fpr must not exclude an equality.
     allowed = np.flatnonzero(1 - curve.fpr >= specificity - 1e-12)
     best = allowed[np.argmax(curve.tpr[allowed])]
+    return OperatingPoint(
+        float(curve.tpr[best]), float(1 - curve.fpr[best]), float(curve.thresholds[best])
+    )
+
+
+def specificity_at_sensitivity(labels, scores, sensitivity: float = 0.95) -> OperatingPoint:
+    """The highest threshold that finds at least this share of the positive.
+
+    The mirror image of `sensitivity_at_specificity`, with the same warning: choose on validation
+    images, report on test images.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        scores: (N,), (N, 1) or (N, 2).
+        sensitivity: wanted at least, 0 to 1.
+
+    Raises:
+        UndefinedMetric: one class only.
+        DataError: a sensitivity outside 0…1.
+    """
+    if not 0 <= sensitivity <= 1:
+        raise DataError(f"sensitivity is a share between 0 and 1, got {sensitivity}")
+    curve = roc_curve(labels, scores)
+    best = int(np.argmax(curve.tpr >= sensitivity - 1e-12))
     return OperatingPoint(
         float(curve.tpr[best]), float(1 - curve.fpr[best]), float(curve.thresholds[best])
     )
