@@ -8,8 +8,9 @@ with an address-space limit. Case k depends on the seed and k alone, so a findin
 `--only k` keeps its file.
 
 What counts as wrong without an exception ("wrong pixels"): an array of another size than the header
-declares; pixel bytes left over that are not padding; compressed frames beyond NumberOfFrames; or,
-where the pixels are not compressed, values other than a plain numpy reading of the same bytes.
+declares; pixel bytes left over that are not padding; compressed data cut short; compressed frames
+beyond NumberOfFrames; or, where the pixels are not compressed, values other than a plain numpy
+reading of the same bytes.
 """
 
 from __future__ import annotations
@@ -351,7 +352,7 @@ def read_headers(path: Path) -> None:
 
 
 def pixels_lost(path: Path, array: np.ndarray, units: str) -> str:
-    """Why the array is not what the file holds, "" where it is; header by pydicom, pixels by numpy."""
+    """Why the array is not what the file holds, "" where it is; header by pydicom, rest numpy."""
     import pydicom
 
     data = pydicom.dcmread(path, force=True)
@@ -364,9 +365,7 @@ def pixels_lost(path: Path, array: np.ndarray, units: str) -> str:
     keyword = next(k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in data)
     value = data[keyword].value
     if str(data.file_meta.get("TransferSyntaxUID")) not in NATIVE:
-        if keyword == "PixelData" and value[:4] == b"\xfe\xff\x00\xe0" and _starts(value) > frames:
-            return f"{_starts(value)} compressed frames for NumberOfFrames {frames}"
-        return ""
+        return _fragments_lost(value, frames) if keyword == "PixelData" else ""
     bits = int(data.BitsAllocated)
     stored_samples = int(data.get("SamplesPerPixel") or 1)
     size = frames * rows * columns * stored_samples * bits
@@ -383,15 +382,18 @@ def pixels_lost(path: Path, array: np.ndarray, units: str) -> str:
     return _values_differ(data, value[:needed], array, units)
 
 
-def _starts(value: bytes) -> int:
-    """Fragments that start as a JPEG, JPEG-LS or JPEG 2000 stream."""
-    count, position = 0, 0
+def _fragments_lost(value: bytes, frames: int) -> str:
+    """Items that run past the end, and streams (JPEG, JPEG-LS, JPEG 2000) beyond NumberOfFrames."""
+    starts, position = 0, 0
     while position + 8 <= len(value):
+        if value[position : position + 4] != b"\xfe\xff\x00\xe0":
+            break
         (length,) = struct.unpack_from("<L", value, position + 4)
-        head = value[position + 8 : position + 11]
-        count += head in (b"\xff\xd8\xff", b"\xff\x4f\xff")
+        starts += value[position + 8 : position + 11] in (b"\xff\xd8\xff", b"\xff\x4f\xff")
         position += 8 + length
-    return count
+    if position > len(value):
+        return f"{position - len(value)} bytes of compressed data missing"
+    return f"{starts} compressed frames for NumberOfFrames {frames}" if starts > frames else ""
 
 
 def _values_differ(data, value: bytes, array: np.ndarray, units: str) -> str:
@@ -620,9 +622,8 @@ def main() -> int:
     print(table(outcomes))
     bad = faults(outcomes)
     for outcome in bad[:40]:
-        print(
-            f"case {outcome.case} ({outcome.kind}, {outcome.reader}): {outcome.verdict}: {outcome.detail}"
-        )
+        where = f"case {outcome.case} ({outcome.kind}, {outcome.reader})"
+        print(f"{where}: {outcome.verdict}: {outcome.detail}")
     return int(bool(bad))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -23,7 +24,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medlab.dicom import Window, header_windows, read_image
+from medlab.dicom import Window, header_windows, identifiers, read_image
+from medlab.dicom.pixels import stored_values
+from medlab.dicom.source import DicomFile
 from medlab.errors import DicomError
 from tests.dicom_files import image, save
 
@@ -270,6 +273,13 @@ def test_left_over_pixels_are_refused(tmp_path, change):
         read_image(path)
 
 
+def test_a_left_over_frame_is_refused_even_if_it_is_black(tmp_path):
+    values = np.zeros((2, 4, 4), np.int16)
+    path = save(image(values, NumberOfFrames=1), tmp_path / "long.dcm")
+    with pytest.raises(DicomError, match=r"long\.dcm.*left over"):
+        read_image(path)
+
+
 def test_padding_zeros_are_told_about_and_dropped(tmp_path):
     values = RNG.integers(0, 9, size=(4, 4)).astype(np.int16)
     data = image(values)
@@ -400,7 +410,56 @@ def test_rle_that_does_not_fit_the_header_is_refused(tmp_path, change):
 def test_an_rle_bomb_stops_at_the_headers_size(tmp_path):
     bomb = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x00" * 2_000_000  # 256 MB unpacked
     data = compressed(np.zeros((4, 4), np.uint8), [bomb], RLELossless)
+    path = save(data, tmp_path / "a.dcm")
+    tracemalloc.start()
     with pytest.raises(DicomError, match="more bytes"):
+        read_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * path.stat().st_size
+
+
+def test_rle_colours_lie_in_planes(tmp_path):
+    values = RNG.integers(0, 256, size=(5, 7, 3)).astype(np.uint8)
+    planes = [values[..., c].tobytes() for c in range(3)]
+    segments = [bytes([len(p) - 1]) + p for p in planes]
+    header = struct.pack("<16L", 3, 64, 100, 136, *[0] * 12)
+    data = compressed(values, [header + b"".join(segments)], RLELossless)
+    read = read_image(save(data, tmp_path / "a.dcm"))
+    assert np.array_equal(read.pixels.numpy(), values.transpose(2, 0, 1))
+
+
+def test_damaged_items_are_refused(tmp_path):
+    values = smooth()[0]
+    data = compressed(values, [jpeg(values)], JPEGBaseline8Bit)
+    whole = data.PixelData
+    for value, message in (
+        (whole[:-40], "truncated: the item"),
+        (b"\xfe\xff\x00\xe1" + whole[4:], "no item at byte 0"),
+        (whole + b"abc", "3 bytes after the last item"),
+    ):
+        data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        path = tmp_path / "a.dcm"
+        file = DicomFile(path, data, JPEGBaseline8Bit)
+        data.PixelData = value
+        with pytest.raises(DicomError, match=rf"a\.dcm.*{message}"):
+            stored_values(file)
+
+
+def test_compressed_pixels_in_an_uncompressed_syntax_are_named(tmp_path):
+    values = smooth()[0]
+    data = compressed(values, [jpeg(values)], ExplicitVRLittleEndian)
+    file = DicomFile(tmp_path / "a.dcm", data, ExplicitVRLittleEndian)
+    with pytest.raises(DicomError, match="compressed, but its transfer syntax says they are not"):
+        stored_values(file)
+
+
+def test_a_frame_too_many_in_fragments_is_refused(tmp_path):
+    streams = [jpeg(v) for v in smooth(3)]
+    data = compressed(smooth(2), streams, JPEGBaseline8Bit)
+    data.PixelData = encapsulate(streams, fragments_per_frame=2, has_bot=False)
+    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+    with pytest.raises(DicomError, match="3 compressed frame"):
         read_image(save(data, tmp_path / "a.dcm"))
 
 
@@ -485,6 +544,49 @@ def test_missing_restart_markers_are_noticed(tmp_path):
         path = save(compressed(values, [cut], JPEGBaseline8Bit), tmp_path / "a.dcm")
         with pytest.raises(DicomError, match="restart marker"):
             read_image(path)
+
+
+def test_restart_markers_out_of_order_are_noticed(tmp_path):
+    values = smooth()[0]
+    stream = jpeg(values, quality=90, restart_marker_blocks=3)
+    for damaged in (
+        stream.replace(b"\xff\xd1", b"\xff\xd3", 1),
+        stream.replace(b"\xff\xd0", b"\xff\xd1", 1),
+    ):
+        path = save(compressed(values, [damaged], JPEGBaseline8Bit), tmp_path / "a.dcm")
+        with pytest.raises(DicomError, match="restart marker out of order"):
+            read_image(path)
+
+
+def test_a_missing_jpeg2000_tile_is_noticed(tmp_path):
+    from io import BytesIO
+
+    from PIL import Image
+
+    values = smooth()[0]
+    stream = BytesIO()
+    Image.fromarray(values).save(stream, "JPEG2000", tile_size=(32, 32), no_jp2=True)
+    whole = stream.getvalue()
+    path = save(compressed(values, [whole], JPEG2000Lossless), tmp_path / "a.dcm")
+    assert np.array_equal(read_image(path).pixels.numpy(), values)
+    first = whole.index(b"\xff\x90\x00\x0a")
+    (length,) = struct.unpack_from(">L", whole, first + 6)
+    for cut in (
+        whole[:first] + whole[first + length :],
+        whole[:first] + whole[first : first + length] * 2 + whole[first + 2 * length :],
+    ):
+        path = save(compressed(values, [cut], JPEG2000Lossless), tmp_path / "b.dcm")
+        with pytest.raises(DicomError, match=r"b\.dcm.*JPEG 2000"):
+            read_image(path)
+
+
+def test_a_header_cut_short_is_refused_even_without_pixels(tmp_path):
+    data = image(np.zeros((2, 2), np.uint16), PixelData=None, ImageComments="x" * 100)
+    path = save(data, tmp_path / "a.dcm")
+    path.write_bytes(path.read_bytes().replace(b"x" * 100, b""))
+    path.write_bytes(path.read_bytes()[: path.read_bytes().rindex(b"\x20\x00\x00\x40LT") + 8])
+    with pytest.raises(DicomError, match=r"a\.dcm: the file is truncated: it ends inside"):
+        identifiers(path)
 
 
 def test_jpeg2000_reads_and_its_stump_does_not(tmp_path):
