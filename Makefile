@@ -31,7 +31,8 @@ $(VENV)/.test: $(PINS)
 
 lab: $(VENV)/.lab
 	@if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
-	exec $(BIN)/jupyter lab $$root $(LAB_FLAGS) notebooks/00_start_here.ipynb
+	exec $(BIN)/jupyter lab $$root $(LAB_FLAGS) \
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: test-lint test-unit test-serial test-notebooks
 
