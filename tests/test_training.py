@@ -324,6 +324,20 @@ def test_validation_does_not_influence_training():
     assert torch.equal(state(with_val), state(without))
 
 
+def test_cudnn_is_on_and_deterministic_during_training_only():
+    before = torch.backends.cudnn.deterministic
+    seen = []
+
+    def look(images, *, generator):
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.enabled, cudnn.deterministic, cudnn.benchmark))
+        return images
+
+    fit(Plain(), toy(8), epochs=1, augment=look, **QUIET)
+    assert set(seen) == {(True, True, False)}
+    assert torch.backends.cudnn.deterministic == before
+
+
 def test_every_image_is_used_once_an_epoch():
     seen = []
 

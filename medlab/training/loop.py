@@ -140,7 +140,7 @@ def fit(
     forward = torch.compile(model) if compile else model
     start = time.perf_counter() - run.history.seconds
     bar = _bar(epochs, done, progress)
-    with bar, torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with bar, torch.backends.cudnn.flags(enabled=True, deterministic=True):
         for epoch in range(done, epochs):
             row = _train_epoch(run, forward, train_set, loss, augment, chosen, epoch)
             if val_set is not None:
