@@ -124,14 +124,19 @@ def crossing(body: Ellipsoid, beam: Beam) -> tuple[Tensor, Tensor]:
     depth = beam.source[:, None, None] - cy
     dx, dz = beam.across, beam.along
     ex, ez = dx * depth - cx, dz * depth - cz
-    a = dz * (2 * q[:, 0, 2] * dx) + ((q[:, 0, 0] * dx - 2 * q[:, 0, 1]) * dx + q[:, 1, 1])
-    a = a + (q[:, 2, 2] * dz - 2 * q[:, 1, 2]) * dz
-    b = dz * (q[:, 0, 2] * ex) + ex * (q[:, 0, 0] * dx - q[:, 0, 1])
-    b = b + ez * (q[:, 0, 2] * dx) + ez * (q[:, 2, 2] * dz - q[:, 1, 2])
-    c = ez * (2 * q[:, 0, 2] * ex) + (q[:, 0, 0] * ex * ex - 1) + q[:, 2, 2] * ez * ez
-    half = (b * b - a * c).clamp_min_(0).sqrt_().div_(a)
+    # What depends on the column alone, plus what depends on the row alone, plus what mixes them.
+    a = ((q[:, 0, 0] * dx - 2 * q[:, 0, 1]) * dx + q[:, 1, 1]) + (
+        q[:, 2, 2] * dz - 2 * q[:, 1, 2]
+    ) * dz
+    a.addcmul_(dz, 2 * q[:, 0, 2] * dx)
+    b = ex * (q[:, 0, 0] * dx - q[:, 0, 1]) + ez * (q[:, 2, 2] * dz - q[:, 1, 2])
+    b.addcmul_(dz, q[:, 0, 2] * ex).addcmul_(ez, q[:, 0, 2] * dx)
+    c = (q[:, 0, 0] * ex * ex - 1) + q[:, 2, 2] * ez * ez
+    c.addcmul_(ez, 2 * q[:, 0, 2] * ex)
+    half = (b * b).addcmul_(a, c, value=-1).clamp_min_(0).sqrt_().div_(a)
     middle = depth - b.div_(a)
-    return middle - half, middle + half
+    enter = middle - half
+    return enter, middle.add_(half)
 
 
 def gaps(
@@ -181,8 +186,8 @@ def splat(beam: Beam, points: Tensor, mass: Tensor) -> Tensor:
             )
             c, r = left.long() + dx, top.long() + dy
             hit = (c >= 0) & (c < beam.width) & (r >= 0) & (r < beam.height)
-            where = (batch + r * beam.width + c)[hit]
-            picture.index_add_(0, where, (mass * share)[hit])
+            where = batch + (r * beam.width + c) * hit
+            picture.index_add_(0, where.flatten(), (mass * share * hit).flatten())
     return picture.view(len(points), beam.height, beam.width)
 
 

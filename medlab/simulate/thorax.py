@@ -128,7 +128,9 @@ class Thorax:
         """All of it after p → turn · p + shift."""
 
         def carry(points: Tensor) -> Tensor:
-            return (points[:, :, None, :] * turn[:, None]).sum(-1) + shift[:, None]
+            x, y, z = points.split(1, -1)
+            turned = x * turn[:, None, :, 0] + y * turn[:, None, :, 1] + z * turn[:, None, :, 2]
+            return turned + shift[:, None]
 
         tubes = {k: replace(t, points=carry(t.points)) for k, t in self.tubes.items()}
         clouds = {k: replace(c, points=carry(c.points)) for k, c in self.clouds.items()}
