@@ -429,6 +429,22 @@ def test_rle_colours_lie_in_planes(tmp_path):
     assert np.array_equal(read.pixels.numpy(), values.transpose(2, 0, 1))
 
 
+def test_a_compressed_file_cut_short_is_called_truncated(tmp_path):
+    values = RNG.integers(0, 60000, size=(20, 31)).astype(np.uint16)
+    path = save(compressed(values, [rle(values)], RLELossless), tmp_path / "cut.dcm")
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DicomError, match=r"cut\.dcm: the file is truncated or damaged"):
+        read_image(path)
+
+
+def test_numbers_that_are_none_are_refused():
+    data = Dataset()
+    data.add_new("WindowCenter", "DS", "nan")
+    data.add_new("WindowWidth", "DS", "400")
+    with pytest.raises(DicomError, match="WindowCenter must be finite"):
+        header_windows(data)
+
+
 def test_damaged_items_are_refused(tmp_path):
     values = smooth()[0]
     data = compressed(values, [jpeg(values)], JPEGBaseline8Bit)
