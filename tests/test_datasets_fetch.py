@@ -229,6 +229,7 @@ def test_a_file_changed_without_notice_is_fetched_again(get, server, tag):
     path = get("blind_range", md5=hashlib.md5(OTHER).hexdigest())
     assert path.read_bytes() == OTHER
     assert [h.get("Range") for _, h in server.requests[-2:]] == [f"bytes={DROP}-", None]
+    assert server.requests[-2][1].get("If-Range") == (tag if tag == '"one"' else None)
 
 
 def test_without_edition_and_hash_nothing_is_joined(get, server):
