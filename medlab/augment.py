@@ -46,6 +46,9 @@ class Augment:
         blur: largest sigma of a Gaussian blur, pixels.
         cutout: largest side of an erased rectangle, as a fraction; it is filled with the mean.
         padding: what lies beyond the edge: "border" (edge repeated), "zeros" or "reflection".
+        share: share of the images that are changed at all, 0 … 1. Moving an image interpolates it,
+            which takes away some of its noise; a network that never saw an untouched image finds
+            those it is tested on grainier than any it knows, and its probabilities drift.
     """
 
     rotate: float = 10.0
@@ -60,12 +63,15 @@ class Augment:
     blur: float = 0.0
     cutout: float = 0.0
     padding: str = "border"
+    share: float = 1.0
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in ("flip", "padding") and not (value >= 0 and math.isfinite(value)):
                 raise DataError(f"{field.name} must be a number of at least 0; got {value!r}")
+        if self.share > 1:
+            raise DataError(f"share is a share of the images, at most 1; got {self.share!r}")
         if self.cutout > 1 or self.shear >= 90:
             raise DataError("cutout must be at most 1 (the whole side) and shear below 90 degrees")
         if self.padding not in ("border", "zeros", "reflection"):
@@ -101,6 +107,8 @@ class Augment:
         """
         _check(images, masks, boxes, generator)
         draw = _Draw(len(images), images.device, generator)
+        untouched = draw.chosen(1 - self.share) if self.share < 1 else None
+        before = images, masks, boxes
         if self._moves:
             height, width = images.shape[-2:]
             matrices = self.matrices(draw, height=height, width=width)
@@ -114,6 +122,14 @@ class Augment:
             if boxes is not None:
                 boxes = move_boxes(boxes, matrices, height=height, width=width)
         images = self._change_grey_levels(images, draw)
+        if untouched is not None:
+            keep = untouched.tolist()
+            images = torch.where(untouched[:, None, None, None], before[0], images)
+            if masks is not None:
+                masks = torch.where(untouched[:, None, None], before[1], masks)
+            if boxes is not None:
+                pairs = zip(keep, before[2], boxes, strict=True)
+                boxes = [old if k else new for k, old, new in pairs]
         given = [images] + [extra for extra in (masks, boxes) if extra is not None]
         return given[0] if len(given) == 1 else tuple(given)
 
@@ -281,7 +297,11 @@ class _Draw:
         return self._shaped(((2 * self._rand() - 1) * math.log1p(limit)).exp(), like)
 
     def coin(self) -> Tensor:
-        return (self._rand() < 0.5).float()
+        return self.chosen(0.5).float()
+
+    def chosen(self, share: float) -> Tensor:
+        """True for about this share of the images, (N,)."""
+        return self._rand() < share
 
     def normal(self, like: Tensor) -> Tensor:
         return torch.randn(

@@ -325,3 +325,19 @@ def test_wrong_input_is_named(change, message):
 def test_wrong_options_are_named(options):
     with pytest.raises(DataError, match=next(iter(options))):
         Augment(**options)
+
+
+def test_the_share_that_is_not_chosen_stays_untouched_with_its_mask_and_boxes():
+    images = torch.rand(400, 1, 16, 16, generator=rng())
+    masks = (images[:, 0] > 0.5).to(torch.uint8)
+    boxes = [torch.tensor([[3.0, 4.0, 9.0, 12.0]])] * 400
+    moved, moved_masks, moved_boxes = Augment(share=0.3, brightness=0.2)(
+        images, masks, boxes, generator=rng()
+    )
+    same = (moved == images).flatten(1).all(1)
+    assert 0.2 < 1 - same.float().mean() < 0.4
+    assert torch.equal(moved_masks[same], masks[same])
+    assert all(torch.equal(moved_boxes[i], boxes[i]) for i in same.nonzero()[:, 0])
+    assert not any(torch.equal(moved_boxes[i], boxes[i]) for i in (~same).nonzero()[:, 0])
+    with pytest.raises(DataError, match="share"):
+        Augment(share=1.5)
