@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from textwrap import fill
 
 import numpy as np
 import torch
@@ -72,7 +73,12 @@ class DataCard:
             ("licence", self.licence),
             *(("known fault", fault) for fault in self.faults),
         ]
-        lines = (f"{key:>13}  {value}" for key, value in rows if value)
+        indent = " " * 15
+        lines = (
+            fill(f"{key:>13}  {value}", 88, subsequent_indent=indent, break_long_words=False)
+            for key, value in rows
+            if value
+        )
         return "\n".join([f"{self.title} ({self.name})", *lines])
 
 
@@ -221,8 +227,8 @@ class Cohort:
             if self.patients is None:
                 raise DataError(
                     f"{self.card.name} has no patient ids, so a split could put one patient on "
-                    "both sides. Give `patients`, one id per image; if every image truly is another "
-                    "patient, pass patients=np.arange(len(cohort))."
+                    "both sides. Give `patients`, one id per image; if every image truly is "
+                    "another patient, pass patients=np.arange(len(cohort))."
                 )
             parts = split_patients(self.patients, self.labels, fractions=fractions, seed=seed)
         train, val, test = (self[parts == part] for part in PARTS)

@@ -11,6 +11,7 @@ notebook store the same text.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import os
 import sys
@@ -136,7 +137,16 @@ def store(path: Path, *, online: bool = False) -> list[str]:
     tidy(notebook)
     nbformat.validate(notebook)
     path.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
+    show_in_readme(notebook, path.parent / "overview.png")
     return complaints(notebook)
+
+
+def show_in_readme(notebook: nbformat.NotebookNode, file: Path) -> None:
+    """Write the figure of the cell tagged `readme`, if there is one, to `file`."""
+    for cell in notebook.cells:
+        if "readme" in cell.metadata.get("tags", []):
+            (png,) = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+            file.write_bytes(base64.b64decode(png))
 
 
 def choose(names: list[str]) -> list[Path]:

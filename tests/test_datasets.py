@@ -272,7 +272,10 @@ def npy(array, header: dict | None = None, version: int = 1, length: int | None 
         (npy(A["val_labels"])[:-5], "claims shape"),
         (npy(A["val_labels"]) + b"more", "claims shape"),
         (npy(A["val_labels"], {"descr": "|u1", "fortran_order": False, "shape": (10**12,)}), "cla"),
-        (npy(A["val_labels"], {"descr": "|u1", "fortran_order": False, "shape": (-1, -78)}), "damaged"),
+        (
+            npy(A["val_labels"], {"descr": "|u1", "fortran_order": False, "shape": (-1, -78)}),
+            "damaged",
+        ),
         (
             npy(A["val_labels"], {"descr": "|V0", "fortran_order": False, "shape": (10**9,)}),
             "plain numbers",
@@ -571,6 +574,18 @@ def test_a_damaged_cache_is_named_and_made_again(toy, tmp_path, damage):
     assert_same(make_toy(), medlab.load("toy", root=tmp_path))
     assert len(toy.calls) == 2
     assert len(folders(tmp_path)) == 1
+
+
+def test_the_folder_name_tells_alike_values_apart():
+    keys = {cache._key("toy", "1", {"a": a}) for a in (1, "1", True, "True", 1.0, None, "None")}
+    assert len(keys) == 7
+
+
+def test_whoever_comes_second_leaves_the_first(tmp_path):
+    cache.write_cohort(make_toy(), tmp_path / "toy")
+    cache.write_cohort(make_toy(seed=1), tmp_path / "toy")
+    assert_same(make_toy(), cache.read_cohort(tmp_path / "toy"))
+    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
 def _race(root, gate, answers):

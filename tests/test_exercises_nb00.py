@@ -72,7 +72,7 @@ CASES = [
     ("00.3", lambda y, s: pairs(torch.tensor([0, 0, 0, 1, 1]), s), "shuffled the patients"),
     ("00.3", lambda y, s: 0.3, "expected 0.9167"),
     ("00.4", highest, "✓"),
-    ("00.4", lambda y, s, w: 0.0, "every healthy patient too"),
+    ("00.4", lambda y, s, w: 0.0, "every healthy patient sick too"),
     ("00.4", lambda y, s, w: np.quantile(s, 1 - w), "quantile of all scores"),
     ("00.4", lambda y, s, w: highest(y, s, 1 - w + 0.01), "wrong end"),
     (
@@ -80,7 +80,9 @@ CASES = [
         lambda y, s, w: np.sort(s[y == 1])[::-1][int(w * 5) - 1],
         "number of sick patients up",
     ),
-    ("00.4", lambda y, s, w: highest(y, s, w) - 0.01, "also finds enough"),
+    ("00.4", lambda y, s, w: highest(y, s, w) - 0.01, "finds enough too"),
+    ("00.4", lambda y, s, w: np.sort(s[y == 1])[::-1][int(np.ceil(w * 5)) % 5], "off by one"),
+    ("00.4", lambda y, s, w: np.quantile(s[y == 1], 1 - w), "interpolate"),
     ("00.4", lambda y, s, w: s >= 0.5, "expected a number"),
     ("00.5", blind, "✓"),
     ("00.5", blind_in_place, "images.clone()"),
@@ -89,7 +91,7 @@ CASES = [
     ("00.5", lambda x: x.clone(), "can still be seen"),
     ("00.5", too_large, "outside the corner"),
     ("00.5", lambda x: torch.where(blind(x) == x, x, torch.full_like(x, 7)), "not 0"),
-    ("00.5", lambda x: 3, "✗"),
+    ("00.5", lambda x: x.numpy(), "a tensor of images, and got ndarray"),
 ]
 
 

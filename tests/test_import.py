@@ -14,12 +14,14 @@ start = time.perf_counter()
 import medlab
 medlab.Cohort
 new = {name.split(".")[0] for name in set(sys.modules) - before}
-print(sorted(new & {"matplotlib", "skimage", "sklearn", "pydicom", "nilearn", "ipywidgets", "pooch"}))
+heavy = {"matplotlib", "skimage", "sklearn", "pydicom", "nilearn", "ipywidgets", "pooch"}
+print(sorted(new & heavy))
 """
 
 
 def test_import_brings_none_of_the_heavy_libraries():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -27,15 +27,18 @@ CHEST_XRAY = DataCard(
     classes=("normal", "pneumonia"),
     modality="X-ray",
     description=(
-        "Radiographs of simulated chests: about 900 patients with 1 to 4 exposures each, from "
-        "three hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes of "
-        "tissue are crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and "
+        "Radiographs of simulated chests, adults with 1 to 4 exposures each (about two on average), "
+        "from three hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes "
+        "of tissue are crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and "
         "display processing. Pneumonia is a cloud of fluid-filled acini whose true extent is in "
-        "the masks. "
-        "Not realistic: anatomy is smooth and much simpler than a body's, one beam energy stands "
-        "for a spectrum, photons per pixel are far fewer than in clinical use so that noise shows "
-        "at this size, normal patients have no other disease, and the label is the truth, not an "
-        "opinion. A score here says nothing about performance on patients."
+        "the masks."
+    ),
+    faults=(
+        "Anatomy is smooth and much simpler than a body's, and one beam energy stands for a "
+        "spectrum.",
+        "Photons per pixel are far fewer than in clinical use, so that noise shows at this size.",
+        "Normal patients have no other disease, and the label is the truth, not an opinion.",
+        "A score here says nothing about performance on patients.",
     ),
     source="medlab.simulate",
     simulated=True,
