@@ -105,6 +105,14 @@ class Server:
         self.start(handler, 206, 10, Content_Range=f"bytes 0-9/{len(self.body)}")
         handler.wfile.write(self.body[:10])
 
+    def short_range(self, handler):
+        """Gives less than was asked for, as the standard allows."""
+        first, total = self.asked(handler), len(self.body)
+        piece = self.body[first : first + 8 * fetching.CHUNK]
+        span = f"bytes {first}-{first + len(piece) - 1}/{total}"
+        self.start(handler, 206, len(piece), Content_Range=span)
+        handler.wfile.write(piece)
+
     def blind_range(self, handler):
         """Serves a range without looking whether the file is still the same."""
         handler.headers.replace_header("If-Range", self.tag) if "If-Range" in handler.headers else 0
@@ -176,6 +184,7 @@ def left(path):
         (["redirect", "whole"], 2),
         (["drops", "ignores_range"], 2),
         (["drops", "wrong_range", "whole"], 3),
+        (["drops", "short_range"], 5),
     ],
 )
 def test_the_right_file_arrives(get, server, tmp_path, scripts, requests):

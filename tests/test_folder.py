@@ -131,6 +131,7 @@ def test_a_zip_is_read_in_place(lungs, tmp_path):
         for i, image in enumerate(sorted(folder.iterdir())):
             file.write(image, f"deep/{image.name}" if i else f"../../{image.name}")  # Zip Slip
         file.writestr("__MACOSX/deep/._im0.png", b"rubbish")
+        file.writestr("__MACOSX/deep/im7.png", b"rubbish")
         file.writestr("deep/.hidden.png", b"rubbish")
         file.writestr("deep/readme.txt", b"hello")
     before = sorted(tmp_path.parent.rglob("*"))

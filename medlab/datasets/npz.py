@@ -109,11 +109,11 @@ class Npz:
             self._header(stream, name)
             done = 0
             while done < len(flat):
+                # At the last byte zipfile compares the checksum.
                 got = stream.readinto(flat[done : done + (1 << 20)])
                 if not got:
                     raise EOFError
                 done += got
-            stream.read(1)  # reaching the end makes zipfile compare the checksum
         return array
 
     def _header(self, stream, name: str) -> tuple[Member, int]:
