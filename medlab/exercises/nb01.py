@@ -114,7 +114,7 @@ MESSAGES = {
         "other": "the {kind} series is not in order: I got the slices at {got} mm.",
     },
     "01.6": {
-        "right": "any of them leads a hospital's archive back to one person, and the name is gone.",
+        "right": "the name is gone, and together they still lead a hospital's archive to one person.",
         "too few": "I asked for three different keywords and count {count}.",
         "unknown": "'{keyword}' is no keyword of the DICOM dictionary. They are written as in "
         "StudyDate, without spaces.",

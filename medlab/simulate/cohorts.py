@@ -27,11 +27,11 @@ CHEST_XRAY = DataCard(
     classes=("normal", "pneumonia"),
     modality="X-ray",
     description=(
-        "Radiographs of simulated chests, adults with 1 to 4 exposures each (about two on average), "
-        "from three hospitals that differ in dose, blur, scatter and display. Ellipsoids and tubes "
-        "of tissue are crossed by a cone beam (Beer-Lambert), with scatter, blur, Poisson noise and "
-        "display processing. Pneumonia is a cloud of fluid-filled acini whose true extent is in "
-        "the masks."
+        "Radiographs of simulated chests, adults with 1 to 4 exposures each (about two on "
+        "average), from three hospitals that differ in dose, blur, scatter and display. "
+        "Ellipsoids and tubes of tissue are crossed by a cone beam (Beer-Lambert), with scatter, "
+        "blur, Poisson noise and display processing. Pneumonia is a cloud of fluid-filled acini "
+        "whose true extent is in the masks."
     ),
     faults=(
         "Anatomy is smooth and much simpler than a body's, and one beam energy stands for a "
