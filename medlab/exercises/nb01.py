@@ -114,7 +114,8 @@ MESSAGES = {
         "other": "the {kind} series is not in order: I got the slices at {got} mm.",
     },
     "01.6": {
-        "right": "the name is gone, and together they still lead a hospital's archive to one person.",
+        "right": "the name is gone, and together they still lead a hospital's archive to one "
+        "person.",
         "too few": "I asked for three different keywords and count {count}.",
         "unknown": "'{keyword}' is no keyword of the DICOM dictionary. They are written as in "
         "StudyDate, without spaces.",
