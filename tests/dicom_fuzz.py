@@ -495,7 +495,7 @@ class _Worker:
         other.close()
         if not self.pipe.poll(120) or self.pipe.recv() != "ready":
             raise RuntimeError("a fuzzing worker did not start")
-        self.running, self.since = None, time.monotonic()
+        self.case, self.running, self.since = None, None, time.monotonic()
 
     def outcomes(self) -> tuple[list[Outcome], bool]:
         """What has come since, and whether the worker waits for a case."""
@@ -517,12 +517,17 @@ class _Worker:
             verdict = "crash"
         self.process.kill()
         self.process.join()
-        case, reader, kind = self.running
-        found.append(Outcome(case, reader, verdict, "worker ended", kind, STALL_S))
+        lost, running = self.case, self.running
         self.start()
+        if running is None:  # it ended before it gave the file to a reader: the same case again
+            self.give(lost)
+            return found, False
+        case, reader, kind = running
+        found.append(Outcome(case, reader, verdict, "worker ended", kind, STALL_S))
         return found, True
 
     def give(self, case: int | None) -> None:
+        self.case, self.running = case, None
         self.since = time.monotonic()
         self.pipe.send(case)
 
@@ -620,6 +625,9 @@ def main() -> int:
     outcomes = run(options.n, options.seed, workers=options.workers, first=options.first)
     print(f"{options.n:,} mutated files of {len(seeds())}, {time.monotonic() - begin:.0f} s\n")
     print(table(outcomes))
+    judged = Counter(outcome.reader for outcome in outcomes)
+    if len(set(judged.values())) > 1:
+        print(f"\na reader that ended its process left the later ones out: {dict(judged)}")
     bad = faults(outcomes)
     for outcome in bad[:40]:
         where = f"case {outcome.case} ({outcome.kind}, {outcome.reader})"
