@@ -145,6 +145,24 @@ def test_long_ways_through_the_body_streak_along_them():
     assert across > 1.5 * along
 
 
+def test_ray_noise_of_a_disc_off_the_middle_is_the_closed_form():
+    """Along direction θ, rays at s = x cos θ + y sin θ cross 2 √(R² − (s − s₀)²) of water."""
+    size, pixel, radius, x0, y0 = 128, 2.0, 50.0, 30.0, -20.0
+    axis = (torch.arange(size) - (size - 1) / 2) * pixel
+    water = torch.where((axis - x0) ** 2 + (axis[:, None] - y0) ** 2 <= radius**2, 0.0, -1000.0)
+    maps = ct._ray_noise(water[None], pixel)
+    coarse = (torch.arange(32) - 15.5) * 8.0
+    near = (coarse**2 + coarse[:, None] ** 2).sqrt() < 100
+    for k, spread in enumerate(maps):
+        angle = np.pi * k / ct.SECTORS
+        c, s = np.cos(angle), np.sin(angle)
+        away = coarse * c + coarse[:, None] * s - (x0 * c + y0 * s)
+        chord = 2 * (radius**2 - away**2).clamp_min(0).sqrt()
+        truth = torch.exp(ct.MU_WATER * chord / 2)
+        assert (spread[0] / truth - 1).abs()[near].median() < 0.05
+        assert (spread[0] / truth - 1).abs()[near].max() < 0.35
+
+
 def test_variance_falls_with_dose():
     air = torch.full((8, 64, 64), -1000.0)
     spread = [
