@@ -157,6 +157,9 @@ def test_enhanced_frames_have_their_own_rescale(tmp_path):
     measures.PixelSpacing = [0.5, 0.25]
     shared = Dataset()
     shared.PixelMeasuresSequence = Sequence([measures])
+    common = Dataset()  # a frame's own value goes before the shared one
+    common.RescaleSlope, common.RescaleIntercept, common.RescaleType = 99, 9, "US"
+    shared.PixelValueTransformationSequence = Sequence([common])
     data.SharedFunctionalGroupsSequence = Sequence([shared])
     read = read_image(save(data, tmp_path / "a.dcm"))
     assert np.array_equal(read.pixels[0].numpy(), values[0])
