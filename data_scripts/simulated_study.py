@@ -12,10 +12,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medlab.dicom import Volume, write_series
-from medlab.errors import MedlabError
-from medlab.simulate.ct import KERNELS, chest_ct_volume
+if TYPE_CHECKING:
+    from medlab.dicom import Volume
+
+KERNELS = ("ramp", "sharp", "soft", "standard")
 
 
 def chest_study(
@@ -45,6 +47,10 @@ def chest_study(
         The volume, and {"seed", "kernel", "photons", "nodule_mm", "nodule_lps_mm"}: the nodule's
         centre in patient coordinates, None without one.
     """
+    # Imported here, so that --help and a wrong option answer at once.
+    from medlab.dicom import Volume
+    from medlab.simulate.ct import chest_ct_volume
+
     pixel = field_mm / size
     ct = chest_ct_volume(
         seed,
@@ -77,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--slice-mm", type=float, default=5.0, help="distance of slices, mm")
     parser.add_argument("--nodule", type=float, default=0.0, help="nodule diameter, mm; 0 none")
     parser.add_argument("--photons", type=float, default=2e5, help="dose per detector element")
-    parser.add_argument("--kernel", choices=sorted(KERNELS), default="standard")
+    parser.add_argument("--kernel", choices=KERNELS, default="standard")
     parser.add_argument("--patient", default=None, help="PatientID; SIM- and the seed if not given")
     parser.add_argument("--in-order", action="store_true", help="name files in slice order")
     options = parser.parse_args(arguments)
@@ -89,6 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--size and --slices must be at least 8")
     if options.size > 1024 or options.slices > 1000:
         parser.error("--size up to 1024 and --slices up to 1000: more would not fit into memory")
+    from medlab.dicom import write_series
+    from medlab.errors import MedlabError
+
     try:
         volume, truth = chest_study(
             options.seed,

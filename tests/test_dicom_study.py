@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_scripts.simulated_study import chest_study, main
+from data_scripts.simulated_study import KERNELS, chest_study, main
 from medlab.dicom import read_series
+from medlab.simulate import ct
 from tests.where import ROOT
 
 SMALL = ["--slices", "20", "--size", "64", "--slice-mm", "14"]
@@ -62,6 +63,10 @@ def test_wrong_options_are_named(tmp_path, capsys, options, message):
     assert status != 0
     assert message in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
+
+
+def test_every_kernel_is_offered():
+    assert sorted(ct.KERNELS) == list(KERNELS)
 
 
 def test_a_folder_in_use_is_refused(tmp_path, capsys):
