@@ -77,3 +77,9 @@ def test_refusals():
         metrics.reliability(labels, p, strategy="equal")
     with pytest.raises(DataError, match="one finding"):
         metrics.ece(np.eye(3, dtype=int), np.eye(3))
+
+
+@pytest.mark.parametrize("scores", [[0.2, 1.5], [-0.1, 0.5]])
+def test_scores_beyond_either_end_are_no_probabilities(scores):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        metrics.brier([0, 1], scores)

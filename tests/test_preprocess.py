@@ -353,3 +353,10 @@ def test_the_noise_level_is_found_under_structure():
     rng = np.random.default_rng(0)
     image = 40 * phantom((200, 200)) + rng.normal(size=(200, 200)) * 5
     assert preprocess._noise_level(image) == pytest.approx(5, rel=0.1)
+
+
+def test_rounding_noise_on_a_constant_image_is_not_blown_up_to_a_picture():
+    image = torch.full((1, 8, 8), 1000.0)
+    image[0, 0, 0] = torch.nextafter(torch.tensor(1000.0), torch.tensor(2000.0))
+    for method in ("zscore", "minmax", "percentile"):
+        assert not preprocess.normalise(image, method=method).any(), method
