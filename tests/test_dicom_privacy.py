@@ -94,6 +94,16 @@ def test_nothing_planted_anywhere_survives():
     assert data.PatientName == f"{SECRET}^Q"  # the original is untouched
 
 
+def test_a_person_whom_the_profile_does_not_list_is_found_too():
+    names = [k for k in keyword_dict if dictionary_VR(keyword_dict[k]) == "PN"]
+    unlisted = [k for k in names if k not in profile()]
+    assert unlisted
+    for keyword in unlisted:
+        data = planted(**{keyword: f"{SECRET}^Q"})
+        assert keyword in [found.keyword for found in identifiers(data)]
+        assert SECRET not in str(deidentify(data, key="k"))
+
+
 def test_identifiers_say_what_and_why(tmp_path):
     path = save(planted(StudyDate="20240229", StationName="CT7"), tmp_path / "a.dcm")
     found = {item.keyword: item for item in identifiers(path)}

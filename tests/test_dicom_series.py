@@ -224,6 +224,13 @@ def test_several_series_must_be_chosen_from(tmp_path):
         read_series(tmp_path, series=9)
 
 
+def test_a_series_number_that_two_series_share_picks_neither(tmp_path):
+    stack(tmp_path / "a", SeriesNumber=3)
+    stack(tmp_path / "b", SeriesNumber=3, SeriesInstanceUID=uid("other"))
+    with pytest.raises(DicomError, match="2 series 3; there are:"):
+        read_series(tmp_path, series=3)
+
+
 def test_files_without_an_image_are_told_about(tmp_path):
     stack(tmp_path)
     (tmp_path / "README").write_text("hello")
