@@ -81,6 +81,8 @@ def test_masks_are_the_opacity_and_lie_in_the_lungs(cohort):
 def test_the_picture_is_the_right_way_round(cohort):
     mean = cohort.images[cohort.labels == 0, 0].float().mean(0)
     assert mean[52:, 20:44].mean() > mean[20:36, 14:22].mean() + 30  # abdomen bright, lung dark
+    for columns in (slice(14, 24), slice(40, 50)):  # each lung ends at its own diaphragm
+        assert mean[55:60, columns].mean() > mean[24:36, columns].mean() + 30
     assert mean[30:44, 36:44].mean() > mean[30:44, 20:28].mean()  # heart to the patient's left
     assert mean[20:34, 30:34].mean() > mean[20:34, 46:50].mean() + 20  # mediastinum
 
