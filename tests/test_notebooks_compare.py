@@ -44,6 +44,7 @@ CASES = {
     "missing": ("print('more')", None, False),
     "address": ("print(object())", None, True),
     "path": ("print(sys.prefix)", (str(sys.prefix), "/home/ada/course/.venv"), True),
+    "path of a new root": ("print('/check/it')", ("/check/it", "/some/where/else"), True),
     "version": ("print('torch 2.14.1')", ("2.14.1", "2.11.0+cpu"), True),
     "date": ("print(datetime(2026, 11, 23, 10, 0, 1))", ("2026-11-23", "2027-01-02"), True),
     "widget": ("ipywidgets.IntSlider(40, description='level')", None, True),
@@ -114,6 +115,7 @@ PATTERNS = re.findall(r"^regex: (.*)$\n^replace: (.*)$", SANITIZE.read_text(), r
         "torch 0.975, numpy = 12.25, Python 3.11",
         "StudyDate 20040119, InstanceNumber 12, UID 1.2.840.10008.5.1.4.1.1.2",
         "0x1F 0xFF",
+        "images/masks, ROC / AUC, mm / px, 3/4, and/or, 5 /s, I/I0, /3",
     ],
 )
 def test_sanitisers_eat_no_number(text):

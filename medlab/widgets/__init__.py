@@ -1,0 +1,26 @@
+"""Sliders that explore one idea each, over plain functions that work without them.
+
+Each widget first shows a static figure of its default state, so that the page reads whole where
+no kernel runs, and returns a panel: make the call the last line of its cell. Controls are plain
+sliders and menus with labels, reachable by keyboard; pictures carry an alternative text.
+"""
+
+from medlab.widgets.kspace import keep_kspace, kspace
+from medlab.widgets.operating_point import Readout, readout, threshold
+from medlab.widgets.panel import Panel
+from medlab.widgets.volume import slice_image, slices
+from medlab.widgets.window import PRESETS, window_image, window_level
+
+__all__ = [
+    "PRESETS",
+    "Panel",
+    "Readout",
+    "keep_kspace",
+    "kspace",
+    "readout",
+    "slice_image",
+    "slices",
+    "threshold",
+    "window_image",
+    "window_level",
+]
