@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from medlab import preprocess
-from medlab.widgets.panel import Panel, array, grey, img, picture, slider, static
+from medlab.widgets.panel import Panel, array, grey, img, menu, picture, slider, static
 
 __all__ = ["PRESETS", "window_image", "window_level"]
 
