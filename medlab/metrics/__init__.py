@@ -26,6 +26,7 @@ from medlab.metrics.classification import (
     specificity,
     specificity_at_sensitivity,
 )
+from medlab.metrics.decision import DecisionCurve, decision_curve, expected_cost, net_benefit
 from medlab.metrics.inputs import UndefinedMetric, binary_pairs
 from medlab.metrics.intervals import (
     DeLongTest,
@@ -38,10 +39,12 @@ from medlab.metrics.intervals import (
     resampled_values,
     resamples,
 )
+from medlab.metrics.temperature import fit_temperature
 
 __all__ = [
     "Confusion",
     "DeLongTest",
+    "DecisionCurve",
     "Interval",
     "OperatingPoint",
     "PrecisionRecallCurve",
@@ -59,10 +62,14 @@ __all__ = [
     "brier",
     "confusion",
     "confusion_matrix",
+    "decision_curve",
     "delong",
     "delong_test",
     "ece",
+    "expected_cost",
     "f1",
+    "fit_temperature",
+    "net_benefit",
     "npv",
     "ppv",
     "precision_recall_curve",

@@ -227,8 +227,7 @@ def roc_curve(labels, scores) -> RocCurve:
     Raises:
         UndefinedMetric: one class only.
     """
-    _, y, s = binary_pairs(labels, scores)
-    tp, fp, thresholds = _cumulative(y, s)
+    tp, fp, thresholds = _cumulative(*binary_pairs(labels, scores)[1:])
     return RocCurve(
         fpr=np.r_[0, fp] / fp[-1], tpr=np.r_[0, tp] / tp[-1], thresholds=np.r_[np.inf, thresholds]
     )
@@ -244,8 +243,7 @@ def precision_recall_curve(labels, scores) -> PrecisionRecallCurve:
     Raises:
         UndefinedMetric: one class only.
     """
-    _, y, s = binary_pairs(labels, scores)
-    tp, fp, thresholds = _cumulative(y, s)
+    tp, fp, thresholds = _cumulative(*binary_pairs(labels, scores)[1:])
     return PrecisionRecallCurve(
         precision=np.r_[(tp / (tp + fp))[::-1], 1.0],
         recall=np.r_[(tp / tp[-1])[::-1], 0.0],
@@ -274,9 +272,7 @@ def sensitivity_at_specificity(labels, scores, specificity: float = 0.9) -> Oper
     # The rate is a ratio of two integers: the last bits of 1 − fpr must not exclude an equality.
     allowed = np.flatnonzero(1 - curve.fpr >= specificity - 1e-12)
     best = allowed[np.argmax(curve.tpr[allowed])]
-    return OperatingPoint(
-        float(curve.tpr[best]), float(1 - curve.fpr[best]), float(curve.thresholds[best])
-    )
+    return _point(curve, best)
 
 
 def specificity_at_sensitivity(labels, scores, sensitivity: float = 0.95) -> OperatingPoint:
@@ -298,9 +294,7 @@ def specificity_at_sensitivity(labels, scores, sensitivity: float = 0.95) -> Ope
         raise DataError(f"sensitivity is a share between 0 and 1, got {sensitivity}")
     curve = roc_curve(labels, scores)
     best = int(np.argmax(curve.tpr >= sensitivity - 1e-12))
-    return OperatingPoint(
-        float(curve.tpr[best]), float(1 - curve.fpr[best]), float(curve.thresholds[best])
-    )
+    return _point(curve, best)
 
 
 def confusion(labels, scores, threshold: float | None = None) -> Confusion:
@@ -402,6 +396,10 @@ def correct(labels, scores) -> np.ndarray:
         return (s.argmax(1) == y).astype(float)
     hit = (probabilities(s) > 0.5) == y
     return hit.reshape(len(y), -1).mean(1)
+
+
+def _point(curve: RocCurve, k: int) -> OperatingPoint:
+    return OperatingPoint(float(curve.tpr[k]), float(1 - curve.fpr[k]), float(curve.thresholds[k]))
 
 
 def _ratio(part: float, whole: float) -> float:

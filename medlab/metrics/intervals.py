@@ -117,8 +117,7 @@ def bootstrap(
     value = _number(metric(labels, scores, **options))
     evaluate = _evaluator(metric, labels, scores, options)
     draws = resamples(labels, groups=groups, n=n, seed=seed, stratify=stratify)
-    _check_level(level, n)
-    return _percentiles(value, np.concatenate([evaluate(counts) for counts in draws]), level)
+    return _over_resamples(value, evaluate, draws, n, level)
 
 
 def bootstrap_difference(
@@ -147,9 +146,7 @@ def bootstrap_difference(
     first = _evaluator(metric, labels, a, options)
     second = _evaluator(metric, labels, b, options)
     draws = resamples(labels, groups=groups, n=n, seed=seed, stratify=stratify)
-    _check_level(level, n)
-    values = [first(counts) - second(counts) for counts in draws]
-    return _percentiles(value, np.concatenate(values), level)
+    return _over_resamples(value, lambda drawn: first(drawn) - second(drawn), draws, n, level)
 
 
 def delong(labels, scores, *, level: float = 0.95, logit: bool = False) -> Interval:
@@ -333,7 +330,9 @@ def _strata(y: np.ndarray, patient: np.ndarray, patients: int) -> list[np.ndarra
     return [np.flatnonzero(kind.ravel() == k) for k in range(kind.max() + 1)]
 
 
-def _percentiles(value: float, values: np.ndarray, level: float) -> Interval:
+def _over_resamples(value: float, evaluate, draws, n: int, level: float) -> Interval:
+    _check_level(level, n)
+    values = np.concatenate([evaluate(counts) for counts in draws])
     defined = values[~np.isnan(values)]
     lost = len(values) - len(defined)
     if lost > len(values) / 2:
@@ -345,7 +344,7 @@ def _percentiles(value: float, values: np.ndarray, level: float) -> Interval:
         warnings.warn(
             f"{lost} of {len(values)} resamples leave the metric undefined and were left out: the "
             "interval holds only given that it is defined (stratify=True avoids it)",
-            stacklevel=3,
+            stacklevel=3,  # the caller of `bootstrap`
         )
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), level, len(defined))
