@@ -10,6 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from medlab import preprocess
 from medlab.errors import DataError
+from medlab.preprocess.denoise import _noise_level
 
 
 def phantom(shape=(64, 64), seed=0):
@@ -333,6 +334,11 @@ def test_clahe_spreads_a_narrow_histogram_image_by_image():
     assert out.std() > 2 * low.std()
     assert 0 <= out.min() <= out.max() <= 1
     assert (out[0] == out[1]).all()
+    steps = [np.abs(np.diff(preprocess.clahe(low, clip=c), axis=1)).mean() for c in (0.001, 0.1, 1)]
+    assert steps == sorted(steps)  # a higher clip is steeper
+    for clip in (0, -1, 1.5):
+        with pytest.raises(DataError, match=f"at most 1; got {clip}"):
+            preprocess.clahe(low, clip=clip)
 
 
 @pytest.mark.parametrize("method", ["median", "tv", "nlm"])
@@ -352,7 +358,7 @@ def test_denoise_brings_an_image_nearer_to_the_truth(method):
 def test_the_noise_level_is_found_under_structure():
     rng = np.random.default_rng(0)
     image = 40 * phantom((200, 200)) + rng.normal(size=(200, 200)) * 5
-    assert preprocess._noise_level(image) == pytest.approx(5, rel=0.1)
+    assert _noise_level(image) == pytest.approx(5, rel=0.1)
 
 
 def test_rounding_noise_on_a_constant_image_is_not_blown_up_to_a_picture():
