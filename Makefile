@@ -50,7 +50,7 @@ test-notebooks: $(VENV)/.test
 	$(PYTEST) --nbval -p no:cacheprovider notebooks
 
 test-browser: $(VENV)/.test
-	$(PYTEST) -m browser -rs tests/test_browser.py
+	$(PYTEST) -m browser -rs tests/test_browser*.py
 
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/execute.py $(NB)

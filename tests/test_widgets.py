@@ -159,16 +159,19 @@ def panels():
     labels, scores = scored()
     return [
         widgets.window_level(hounsfield()),
-        widgets.threshold(labels, scores),
+        widgets.threshold(labels, scores, miss_cost=5),
         widgets.kspace(np.abs(hounsfield()).astype(float)),
         widgets.slices(hounsfield((7, 9, 11))),
+        widgets.draw_kernel(hounsfield()),
+        widgets.moving_window(),
     ]
 
 
 def test_every_panel_shows_a_figure_first_and_keeps_a_stable_text(shown):
     first, second = panels(), panels()
-    assert len(shown) == 8
-    for (fig, alt), (_, again) in zip(shown[:4], shown[4:], strict=True):
+    assert len(shown) == 2 * len(first)
+    half = len(first)
+    for (fig, alt), (_, again) in zip(shown[:half], shown[half:], strict=True):
         assert alt == again
         assert len(alt) >= 20  # shorter ones `plotting.show` refuses
         assert len(plotting.png(fig)) > 1000
@@ -311,6 +314,7 @@ def test_a_redraw_takes_less_than_a_tenth_of_a_second(shown):
         (widgets.threshold(labels, scores), "threshold"),
         (widgets.kspace(np.abs(hounsfield((256, 256)))), "fraction"),
         (widgets.slices(hounsfield((20, 256, 256))), "index"),
+        (widgets.moving_window(kernel=1, padding=3), "position"),
     ]
     for panel, name in many:
         control, times = panel.controls[name], []

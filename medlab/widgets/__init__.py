@@ -5,6 +5,14 @@ no kernel runs, and returns a panel: make the call the last line of its cell. Co
 sliders and menus with labels, reachable by keyboard; pictures carry an alternative text.
 """
 
+from medlab.widgets.convolution import (
+    KERNELS,
+    draw_kernel,
+    moving_window,
+    output_size,
+    response,
+    window_positions,
+)
 from medlab.widgets.kspace import keep_kspace, kspace
 from medlab.widgets.operating_point import Readout, readout, threshold
 from medlab.widgets.panel import Panel
@@ -12,15 +20,21 @@ from medlab.widgets.volume import slice_image, slices
 from medlab.widgets.window import PRESETS, window_image, window_level
 
 __all__ = [
+    "KERNELS",
     "PRESETS",
     "Panel",
     "Readout",
+    "draw_kernel",
     "keep_kspace",
     "kspace",
+    "moving_window",
+    "output_size",
     "readout",
+    "response",
     "slice_image",
     "slices",
     "threshold",
     "window_image",
     "window_level",
+    "window_positions",
 ]
