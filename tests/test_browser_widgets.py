@@ -123,6 +123,12 @@ ROWS = [
         "position",
         filled_output,
     ),
+    Row(
+        "descent",
+        "widgets.descent()",
+        "learning rate",
+        lambda: "Learning rate 0.051, momentum 0.00",
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from medlab.widgets.convolution import (
     response,
     window_positions,
 )
+from medlab.widgets.descent import descent, descent_path
 from medlab.widgets.kspace import keep_kspace, kspace
 from medlab.widgets.operating_point import Readout, readout, threshold
 from medlab.widgets.panel import Panel
@@ -24,6 +25,8 @@ __all__ = [
     "PRESETS",
     "Panel",
     "Readout",
+    "descent",
+    "descent_path",
     "draw_kernel",
     "keep_kspace",
     "kspace",
