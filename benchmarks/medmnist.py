@@ -24,20 +24,9 @@ from medlab import metrics
 from medlab.augment import Augment
 from medlab.cohort import Cohort, to_float
 from medlab.datasets import load
+from medlab.datasets.published import PUBLISHED
 from medlab.models import SmallCNN
 from medlab.training import fit, predict
-
-# Published test AUC and accuracy: Yang et al., Scientific Data 10:41 (2023), table 3.
-PUBLISHED = {
-    "pneumoniamnist": {
-        "ResNet-18, 28 px": (0.944, 0.854),
-        "ResNet-50, 224 px": (0.962, 0.884),
-        "auto-sklearn": (0.942, 0.855),
-        "AutoKeras": (0.947, 0.878),
-        "Google AutoML Vision": (0.991, 0.946),
-    },
-    "retinamnist": {"Google AutoML Vision": (0.750, 0.531)},
-}
 
 RECIPE = {
     "epochs": 20,

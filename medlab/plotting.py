@@ -24,6 +24,7 @@ __all__ = [
     "histogram",
     "history",
     "images",
+    "intervals",
     "roc",
     "show",
     "subplots",
@@ -287,6 +288,50 @@ def bars(values: Mapping[str, float], *, x: str, errors=None, limits=None, size=
     for i, length in enumerate(lengths):
         ax.annotate(f" {length:.3g}", (length, i), va="bottom" if errors else "center", fontsize=9)
     ax.set(xlabel=x)
+    if limits is not None:
+        ax.set_xlim(limits)
+    return fig
+
+
+def intervals(
+    rows: Mapping[str, object],
+    *,
+    x: str,
+    reference: float | None = None,
+    limits: tuple[float, float] | None = None,
+    size: tuple[float, float] | None = None,
+) -> Figure:
+    """A forest plot: one figure a row with its confidence interval, and its value beside it.
+
+    Args:
+        rows: name -> `metrics.Interval`, or any (value, low, high); the first row is on top.
+        x: axis label with unit.
+        reference: value to compare with, drawn as a dotted line (0.5 for an AUC, 0 for a gain).
+        limits: of the x axis.
+        size: inches; grows with the number of rows if not given.
+    """
+    if not rows:
+        raise DataError("there is nothing to plot: rows is empty")
+    fig, ax = subplots(size=size or (5.5, 0.9 + 0.32 * len(rows)))
+    names = list(rows)[::-1]
+    for i, name in enumerate(names):
+        row = rows[name]
+        ends = (row.value, row.low, row.high) if hasattr(row, "low") else row
+        value, low, high = (float(end) for end in ends)
+        ax.plot([low, high], [i, i], color=COLOURS[0], solid_capstyle="butt")
+        ax.plot(value, i, "o", color=COLOURS[0])
+        ax.annotate(
+            f"{value:.2f}",
+            (value, i),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
+    if reference is not None:
+        ax.axvline(reference, ls=":", color="grey", lw=1.2, zorder=0)
+    ax.set(xlabel=x, yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
     if limits is not None:
         ax.set_xlim(limits)
     return fig

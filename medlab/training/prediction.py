@@ -45,7 +45,8 @@ def predict(
         images = data.images
         multilabel = data.card.task == "multilabel" if multilabel is None else multilabel
     else:
-        images = torch.as_tensor(data)
+        # Asked for its images, a sealed cohort says how to open it.
+        images = torch.as_tensor(getattr(data, "images", data))
     if images.ndim not in (4, 5):
         raise DataError(
             f"images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "

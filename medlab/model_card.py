@@ -1,0 +1,187 @@
+"""A model card: what a model is for, how it was judged, and where it should not be used."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from numbers import Real
+
+from medlab.cohort import DataCard
+from medlab.errors import MedlabError
+from medlab.metrics import Interval
+from medlab.sealed import Sealed
+
+__all__ = ["SIMULATED", "ModelCard", "versions"]
+
+SIMULATED = (
+    "**Simulated, not clinical evidence:** no patient was imaged for what follows."
+)
+
+# 0.93, 93 %, 93 of 100: a result. "30 minutes", "28 pixels" and "2018" may stand as they are.
+_RESULT = re.compile(
+    r"(?<![\w.])(?:[01]?\.\d+|\d+(?:\.\d+)? ?(?:%|per cent)|\d+ (?:out )?of \d+)(?![\w.]*\d)"
+)
+_ADDRESS = re.compile(r"https?://\S+|\b(?:doi[: ]*)?10\.\d{4,9}/\S+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Everything that a reader must know before trusting a model, in the order of Mitchell et al.
+
+    No result is typed by hand. Figures come in as the run computed them, and the sentences name
+    them in braces: "small consolidations are missed: sensitivity {small}" shows the figure `small`.
+
+    Attributes:
+        title: name of the model.
+        details: what it is: architecture, inputs, output, training; name -> text or number.
+        intended_use: what it is for, in whom, what follows from a call.
+        out_of_scope: what it is not for.
+        factors: what may change its performance, and was therefore looked at (or could not be).
+        protocol: what was fixed before the test set was opened; name -> text. Its numbers are
+            decisions, not results, and may be typed.
+        data: card of the data it was trained and tested on.
+        test: the sealed test set, whose openings are listed.
+        results: name -> `Interval`, number or text; shown in one table.
+        subgroups: name -> `Interval`.
+        calibration: name -> `Interval` or number.
+        threshold: how calls are made: name -> `Interval`, number or text.
+        figures: further computed figures that sentences name.
+        ethics: who may be harmed by an error or by unequal performance, and how.
+        limits: what this evaluation cannot show.
+        seed: of the run.
+
+    Raises:
+        MedlabError: a section without content, a result typed into a sentence, a sentence that
+            names a figure which was not passed, or a test set that was never opened.
+
+    Source: Mitchell et al., FAT* (2019), doi 10.1145/3287560.3287596.
+    """
+
+    title: str
+    details: Mapping[str, object]
+    intended_use: Sequence[str]
+    out_of_scope: Sequence[str]
+    factors: Sequence[str]
+    protocol: Mapping[str, str]
+    data: DataCard
+    test: Sealed
+    results: Mapping[str, Interval | float | str]
+    subgroups: Mapping[str, Interval]
+    calibration: Mapping[str, Interval | float]
+    threshold: Mapping[str, Interval | float | str]
+    figures: Mapping[str, Interval | float]
+    ethics: Sequence[str]
+    limits: Sequence[str]
+    seed: int
+
+    def __post_init__(self):
+        may_be_empty = ("seed", "figures")
+        empty = [
+            field.name.replace("_", " ")
+            for field in fields(self)
+            if field.name not in may_be_empty and _is_empty(getattr(self, field.name))
+        ]
+        if empty:
+            raise MedlabError(
+                f"the model card has nothing under: {', '.join(empty)}. If there is nothing to "
+                "report, say why in a sentence: a missing section reads as 'no problem'"
+            )
+        for name in _PROSE:
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(line, str) for line in value):
+                raise MedlabError(f"{name} must be a list of sentences")
+            for sentence in value:
+                self._filled(name, sentence)
+        if not self.test.openings:
+            raise MedlabError(
+                f"the {self.test.name} set was never opened, so there is nothing to report on it"
+            )
+
+    def to_markdown(self) -> str:
+        """The card as one page of Markdown."""
+        parts = [f"# Model card: {self.title}"]
+        if self.data.simulated:
+            parts.append(SIMULATED)
+        sections = {
+            "Model details": _pairs({**self.details, "seed": self.seed} | versions()),
+            "Intended use": self._bullets("intended_use"),
+            "Not intended for": self._bullets("out_of_scope"),
+            "Factors": self._bullets("factors"),
+            "Protocol, fixed before the test set was opened": _pairs(self.protocol),
+            "Data": self._data(),
+            "Openings of the test set": "```\n" + self.test.log() + "\n```",
+            "Results on the test set": _table("measure", self.results),
+            "By subgroup": _table("subgroup", self.subgroups),
+            "Calibration": _table("measure", self.calibration),
+            "Threshold": _table("what", self.threshold),
+            "Who may be harmed": self._bullets("ethics"),
+            "Limits": self._bullets("limits"),
+        }
+        for heading, body in sections.items():
+            parts += [f"## {heading}", body]
+        return "\n\n".join(parts) + "\n"
+
+    def _bullets(self, name: str) -> str:
+        return "\n".join(f"- {self._filled(name, line)}" for line in getattr(self, name))
+
+    def _filled(self, name: str, sentence: str) -> str:
+        typed = _RESULT.search(_ADDRESS.sub("", re.sub(r"\{[^}]*\}", "", sentence)))
+        if typed:
+            raise MedlabError(
+                f"{name} holds the number {typed[0]!r} typed by hand: {sentence!r}. Pass it under "
+                "`figures`, as the run computed it, and write its name in braces"
+            )
+        try:
+            return sentence.format_map({k: _shown(v) for k, v in self.figures.items()})
+        except (KeyError, IndexError, ValueError) as error:
+            known = ", ".join(self.figures) or "none"
+            raise MedlabError(
+                f"{name} names the figure {error} in {sentence!r}; those passed are: {known}"
+            ) from None
+
+    def _data(self) -> str:
+        lines = [f"**{self.data.title}** (`{self.data.name}`). {self.data.description}"]
+        lines.append("Source: " + ("simulated." if self.data.simulated else self.data.source))
+        lines += [f"- known fault: {fault}" for fault in self.data.faults]
+        return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:] or ["- no known fault"])
+
+
+_PROSE = ("intended_use", "out_of_scope", "factors", "ethics", "limits")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the figures: Python and the packages below medlab."""
+    found = {"Python": platform.python_version()}
+    for name in ("medlab", "torch", "numpy", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _is_empty(value) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, (Mapping, Sequence)):
+        entries = list(value.values()) if isinstance(value, Mapping) else list(value)
+        return not entries or any(one is ... or one is None or one == "" for one in entries)
+    return value is None or value is ...
+
+
+def _shown(value) -> str:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return str(value)
+    return str(value) if isinstance(value, int) else f"{float(value):.3f}"
+
+
+def _pairs(entries: Mapping) -> str:
+    return "\n".join(f"- **{name}**: {_shown(value)}" for name, value in entries.items())
+
+
+def _table(head: str, entries: Mapping) -> str:
+    rows = [f"| {name} | {_shown(value)} |" for name, value in entries.items()]
+    return "\n".join([f"| {head} | value |", "|---|---|", *rows])

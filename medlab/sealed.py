@@ -1,0 +1,196 @@
+"""A test set in an envelope: it opens whenever you ask, and counts how often you asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from medlab.cohort import Cohort
+from medlab.errors import DataError, MedlabError
+
+__all__ = ["Opening", "Sealed", "SealedError"]
+
+_FIELDS = {field.name for field in dataclasses.fields(Cohort)} - {"card"}
+_OPENED: list[Opening] = []  # of this session; a seal made anew looks here for its own pictures
+
+
+class SealedError(MedlabError):
+    """A look into a sealed cohort that did not go through `Sealed.open`."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One entry of the log.
+
+    Attributes:
+        number: 1 for the first opening of these images, 2 for the second, …
+        reason: why, in the words of who opened.
+        images: how many images lay inside.
+        seen: how many of them had been looked at before.
+        pictures: hashes of the images, by which a seal made anew knows its contents again.
+    """
+
+    number: int
+    reason: str
+    images: int
+    seen: int
+    pictures: frozenset[str] = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        known = f", {self.seen} of them seen before" if self.seen else ""
+        return f"{self.number}. {self.reason} ({self.images} images{known})"
+
+
+class Sealed:
+    """A cohort that shows nothing but its size and its card until it is opened.
+
+    Every opening is counted and kept with its reason, because a test set that has been looked at
+    while choices were still open has become a validation set. The count belongs to the *pictures*:
+    sealing the same images again, or a part of them, or a split that shares some, finds the earlier
+    openings of this session, and with `record` those of earlier sessions too.
+
+    It is a memory, not a lock: who wants to cheat can. It helps those who want to know.
+
+    Args:
+        cohort: what to seal; drop other names for it, they would be a back door.
+        name: what to call it in messages.
+        record: file to which openings are appended, one JSON line each, and from which earlier
+            ones are read; it survives a restart. None keeps them for this session alone.
+
+    Raises:
+        DataError: no cohort, no images, or a record that cannot be read or written.
+    """
+
+    def __init__(
+        self, cohort: Cohort, *, name: str = "test", record: str | os.PathLike | None = None
+    ):
+        if not isinstance(cohort, Cohort):
+            raise DataError(f"only a Cohort can be sealed; got {type(cohort).__name__}")
+        if not len(cohort):
+            raise DataError("an empty cohort cannot test anything: it has no images")
+        self.name = name
+        self._inside = cohort
+        self._hashes = [
+            blake2b(image.tobytes(), digest_size=12).hexdigest()
+            for image in cohort.images.detach().cpu().contiguous().numpy()
+        ]
+        self._pictures = frozenset(self._hashes)
+        self._record = None if record is None else Path(record)
+        self._earlier = [] if self._record is None else _read(self._record)
+
+    @property
+    def card(self):
+        """The data card, which one may read at any time."""
+        return self._inside.card
+
+    @property
+    def openings(self) -> tuple[Opening, ...]:
+        """Every opening of any of these pictures so far, oldest first."""
+        known = [*self._earlier, *(one for one in _OPENED if one not in self._earlier)]
+        return tuple(one for one in known if one.pictures & self._pictures)
+
+    def open(self, reason: str) -> Cohort:
+        """The cohort; the opening is written down, and from the second one on said plainly.
+
+        Args:
+            reason: what the look is for; it goes into the log.
+
+        Raises:
+            DataError: no reason, or a record that cannot be written.
+        """
+        if not isinstance(reason, str) or len(reason.split()) < 2:
+            raise DataError(
+                "give a reason of a few words, such as open('final evaluation, protocol of 3 May'):"
+                " it goes into the log"
+            )
+        before = self.openings
+        known = frozenset().union(*(one.pictures for one in before))
+        seen = sum(one in known for one in self._hashes)
+        reason = " ".join(reason.split())
+        opening = Opening(len(before) + 1, reason, len(self), seen, self._pictures)
+        if self._record is not None:
+            _append(self._record, opening)
+        _OPENED.append(opening)
+        if before:
+            print(
+                f"⚠ {self.name} set opened again, for the {_ordinal(opening.number)} time: {reason}"
+                f"\n  {seen} of its {len(self)} images have been looked at before; the first"
+                f" time for: {before[0].reason}"
+                "\n  Ran the same cell twice and changed nothing? Then nothing is lost. Changed the"
+                "\n  model, the threshold or the data in between? Then these images now validate,"
+                "\n  and a test needs new patients. Either way the log and the model card say so."
+            )
+        else:
+            print(f"{self.name} set opened for the first time: {reason} ({len(self)} images)")
+        return self._inside
+
+    def log(self) -> str:
+        """The openings, one a line, as they go into the model card."""
+        if not self.openings:
+            return f"{self.name} set: never opened"
+        times = {1: "once", 2: "twice"}.get(len(self.openings), f"{len(self.openings)} times")
+        return "\n".join([f"{self.name} set: opened {times}", *map(str, self.openings)])
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    def __repr__(self) -> str:
+        state = self.log().split(": ", 1)[1].split("\n")[0]
+        return f"<{self.name} set, sealed: {len(self)} images, {state}>"
+
+    def __getattr__(self, name: str):
+        if name in _FIELDS or (not name.startswith("_") and hasattr(Cohort, name)):
+            raise SealedError(self._refusal(f".{name}"))
+        raise AttributeError(f"a sealed cohort has no {name!r}; it has card, open, openings, log")
+
+    def __getitem__(self, index):
+        raise SealedError(self._refusal("[…]"))
+
+    def __iter__(self):
+        raise SealedError(self._refusal(""))
+
+    def __array__(self, *args, **kwargs):
+        raise SealedError(self._refusal(""))
+
+    def _refusal(self, what: str) -> str:
+        return (
+            f"the {self.name} set is sealed, so {self.name}{what} cannot be looked at. When every "
+            f"choice is made and written down: cohort = {self.name}.open('why')"
+        )
+
+
+def _ordinal(n: int) -> str:
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"
+
+
+def _read(path: Path) -> list[Opening]:
+    if not path.exists():
+        return []
+    found = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            found.append(Opening(**{**row, "pictures": frozenset(row["pictures"])}))
+    except (OSError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path} is no record of openings ({error}): name another file, or move this one away "
+            "and say in the report that the record was lost"
+        ) from error
+    return found
+
+
+def _append(path: Path, opening: Opening) -> None:
+    row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise DataError(
+            f"the opening cannot be written to {path} ({error.strerror}): name a file in a folder "
+            "that exists and can be written to; nothing was opened"
+        ) from error

@@ -1,0 +1,174 @@
+"""A model card shows what the run computed, and refuses gaps and numbers typed by hand."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+
+from medlab import sealed as sealing
+from medlab.cohort import Cohort, DataCard
+from medlab.errors import MedlabError
+from medlab.metrics import Interval
+from medlab.model_card import SIMULATED, ModelCard, versions
+from medlab.sealed import Sealed
+
+REAL = DataCard(
+    name="toy",
+    title="Toy set",
+    task="binary",
+    classes=("well", "ill"),
+    description="Ten pictures.",
+    source="Somebody (2020)",
+    faults=("Two are alike.",),
+)
+
+
+def opened(card=REAL):
+    images = torch.randint(0, 256, (10, 1, 16, 16), dtype=torch.uint8)
+    test = Sealed(Cohort(images=images, labels=torch.arange(10) % 2, card=card))
+    test.open("final evaluation")
+    return test
+
+
+def parts(**changes):
+    sections = {
+        "title": "toy detector",
+        "details": {"architecture": "SmallCNN", "weights": 4242},
+        "intended_use": ["Puts urgent images on top of the pile within 30 minutes."],
+        "out_of_scope": ["Children under 2 years."],
+        "factors": ["Hospital."],
+        "protocol": {"success": "AUC of at least 0.85"},
+        "data": REAL,
+        "test": opened(),
+        "results": {"AUC": Interval(0.91234, 0.85, 0.95, 0.95, 2000), "images": 10},
+        "subgroups": {"women": Interval(0.9, 0.8, 0.97, 0.95)},
+        "calibration": {"ECE": 0.043219},
+        "threshold": {"threshold": 0.25, "rule": "chosen on validation"},
+        "figures": {"small": Interval(0.61, 0.5, 0.72, 0.95), "missed": 17, "cost": 0.12345},
+        "ethics": ["A miss waits longer."],
+        "limits": ["Of small consolidations it finds {small}.", "It missed {missed} images."],
+        "seed": 8,
+    }
+    return sections | changes
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(sealing, "_OPENED", [])
+
+
+def test_the_card_shows_every_figure_as_the_run_gave_it():
+    page = ModelCard(**parts()).to_markdown()
+    assert "| AUC | 0.912 (95 % CI 0.850 to 0.950) |" in page
+    assert "| images | 10 |" in page and "| ECE | 0.043 |" in page
+    assert "- **weights**: 4242" in page and "- **seed**: 8" in page
+    assert "- Of small consolidations it finds 0.610 (95 % CI 0.500 to 0.720)." in page
+    assert "- It missed 17 images." in page
+    assert "test set: opened once\n1. final evaluation (10 images)" in page
+    assert "known fault: Two are alike." in page and "Somebody (2020)" in page
+
+
+def test_its_sections_come_in_the_order_of_mitchell():
+    headings = re.findall(r"^## (.+)$", ModelCard(**parts()).to_markdown(), re.M)
+    assert headings[0] == "Model details" and headings[1] == "Intended use"
+    assert headings[-1] == "Limits" and len(headings) == len(set(headings)) == 13
+
+
+def test_versions_are_of_what_runs_here():
+    assert versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    page = ModelCard(**parts()).to_markdown()
+    assert all(f"- **{name}**: {v}" in page for name, v in versions().items())
+
+
+def test_simulated_data_are_called_so_unasked():
+    card = dataclasses.replace(REAL, simulated=True)
+    page = ModelCard(**parts(data=card)).to_markdown()
+    assert SIMULATED in page and "imulated, not clinical evidence" in page
+    assert SIMULATED not in ModelCard(**parts()).to_markdown()
+
+
+SECTIONS = [
+    *("title", "details", "intended_use", "out_of_scope", "factors", "protocol", "results"),
+    *("subgroups", "calibration", "threshold", "ethics", "limits"),
+]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_an_empty_section_is_refused_by_name(name):
+    empty = type(parts()[name])()
+    with pytest.raises(MedlabError, match=f"nothing under: {name.replace('_', ' ')}"):
+        ModelCard(**parts(**{name: empty}))
+
+
+@pytest.mark.parametrize("value", [[...], ["", "fine"], None, ...])
+def test_a_section_left_open_is_empty_too(value):
+    with pytest.raises(MedlabError, match="limits"):
+        ModelCard(**parts(limits=value))
+
+
+def test_all_gaps_are_named_at_once():
+    with pytest.raises(MedlabError, match="factors, ethics, limits"):
+        ModelCard(**parts(factors=[], ethics=[], limits=[]))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The AUC was 0.93.",
+        "It finds 93 % of the ill.",
+        "It finds 93% of the ill.",
+        "It finds 93.5 per cent.",
+        "It found 47 of 50.",
+        "It found 47 out of 50.",
+        "An AUC of .93 was reached.",
+    ],
+)
+@pytest.mark.parametrize("name", ["limits", "intended_use", "ethics", "factors", "out_of_scope"])
+def test_a_result_typed_by_hand_is_refused(name, sentence):
+    with pytest.raises(MedlabError, match="typed by hand"):
+        ModelCard(**parts(**{name: [sentence]}))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Images of 28 pixels; read within 30 minutes; patients of 18 years and more.",
+        "See Mitchell et al. (2019), doi 10.1145/3287560.3287596.",
+        "See https://doi.org/10.1145/3287560.3287596 for more.",
+        "Of {missed} missed images, {small} were found by nobody.",
+        "One of 3 hospitals.",
+    ],
+)
+def test_other_numbers_may_stand(sentence):
+    if sentence.startswith("One of 3"):
+        assert "One of 3 hospitals." in ModelCard(**parts(limits=[sentence])).to_markdown()
+    else:
+        ModelCard(**parts(limits=[sentence]))
+
+
+def test_a_figure_that_was_not_passed_is_named():
+    with pytest.raises(MedlabError, match=r"'large'.*passed are: small, missed, cost"):
+        ModelCard(**parts(limits=["It finds {large}."]))
+    with pytest.raises(MedlabError, match="figure"):
+        ModelCard(**parts(limits=["It finds {}."]))
+    with pytest.raises(MedlabError, match="figure"):
+        ModelCard(**parts(limits=["It finds {small."]))
+
+
+def test_one_string_is_not_a_list_of_sentences():
+    with pytest.raises(MedlabError, match="list of sentences"):
+        ModelCard(**parts(limits="It is small."))
+
+
+def test_a_test_set_that_was_never_opened_has_no_results():
+    images = torch.randint(0, 256, (10, 1, 16, 16), dtype=torch.uint8)
+    closed = Sealed(Cohort(images=images, card=REAL))
+    with pytest.raises(MedlabError, match="never opened"):
+        ModelCard(**parts(test=closed))
+
+
+def test_a_second_opening_stands_on_the_card(capsys):
+    test = opened()
+    test.open("one more idea")
+    assert "opened twice" in ModelCard(**parts(test=test)).to_markdown()
