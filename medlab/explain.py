@@ -7,7 +7,6 @@ leave the model as they found it: mode, gradients, hooks and buffers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from medlab.cohort import to_float
 from medlab.errors import DataError
+from medlab.models.inspect import undisturbed
 
 __all__ = ["grad_cam", "gradients", "occlusion", "pointing_game"]
 
@@ -74,7 +74,7 @@ def occlusion(
     for y, x in corners:
         cover[y : y + patch, x : x + patch] += 1
     maps = torch.zeros(len(images), height, width)
-    with _undisturbed(model) as device, torch.no_grad():
+    with undisturbed(model) as device, torch.no_grad():
         for i, image in enumerate(images.to(device)):
             paint = image.mean((1, 2))[:, None, None] if fill == "mean" else fill
             whole = _score(model(image[None]), target[i : i + 1])
@@ -271,24 +271,11 @@ def _in_batches(
     images, target = _checked(images, target)
     maps = []
     # Callers may stand inside no_grad or inference_mode; gradients are needed all the same.
-    with _undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
+    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
         for some in _chunks(range(len(images)), batch_size):
             batch = images[some[0] : some[-1] + 1].to(device).detach().clone().requires_grad_()
             maps.append(explain(batch, target[some[0] : some[-1] + 1].clone()).cpu())
     return torch.cat(maps)
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[torch.device]:
-    """The model in evaluation mode, on its own device; each module's mode is restored after."""
-    modes = [(module, module.training) for module in model.modules()]
-    parameter = next((p for p in (*model.parameters(), *model.buffers())), None)
-    model.eval()
-    try:
-        yield torch.device("cpu") if parameter is None else parameter.device
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _layer(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:
