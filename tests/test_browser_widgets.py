@@ -81,6 +81,12 @@ def filled_output() -> str:
     return f"·{x[rows[-1], columns[-1]]} = {total}"
 
 
+def shifted_and_pooled() -> np.ndarray:
+    _, small = widgets.pooled(CT, kind="max", factor=8, shift=1)
+    share = (small - CT.min()) / np.ptp(CT)
+    return np.round(255 * share).repeat(8, 0).repeat(8, 1)
+
+
 def above(threshold: float) -> str:
     return f"{widgets.readout(LABELS, SCORES, threshold=threshold).counts.tp} of 4"
 
@@ -122,6 +128,12 @@ ROWS = [
         "widgets.moving_window(np.arange(25).reshape(5, 5), stride=2)",
         "position",
         filled_output,
+    ),
+    Row(
+        "pooling",
+        "widgets.pooling(ct, kind='max', factor=8)",
+        "shift",
+        shifted_and_pooled,
     ),
     Row(
         "descent",

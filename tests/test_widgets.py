@@ -164,6 +164,7 @@ def panels():
         widgets.slices(hounsfield((7, 9, 11))),
         widgets.draw_kernel(hounsfield()),
         widgets.moving_window(),
+        widgets.pooling(hounsfield((40, 48)), factor=8),
         widgets.descent(),
     ]
 

@@ -17,6 +17,7 @@ from medlab.widgets.descent import descent, descent_path
 from medlab.widgets.kspace import keep_kspace, kspace
 from medlab.widgets.operating_point import Readout, readout, threshold
 from medlab.widgets.panel import Panel
+from medlab.widgets.pooling import pooled, pooling
 from medlab.widgets.volume import slice_image, slices
 from medlab.widgets.window import PRESETS, window_image, window_level
 
@@ -32,6 +33,8 @@ __all__ = [
     "kspace",
     "moving_window",
     "output_size",
+    "pooled",
+    "pooling",
     "readout",
     "response",
     "slice_image",
