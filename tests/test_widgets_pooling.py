@@ -107,6 +107,7 @@ def test_the_panel_shows_a_figure_first_and_follows_its_controls(shown):
         assert np.abs(pixels - want).max() <= 1
         assert f"moved {shift} pixels to the right" in panel.view.value
         assert f"by {kind} at 1/8" in panel.view.value
+        assert "width: 576px; height: 192px" in panel.view.value  # six whole times its pixels
 
 
 def test_a_redraw_takes_less_than_a_tenth_of_a_second(shown):

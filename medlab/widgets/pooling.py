@@ -55,12 +55,10 @@ def pooling(
 
     def draw(shift, kind) -> str:
         moved, small = pictures(shift, kind)
-        # Whole pixels of the small picture, enlarged without smoothing, beside the large one.
-        return img(
-            np.hstack([moved, small.repeat(factor, 0).repeat(factor, 1)]),
-            described(shift, kind),
-            width=768,
-        )
+        both = np.hstack([moved, small.repeat(factor, 0).repeat(factor, 1)])
+        # Shown at a whole multiple of its size: any other would alias once more on the screen.
+        width = both.shape[1] * max(1, 640 // both.shape[1])
+        return img(both, described(shift, kind), width=width)
 
     titles = [t.format(kind=WORDS[kind], factor=factor) for t in WORDS["pooling_titles"]]
     first = pictures(shift, kind)
