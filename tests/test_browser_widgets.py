@@ -161,11 +161,13 @@ def page(tmp_path_factory):
         page.wait_for_selector(idle, timeout=60_000)
         for _ in cells:
             page.keyboard.press("Shift+Enter")
-        page.wait_for_function(
-            "n => document.querySelectorAll('.jp-CodeCell .widget-html-content').length === n",
-            arg=len(ROWS),
-            timeout=120_000,
-        )
+        drawn = page.locator(".jp-CodeCell .widget-html-content")
+        for _ in range(240):
+            if drawn.count() == len(ROWS):
+                break
+            page.wait_for_timeout(500)
+        said = page.locator(".jp-OutputArea-output").all_inner_texts()
+        assert drawn.count() == len(ROWS), said
         yield page
 
 

@@ -147,6 +147,14 @@ def test_a_preset_fills_in_weights_and_divisor(shown):
         assert leaves in "".join(Elements(panel.view.value).text)
 
 
+def test_a_preset_draws_once_and_not_at_each_weight(shown):
+    drawn = []
+    panel = widgets.draw_kernel(hounsfield(), preset="identity")
+    panel.view.observe(drawn.append, "value")
+    panel.controls["preset"].value = "mean"
+    assert len(drawn) == 1
+
+
 def test_a_redraw_takes_less_than_a_tenth_of_a_second(shown):
     panel, times = widgets.draw_kernel(hounsfield((256, 256))), []
     for name, value in (("preset", "Laplacian"), ("w00", 3), ("preset", "sharpen"), ("w01", 1)):

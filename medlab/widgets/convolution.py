@@ -147,10 +147,20 @@ def draw_kernel(
     }
     moving = _tie_presets(controls)  # before Panel observes them, so that it draws the last state
     panel = Panel(WORDS["draw"], controls, draw)
+    for name, part in [*controls.items(), ("view", panel.view)]:
+        part.layout.grid_area = name
     panel.layout.display = "grid"
     panel.layout.grid_template_columns = "160px 160px 320px"
-    panel.view.layout.grid_column = "1 / 4"
-    controls["preset"].layout.grid_column = "2 / 4"
+    panel.layout.grid_template_areas = "\n".join(
+        f'"{row}"'
+        for row in (
+            "w00 w01 w02",
+            "w10 w11 w12",
+            "w20 w21 w22",
+            "divisor preset preset",
+            3 * "view ",
+        )
+    )
     return panel
 
 
