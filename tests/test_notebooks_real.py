@@ -10,7 +10,10 @@ from tests.notebook_rules import output_text
 from tests.where import NOTEBOOKS
 
 # Number of a notebook → a real set for its DATASET line, and its file in the data folder.
-REAL = {"00": ("pneumoniamnist", "medmnist/pneumoniamnist.npz")}
+REAL = {
+    "00": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
+    "07": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
+}
 
 
 @pytest.mark.serial
