@@ -14,11 +14,9 @@ from medlab.errors import MedlabError
 from medlab.metrics import Interval
 from medlab.sealed import Sealed
 
-__all__ = ["SIMULATED", "ModelCard", "versions"]
+__all__ = ["SIMULATED", "ModelCard", "fill", "versions"]
 
-SIMULATED = (
-    "**Simulated, not clinical evidence:** no patient was imaged for what follows."
-)
+SIMULATED = "**Simulated, not clinical evidence:** no patient was imaged for what follows."
 
 # 0.93, 93 %, 93 of 100: a result. "30 minutes", "28 pixels" and "2018" may stand as they are.
 _RESULT = re.compile(
@@ -128,19 +126,10 @@ class ModelCard:
         return "\n".join(f"- {self._filled(name, line)}" for line in getattr(self, name))
 
     def _filled(self, name: str, sentence: str) -> str:
-        typed = _RESULT.search(_ADDRESS.sub("", re.sub(r"\{[^}]*\}", "", sentence)))
-        if typed:
-            raise MedlabError(
-                f"{name} holds the number {typed[0]!r} typed by hand: {sentence!r}. Pass it under "
-                "`figures`, as the run computed it, and write its name in braces"
-            )
         try:
-            return sentence.format_map({k: _shown(v) for k, v in self.figures.items()})
-        except (KeyError, IndexError, ValueError) as error:
-            known = ", ".join(self.figures) or "none"
-            raise MedlabError(
-                f"{name} names the figure {error} in {sentence!r}; those passed are: {known}"
-            ) from None
+            return fill(sentence, self.figures)
+        except MedlabError as error:
+            raise MedlabError(f"{name.replace('_', ' ')}: {error}") from None
 
     def _data(self) -> str:
         lines = [f"**{self.data.title}** (`{self.data.name}`). {self.data.description}"]
@@ -150,6 +139,27 @@ class ModelCard:
 
 
 _PROSE = ("intended_use", "out_of_scope", "factors", "ethics", "limits")
+
+
+def fill(sentence: str, figures: Mapping[str, Interval | float]) -> str:
+    """The sentence with each {name} replaced by the figure of that name.
+
+    Raises:
+        MedlabError: a result typed into the sentence, or a name that no figure has.
+    """
+    typed = _RESULT.search(_ADDRESS.sub("", re.sub(r"\{[^}]*\}", "", sentence)))
+    if typed:
+        raise MedlabError(
+            f"{typed[0]!r} is typed by hand in {sentence!r}. Pass it under `figures`, as the run "
+            "computed it, and write its name in braces"
+        )
+    try:
+        return sentence.format_map({name: _shown(value) for name, value in figures.items()})
+    except (KeyError, IndexError, ValueError) as error:
+        known = ", ".join(figures) or "none"
+        raise MedlabError(
+            f"there is no figure {error} for {sentence!r}; those passed are: {known}"
+        ) from None
 
 
 def versions() -> dict[str, str]:
