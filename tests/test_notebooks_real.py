@@ -12,6 +12,7 @@ from tests.where import NOTEBOOKS
 # Number of a notebook → a real set for its DATASET line, and its file in the data folder.
 REAL = {
     "00": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
+    "05": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
     "07": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
 }
 
