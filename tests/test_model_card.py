@@ -136,6 +136,7 @@ def test_a_result_typed_by_hand_is_refused(name, sentence):
         "Images of 28 pixels; read within 30 minutes; patients of 18 years and more.",
         "See Mitchell et al. (2019), doi 10.1145/3287560.3287596.",
         "See https://doi.org/10.1145/3287560.3287596 for more.",
+        "Weights lie at https://example.org/release/0.93 for now.",
         "Of {missed} missed images, {small} were found by nobody.",
         "One of 3 hospitals.",
     ],

@@ -14,6 +14,7 @@ REAL = {
     "00": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
     "05": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
     "07": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
+    "08": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
 }
 
 
