@@ -91,6 +91,11 @@ def above(threshold: float) -> str:
     return f"{widgets.readout(LABELS, SCORES, threshold=threshold).counts.tp} of 4"
 
 
+def costs_more() -> str:
+    now = widgets.readout(LABELS, SCORES, threshold=0.6, prevalence=0.2, miss_cost=5.5)
+    return f"expected cost{now.cost:,.0f}false alarms"
+
+
 ROWS = [
     Row(
         "window_level",
@@ -115,6 +120,12 @@ ROWS = [
         f"widgets.threshold({LABELS}, {SCORES}, threshold=0.5)",
         "threshold",
         lambda: above(0.51),
+    ),
+    Row(
+        "threshold",
+        f"widgets.threshold({LABELS}, {SCORES}, threshold=0.6, prevalence=0.2, miss_cost=5)",
+        "cost of a miss",
+        costs_more,
     ),
     Row(
         "draw_kernel",
