@@ -22,6 +22,12 @@ def out_size(n, k, s, p, ceil):
     return count - 1 if ceil and (count - 1) * s >= n + p else count
 
 
+def kept(n, k, s, p, ceil, end, always=False):
+    """Windows that start before `end`; rounded up by adding one to the floor if `always`."""
+    count = rounded(n + 2 * p - k, s, ceil and not always) + 1 + (ceil and always)
+    return count - 1 if ceil and (count - 1) * s >= end else count
+
+
 def real_size(n, k, s, p, ceil):
     """Right for floor, through a real layer."""
     return len(F.max_pool1d(torch.zeros(1, n), k, s, p, ceil_mode=ceil)[0])
@@ -60,6 +66,18 @@ def spread(x, y_bar, k, s, share):
         at = (slice(s * i, s * i + k), slice(s * j, s * j + k))
         x_bar[at] += share(x[at]) * y_bar[i, j]
     return x_bar
+
+
+def cornered(x, y_bar, k, s):
+    """The winner's place within its window taken for its place in the image."""
+    x_bar = torch.zeros_like(x)
+    for i, j in np.ndindex(*y_bar.shape):
+        x_bar[divmod(first(x[s * i : s * i + k, s * j : s * j + k]), k)] += y_bar[i, j]
+    return x_bar
+
+
+def middle(x):
+    return x.unfold(2, 8, 8).unfold(3, 8, 8).flatten(4).median(4).values
 
 
 def equal(window):
@@ -109,6 +127,10 @@ CASES = [
     ("03.1", lambda n, k, s, p, c: rounded(n - k, s, c) + 1, "padding is missing"),
     ("03.1", lambda n, k, s, p, c: rounded(n + p - k, s, c) + 1, "Padding lies on both"),
     ("03.1", lambda n, k, s, p, c: rounded(n + 2 * p - k, s, c) + 1, "is dropped"),
+    ("03.1", lambda *a: kept(*a, a[0] + a[3] + 1), "≥, not >"),
+    ("03.1", lambda *a: kept(*a, a[0]), "begins at n + p, not at n"),
+    ("03.1", lambda n, k, s, p, c: (n + 2 * p - k) // s + 1 + c, "nothing to round up"),
+    ("03.1", lambda *a: kept(*a, a[0] + a[3], always=True), "nothing to round up"),
     ("03.1", lambda n, k, s, p, c: (n + 2 * p - k) // s + 1, "even when ceil is True"),
     ("03.1", lambda n, k, s, p, c: out_size(n, k, s, p, True), "even when ceil is False"),
     ("03.1", lambda n, k, s, p, c: (n + 2 * p - k) / s + 1, "windows is whole"),
@@ -130,6 +152,7 @@ CASES = [
     ("03.2", lambda *a: spread(*a, lambda w: equal(w) * w.max()), "by the winner's value"),
     ("03.2", lambda *a: backward(*a, lambda w: int(w.argmin())), "went to the smallest pixel"),
     ("03.2", lambda x, g, k, s: backward(x, g, k, 1, first), "stand one pixel apart"),
+    ("03.2", lambda *a: cornered(*a), "Add where the window starts"),
     ("03.2", lambda x, g, k, s: backward(x, torch.ones_like(g), k, s, first), "marked the winners"),
     ("03.2", lambda x, g, k, s: torch.zeros_like(x), "my gradient differs from yours at"),
     ("03.2", lambda x, g, k, s: "up", "expected a number"),
@@ -139,6 +162,11 @@ CASES = [
     ("03.3", lambda x: x.reshape(-1, 1, 8, 8, 8, 8).amax((3, 5)), "✓"),
     ("03.3", lambda x: (10 * x).unfold(2, 8, 8).unfold(3, 8, 8).flatten(4).logsumexp(4), "✓"),
     ("03.3", lambda x: 5 - 3 * -F.max_pool2d(x, 8), "✓"),
+    ("03.3", lambda x: F.max_pool2d(x, 9, 8, 4), "✓"),
+    ("03.3", lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 9, 8), "✓"),
+    ("03.3", middle, "the middle of a window does not notice it"),
+    ("03.3", lambda x: F.interpolate(x, size=8, mode="bilinear"), "I asked for 95 %"),
+    ("03.3", lambda x: F.interpolate(x, size=8), "where your sampling skips it"),
     ("03.3", lambda x: F.max_pool2d(x, 4), "I gave you (64, 1, 64, 64)"),
     ("03.3", lambda x: F.max_pool2d(x, 8)[:, 0], "expected (64, 1, 8, 8)"),
     ("03.3", lambda x: F.avg_pool2d(x, 8), "CNR eight times lower"),
@@ -155,7 +183,9 @@ CASES = [
     ("03.4", lambda x: F.max_pool2d(sideways(x), 4).numpy(), "✓"),
     ("03.4", lambda x: 7 * F.max_pool2d(tent(x), 4) + 3, "✓"),
     ("03.4", lambda x: F.max_pool2d(F.avg_pool2d(x, 2, 1), 4, ceil_mode=True), "✓"),
+    ("03.4", lambda x: F.max_pool2d(F.avg_pool2d(x, 2), 2), "✓"),
     ("03.4", lambda x: F.max_pool2d(x, 4), "The maximum follows their crests"),
+    ("03.4", lambda x: F.max_pool2d(x, 4) + F.avg_pool2d(x, 4), "follows their crests"),
     ("03.4", lambda x: F.avg_pool2d(x, 4), "so is the point"),
     ("03.4", lambda x: 9 * F.avg_pool2d(x, 4), "so is the point"),
     ("03.4", lambda x: triangle(x, 4), "so is the point"),
@@ -178,6 +208,7 @@ CASES = [
         ),
         "one bias for each input",
     ),
+    ("03.5", lambda *a: parts(*a)[0] + parts(*a)[2] + len(a[0]), "a single bias for each layer"),
     (
         "03.5",
         lambda c, k, side, m: sum(b * (k * k + 1) for b in c[1:]) + m * (c[-1] * side**2 + 1),
