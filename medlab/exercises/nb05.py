@@ -72,8 +72,8 @@ MESSAGES = {
     },
     "05.4": {
         **CULPRIT,
-        "right": "a name must exist where a function runs, not where it is written, so Python did "
-        "not complain until the first image came.",
+        "right": "it runs past that line. Python looks a name up when a line runs, not when it is "
+        "written, so nothing complained until the first image came.",
         "still": "it still stops: {error}. Which name is it, and where would it come from?",
         "wrong module": "now {error}. The functions meant here, relu and max_pool2d, live in "
         "torch.nn.functional.",
@@ -97,7 +97,8 @@ MESSAGES = {
     },
     "05.6": {
         **CULPRIT,
-        "right": "the logits go into the loss as they are, since the loss contains the softmax.",
+        "right": "the floor is gone: on a network of mine the step is now the right one, to the "
+        "last digit that counts.",
         "still": "the step is still that of softmax inside softmax. Who takes the exponentials, "
         "and how often?",
         "probabilities": "the step is that of the mean of −p: nn.NLLLoss wants log-probabilities "
@@ -115,7 +116,7 @@ MESSAGES = {
     "05.7": {
         **CULPRIT,
         "right": "the same patient now gets the same score, whenever asked and in whatever "
-        "company, and training still trains with dropout.",
+        "company, and the training is unharmed.",
         "still": "asked twice about the same patients, {name} still gives different scores.",
         "company": "repeated calls agree, but a patient's score depends on who else is in the "
         "batch: batch normalisation still runs in training mode. model.eval() reaches every layer.",
@@ -129,8 +130,8 @@ MESSAGES = {
     },
     "05.8": {
         **CULPRIT,
-        "right": "validation chose the epoch, and the test set only reported. It was opened "
-        "{opened} time(s); once, at the end, is enough.",
+        "right": "the report is an honest one now. (The test set was opened {opened} time(s); "
+        "once, at the end, is enough.)",
         "best test": "I scripted a network whose test AUC peaks at {got:.1f}, and that is what you "
         "report. The choice must not see the test set.",
         "validation": "you chose by validation, and then report the validation AUC itself, "
