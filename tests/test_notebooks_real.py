@@ -13,6 +13,7 @@ from tests.where import NOTEBOOKS
 REAL = {
     "00": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
     "05": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
+    "06": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
     "07": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
     "08": ("pneumoniamnist", "medmnist/pneumoniamnist.npz"),
 }
