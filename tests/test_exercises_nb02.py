@@ -40,6 +40,22 @@ def bias_each_time(x, w, b):
     return per_channel(x, w, b).sum(1)
 
 
+def by_einsum(x, w, b):
+    k = w.shape[-1]
+    windows = np.lib.stride_tricks.sliding_window_view(x.numpy(), (k, k), axis=(1, 2))
+    return np.einsum("ocab,cijab->oij", w.numpy(), windows) + b.numpy()[:, None, None]
+
+
+def sum_over_all(x, w, b):
+    return conv(x, w, None).sum(0) + b[:, None, None]
+
+
+def last_left_out(x, w, b):
+    y = conv(x, w, b)
+    y[:, :, -1] = 0
+    return y
+
+
 def short(x, w, b):
     return conv(x, w, b)[:, :-1, :-1]
 
@@ -64,6 +80,35 @@ def framed(y_bar, w, frame=None, turn=True):
     w = w.flip(2, 3) if turn else w
     around = [k - 1 if frame is None else frame] * 4
     return F.conv2d(F.pad(y_bar, around)[None], w.transpose(0, 1))[0]
+
+
+def scattered(y_bar, w):
+    k = w.shape[-1]
+    x_bar = torch.zeros(w.shape[1], *(n + k - 1 for n in y_bar.shape[1:]))
+    for o, i, j in np.ndindex(*y_bar.shape):
+        x_bar[:, i : i + k, j : j + k] += w[o] * y_bar[o, i, j]
+    return x_bar
+
+
+def gathered(y_bar, w):
+    k = w.shape[-1]
+    frame = np.pad(y_bar.numpy(), ((0, 0), (k - 1, k - 1), (k - 1, k - 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(frame, (k, k), axis=(1, 2))
+    return np.einsum("ocab,oijab->cij", w.numpy()[:, :, ::-1, ::-1], windows)
+
+
+def roles_kept(y_bar, w):
+    return F.conv2d(F.pad(y_bar, [w.shape[-1] - 1] * 4)[None], w.flip(2, 3))[0]
+
+
+def wrong_axes_turned(y_bar, w):
+    return framed(y_bar, w.flip(0, 1), turn=False)
+
+
+def border_left_out(y_bar, w):
+    x_bar = grad(y_bar, w)
+    x_bar[:, -1] = 0
+    return x_bar
 
 
 def field(layers):
@@ -102,6 +147,12 @@ CASES = [
     ("02.1", by_loops, "✓"),
     ("02.1", lambda x, w, b: conv(x.double(), w.double(), b.double()), "✓"),
     ("02.1", lambda x, w, b: conv(x, w, b).requires_grad_(), "✓"),
+    ("02.1", by_einsum, "✓"),
+    ("02.1", lambda x, w, b: conv(x, w, b).tolist(), "✓"),
+    ("02.1", lambda x, w, b: sum_over_all(x, w, b), "you added over o as well"),
+    ("02.1", last_left_out, "y[0, 0, 6] should be"),
+    ("02.1", lambda x, w, b: conv(x, w, b) > 0, "y[0, 0, 0] should be"),
+    ("02.1", lambda x, w, b: conv(x, w, b) * math.nan, "and yours is nan"),
     ("02.1", faulty, "first input channel only"),
     ("02.1", lambda x, w, b: conv(x[:1], w[:, :1], None), "first input channel only"),
     ("02.1", lambda x, w, b: conv(x, w, None) / len(x) + b[:, None, None], "averaged over the"),
@@ -115,7 +166,7 @@ CASES = [
     ("02.1", short, "from 0 to H − k inclusive"),
     ("02.1", lambda x, w, b: F.conv2d(x[None], w, b, padding="same")[0], "the size of the input"),
     ("02.1", lambda x, w, b: conv(x, w, b)[None], "I expected (O, H − k + 1, W − k + 1)"),
-    ("02.1", lambda x, w, b: 2 * conv(x, w, b), "the first output should be"),
+    ("02.1", lambda x, w, b: 2 * conv(x, w, b), "y[0, 0, 0] should be"),
     ("02.1", lambda x, w, b: 0.0, "I expected (O"),
     ("02.1", lambda x, w, b: "conv", "expected a number"),
     ("02.2", size, "✓"),
@@ -128,7 +179,10 @@ CASES = [
     ("02.2", lambda n, k, s, p, d: (n + p - d * (k - 1) - 1) // s + 1, "padded one side"),
     ("02.2", lambda n, k, s, p, d: (n - d * (k - 1) - 1) // s + 1, "left the padding out"),
     ("02.2", lambda *c: size(*c) - 1, "start at 0 counts"),
+    ("02.2", lambda n, k, s, p, d: (n + 2 * p - d * (k - 1)) // s + 1, "one pixel too far"),
     ("02.2", lambda n, k, s, p, d: n + 2 * p - d * (k - 1), "left the stride out"),
+    ("02.2", lambda *c: math.nan, "expected 5 and got nan"),
+    ("02.2", lambda *c: math.inf, "expected 5 and got inf"),
     ("02.2", lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) / s + 1, "outputs? A window"),
     ("02.2", lambda n, k, s, p, d: (n + 2 * p - k) / s + 1, "outputs? A window"),
     (
@@ -143,6 +197,7 @@ CASES = [
     ("02.2", lambda *c: c, "expected a number"),
     ("02.3", SOBEL, "✓"),
     ("02.3", torch.tensor(SOBEL) / 8, "✓"),
+    ("02.3", torch.tensor(SOBEL)[None, None], "✓"),
     ("02.3", np.tile([-1.0, 0, 1], (3, 1)), "✓"),
     ("02.3", [[-1, -1, 2]] * 3, "✓"),
     ("02.3", [[-0.333, -0.333, 0.666]] * 3, "✓"),
@@ -166,6 +221,12 @@ CASES = [
     ("02.4", framed, "✓"),
     ("02.4", grad_by_autograd, "✓"),
     ("02.4", lambda y, w: grad(y, w).numpy(), "✓"),
+    ("02.4", scattered, "✓"),
+    ("02.4", gathered, "✓"),
+    ("02.4", roles_kept, "to have 2 channels"),
+    ("02.4", roles_kept, "exchange the first two axes of w"),
+    ("02.4", wrong_axes_turned, "along its last two axes"),
+    ("02.4", lambda y, w: border_left_out(y, w), "the gradient at [0, 7, 0] should be"),
     ("02.4", lambda y, w: framed(y, w, turn=False), "slid the kernel as it is"),
     ("02.4", lambda y, w: framed(y, w, frame=0), "act through few outputs"),
     ("02.4", lambda y, w: framed(y, w, frame=w.shape[-1] // 2), "must be k − 1 wide"),
@@ -178,7 +239,7 @@ CASES = [
     ("02.4", lambda y, w: grad(y[:1], w[:1]), "first output channel only"),
     ("02.4", lambda y, w: grad(y, w) / len(y), "averaged over the output channels"),
     ("02.4", lambda y, w: grad(y, w)[None], "you returned shape (1, 1, 8, 10); the gradient"),
-    ("02.4", lambda y, w: -grad(y, w), "the first entry should be"),
+    ("02.4", lambda y, w: -grad(y, w), "the gradient at [0, 0, 0] should be"),
     ("02.4", lambda y, w: 0.0, "the gradient has the shape"),
     ("02.4", lambda y, w: "x", "expected a number"),
     ("02.5", field, "✓"),
@@ -211,6 +272,7 @@ CASES = [
     ("02.6", [(3, 1, 0)] * 30, "list of (k, s, d)"),
     ("02.6", [(3.5, 1, 1)] * 30, "list of (k, s, d)"),
     ("02.6", 46, "list of (k, s, d)"),
+    ("02.6", [(math.inf, 1, 1)], "list of (k, s, d)"),
     ("02.6", [], "list of (k, s, d)"),
     ("02.6", "layers", "list of (k, s, d)"),
 ]
