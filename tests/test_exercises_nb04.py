@@ -39,6 +39,17 @@ def flip_in_place(boxes, width):
     return boxes
 
 
+def overwrite(first, then):
+    """The mistake in place: the second edge is computed from the first one's new value."""
+
+    def flipped(boxes, width):
+        boxes[:, first] = width - boxes[:, then]
+        boxes[:, then] = width - boxes[:, first]
+        return boxes
+
+    return flipped
+
+
 def columns(*rules):
     return lambda b, w: torch.stack([rule(*b.unbind(1), w) for rule in rules], dim=1)
 
@@ -89,6 +100,7 @@ CASES = [
     ("04.1", lambda a, b: b - a.mean(), "did not divide"),
     ("04.1", lambda a, b: b / a.std() - a.mean(), "mind the brackets"),
     ("04.1", lambda a, b: (b - a.mean(0)) / a.std(0), "every pixel position"),
+    ("04.1", lambda a, b: (b - a.mean(0)) / a.std(0, correction=0), "every pixel position"),
     (
         "04.1",
         lambda a, b: (b - b.mean(AXES, keepdim=True)) / b.std(AXES, keepdim=True),
@@ -107,9 +119,12 @@ CASES = [
         "✓",
     ),
     ("04.2", lambda n, s, t: np.floor((np.array(n) - 1) * s / t).astype(int) + 1, "✓"),
+    ("04.2", sizes(lambda n, s, t: int((n - 1) * s // t) + 1), "✓"),
+    ("04.2", sizes(lambda n, s, t: int((n - 1) / (t / s) + 1)), "✓"),
     ("04.2", sizes(lambda n, s, t: round(n * s / t)), "keeps the outer edges"),
     ("04.2", sizes(lambda n, s, t: n * s / t), "keeps the outer edges"),
     ("04.2", sizes(lambda n, s, t: math.floor((n - 1) * s / t)), "k steps has k + 1"),
+    ("04.2", sizes(lambda n, s, t: math.ceil((n - 1) * s / t)), "k steps has k + 1"),
     ("04.2", sizes(lambda n, s, t: round(n * t / s)), "Finer spacing must give more"),
     ("04.2", sizes(lambda n, s, t: int((n - 1) * t / s) + 1), "Finer spacing must give more"),
     ("04.2", sizes(lambda n, s, t: math.ceil((n - 1) * s / t) + 1), "round down"),
@@ -117,8 +132,8 @@ CASES = [
     ("04.2", sizes(lambda n, s, t: (n - 1) * s / t + 1), "must be whole"),
     ("04.2", lambda n, s, t: [int((a - 1) * s[0] / t) + 1 for a in n], "first spacing for every"),
     ("04.2", lambda n, s, t: int((n[0] - 1) * s[0] / t) + 1, "expected 3 numbers"),
-    ("04.2", lambda n, s, t: n, "for size (40, 512, 500)"),
-    ("04.2", lambda n, s, t: (151, 276, 288), "expected 2 numbers"),
+    ("04.2", lambda n, s, t: n, "for size (41, 512, 500)"),
+    ("04.2", lambda n, s, t: (154, 276, 288), "expected 2 numbers"),
     ("04.2", lambda n, s, t: "many", "expected a number"),
     ("04.3", lambda x, t: math.log(t) / math.log(x.median()), "✓"),
     ("04.3", lambda x, t: np.log(t) / np.log(np.median(x.numpy())), "✓"),
@@ -147,7 +162,9 @@ CASES = [
     ("04.5", columns(mirror(2, 1), keep(1), mirror(0, 1), keep(3)), "one pixel off"),
     ("04.5", columns(mirror(0, 1), keep(1), mirror(2, 1), keep(3)), "one pixel off"),
     ("04.5", columns(mirror(0), keep(1), mirror(2), keep(3)), "larger than x1"),
-    ("04.5", columns(mirror(2), keep(1), keep(2), keep(3)), "one edge only"),
+    ("04.5", overwrite(0, 2), "Take both from the old box"),
+    ("04.5", overwrite(2, 0), "Take both from the old box"),
+    ("04.5", columns(mirror(0), keep(1), keep(2), keep(3)), "one edge only"),
     ("04.5", columns(keep(0), mirror(3), keep(2), mirror(1)), "upside down"),
     ("04.5", lambda b, w: b, "came back as I gave them"),
     ("04.5", columns(mirror(2), mirror(0), keep(1), keep(3)), "another order"),

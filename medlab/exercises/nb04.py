@@ -75,8 +75,8 @@ MESSAGES = {
         "gain": "“{pair}”: MR has no unit, and the gain differs from scan to scan anyway.",
         "size": "“{pair}”: the zoom changes the diameter, and the label does not know. (Zoom the "
         "label or the spacing along, and it would be allowed.)",
-        "gravity": "“{pair}”: sound comes from the top, and the stone's shadow falls away from "
-        "the probe. No scanner makes shadows that fall upwards.",
+        "gravity": "“{pair}”: sound comes from the probe, at the top, and the stone's shadow falls "
+        "away from it. In pictures shown this way no shadow falls upwards.",
         "slide": "“{pair}”: a section can be laid on the slide either way round.",
         "no dict": "I expected the dictionary `allowed`, and got {kind}.",
         "lost": "“{pair}” is missing. Leave the keys as they are and replace only the `...`.",
@@ -89,6 +89,9 @@ MESSAGES = {
         "the edges of a box are positions from 0 to W, so x becomes W − x. You are one pixel off.",
         "not swapped": "you mirrored both edges and left them in their places: x0 is now larger "
         "than x1. The old right edge is the new left one.",
+        "overwritten": "one new edge is right and the other came back as it was. Did you write one "
+        "into `boxes` and then compute the other from it? Take both from the old box, or build a "
+        "new one.",
         "one edge": "you moved one edge only. Both x0 and x1 change, y0 and y1 do not.",
         "vertical": "you flipped upside down: y changed. A left–right flip changes x.",
         "unchanged": "the boxes came back as I gave them.",
@@ -152,20 +155,25 @@ def standardise(answer) -> Verdict:
             "not centred": test / spread,
             "not scaled": test - mean,
             "order": test / spread - mean,
-            "per pixel": (test - train.mean(0)) / train.std(0),
             "per image": (test - test.mean(axes, keepdim=True)) / test.std(axes, keepdim=True),
+            "per pixel": (test - train.mean(0)) / train.std(0),
         }
         told = {"expected": want.flatten()[0].item(), "got": got.flat[0]}
-        return _first(got, wrong, rel=5e-3, absolute=5e-3), told
+        key = _first(got, wrong, rel=5e-3, absolute=5e-3)
+        if near(got, (test - train.mean(0)) / train.std(0, correction=0), rel=5e-3, absolute=5e-3):
+            key = "per pixel"  # of 30 images, n and n − 1 differ by more than the tolerance
+        return key, told
     return "right"
 
 
 @exercise("04.2", MESSAGES["04.2"])
 def resampled_size(answer) -> Verdict:
     cases: tuple[tuple[tuple[int, ...], tuple[float, ...], float], ...] = (
-        ((40, 512, 500), (5.0, 0.7, 0.75), 1.3),
+        # Whole numbers of steps only where floats are exact: in Python 195 // 1.3 is 149.
+        ((41, 512, 500), (5.0, 0.7, 0.75), 1.3),
         ((128, 90), (1.2, 0.9), 0.65),
         ((61, 33), (2.0, 3.1), 2.9),
+        ((33, 65), (2.0, 0.75), 0.5),
     )
     for size, spacing, to in cases:
         got = call(answer, size, spacing, to)
@@ -278,11 +286,13 @@ def flip_boxes(answer) -> Verdict:
                 torch.stack([width - x1, y0, last - x0, y1], 1),
             ],
             "not swapped": [torch.stack([width - x0, y0, width - x1, y1], 1)],
-            "one edge": [
+            "overwritten": [
                 torch.stack([width - x1, y0, x1, y1], 1),
+                torch.stack([x0, y0, width - x0, y1], 1),
+            ],
+            "one edge": [
                 torch.stack([width - x0, y0, x1, y1], 1),
                 torch.stack([x0, y0, width - x1, y1], 1),
-                torch.stack([x0, y0, width - x0, y1], 1),
             ],
             "vertical": [
                 torch.stack([x0, width - y1, x1, width - y0], 1),
