@@ -75,6 +75,10 @@ def no_correction(x, m, v, keep, lr, e, **_):
     return x * keep - lr * m / (v.sqrt() + e), m, v
 
 
+def constant_correction(x, m, v, keep, lr, e, b1, b2, **_):
+    return x * keep - lr * m / (1 - b1) / ((v / (1 - b2)).sqrt() + e), m, v
+
+
 def half_correction(x, m, v, keep, lr, e, c1, **_):
     return x * keep - lr * m / c1 / (v.sqrt() + e), m, v
 
@@ -222,6 +226,7 @@ CASES = [
     ("06.1", lambda z, y: F.cross_entropy(z, y), "you returned one number"),
     ("06.1", lambda z, y: gradient(z, y)[:, 0], "returned shape (4,)"),
     ("06.1", lambda z, y: torch.zeros_like(z), "for logits [["),
+    ("06.1", lambda z, y: (z.softmax(1) - F.one_hot(y)) / len(z), "stopped with RuntimeError"),
     ("06.1", lambda z, y: "steep", "expected a number"),
     ("06.1", 0.3, "expected a function"),
     ("06.2", lambda h: 2 / torch.linalg.eigvalsh(h)[-1], "✓"),
@@ -233,6 +238,7 @@ CASES = [
     ("06.2", lambda h: 2 / torch.linalg.eigvalsh(h)[0], "flattest direction"),
     ("06.2", lambda h: 1 / torch.linalg.eigvalsh(h)[0], "flattest direction"),
     ("06.2", lambda h: torch.linalg.eigvalsh(h)[-1], "not the rate"),
+    ("06.2", lambda h: torch.linalg.eigvalsh(h)[-1] / 2, "other way round"),
     ("06.2", lambda h: 2 / torch.linalg.eigvalsh(h)[[0, -1]].sum(), "fastest descent"),
     ("06.2", lambda h: 2 / h.diagonal().max(), "off the diagonal"),
     ("06.2", lambda h: 2 / h.trace(), "used the trace"),
@@ -260,6 +266,7 @@ CASES = [
     ("06.4", adamw_in_place, "✓"),
     ("06.4", adamw_in_numpy, "✓"),
     ("06.4", mistake(no_correction), "bias correction is missing"),
+    ("06.4", mistake(constant_correction), "The correction fades"),
     ("06.4", mistake(half_correction), "only one of the two means"),
     ("06.4", mistake(other_half), "only one of the two means"),
     ("06.4", mistake(corrected_state), "Carry the plain m and v"),
@@ -291,6 +298,7 @@ CASES = [
     ("06.5", lambda x, p: early(x, p - 1), "one epoch too early"),
     ("06.5", beside_the_last, "with the epoch before"),
     ("06.5", lambda x, p: (early(x, p)[0], int(np.argmin(x)) + 1), "lowest of all epochs"),
+    ("06.5", lambda x, p: (len(x), int(np.argmin(x)) + 1), "Training ends earlier"),
     ("06.5", resumed, "after it had stopped"),
     ("06.5", with_ties, "an equal loss"),
     ("06.5", never_stops, "it stops with the last epoch, 5"),

@@ -134,4 +134,4 @@ def test_sliders_reach_past_the_limit_at_any_momentum_and_redraw_quickly(shown):
     start = time.perf_counter()
     momentum.value = 0.5
     assert time.perf_counter() - start < 0.1
-    assert "400 times as steep" in shown[-1][1]
+    assert "400 times as curved" in shown[-1][1]

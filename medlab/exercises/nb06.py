@@ -44,6 +44,8 @@ MESSAGES = {
         "smallest": "you used the smallest eigenvalue. The flattest direction bears any step; the "
         "steepest one breaks first.",
         "eigenvalue": "you returned the largest eigenvalue, not the rate: take 2 divided by it.",
+        "inverse": "you divided the largest eigenvalue by 2: it is the other way round. The more "
+        "curved, the smaller the rate.",
         "fastest": "2/(λ_max + λ_min) is the rate with the fastest descent. It is below the "
         "largest that still descends.",
         "diagonal": "you read the curvatures off the diagonal. With a slanted valley the steepest "
@@ -77,6 +79,8 @@ MESSAGES = {
         "are wrong. Divide them by 1 − β₁ᵗ and 1 − β₂ᵗ.",
         "half correction": "you corrected only one of the two means. Divide m by 1 − β₁ᵗ and v by "
         "1 − β₂ᵗ.",
+        "constant correction": "you divided by 1 − β in every step. The correction fades: divide "
+        "by 1 − βᵗ, which grows towards 1.",
         "corrected state": "the first step is right and the later ones are not: you returned the "
         "corrected means. Carry the plain m and v on, and correct copies.",
         "late epsilon": "ε stands inside the root. It is added after it: √v̂ + ε, so that it has "
@@ -114,6 +118,8 @@ MESSAGES = {
         "far: a loss may fall again and still be no improvement.",
         "all epochs": "you kept the lowest of all epochs. What comes after the stop is never "
         "trained, so nobody knows it.",
+        "no stop": "you went through all epochs and took the lowest. Training ends earlier: as "
+        "soon as patience runs out.",
         "resumed": "you let it go on after it had stopped. The first time that patience runs out "
         "is the end.",
         "ties": "an equal loss is no improvement here: only a lower one starts the count again.",
@@ -162,7 +168,12 @@ def logit_gradient(answer) -> Verdict:
     draws = torch.Generator().manual_seed(6)
     logits = torch.randn(4, 3, generator=draws, dtype=torch.float64) * 2
     labels = torch.tensor([2, 0, 1, 2])
-    for z, y in ((logits, labels), (logits[:3, :2].clone(), torch.tensor([1, 1, 0]))):
+    pairs = (
+        (logits, labels),
+        (logits[:3, :2].clone(), torch.tensor([1, 1, 0])),
+        (logits[:3], torch.tensor([0, 1, 1])),  # the last class does not occur
+    )
+    for z, y in pairs:
         n, k = z.shape
         p, target = z.softmax(1), torch.eye(k, dtype=z.dtype)[y]
         got = call(answer, z.clone(), y.clone())
@@ -200,7 +211,7 @@ def logit_gradient(answer) -> Verdict:
 @exercise("06.2", MESSAGES["06.2"])
 def largest_rate(answer) -> Verdict:
     draws = torch.Generator().manual_seed(2)
-    for eigenvalues in ((0.5, 2.0, 8.0), (3.0, 1.0, 0.2), (1.0, 5.0, 0.4)):
+    for eigenvalues in ((0.7, 2.0, 8.0), (3.0, 1.0, 0.2), (1.0, 5.0, 0.4)):
         turn = torch.linalg.qr(torch.randn(3, 3, generator=draws, dtype=torch.float64)).Q
         hessian = turn @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ turn.T
         hessian = (hessian + hessian.T) / 2
@@ -215,6 +226,7 @@ def largest_rate(answer) -> Verdict:
             "one": 1 / high,
             "smallest": 2 / low,
             "eigenvalue": high,
+            "inverse": high / 2,
             "fastest": 2 / (low + high),
             "diagonal": 2 / hessian.diagonal().max(),
             "trace": 2 / sum(eigenvalues),
@@ -280,6 +292,8 @@ def _adamw(
         c1, c2 = 1 - b1 ** (t + 1), 1 - b2 ** (t + 1)
     if how == "no correction":
         c1 = c2 = 1.0
+    if how == "constant correction":
+        c1, c2 = 1 - b1, 1 - b2
     if how == "half correction":
         c2 = 1.0
     if how == "other half":
@@ -303,7 +317,8 @@ def _adamw(
 
 
 ADAM_MISTAKES = (
-    *("no correction", "half correction", "other half", "corrected state", "late epsilon"),
+    *("no correction", "constant correction", "half correction", "other half"),
+    *("corrected state", "late epsilon"),
     *("early epsilon", "decay last", "coupled", "decay without lr", "no decay", "no root"),
     *("uphill", "count", "betas", "not squared", "old means"),
 )
@@ -385,7 +400,7 @@ def _stop(losses, patience: int, *, how: str = "") -> tuple[int, int]:
 
 
 STOPS = (
-    ([0.9, 0.6, 0.7, 0.65, 0.75, 0.8, 0.5, 0.7, 0.6, 0.9, 0.95], 3),  # falls again, too late
+    ([0.9, 0.6, 0.7, 0.65, 0.75, 0.8, 0.5, 0.7, 0.6, 0.9, 0.95, 1.0, 0.97], 3),  # falls too late
     ([0.9, 0.5, 0.5, 0.6, 0.4, 0.3, 0.35, 0.36, 0.37], 2),  # a tie is no improvement
     ([0.8, 0.7, 0.75, 0.6, 0.55], 3),  # never stops early
     ([0.8, 0.5, 0.6, 0.7, 0.4, 0.45, 0.5, 0.55, 0.3], 3),
@@ -409,10 +424,11 @@ def stop_epoch(answer) -> Verdict:
         wrong["from 0"] = (stopped - 1, kept - 1)
         wrong["swapped"] = (kept, stopped)
         wrong["all epochs"] = (stopped, lowest)
+        wrong["no stop"] = (len(losses), lowest)
         wrong["resumed"] = (min(lowest + patience, len(losses)), lowest)
         if stopped == len(losses) and got != wrong["from 0"] and got != wrong["swapped"]:
             return "never", told
-        order = ("from 0", "swapped", "all epochs", "ties", "last epoch", *wrong)
+        order = ("from 0", "swapped", "all epochs", "no stop", "ties", "last epoch", *wrong)
         return next((key for key in order if got == wrong[key]), "other"), told
     return "right"
 

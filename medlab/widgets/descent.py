@@ -19,8 +19,8 @@ WORDS = {
     "title": "learning rate and momentum",
     "lr": "learning rate",
     "momentum": "momentum",
-    "alt": "Left, a path downhill across the contours of a bowl that is {0:g} times as steep in θ₂ "
-    "as in θ₁; right, its loss at each step, on a logarithmic axis. Learning rate {1:.3f}, "
+    "alt": "Left, a path downhill across the contours of a bowl {0:g} times as curved along "
+    "θ₂ as along θ₁; right, its loss at each step, on a logarithmic axis. Learning rate {1:.3f}, "
     "momentum {2:.2f}.",
     "x": "θ₁",
     "y": "θ₂",
