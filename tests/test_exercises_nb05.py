@@ -151,7 +151,8 @@ class Net(nn.Module):
             self.conv1.padding = self.conv2.padding = (1, 1)
         side = size // 4 if padding else ((size - 2) // 2 - 2) // 2
         fixed = {"as found": 16 * 8 * 8, "for 32": 16 * 6 * 6}
-        self.fc1 = nn.Linear(fixed.get(flat, 16 * side**2), 32)
+        numbers = flat(size) if callable(flat) else fixed.get(flat, 16 * side**2)
+        self.fc1 = nn.Linear(numbers, 32)
         if flat == "lazy":
             self.fc1 = nn.LazyLinear(32)
         self.fc2 = nn.Linear(32, classes)
@@ -237,6 +238,12 @@ def experiment(model, train, val, test, epochs):
     return best
 
 
+def experiment_handing_back(model, *parts):
+    report = experiment_with_modes(model, *parts)
+    model.train()
+    return report
+
+
 def experiment_with_modes(model, train, val, test, epochs):
     optimiser, rows = torch.optim.Adam(model.parameters()), []
     for _ in range(epochs):
@@ -268,8 +275,16 @@ def say(id, culprit, capsys, **parts):
 @pytest.mark.parametrize("id", ["05.4", "05.5", "05.6", "05.7", "05.8"])
 def test_untouched_wrong_typed_and_innocent(id, capsys):
     assert say(id, ..., capsys).startswith(f"○ {id} not attempted")
-    for wrong in ("nobody", 3, nn.Flatten()):
-        assert "the part that you mended, without quotes" in say(id, wrong, capsys)
+    accused = {
+        "nobody": "type str",
+        3: "type int",
+        nn.Flatten(): "type Flatten",
+        nn.Dropout: "Drop",
+    }
+    for wrong, told in (accused | {Net.forward: "Net.forward"}).items():
+        said = say(id, wrong, capsys)
+        assert "the part that you mended, without quotes" in said and told in said, said
+    assert "an older Net than the one that stands now" in say(id, Net, capsys)
     innocent = "experiment" if id != "05.8" else "evaluate"
     assert f"{innocent} is innocent" in say(id, innocent, capsys)
     right = {"05.6": "train_epoch", "05.7": "evaluate", "05.8": "experiment"}.get(id, "net")
@@ -280,9 +295,18 @@ def raises(*_args, **_options):
     raise KeyError("oops")
 
 
-@pytest.mark.parametrize("id", ["05.4", "05.5", "05.6", "05.7", "05.8"])
-def test_a_part_that_raises_is_told(id, capsys):
-    assert "stopped with KeyError: 'oops'" in say(id, raises, capsys)
+@pytest.mark.parametrize(
+    ("id", "part"),
+    [
+        ("05.4", "net"),
+        ("05.5", "net"),
+        ("05.6", "train_epoch"),
+        ("05.7", "evaluate"),
+        ("05.8", "experiment"),
+    ],
+)
+def test_a_part_that_raises_is_told(id, part, capsys):
+    assert "stopped with KeyError: 'oops'" in say(id, part, capsys, **{part: raises})
 
 
 @pytest.mark.parametrize(
@@ -297,7 +321,7 @@ def test_a_part_that_raises_is_told(id, capsys):
         (net(lib=nn, flat="as found"), "live in torch.nn.functional"),
         (NoRelu, "removed the ReLU"),
         (NoPool, "nothing is pooled any more: 12544"),
-        (lambda *a: "net", "got str"),
+        (lambda *a: "net", "object of type str"),
     ],
 )
 def test_the_missing_import(part, reply, capsys):
@@ -314,6 +338,8 @@ def test_the_missing_import(part, reply, capsys):
         (net(flat="as found"), "images of 32 pixels it still stops: RuntimeError"),
         (net(lib=None), "it still stops: NameError"),
         (net(flat="for 32"), "one fixed number by another"),
+        (net(flat=lambda size: 16 * (size // 4 - 2) ** 2), "33 pixels work, 30 pixels stop"),
+        (net(flat=lambda size: 16 * ((size - 6) // 4) ** 2), "✓"),
         (net(flat="as found", padding=1), "32 pixels work, 28 pixels stop"),
         (Reshaped, "16 images went in and 9 rows came out"),
         (net(flat="fresh"), "never trained"),
@@ -321,7 +347,7 @@ def test_the_missing_import(part, reply, capsys):
             lambda s, c, k: nn.Sequential(nn.Flatten(), nn.LazyLinear(2)),
             "expected (16, 3)",
         ),
-        (lambda s, c, k: "net", "got str"),
+        (lambda s, c, k: "net", "object of type str"),
     ],
 )
 def test_the_flatten_size(part, reply, capsys):
@@ -345,6 +371,7 @@ def binary(z, y):
         (epoch(log_softmax), "✓"),
         (epoch(lambda z, y: nn.NLLLoss()(z.softmax(1).log(), y)), "✓"),
         (epoch(lambda z, y: nn.CrossEntropyLoss()(z.log_softmax(1), y)), "✓"),
+        (epoch(lambda z, y: nn.BCELoss()(z.softmax(1)[:, 1], y.float())), "✓"),
         (train_epoch, "softmax inside softmax"),
         (epoch(lambda z, y: nn.NLLLoss()(z.softmax(1), y)), "mean of −p"),
         (epoch(nn.NLLLoss()), "mean of −z"),
@@ -399,12 +426,15 @@ WELL = epoch(nn.CrossEntropyLoss(), mode=True)
         ("evaluate", {"evaluate": evaluate_and_stay, "train_epoch": WELL}, "✓"),
         ("train_epoch", {"evaluate": evaluate_and_stay, "train_epoch": WELL}, "✓"),
         ("experiment", {"experiment": experiment_with_modes}, "✓"),
+        ("evaluate", {"experiment": experiment_with_modes}, "✓"),
+        ("experiment", {"experiment": experiment_handing_back}, "back in training mode"),
+        ("train_epoch", {"evaluate": class_zero, "train_epoch": WELL}, "train_epoch is innocent"),
         (
             "evaluate",
             {"evaluate": evaluate_and_stay, "experiment": experiment_with_modes},
             "✓",
         ),
-        (lambda model, X: evaluate_well(model, X).numpy(), {}, "✓"),
+        ("evaluate", {"evaluate": lambda model, X: evaluate_well(model, X).numpy()}, "✓"),
         ("evaluate", {"evaluate": evaluate_and_stay}, "nothing calls model.train() again"),
         ("evaluate", {}, "evaluate still gives different scores"),
         ("evaluate", {"evaluate": only_dropout}, "who else is in the batch"),
@@ -475,10 +505,13 @@ def by_loss(model, train, val, test, epochs):
     ("part", "reply"),
     [
         (keeps(copy.deepcopy), "✓"),
-        (keeps(lambda state: {k: v.clone() for k, v in state.items()}), "opened 1 time(s)"),
-        (keeps_model, "opened"),
+        (keeps(lambda state: {k: v.clone() for k, v in state.items()}), "honest one now.\n"),
+        (keeps_model, "✓"),
         (by_loss, "✓"),
-        (chooser(lambda rows: max(rows, key=lambda r: r["val"])["test"]), "opened 5 time(s)"),
+        (
+            chooser(lambda rows: max(rows, key=lambda r: r["val"])["test"]),
+            "opened the test set 5 times",
+        ),
         (experiment_with_modes, "✓"),
         (keeps(lambda state: state), "hands out the tensors themselves"),
         (experiment, "must not see the test set"),

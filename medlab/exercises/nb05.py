@@ -17,6 +17,7 @@ CULPRIT = {
     "part computes what looks wrong there?",
     "not in the script": "I expected one of {names}, the part that you mended, without quotes and "
     "without calling it; I got {kind}.",
+    "older": "this is an older {name} than the one that stands now. Run `culprit = {name}` again.",
 }
 MESSAGES = {
     "05.1": {
@@ -126,12 +127,14 @@ MESSAGES = {
         "patient is judged by a network with holes. Switch dropout off.",
         "never back": "the scores are right, but nothing calls model.train() again: after the "
         "first evaluation the network trains without dropout and with frozen normalisation.",
+        "handed back": "while it trains and scores, all is well; but then it hands the network "
+        "back in training mode, and whoever asks next gets dice again. End in evaluation mode, or "
+        "let evaluate see to it.",
         "other": "the scores differ from softmax(model(X))[:, 1] in evaluation mode.",
     },
     "05.8": {
         **CULPRIT,
-        "right": "the report is an honest one now. (The test set was opened {opened} time(s); "
-        "once, at the end, is enough.)",
+        "right": "the report is an honest one now.{note}",
         "best test": "I scripted a network whose test AUC peaks at {got:.1f}, and that is what you "
         "report. The choice must not see the test set.",
         "validation": "you chose by validation, and then report the validation AUC itself, "
@@ -139,9 +142,10 @@ MESSAGES = {
         "epoch.",
         "training": "you chose the epoch by its score on the training set, which prefers the one "
         "that over-fits most. Choose on validation.",
-        "last": "that is the test AUC of the last epoch. Either nothing was chosen, or the weights "
-        "were kept by reference: state_dict() hands out the tensors themselves, which training "
-        "goes on changing. Keep copy.deepcopy(model.state_dict()).",
+        "last": "that is the test AUC of the last epoch. If nothing is chosen any more, that is "
+        "honest, but I asked for the best epoch. If you kept its weights: were they loaded again, "
+        "and were they copied? state_dict() hands out the tensors themselves, which training goes "
+        "on changing. Keep copy.deepcopy(model.state_dict()).",
         "worst": "you chose the epoch with the lowest validation AUC.",
         "mean": "you averaged over epochs. Report one: the epoch that validation chose.",
         "other": "with validation AUCs {val} and test AUCs {test} I expected {expected:.1f} and "
@@ -291,21 +295,23 @@ def he_std(answer) -> Verdict:
 
 
 def _named(culprit, script, *expected: str) -> str:
-    """Name of the part that a learner accuses; a copy under another name counts as the expected."""
+    """Name of the part that a learner accuses, which has to stand in the script as it is now."""
     for name, part in zip(SCRIPT, script, strict=True):
         if culprit is part:
             if name not in expected:
                 raise Wrong("innocent", name=name)
             return name
-    if not callable(culprit) or isinstance(culprit, nn.Module):
-        raise Wrong("not in the script", names=", ".join(SCRIPT), kind=type(culprit).__name__)
-    return expected[0]
+    called = getattr(culprit, "__qualname__", f"an object of type {type(culprit).__name__}")
+    if called in SCRIPT:
+        raise Wrong("older", name=called)
+    raise Wrong("not in the script", names=", ".join(SCRIPT), kind=called)
 
 
 def _net(culprit, size: int, channels: int, classes: int) -> nn.Module:
     model = call(culprit, size, channels, classes)
     if not isinstance(model, nn.Module):
-        raise Wrong("not in the script", names=", ".join(SCRIPT), kind=type(model).__name__)
+        kind = f"a Net that makes an object of type {type(model).__name__}"
+        raise Wrong("not in the script", names=", ".join(SCRIPT), kind=kind)
     return model.eval()
 
 
@@ -346,7 +352,7 @@ def missing_import(culprit, *, script) -> Verdict:
 def flatten_size(culprit, *, script) -> Verdict:
     _named(culprit, script, "Net")
     first = None
-    for size, channels in ((32, 1), (28, 1), (48, 3), (33, 1)):
+    for size, channels in ((32, 1), (28, 1), (48, 3), (33, 1), (30, 1), (31, 1)):
         model = _net(culprit, size, channels, 3)
         if error := _failure(model, size, channels):
             told = {"size": size, "error": error, "first": first}
@@ -366,24 +372,24 @@ def flatten_size(culprit, *, script) -> Verdict:
 def softmax_twice(culprit, *, script) -> Verdict:
     _named(culprit, script, "train_epoch")
     rng = torch.Generator().manual_seed(5)
-    X, y = torch.randn(12, 1, 2, 3, generator=rng), torch.randint(0, 3, (12,), generator=rng)
-    start = torch.randn(3, 6, generator=rng)
+    X, y = torch.randn(12, 1, 2, 3, generator=rng), torch.randint(0, 2, (12,), generator=rng)
+    start = torch.randn(2, 6, generator=rng)  # two classes, so that a binary loss is right too
 
     def step(loss: Callable[[Tensor], Tensor]) -> Tensor:
         weight = start.clone().requires_grad_()
         loss(X.flatten(1) @ weight.T).backward()
         return -weight.grad
 
-    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, bias=False))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False))
     model[1].weight.data.copy_(start)
-    model[1].weight.grad = torch.ones(3, 6)
+    model[1].weight.grad = torch.ones(2, 6)
     call(culprit, model, torch.optim.SGD(model.parameters(), lr=1.0), X, y)
     got = model[1].weight.detach() - start
     right = step(lambda z: functional.cross_entropy(z, y))
     if near(got, right, absolute=1e-5):
         return "right"
     rows = torch.arange(12)
-    once = functional.one_hot(y, 3).float()
+    once = functional.one_hot(y, 2).float()
     wrong = {
         "still": step(lambda z: functional.cross_entropy(z.softmax(1), y)),
         "probabilities": step(lambda z: -z.softmax(1)[rows, y].mean()),
@@ -392,7 +398,7 @@ def softmax_twice(culprit, *, script) -> Verdict:
         "sigmoid ": step(lambda z: functional.cross_entropy(z.sigmoid(), y)),
         "sum": 12 * right,
         "accumulate": right - 1,
-        "no step": torch.zeros(3, 6),
+        "no step": torch.zeros(2, 6),
     }
     return _first(got, wrong).strip()
 
@@ -401,20 +407,21 @@ def softmax_twice(culprit, *, script) -> Verdict:
 def evaluation_mode(culprit, *, script) -> Verdict:
     name = _named(culprit, script, "evaluate", "train_epoch", "experiment")
     _, train_epoch, evaluate, experiment = script
-    if name == "evaluate":
-        evaluate = culprit
     model, X, y = _judge()
     model.eval()
     with torch.no_grad():
         want = model(X).softmax(1)[:, 1]
-    if name != "evaluate" and not near(call(evaluate, model.train(), X), want):
-        # Whoever sets the mode around the call, in `experiment`, has mended it too.
-        return "right" if _modes_hold(experiment) else ("innocent", {"name": name})
     first, second = (call(evaluate, model.train(), X) for _ in range(2))
     if not near(first, want, absolute=1e-5):
+        # Whoever sets the mode around the call, in `experiment`, has mended it too.
+        quiet = call(evaluate, _judge()[0].eval(), X)
+        if near(quiet, want, absolute=1e-5) and _modes_hold(after := _trained(experiment)):
+            return "handed back" if after.training else "right"
+        if name != "evaluate":
+            return "innocent", {"name": name}
         return _why_not(evaluate, first, second, want)
     call(train_epoch, model, torch.optim.SGD(model.parameters(), lr=1e-3), X, y)
-    return "right" if model.seen[-1] or _modes_hold(experiment) else "never back"
+    return "right" if model.seen[-1] or _modes_hold(_trained(experiment)) else "never back"
 
 
 class _Judge(nn.Module):
@@ -442,10 +449,14 @@ def _judge() -> tuple[_Judge, Tensor, Tensor]:
     return model, X, torch.arange(12) % 2
 
 
-def _modes_hold(experiment: Callable) -> bool:
-    """Does an experiment train in training mode and score in evaluation mode, epoch after epoch?"""
+def _trained(experiment: Callable) -> _Judge:
     model, X, y = _judge()
     call(experiment, model, (X, y), (X, y), (X, y), 3)
+    return model
+
+
+def _modes_hold(model: _Judge) -> bool:
+    """Was it trained in training mode and scored in evaluation mode, epoch after epoch?"""
     return len(set(model.seen)) == 2 and model.seen == model.graded
 
 
@@ -507,7 +518,8 @@ def chosen_on_test(culprit, *, script) -> Verdict:
             "mean": sum(test) / len(test),
         }
         return _first(got, wrong), {"val": val, "test": test, "expected": expected, "got": got}
-    return "right", {"opened": model.opened}
+    often = f" (You opened the test set {model.opened} times; once, at the end, is enough.)"
+    return "right", {"note": often if model.opened > 1 else ""}
 
 
 def _scripted(which: int) -> tuple[Tensor, Tensor]:
