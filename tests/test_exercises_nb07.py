@@ -99,6 +99,10 @@ def without(patients, rng):
     return np.concatenate([np.flatnonzero(patients == name) for name in drawn])
 
 
+def apart(patients, rng):
+    return [np.flatnonzero(patients == name) for name in rng.choice(np.unique(patients), 5)]
+
+
 def once(patients, rng):
     names = np.unique(patients)
     return np.flatnonzero(np.isin(patients, rng.choice(names, len(names))))
@@ -162,6 +166,7 @@ CASES = [
     ("07.4", by_scipy, "✓"),
     ("07.4", by_torch, "✓"),
     ("07.4", on_grid(0.1, 10, 400), "✓"),
+    ("07.4", lambda y, z: float(f"{by_scipy(y, z):.2g}"), "✓"),
     ("07.4", lambda y, z: 1 / metrics.fit_temperature(y, z), "β = 1/T"),
     ("07.4", on_grid(1, 10, 300), "reach below 1"),
     ("07.4", on_grid(0.1, 10, 15), "not to two digits"),
@@ -185,7 +190,8 @@ CASES = [
     ("07.5", benefit(share=False), "a count of patients"),
     ("07.5", benefit(strict=True), "≥, not >"),
     ("07.5", cost, "returned a cost"),
-    ("07.5", lambda y, p, c: 0.123, "expected 0.1667"),
+    ("07.5", lambda y, p, c: c * benefit()(y, p, c), "divide by c"),
+    ("07.5", lambda y, p, c: 0.123, "expected 0.2308"),
     ("07.5", lambda y, p, c: benefit()(y, p, 4), "✗"),
     ("07.5", lambda y, p, c: p, "expected a number"),
     ("07.6", resample, "✓"),
@@ -197,6 +203,7 @@ CASES = [
     ("07.6", once, "no patient ever came twice"),
     ("07.6", too_many, "I count 13 patients drawn of 5"),
     ("07.6", weighted, "many images are drawn more often"),
+    ("07.6", apart, "5 arrays, one for each"),
     ("07.6", lambda w, rng: w[resample(w, rng)], "patients' names"),
     ("07.6", lambda w, rng: np.isin(w, rng.choice(w, 3)), "a mask of True and False"),
     ("07.6", lambda w, rng: resample(w, np.random.default_rng(4)), "the rng that I pass in"),
