@@ -257,21 +257,19 @@ def test_part_2_a_model_solution_lies_within_the_ranges(tmp_path):
     sealed = medlab.sealed.Sealed(test, record=tmp_path / "openings.jsonl")
     opened = sealed.open("model solution of the assignment")
     away = opened.sites == "Harbour"
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        model = medlab.models.SmallCNN(in_channels=1, num_classes=2, width=8)
-        medlab.fit(model, train, epochs=20, seed=seed, precision="float32", progress=False)
-        on_val, scores = medlab.predict(model, val)[:, 1], medlab.predict(model, opened)[:, 1]
-        within("network, validation AUC", metrics.auc(val.labels, on_val))
-        within("network, test AUC", metrics.auc(opened.labels, scores))
-        for figure, where in {"Harbour": away, "the other hospitals": ~away}.items():
-            area = metrics.auc(opened.labels[where], scores[where])
-            within(f"network, test AUC at {figure}", area)
-        gain = metrics.bootstrap_difference(
-            metrics.auc, opened.labels, scores, rival_scores, groups=opened.patients, n=500
-        )
-        (least,) = PART_2["gain over logistic regression, lower end of its interval"]
-        assert gain.low > least
+    torch.manual_seed(0)
+    model = medlab.models.SmallCNN(in_channels=1, num_classes=2, width=8)
+    medlab.fit(model, train, epochs=20, seed=0, precision="float32", progress=False)
+    on_val, scores = medlab.predict(model, val)[:, 1], medlab.predict(model, opened)[:, 1]
+    within("network, validation AUC", metrics.auc(val.labels, on_val))
+    within("network, test AUC", metrics.auc(opened.labels, scores))
+    for figure, where in {"Harbour": away, "the other hospitals": ~away}.items():
+        within(f"network, test AUC at {figure}", metrics.auc(opened.labels[where], scores[where]))
+    gain = metrics.bootstrap_difference(
+        metrics.auc, opened.labels, scores, rival_scores, groups=opened.patients, n=500
+    )
+    (least,) = PART_2["gain over logistic regression, lower end of its interval"]
+    assert gain.low > least
 
     here, there = train[train.labels == 0], opened[away][opened[away].labels == 0]
     tiny = [F.adaptive_avg_pool2d(to_float(p.images), 14).flatten(1) for p in (here, there)]
