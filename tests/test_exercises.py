@@ -4,7 +4,7 @@ import torch
 
 from medlab import exercises
 from medlab.errors import ClaimError, MedlabError
-from medlab.exercises import call, check, claim, exercise, near
+from medlab.exercises import call, check, claim, exercise, first_match, near
 
 MESSAGES = {
     "right": "yes, {value} it is",
@@ -82,6 +82,13 @@ def test_values_can_be_numbers_arrays_and_tensors(toy, capsys):
     assert said(capsys, "98.2", 3).startswith("✗")
     assert near(np.array([1, 2]), torch.tensor([1.0, 2.0]))
     assert not near(np.array([1, 2]), [1, 2, 3]) and not near(float("nan"), 1.0)
+
+
+def test_the_first_diagnosis_that_fits_is_told():
+    wrong = {"negative": -2.0, "twice": 4.0, "also twice": 4.0}
+    assert first_match(4, wrong) == "twice"
+    assert first_match(4.01, wrong) == "other"
+    assert first_match(4.01, wrong, rel=0.01) == "twice"
 
 
 def test_unknown_and_doubled_exercises_are_errors(toy):

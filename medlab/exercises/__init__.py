@@ -20,7 +20,17 @@ import torch
 
 from medlab.errors import ClaimError, MedlabError
 
-__all__ = ["NotAttempted", "Wrong", "call", "check", "claim", "exercise", "near", "number"]
+__all__ = [
+    "NotAttempted",
+    "Wrong",
+    "call",
+    "check",
+    "claim",
+    "exercise",
+    "first_match",
+    "near",
+    "number",
+]
 
 _IDLE = {"RESUME", "NOP", "COPY_FREE_VARS"}
 _RETURN = {"LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "LOAD_COMMON_CONSTANT"}
@@ -134,6 +144,11 @@ def near(answer: Any, expected: Any, *, rel: float = 1e-3, absolute: float = 1e-
     """True if a number, array or tensor has the expected shape and values."""
     got, want = _array(answer), _array(expected)
     return got.shape == want.shape and np.allclose(got, want, rtol=rel, atol=absolute)
+
+
+def first_match(answer: Any, wrong: dict[str, Any], **tolerance: float) -> str:
+    """The first diagnosis in `wrong` whose result is `near` the learner's, else "other"."""
+    return next((key for key, value in wrong.items() if near(answer, value, **tolerance)), "other")
 
 
 def number(answer: Any) -> float:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 import torch
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from medlab.exercises import Verdict, call, exercise, near, number
+from medlab.exercises import Verdict, call, exercise, first_match, near, number
 from medlab.simulate.mri import Tissue
 
 MESSAGES = {
@@ -155,11 +154,6 @@ MESSAGES = {
 }
 
 
-def _first(got: Any, wrong: dict[str, Any]) -> str:
-    """The first diagnosis whose wrong result is the learner's, else "other"."""
-    return next((key for key, value in wrong.items() if near(got, value)), "other")
-
-
 @exercise("01.1", MESSAGES["01.1"])
 def transmission(answer) -> Verdict:
     for mu, thickness in (([0.02, 0.06], [100.0, 20.0]), ([0.005, 0.021, 0.05], [80.0, 30.0, 4.0])):
@@ -180,7 +174,7 @@ def transmission(answer) -> Verdict:
             "base": 10.0 ** -(m * t).sum(),
         }
         values = {"mu": mu, "thickness": thickness, "expected": expected.item(), "got": got}
-        return _first(got, wrong), values
+        return first_match(got, wrong), values
     return "right"
 
 
@@ -253,7 +247,7 @@ def hounsfield(answer) -> Verdict:
             "no slope": values + intercept,
             "no intercept": slope * values,
         }
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         if key in ("unsigned", "signed"):
             told |= {"got": got.flat[first], "wrong": want.flat[first]}
         elif key == "other" and np.abs(got - want).max() < 1:
@@ -293,7 +287,7 @@ def window(answer) -> Verdict:
             "double": ((x - (level - width)) / (2 * width - 1)).clamp(0, 1),
             "lower end": ((x - level) / (width - 1)).clamp(0, 1),
         }
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         if key == "other":
             key = next((k for k, v in loose.items() if near(got, v, rel=0.01, absolute=0.01)), key)
         worst = (got - want).abs().argmax()
@@ -418,7 +412,7 @@ def gibibytes(answer) -> Verdict:
         }
         name = str(dtype).removeprefix("torch.")
         values = {"shape": shape, "dtype": name, "size": size, "expected": expected, "got": got}
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         if key == "other":
             key = {count: "elements", sum(shape) * size: "sum"}.get(round(got), key)
         return key, values
@@ -448,9 +442,9 @@ def to_lps(answer) -> Verdict:
             "scale": flip * straight,
             "transposed": flip * turned,
         }
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         if key == "other":
-            key = _first(got, {"offset": moved, "scale": straight, "transposed": turned})
+            key = first_match(got, {"offset": moved, "scale": straight, "transposed": turned})
         shown = {"voxel": voxel.tolist(), "expected": (flip * ras).round(3).tolist()}
         return key, {**shown, "got": np.asarray(got, float).round(3).tolist()}
     return "right"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
     "02.1": {
@@ -139,11 +139,6 @@ MESSAGES = {
 }
 
 
-def _first(got: Any, wrong: dict[str, Any]) -> str:
-    """The first diagnosis whose wrong result is the learner's, else "other"."""
-    return next((key for key, value in wrong.items() if near(got, value)), "other")
-
-
 def _shape(answer: Any) -> tuple[int, ...]:
     near(answer, 0)  # says so if it holds anything but numbers
     return tuple(np.shape(answer.detach() if torch.is_tensor(answer) else answer))
@@ -200,9 +195,10 @@ def conv(answer) -> Verdict:
             "shared kernel": F.conv2d(x.sum(0)[None, None], w[:, :1])[0] + bias,
             "all outputs": bare.sum(0) + bias,
         }
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         if key == "other":
-            key = _first(got, {"first channel": alone, "mean": bare / channels, "flipped": turned})
+            wrong = {"first channel": alone, "mean": bare / channels, "flipped": turned}
+            key = first_match(got, wrong)
         return key, {"x": tuple(x.shape), "w": tuple(w.shape), **_first_fault(got, want)}
     return "right"
 
@@ -315,7 +311,7 @@ def grad_input(answer) -> Verdict:
             "first output": F.conv_transpose2d(y_bar[None, :1], w[:1])[0],
             "mean": want / outputs,
         }
-        return _first(got, wrong), _first_fault(got, want)
+        return first_match(got, wrong), _first_fault(got, want)
     return "right"
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
     "03.1": {
@@ -151,11 +151,6 @@ MESSAGES = {
         "other": "the values changed on the way: I only asked for another shape.",
     },
 }
-
-
-def _first(got: Any, wrong: dict[str, Any]) -> str:
-    """The first diagnosis whose wrong result is the learner's, else "other"."""
-    return next((key for key, value in wrong.items() if near(got, value)), "other")
 
 
 def _tensor(got: Any) -> Tensor:
@@ -308,7 +303,7 @@ def maxpool_backward(answer) -> Verdict:
             window = x[s * i : s * i + k, s * j : s * j + k]
             wrong["offset"][:k, :k] += winner(window) * y_bar[i, j]
         wrong["ones"] = _scattered(x, torch.ones_like(y_bar), k, s, winner)
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         worst = (got - want).abs().argmax()
         at = divmod(int(worst), width)
         told |= {"at": at, "expected": want.flatten()[worst].item()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
     "04.1": {
@@ -120,11 +120,6 @@ MESSAGES = {
 }
 
 
-def _first(got: Any, wrong: dict[str, Any], **tolerance) -> str:
-    """The first diagnosis whose wrong result is the learner's, else "other"."""
-    return next((key for key, value in wrong.items() if near(got, value, **tolerance)), "other")
-
-
 def _array(answer: Any) -> np.ndarray:
     near(answer, 0)  # says what is wrong with something that is no number
     return np.asarray(answer.detach() if torch.is_tensor(answer) else answer, float)
@@ -159,7 +154,7 @@ def standardise(answer) -> Verdict:
             "per pixel": (test - train.mean(0)) / train.std(0),
         }
         told = {"expected": want.flatten()[0].item(), "got": got.flat[0]}
-        key = _first(got, wrong, rel=5e-3, absolute=5e-3)
+        key = first_match(got, wrong, rel=5e-3, absolute=5e-3)
         if near(got, (test - train.mean(0)) / train.std(0, correction=0), rel=5e-3, absolute=5e-3):
             key = "per pixel"  # of 30 images, n and n − 1 differ by more than the tolerance
         return key, told
@@ -230,7 +225,7 @@ def gamma_for(answer) -> Verdict:
             "difference": target - median,
         }
         told = {"median": median, "target": target, "expected": want, "got": got}
-        key = _first(got, wrong)
+        key = first_match(got, wrong)
         return ("sign" if key == "other" and got < 0 else key), told
     return "right"
 
