@@ -57,6 +57,11 @@ def by_torch(y, z):
     return log_t.exp()
 
 
+def least_brier(y, z):
+    grid = np.geomspace(0.1, 10, 500)
+    return grid[np.argmin([metrics.brier(y, 1 / (1 + np.exp(-z / t))) for t in grid])]
+
+
 def benefit(threshold=lambda c: 1 / (1 + c), weight=lambda c: 1 / c, share=True, strict=False):
     def answer(y, p, c):
         t = threshold(c)
@@ -70,6 +75,10 @@ def benefit(threshold=lambda c: 1 / (1 + c), weight=lambda c: 1 / c, share=True,
 def cost(y, p, c):
     called = p >= 1 / (1 + c)
     return (c * (~called & (y == 1)).sum() + (called & (y == 0)).sum()) / len(y)
+
+
+def uncalled(y, p, c):
+    return ((p < 1 / (1 + c)) * np.where(y, 1, -1 / c)).mean()
 
 
 def per_ill(y, p, c):
@@ -103,6 +112,18 @@ def apart(patients, rng):
     return [np.flatnonzero(patients == name) for name in rng.choice(np.unique(patients), 5)]
 
 
+unseeded = np.random.default_rng(5)
+
+
+def first_image(patients, rng):
+    drawn = rng.choice(np.unique(patients), 5)
+    return np.array([np.flatnonzero(patients == name)[0] for name in drawn])
+
+
+def three_of_five(patients, rng):
+    return np.flatnonzero(np.isin(patients, rng.choice(np.unique(patients), 3, replace=False)))
+
+
 def once(patients, rng):
     names = np.unique(patients)
     return np.flatnonzero(np.isin(patients, rng.choice(names, len(names))))
@@ -133,8 +154,10 @@ CASES = [
     ("07.2", lambda se, sp, pi: (1 - pi) * sp / ((1 - pi) * sp + pi * (1 - se)), "the NPV"),
     ("07.2", lambda *v: 1 - ppv(*v), "alarms that are false"),
     ("07.2", lambda *v: ppv(*v) / (1 - ppv(*v)), "the odds"),
-    ("07.2", lambda *v: 1 / 3, "expected 0.8372"),
-    ("07.2", lambda *v: 0.1, "expected 0.3333"),
+    ("07.2", lambda *v: 0.135 / 0.305, "expected 0.8372"),
+    ("07.2", lambda *v: 0.1, "expected 0.4426"),
+    ("07.2", lambda se, sp, pi: pi * se / (pi * se + (1 - pi) * (1 - se)), "expected 0.4426"),
+    ("07.2", lambda se, sp, pi: pi * se / (1 - sp), "expected 0.4426"),
     ("07.2", 0.33, "expected a function"),
     ("07.3", by_ranks, "✓"),
     ("07.3", metrics.auc, "✓"),
@@ -175,6 +198,8 @@ CASES = [
     ("07.4", lambda y, z: np.nan, "a temperature is positive"),
     ("07.4", lambda y, z: 10.0, "the cross-entropy is"),
     ("07.4", lambda y, z: by_scipy(1 - y, z), "the cross-entropy is"),
+    ("07.4", on_grid(0.1, 2, 200), "at the edge of its range"),
+    ("07.4", least_brier, "the score to lower is the cross-entropy"),
     ("07.4", lambda y, z: 3.0, "✗"),
     ("07.4", lambda y, z: z, "expected a number"),
     ("07.5", benefit(), "✓"),
@@ -191,14 +216,22 @@ CASES = [
     ("07.5", benefit(strict=True), "≥, not >"),
     ("07.5", cost, "returned a cost"),
     ("07.5", lambda y, p, c: c * benefit()(y, p, c), "divide by c"),
-    ("07.5", lambda y, p, c: 0.123, "expected 0.2308"),
+    ("07.5", benefit(lambda c: 0.5, lambda c: 1), "whatever a miss costs"),
+    ("07.5", lambda y, p, c: y.mean() - (1 - y.mean()) / c, "expected 0.1324"),
+    ("07.5", uncalled, "expected 0.1324"),
+    ("07.5", lambda y, p, c: 0.0, "expected 0.1324"),
+    ("07.5", lambda y, p, c: 0.123, "expected 0.1324"),
     ("07.5", lambda y, p, c: benefit()(y, p, 4), "✗"),
     ("07.5", lambda y, p, c: p, "expected a number"),
     ("07.6", resample, "✓"),
     ("07.6", lambda w, rng: torch.tensor(resample(w, rng)), "✓"),
     ("07.6", lambda w, rng: resample(w, rng).tolist(), "✓"),
-    ("07.6", lambda w, rng: rng.integers(0, len(w), len(w)), "you resampled images"),
+    ("07.6", lambda w, rng: rng.integers(0, len(w), len(w)), "you drew images, or left some out"),
     ("07.6", lambda w, rng: rng.choice(len(w), len(w), replace=False), "exactly once, each time"),
+    ("07.6", first_image, "'P2' came with one image 0 times"),
+    ("07.6", lambda w, rng: np.array([], int), "I count 0 patients drawn of 5"),
+    ("07.6", lambda w, rng: resample(w, unseeded), "the same rng gave two different"),
+    ("07.6", three_of_five, "replace=False forbids"),
     ("07.6", without, "exactly once, each time"),
     ("07.6", once, "no patient ever came twice"),
     ("07.6", too_many, "I count 13 patients drawn of 5"),
@@ -219,7 +252,7 @@ CASES = [
     ("07.7", (791, 2501), "*full* width"),
     ("07.7", (300, 300), "Another mix"),
     ("07.7", (160, 2500), "Another mix"),
-    ("07.7", (300, 950), "the mix is good"),
+    ("07.7", (300, 950), "the mix will do"),
     ("07.7", (200,), "two whole numbers"),
     ("07.7", 200, "two whole numbers"),
     ("07.7", (0, 600), "two whole numbers"),

@@ -74,10 +74,11 @@ MESSAGES = {
         "edge": "you found {got:g} where {expected:.3g} is best. Does your search reach below 1 as "
         "well as above?",
         "coarse": "{got:.4g} is near the best, {expected:.4g}, but not to two digits. Refine the "
-        "grid, or use the slope.",
+        "grid or use the slope; and the score to lower is the cross-entropy, of ill *and* healthy.",
         "negative": "a temperature is positive, and I got {got:.3g}.",
         "worse": "at your T = {got:.3g} the cross-entropy is {loss:.4f}; at {expected:.3g} it is "
-        "{least:.4f}. Check the sign of the slope, and that labels 1 go with ln σ.",
+        "{least:.4f}. Did the search stop early, or at the edge of its range? If it went the wrong "
+        "way, check the sign of the slope, and that labels 1 go with ln σ.",
     },
     "07.5": {
         "right": "with miss_cost = c the threshold is 1/(1 + c), and a false alarm weighs 1/c: one "
@@ -105,12 +106,12 @@ MESSAGES = {
     "07.6": {
         "right": "whole patients, with replacement, as many as there are. The number of images now "
         "varies from resample to resample, and should.",
-        "images": "you resampled images: patient {who!r} came with some images once and others "
-        "{most} times. Draw patients, and take *all* images of each.",
+        "images": "patient {who!r} came with one image {least} times and another {most} times: "
+        "you drew images, or left some out. Draw patients, and take *all* images of each.",
         "no replacement": "every patient came exactly once, each time. The bootstrap draws with "
         "replacement.",
-        "once": "no patient ever came twice. A patient drawn twice brings her images twice; "
-        "np.isin, a set or a mask forgets that.",
+        "once": "no patient ever came twice. A patient drawn twice brings her images twice: "
+        "replace=False forbids that, and np.isin, a set or a mask forgets it.",
         "how many": "I count {got:g} patients drawn of {want}. Draw as many patients as there "
         "*are* patients: len(np.unique(patients)).",
         "weighted": "patients with many images are drawn more often ({got:.1f} times on average "
@@ -121,6 +122,8 @@ MESSAGES = {
         "np.concatenate.",
         "mask": "you returned a mask of True and False, which cannot say 'twice'. Return "
         "positions.",
+        "unseeded": "the same rng gave two different resamples. Draw with the rng that I pass in, "
+        "not with np.random.",
         "same": "two resamples from one rng were the same. Use the rng that I pass in.",
         "range": "{got} is no position in a list of {n} images.",
         "kind": "I expected an array of whole positions, and got {kind}.",
@@ -136,8 +139,8 @@ MESSAGES = {
         "That takes four times the patients.",
         "lopsided": "precise enough (±{half:.3f}), but {dearer:.0%} dearer than need be, at "
         "{ratio:.2g} healthy for each ill patient. Another mix does the same for less.",
-        "wasteful": "the mix is good, but ±{half:.3f} is more than was asked, at {dearer:.0%} more "
-        "than the least cost.",
+        "wasteful": "the mix will do, but ±{half:.3f} is more precise than was asked, at "
+        "{dearer:.0%} more than the least cost.",
     },
 }
 
@@ -177,7 +180,7 @@ def ratios(answer) -> Verdict:
 
 @exercise("07.2", MESSAGES["07.2"])
 def predictive_value(answer) -> Verdict:
-    for se, sp, pi in ((0.9, 0.8, 0.1), (0.6, 0.95, 0.3), (0.75, 0.5, 0.02)):
+    for se, sp, pi in ((0.9, 0.8, 0.15), (0.6, 0.95, 0.3), (0.75, 0.5, 0.02)):
         true, false = pi * se, (1 - pi) * (1 - sp)
         expected = true / (true + false)
         got = number(call(answer, se, sp, pi))
@@ -271,8 +274,11 @@ def temperature(answer) -> Verdict:
 
 @exercise("07.5", MESSAGES["07.5"])
 def net_benefit(answer) -> Verdict:
-    labels = np.array([1, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 1])
-    p = np.array([0.9, 0.15, 0.22, 0.5, 0.05, 0.3, 0.7, 0.45, 0.08, 0.12, 0.85, 0.02, 0.21])
+    # No two of the wrong answers below give the same number here.
+    ill_p = [0.9, 0.5, 0.3, 0.12, 0.21]
+    healthy_p = [0.15, 0.22, 0.05, 0.7, 0.45, 0.08, 0.75, 0.02, 0.11, 0.35, 0.55, 0.24]
+    order = np.random.default_rng(0).permutation(17)
+    labels, p = np.repeat([1, 0], [5, 12])[order], np.array(ill_p + healthy_p)[order]
     ill, n = labels == 1, len(labels)
 
     def worth(t, weight, at=np.greater_equal):
@@ -290,7 +296,7 @@ def net_benefit(answer) -> Verdict:
             "strict": [worth(t, 1 / c, np.greater)],
             "threshold 1/c": [worth(1 / c, 1 / c), worth(1 / c, 1 / (c - 1 or math.inf))],
             "threshold c": [worth(c * t, 1 / c), worth(c * t, c)],
-            "threshold half": [worth(0.5, 1 / c)],
+            "threshold half": [worth(0.5, 1 / c), worth(0.5, 1)],
             "weight inverted": [worth(t, c)],
             "weight missing": [worth(t, 1)],
             "weight t": [worth(t, t)],
@@ -321,12 +327,15 @@ def resample(answer) -> Verdict:
         for name in names:
             own = counts[patients == name]
             if own.min() != own.max():
-                return "images", {"who": str(name), "most": int(own.max())}
+                values = {"who": str(name), "least": int(own.min()), "most": int(own.max())}
+                return "images", values
             times.append(own[0])
         drawn.append(times)
     drawn = np.array(drawn)
     if (drawn == 1).all():
         return "no replacement"
+    if not drawn.any():
+        return "how many", {"got": 0, "want": len(names)}
     if (drawn == drawn[0]).all():
         return "same"
     if drawn.max() == 1:
@@ -335,6 +344,9 @@ def resample(answer) -> Verdict:
         return "how many", {"got": drawn.sum(1).mean(), "want": len(names)}
     if drawn[:, 0].mean() > 1.5:
         return "weighted", {"got": drawn[:, 0].mean()}
+    again = [np.asarray(call(answer, patients.copy(), np.random.default_rng(0))) for _ in "ab"]
+    if not np.array_equal(*again):
+        return "unseeded"
     return "right"
 
 
