@@ -40,6 +40,25 @@ def test_ece_by_hand():
     assert metrics.ece(labels, two) == metrics.ece(labels, p)
 
 
+def test_ece_weighs_bins_by_their_images():
+    labels, p = [0, 1, 1, 0], [0.9, 0.9, 0.9, 0.4]  # gaps 0.9 − 2/3 for three, 0.4 for one
+    assert metrics.ece(labels, p) == pytest.approx(0.75 * (0.9 - 2 / 3) + 0.25 * 0.4)
+
+
+def test_quantile_bins_follow_images_not_distinct_scores():
+    p = np.r_[np.full(6, 0.1), 0.2, 0.3, 0.4, 0.5]  # half of the images at 0.1
+    found = metrics.reliability(np.arange(10) % 2, p, bins=2, strategy="quantile")
+    assert found.count.tolist() == [6, 4]
+
+
+def test_ten_bins_for_the_diagram_and_fifteen_for_the_error():
+    labels, p = case()
+    assert len(metrics.reliability(labels, p).count) == 10
+    labels = labels[::-1]  # now apart from p, above it here and below it there
+    assert metrics.ece(labels, p) == metrics.ece(labels, p, bins=15)
+    assert metrics.ece(labels, p) != metrics.ece(labels, p, bins=10)
+
+
 def test_ece_of_three_classes_judges_the_called_one():
     p = np.tile([0.7, 0.2, 0.1], (10, 1))
     labels = np.r_[np.zeros(4), np.ones(6)]  # called right 4 of 10 times, with 0.7

@@ -154,6 +154,25 @@ def test_an_exactly_reached_specificity_counts():
     assert metrics.sensitivity_at_specificity(labels, scores, 0.1).sensitivity == 1
 
 
+def test_of_equally_sensitive_thresholds_the_most_specific_is_chosen():
+    labels, scores = [0, 0, 0, 1, 1], [0.1, 0.2, 0.6, 0.7, 0.8]
+    assert metrics.sensitivity_at_specificity(labels, scores, 0.3) == (1, 1, 0.7)
+
+
+def test_an_exactly_reached_sensitivity_counts():
+    labels = np.r_[np.zeros(10), np.ones(10)]
+    scores = np.r_[np.full(10, 6.5), np.arange(10)]  # 3 of 10 positive above: 0.3 < 1 − 0.7
+    assert metrics.specificity_at_sensitivity(labels, scores, 1 - 0.7).specificity == 1
+
+
+def test_the_usual_demands_are_nine_in_ten_specific_and_nineteen_in_twenty_sensitive():
+    labels, scores = np.repeat([0, 1], 100), np.r_[np.arange(100), np.arange(100) + 30.5]
+    found = metrics.sensitivity_at_specificity(labels, scores)
+    assert (found.specificity, found.sensitivity) == pytest.approx((0.9, 0.41))
+    found = metrics.specificity_at_sensitivity(labels, scores)
+    assert (found.specificity, found.sensitivity) == pytest.approx((0.36, 0.95))
+
+
 def test_confusion_by_hand():
     counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
     assert counts.n == 1000
@@ -199,6 +218,12 @@ def test_predictive_values_follow_bayes(prevalence):
     assert own == pytest.approx((counts.ppv, counts.npv))
 
 
+def test_where_nobody_or_everybody_is_ill_a_predictive_value_is_certain():
+    counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
+    assert counts.at_prevalence(0) == (0, 1)
+    assert counts.at_prevalence(1) == (1, 0)
+
+
 def test_ratios_of_nothing_are_nan_not_zero():
     nobody_ill = metrics.confusion([0, 0, 0], [0.1, 0.2, 0.3])
     assert math.isnan(nobody_ill.sensitivity)
@@ -226,7 +251,10 @@ ROWS = [
     ("nan label", [math.nan, 1], [0.2, 0.3], "found nan"),
     ("words", ["ill", "well"], [0.2, 0.3], "must be numbers"),
     ("swapped", [0.2, 0.3], [0, 1], "labels come first"),
-    ("class 5 of 3", [0, 5], np.eye(3)[:2], "classes 0 to 2, found 5"),
+    ("class 3 of 3", [0, 3], np.eye(3)[:2], "classes 0 to 2, found 3"),
+    ("many codes", [2, 3, 4, 5, 6], np.ones(5), "0 or 1, found 2, 3, 4, 5, …"),
+    ("one nan of a row", [0, 1], [[0.2, 0.3, 0.5], [0.1, math.nan, 0.9]], "1 of 2 scores are NaN"),
+    ("numbers", 1, 0.5, r"shape \(\) and scores \(\)"),
     ("missing class", [0, 1], np.eye(3)[:2], "class 2: all 2 labels are negative"),
     ("shapes", [[0, 1, 1], [1, 0, 1]], np.ones((2, 2)), "do not fit"),
 ]
@@ -259,6 +287,8 @@ def test_other_refusals():
         metrics.Confusion(1, 1, 1, 1).at_prevalence(5)
     with pytest.raises(DataError, match="negative"):
         metrics.Confusion(1, -1, 1, 1)
+    with pytest.raises(DataError, match="negative"):
+        metrics.Confusion(1, math.nan, 1, 1)
     with pytest.raises(DataError, match="three or more"):
         metrics.confusion_matrix([0, 1], [0.2, 0.3])
 

@@ -122,6 +122,22 @@ def test_many_images_of_few_patients_make_a_wide_interval():
     assert naive.high - naive.low == pytest.approx(width / np.sqrt(10), rel=0.15)
 
 
+def test_more_patients_than_two_bytes_count_are_all_drawn():
+    (counts,) = metrics.resamples(np.zeros(70_000), n=1)
+    assert counts.sum() == 70_000
+    # A patient is drawn with chance 1 − 1/e, also beyond the 65,536th.
+    assert (counts[0, 2**16 :] > 0).mean() == pytest.approx(1 - np.exp(-1), abs=0.03)
+
+
+@pytest.mark.parametrize("metric", [metrics.auc, metrics.average_precision])
+@pytest.mark.parametrize("counts", [[1, 2, 0, 0], [0, 0, 3, 1]])
+def test_a_resample_of_one_class_is_undefined(metric, counts):
+    values = metrics.resampled_values(
+        metric, [1, 1, 0, 0], [0.9, 0.4, 0.5, 0.1], np.array([counts])
+    )
+    assert np.isnan(values).all()
+
+
 def test_stratify_keeps_the_number_of_each_kind_of_patient():
     labels, _ = case(60, positive=7)
     counts = blocks(labels, n=200, stratify=True)
@@ -143,8 +159,9 @@ def test_resamples_do_not_depend_on_how_many_are_asked_for():
 
 def test_resamples_without_one_class_are_left_out():
     labels, scores = case(20, positive=2, tied=False)
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="left out") as said:
         fast = metrics.bootstrap(metrics.auc, labels, scores, n=400)
+    assert said[0].filename == __file__  # it points at the line that called
     counts = blocks(labels, n=400)
     defined = (counts @ labels > 0) & (counts @ labels < 20)
     assert fast.n == defined.sum() < 400
@@ -239,6 +256,16 @@ def test_difference_is_judged_on_the_same_patients():
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
+def test_both_models_of_a_difference_are_cut_at_the_given_threshold():
+    labels, a = case(tied=False)
+    b = case(tied=False, seed=1)[1]
+    found = metrics.bootstrap_difference(metrics.ppv, labels, a, b, n=200, threshold=0.8)
+    slow = metrics.bootstrap_difference(
+        lambda y, s: sk.precision_score(y, s >= 0.8), labels, a, b, n=200
+    )
+    assert (found.value, found.low, found.high) == pytest.approx((slow.value, slow.low, slow.high))
+
+
 def double_sum(labels, *models):
     """DeLong's equations as printed, all pairs of a positive and a negative image."""
     placements = []
@@ -317,6 +344,8 @@ def test_delong_at_the_ends():
         assert (perfect.value, perfect.low, perfect.high) == (1, 1, 1)
     same = metrics.delong_test(labels, scores, scores)
     assert (same.z, same.p) == (0, 1)
+    opposed = metrics.delong_test(labels, -scores, scores)  # a difference of −1 without any spread
+    assert (opposed.difference.value, opposed.z, opposed.p) == (-1, -np.inf, 0)
     monotone = metrics.delong_test(*case(tied=False), np.exp(case(tied=False)[1]))
     assert monotone.p == 1
     labels, scores = case(40, tied=False, shift=3)
@@ -331,7 +360,14 @@ def test_proportion_equals_scipy(k, n, level):
         expected = stats.binomtest(k, n).proportion_ci(level, method=theirs)
         interval = metrics.proportion(k, n, level=level, method=ours)
         assert interval.value == k / n
+        assert interval.n == 0  # a formula, no resamples
         assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_wilson_ends_exactly_where_nothing_or_all_was_found():
+    for n in range(1, 200):
+        assert metrics.proportion(0, n).low == 0
+        assert metrics.proportion(n, n).high == 1
 
 
 def test_an_interval_reads_as_a_sentence():
@@ -344,6 +380,9 @@ def test_refusals():
         metrics.bootstrap(metrics.auc, labels, scores, n=10)
     with pytest.raises(DataError, match="level is a share"):
         metrics.bootstrap(metrics.auc, labels, scores, level=95)
+    for level in (0, 1):
+        with pytest.raises(DataError, match="level is a share"):
+            metrics.delong(labels, scores, level=level)
     with pytest.raises(DataError, match="one patient per image"):
         metrics.bootstrap(metrics.auc, labels, scores, groups=[1, 2])
     with pytest.raises(DataError, match="there is only 1"):
