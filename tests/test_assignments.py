@@ -244,6 +244,8 @@ def test_part_2_a_model_solution_lies_within_the_ranges(tmp_path):
     exec(compile(code, "part_2.md", "exec"), names)
     train, val, test = names["train"], names["val"], names["test"]
     assert PART_2["training, validation, test images"] == [len(train), len(val), len(test)]
+    assert [len(part) for part in names["cohort"].split()] == [len(train), len(val), len(test)]
+    assert not names["cohort"].leaks()
 
     def within(figure, value):
         low, high = PART_2[figure]

@@ -113,6 +113,17 @@ def with_options(**options):
     return lambda y, s, g, t: groups(y, s, g, t, **options)
 
 
+def reach_undivided(k, n):
+    low, high = wilson(k, n)
+    half = (high - low) / 2 * (1 + Z**2 / n)
+    return (low + high) / 2 - half, (low + high) / 2 + half
+
+
+def ungrouped(y, s, g, t):
+    y, s = map(np.asarray, (y, s))
+    return {name: (int(((y == 1) & (s >= t)).sum()), int((y == 1).sum())) for name in set(g)}
+
+
 def shares(y, s, g, t):
     return {name: (found / n, n) for name, (found, n) in groups(y, s, g, t).items()}
 
@@ -138,6 +149,9 @@ CASES = [
     ("08.1", lambda k, n: wilson(k, n, middle=0.0), "draws it towards one half"),
     ("08.1", lambda k, n: wilson(k, n, root=0.0), "second term"),
     ("08.1", lambda k, n: wilson(k, n, z=2), "95.4 %"),
+    ("08.1", lambda k, n: wilson(k, n, z=1.645), "holds 90 %"),
+    ("08.1", lambda k, n: np.clip(wald(k, n), 0, 1), "cut off at 0 and 1"),
+    ("08.1", reach_undivided, "the reach was not divided"),
     ("08.1", lambda k, n: tuple(100 * e for e in wilson(k, n)), "per cent"),
     (
         "08.1",
@@ -171,6 +185,7 @@ CASES = [
     ("08.3", lambda k, auc, sigma: float(best(k, auc, sigma, 3000)), "✓"),
     ("08.3", lambda k, auc, sigma: auc, "the true AUC"),
     ("08.3", lambda k, auc, sigma: best(k, 0.0, sigma), "Add it to the true AUC"),
+    ("08.3", lambda k, auc, sigma: best(k, auc, sigma**2), "not to be squared"),
     ("08.3", lambda k, auc, sigma: auc + sigma, "whatever k is"),
     ("08.3", lambda k, auc, sigma: auc + sigma * math.sqrt(2 * math.log(k)), "√(2 ln k)"),
     ("08.3", lambda k, auc, sigma: auc + sigma / math.sqrt(k), "error of a mean"),
@@ -210,6 +225,18 @@ CASES = [
     ("08.5", with_options(found=lambda y, f: (y == 1) & ~f), "counted the missed"),
     ("08.5", with_options(order=-1), "(ill, found)"),
     ("08.5", with_options(strict=True), "exactly at the threshold"),
+    (
+        "08.5",
+        with_options(found=lambda y, f: f, total=lambda y: y >= 0),
+        "every image and every flag",
+    ),
+    (
+        "08.5",
+        with_options(found=lambda y, f: (y == 0) & ~f, total=lambda y: y == 0),
+        "that is its specificity",
+    ),
+    ("08.5", ungrouped, "all groups together"),
+    ("08.5", lambda *a: dict.fromkeys(groups(*a), (1, 2)), "and got (1, 2)"),
     ("08.5", lambda y, s, g, t: groups(y, s, g, 0.5), "threshold of your own"),
     ("08.5", lambda *a: dict(enumerate(groups(*a).values())), "as names"),
     ("08.5", lambda *a: list(groups(*a).values()), "expected a dictionary"),
@@ -270,6 +297,9 @@ LIMITS = [
     ([*GOOD, GOOD[1].upper().replace("{FAR}", "{far}")], "the same"),
     (["No clinic has tried it so far.", *GOOD[1:]], "no sentence says so"),
     ([GOOD[0], "Other hospitals were not tried at all.", "Children were not tried at all."], "far"),
+    ([GOOD[0], "The specificity elsewhere was only {far:.2f}.", GOOD[2]], "{far:.2f}"),
+    ([GOOD[0], "The specificity elsewhere was only {}.", GOOD[2]], "you wrote {}"),
+    (["All of these patients are synthetic, none is real.", *GOOD[1:]], "✓"),
     ([..., ..., ...], "○"),
     ([GOOD[0], ..., GOOD[2]], "○"),
 ]
@@ -312,6 +342,11 @@ RECORDS = [
     ({"verdict": "higher"}, "says 'lower'"),
     ({"verdict": "cannot tell"}, "says 'lower'"),
     ({"verdict": "better"}, "verdict must be"),
+    ({"verdict": "no difference"}, "does not show"),
+    ({"verdict": " Lower", "expected": "Higher"}, "✓"),
+    ({"measured_on": "the latest validation patients"}, "✓"),
+    ({"measured_on": "new patients, seed 82"}, "✓"),
+    ({"difference": (-0.02, -0.04, -0.01)}, "not an interval"),
     ({"difference": -0.02}, "difference is float"),
     ({"measured_on": "test"}, "measured on the test set"),
     ({"measured_on": "train"}, "should say 'validation'"),

@@ -17,6 +17,10 @@ MESSAGES = {
         "a figure.",
         "wald": "for {k} of {n} you gave p̂ ± z√(p̂(1−p̂)/n), which puts the measured share where "
         "the true one belongs. At {n} of {n} it has no width; use the formula above.",
+        "clipped": "for {k} of {n} you gave p̂ ± z√(p̂(1−p̂)/n), cut off at 0 and 1. Wilson's ends "
+        "need no cutting: they never leave 0 to 1. Use the formula above.",
+        "90 %": "with z = 1.645 your interval holds 90 %. For 95 % take z = 1.96.",
+        "reach undivided": "the middle is right, but the reach was not divided by 1 + z²/n.",
         "middle": "the middle lacks its z²/2n, which draws it towards one half.",
         "undivided": "you have both ends, but did not divide them by 1 + z²/n.",
         "root": "the root lacks its second term, z²/4n²: for {n} of {n} your ends fall together.",
@@ -47,7 +51,9 @@ MESSAGES = {
     },
     "08.3": {
         "right": "whoever reports the best of {k} reports so much luck with it.",
-        "no luck": "you returned the true AUC. The best of {k} scores higher on average.",
+        "no luck": "that is the true AUC, or within a hair of it. The best of {k} scores higher on "
+        "average. If you simulate: the largest of each search, then the mean; and sigma is the "
+        "standard deviation of a score, not to be squared.",
         "luck alone": "you returned the luck, {got:.3g}. Add it to the true AUC.",
         "one error": "you added one standard error whatever k is. One candidate has no advantage, "
         "a hundred have a large one.",
@@ -60,7 +66,7 @@ MESSAGES = {
         "mean over many.",
         "smallest": "that is the mean of the smallest.",
         "other": "for k = {k}, auc = {auc} and sigma = {sigma} I expected {expected:.4f} and got "
-        "{got:.4f}.",
+        "{got:.4f}. If you simulate, take some thousand searches.",
     },
     "08.4": {
         "right": "five of eight. None of them felt like cheating.",
@@ -92,6 +98,11 @@ MESSAGES = {
         "right calls": "for group {name} you counted right calls of healthy and ill. Found means "
         "ill and flagged.",
         "missed": "for group {name} you counted the missed. I asked for the found.",
+        "everybody": "for group {name} you counted every image and every flag, the healthy among "
+        "them. Sensitivity counts the ill alone.",
+        "healthy": "for group {name} you counted the healthy: that is its specificity. I asked "
+        "for the ill, and for those of them who are flagged.",
+        "ungrouped": "you counted the ill of all groups together. Count them group by group.",
         "swapped": "these are (ill, found); I asked for (found, ill).",
         "strict": "an image exactly at the threshold is flagged: s ≥ t, not s > t.",
         "fixed": "you used a threshold of your own. Use the one that is passed.",
@@ -106,12 +117,14 @@ MESSAGES = {
         "no figure": "no sentence names a figure of the run. At least one limit was measured: "
         "write {{far}}, say, where its value should stand.",
         "unknown": "{error}.",
+        "format": "between braces stands the name of a figure and nothing else, as in {{far}}; you "
+        "wrote {got}. The card writes its digits.",
         "vague": "{sentence!r} could stand on any card. Say for whom, or where, or what.",
         "twice": "two of the sentences are the same.",
         "simulated": "the patients are simulated, and no sentence says so. It is the first limit.",
     },
     "08.7": {
-        "right": "recorded before, measured on validation patients, and no more claimed than the "
+        "right": "recorded before, not measured on the test set, and no more claimed than the "
         "interval allows.",
         "not a record": "I expected a dictionary with {keys}; got {kind}.",
         "missing": "the record lacks {keys}.",
@@ -120,14 +133,15 @@ MESSAGES = {
         "run; got {expected!r}.",
         "test": "you measured on the test set. It has been opened and spoken; an experiment that "
         "follows needs validation patients, or new ones.",
-        "where": "measured_on should say 'validation'; got {where!r}.",
-        "no interval": "difference is {kind}. One number cannot say whether it is more than luck: "
-        "use metrics.bootstrap_difference.",
+        "where": "measured_on should say 'validation' or 'new patients'; got {where!r}.",
+        "no interval": "difference is {kind}, not an interval. Use metrics.bootstrap_difference: "
+        "its two ends say whether the change is more than luck.",
         "overclaimed": "the verdict is {verdict!r}, but the interval, {low:.3f} to {high:.3f}, "
         "holds 0: these patients cannot tell.",
         "wrong way": "the verdict is {verdict!r}; the interval, {low:.3f} to {high:.3f}, says "
         "{should!r}.",
-        "verdict": "verdict must be 'higher', 'lower' or 'cannot tell'; got {verdict!r}.",
+        "verdict": "verdict must be 'higher', 'lower' or 'cannot tell'; got {verdict!r}. An "
+        "interval that holds 0 does not show that there is no difference.",
     },
 }
 
@@ -162,6 +176,12 @@ def interval(answer):
         half = (raw_high - raw_low) / 2
         wrong = {
             "wald": (p - wald, p + wald),
+            "clipped": (max(0.0, p - wald), min(1.0, p + wald)),
+            "90 %": tuple(end / (1 + 1.645**2 / n) for end in wilson(k, n, z=1.645)),
+            "reach undivided": (
+                (raw_low + half) / scale - half,
+                (raw_low + half) / scale + half,
+            ),
             "swapped": ends[::-1],
             "undivided": (raw_low, raw_high),
             "middle": tuple(end / scale for end in wilson(k, n, middle=False)),
@@ -330,8 +350,10 @@ def _counts(name, got, labels, scores, groups, threshold):
         pair = ()
     if len(pair) != 2:
         return "not a pair", {"name": name, "got": got}
+    pair = tuple(int(one) if one == int(one) else one for one in pair)
     here = groups == name
-    ill, flag = (labels == 1) & here, scores >= threshold
+    all_ill, flag = labels == 1, scores >= threshold
+    ill, well = all_ill & here, ~all_ill & here
     right = (int((ill & flag).sum()), int(ill.sum()))
     if pair == right:
         return None
@@ -346,6 +368,9 @@ def _counts(name, got, labels, scores, groups, threshold):
         "flags": (int((here & flag).sum()), n),
         "right calls": (int((here & (flag == (labels == 1))).sum()), int(here.sum())),
         "all images": (found, int(here.sum())),
+        "everybody": (int((here & flag).sum()), int(here.sum())),
+        "healthy": (int((well & ~flag).sum()), int(well.sum())),
+        "ungrouped": (int((all_ill & flag).sum()), int(all_ill.sum())),
     }
     for key, value in wrong.items():
         if pair == value:
@@ -367,6 +392,9 @@ def limits(answer, *, figures, data):
     if len(answer) < 3:
         return "few", {"n": len(answer)}
     for sentence in answer:
+        for inside in re.findall(r"\{([^{}]*)\}", sentence):
+            if not inside.isidentifier():
+                return "format", {"got": f"{{{inside}}}"}
         try:
             fill(sentence, figures)
         except MedlabError as error:
@@ -376,7 +404,7 @@ def limits(answer, *, figures, data):
             return "vague", {"sentence": sentence}
     if len({" ".join(one.lower().split()) for one in answer}) < len(answer):
         return "twice"
-    if data.simulated and not any("simulat" in one.lower() for one in answer):
+    if data.simulated and not any(re.search("simulat|synthetic", one.lower()) for one in answer):
         return "simulated"
     if not any(re.search(r"(?<!\{)\{\w+\}", one) for one in answer):
         return "no figure"
@@ -398,17 +426,18 @@ def experiment(answer):
     change, where = answer["change"], str(answer["measured_on"]).lower()
     if not isinstance(change, str) or len(change.split()) < 3:
         return "vague", {"change": change}
-    if answer["expected"] not in ("higher", "lower", "no difference"):
+    expected, verdict = (str(answer[key]).strip().lower() for key in ("expected", "verdict"))
+    if expected not in ("higher", "lower", "no difference"):
         return "expected", {"expected": answer["expected"]}
-    if "test" in where:
+    if re.search(r"\btest", where):
         return "test"
-    if "val" not in where:
+    if not re.search(r"\b(val|new)", where):
         return "where", {"where": answer["measured_on"]}
-    difference, verdict = answer["difference"], answer["verdict"]
+    difference = answer["difference"]
     if not (hasattr(difference, "low") and hasattr(difference, "high")):
         return "no interval", {"kind": type(difference).__name__}
     if verdict not in ("higher", "lower", "cannot tell"):
-        return "verdict", {"verdict": verdict}
+        return "verdict", {"verdict": answer["verdict"]}
     low, high = difference.low, difference.high
     should = "higher" if low > 0 else "lower" if high < 0 else "cannot tell"
     if verdict == should:
