@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ SIMPLE = [
     ("05.1", lambda p, h, c: stacked(p, [9], c), "expected 205, for 20 pixels"),
     ("05.1", lambda p, h, c: stacked(p, h[::-1], c), "parameters are registered and I expected"),
     ("05.1", lambda *a: stacked(*a, first=[]), "x.flatten(1)"),
+    ("05.1", lambda *a: stacked(*a, first=[lambda: nn.Flatten(0)]), "x.flatten(1)"),
     ("05.1", lambda *a: stacked(*a, between=nn.Identity), "still a line"),
     ("05.1", lambda *a: stacked(*a, last=[nn.ReLU]), "none is ever negative"),
     ("05.1", soft, "outputs sum to 1"),
@@ -319,6 +321,8 @@ def test_a_part_that_raises_is_told(id, part, capsys):
         (net(flat="as found", padding=1), "✓"),
         (net(lib=None, flat="as found"), "NameError: name 'no_such_name' is not defined"),
         (net(lib=nn, flat="as found"), "live in torch.nn.functional"),
+        (net(lib=SimpleNamespace(relu=nn.ReLU, max_pool2d=nn.MaxPool2d)), "nn.ReLU()(x)"),
+        (net(lib=SimpleNamespace(relu=F.relu, max_pool2d=F.max_pool3d)), "What did you change"),
         (NoRelu, "removed the ReLU"),
         (NoPool, "nothing is pooled any more: 12544"),
         (lambda *a: "net", "object of type str"),
@@ -338,7 +342,8 @@ def test_the_missing_import(part, reply, capsys):
         (net(flat="as found"), "images of 32 pixels it still stops: RuntimeError"),
         (net(lib=None), "it still stops: NameError"),
         (net(flat="for 32"), "one fixed number by another"),
-        (net(flat=lambda size: 16 * (size // 4 - 2) ** 2), "33 pixels work, 30 pixels stop"),
+        (net(flat=lambda size: 16 * (size // 4 - 2) ** 2), "halves and rounds down"),
+        (net(flat=lambda size: 16 * ((size - 6) // 4 + (size == 30)) ** 2), "33 pixels work, 30"),
         (net(flat=lambda size: 16 * ((size - 6) // 4) ** 2), "✓"),
         (net(flat="as found", padding=1), "32 pixels work, 28 pixels stop"),
         (Reshaped, "16 images went in and 9 rows came out"),
@@ -352,6 +357,63 @@ def test_the_missing_import(part, reply, capsys):
 )
 def test_the_flatten_size(part, reply, capsys):
     said = say("05.5", "net", capsys, net=part)
+    assert reply in said, said
+
+
+class Logs(Net):
+    def forward(self, x):
+        return super().forward(x).log_softmax(1)
+
+
+class Shares(Net):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+@torch.no_grad()
+def second_column(model, X):
+    model.eval()
+    return model(X)[:, 1]
+
+
+def nll(p, y):
+    return nn.NLLLoss()(p.log(), y)
+
+
+@pytest.mark.parametrize(
+    ("id", "culprit", "parts", "reply"),
+    [
+        ("05.6", "train_epoch", {"net": Logs, "train_epoch": epoch(nn.NLLLoss())}, "✓"),
+        ("05.6", "train_epoch", {"net": Logs, "train_epoch": epoch(nn.CrossEntropyLoss())}, "✓"),
+        ("05.6", "train_epoch", {"net": Shares, "train_epoch": epoch(nll)}, "✓"),
+        (
+            "05.6",
+            "train_epoch",
+            {"net": Shares, "train_epoch": epoch(nn.CrossEntropyLoss())},
+            "softmax inside softmax",
+        ),
+        (
+            "05.7",
+            "evaluate",
+            {"net": Shares, "evaluate": evaluate_well},
+            "probabilities of class 1",
+        ),
+        (
+            "05.7",
+            "evaluate",
+            {"net": Shares, "evaluate": second_column, "train_epoch": epoch(nll, mode=True)},
+            "✓",
+        ),
+        (
+            "05.7",
+            "evaluate",
+            {"net": Logs, "evaluate": evaluate_well, "train_epoch": epoch(nn.NLLLoss())},
+            "✓",
+        ),
+    ],
+)
+def test_whoever_moved_the_softmax_into_the_network(id, culprit, parts, reply, capsys):
+    said = say(id, culprit, capsys, **parts)
     assert reply in said, said
 
 
@@ -441,7 +503,7 @@ WELL = epoch(nn.CrossEntropyLoss(), mode=True)
         ("evaluate", {"evaluate": only_norm}, "dropout still throws dice"),
         ("evaluate", {"evaluate": seeded}, "network with holes"),
         ("evaluate", {"evaluate": class_zero}, "in evaluation mode"),
-        ("evaluate", {"evaluate": lambda model, X: evaluate_well(model, X)[:3]}, "differ from"),
+        ("evaluate", {"evaluate": lambda model, X: evaluate_well(model, X)[:3]}, "one for each"),
         ("train_epoch", {"train_epoch": WELL}, "train_epoch is innocent"),
         ("net", {}, "net is innocent"),
     ],
@@ -491,6 +553,17 @@ def keeps_model(model, train, val, test, epochs):
     return metrics.auc(test[1], evaluate(kept, test[0]))
 
 
+def keeps_in_half_batches(model, train, val, test, epochs):
+    """Two steps an epoch, and scores that carry a gradient."""
+    optimiser, rows = torch.optim.Adam(model.parameters()), []
+    for _ in range(epochs):
+        for batch in torch.randperm(20).split(10):
+            train_epoch(model, optimiser, train[0][batch], train[1][batch])
+        scores = [metrics.auc(y, model(X).softmax(1)[:, 1].detach()) for X, y in (val, test)]
+        rows.append(scores)
+    return max(rows)[1]
+
+
 def by_loss(model, train, val, test, epochs):
     optimiser, rows = torch.optim.Adam(model.parameters()), []
     for _ in range(epochs):
@@ -508,6 +581,7 @@ def by_loss(model, train, val, test, epochs):
         (keeps(lambda state: {k: v.clone() for k, v in state.items()}), "honest one now.\n"),
         (keeps_model, "✓"),
         (by_loss, "✓"),
+        (keeps_in_half_batches, "✓"),
         (
             chooser(lambda rows: max(rows, key=lambda r: r["val"])["test"]),
             "opened the test set 5 times",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
 
 SCRIPT = ("Net", "train_epoch", "evaluate", "experiment")
 CULPRIT = {
@@ -78,6 +79,10 @@ MESSAGES = {
         "still": "it still stops: {error}. Which name is it, and where would it come from?",
         "wrong module": "now {error}. The functions meant here, relu and max_pool2d, live in "
         "torch.nn.functional.",
+        "layer": "now a convolution gets a layer instead of a tensor. nn.ReLU and nn.MaxPool2d "
+        "are made first, then called: nn.ReLU()(x). The functions relu and max_pool2d live in "
+        "torch.nn.functional.",
+        "stopped": "now {error}. What did you change besides the name that was missing?",
         "no activation": "it runs on, but negative numbers reach the first linear layer: you "
         "removed the ReLU together with the error. Without it the network computes less.",
         "no pooling": "it runs on, but nothing is pooled any more: {got} numbers per image reach "
@@ -90,6 +95,9 @@ MESSAGES = {
         "hard-coded": "{first} pixels work, {size} pixels stop with: {error}. You replaced one "
         "fixed number by another. Compute it from `size`, or let the network find it "
         "(nn.LazyLinear, or pooling to a fixed size).",
+        "formula": "{first} pixels work, {size} pixels stop with: {error}. Your number follows the "
+        "size, but not at every size. Without padding a 3×3 convolution takes 2 off; a pooling "
+        "halves and rounds down; and then both once more, in this order.",
         "batch": "16 images went in and {got} rows came out: a reshape to a fixed width mixed "
         "patients. The first axis must stay N: x.flatten(1).",
         "shape": "for 16 images and 3 classes I expected (16, 3), and got {got}.",
@@ -130,7 +138,8 @@ MESSAGES = {
         "handed back": "while it trains and scores, all is well; but then it hands the network "
         "back in training mode, and whoever asks next gets dice again. End in evaluation mode, or "
         "let evaluate see to it.",
-        "other": "the scores differ from softmax(model(X))[:, 1] in evaluation mode.",
+        "other": "the scores are not the network's probabilities of class 1 in evaluation mode, "
+        "one for each patient.",
     },
     "05.8": {
         **CULPRIT,
@@ -187,7 +196,8 @@ def _mlp_fault(answer, pixels: int, hidden: list[int], classes: int) -> Verdict 
     try:
         got = call(model, images)
     except Wrong as wrong:
-        if wrong.key == "raised" and _works(model, images.flatten(1)):
+        others = images.flatten(1), images[:1]  # flattened already; x.flatten() suits one image
+        if wrong.key == "raised" and any(_works(model, x) for x in others):
             return "flatten"
         raise
     count = sum(p.numel() for p in model.parameters())
@@ -315,6 +325,19 @@ def _net(culprit, size: int, channels: int, classes: int) -> nn.Module:
     return model.eval()
 
 
+def _tail(culprit) -> nn.Module:
+    """What the learner's Net ends in, so that whoever moved the softmax there is judged with it."""
+    try:
+        got = call(_net(culprit, 32, 1, 2), _pictures(32, 1))
+    except (Wrong, NotAttempted):  # a Net that does not run is another exercise's business
+        return nn.Identity()
+    if _shape(got) != (16, 2):
+        return nn.Identity()
+    if near(got.exp().sum(1), torch.ones(16)):
+        return nn.LogSoftmax(dim=1)
+    return nn.Softmax(dim=1) if near(got.sum(1), torch.ones(16)) else nn.Identity()
+
+
 def _pictures(size: int, channels: int) -> Tensor:
     return torch.rand(16, channels, size, size, generator=torch.Generator().manual_seed(0))
 
@@ -340,7 +363,9 @@ def missing_import(culprit, *, script) -> Verdict:
         linear.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     error = _failure(model, 32, 1)
     if error.startswith("NameError") or (error and not seen):
-        return ("wrong module" if error.startswith("AttributeError") else "still"), {"error": error}
+        kinds = {"NameError": "still", "AttributeError": "wrong module"}
+        other = "layer" if re.search(r"TypeError: conv2d.*(ReLU|MaxPool)", error) else "stopped"
+        return kinds.get(error.split(":")[0], other), {"error": error}
     if seen and (seen[0] < 0).any():
         return "no activation"
     if seen and seen[0].shape[1:].numel() >= 2000:
@@ -356,7 +381,10 @@ def flatten_size(culprit, *, script) -> Verdict:
         model = _net(culprit, size, channels, 3)
         if error := _failure(model, size, channels):
             told = {"size": size, "error": error, "first": first}
-            return ("still" if first is None else "hard-coded"), told
+            if first is None:
+                return "still", told
+            fixed = _widths(model) == _widths(_net(culprit, 3 * size, channels, 3))
+            return ("hard-coded" if fixed else "formula"), told
         images = _pictures(size, channels)
         got, again = model(images), model(images)
         if not torch.is_tensor(got) or tuple(got.shape) != (16, 3):
@@ -366,6 +394,10 @@ def flatten_size(culprit, *, script) -> Verdict:
             return "fresh layer"
         first = size
     return "right"
+
+
+def _widths(model: nn.Module) -> list[int]:
+    return [m.in_features for m in model.modules() if isinstance(m, nn.Linear)]
 
 
 @exercise("05.6", MESSAGES["05.6"])
@@ -380,7 +412,8 @@ def softmax_twice(culprit, *, script) -> Verdict:
         loss(X.flatten(1) @ weight.T).backward()
         return -weight.grad
 
-    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False))
+    tail = _tail(script[0])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False), tail)
     model[1].weight.data.copy_(start)
     model[1].weight.grad = torch.ones(2, 6)
     call(culprit, model, torch.optim.SGD(model.parameters(), lr=1.0), X, y)
@@ -406,42 +439,49 @@ def softmax_twice(culprit, *, script) -> Verdict:
 @exercise("05.7", MESSAGES["05.7"])
 def evaluation_mode(culprit, *, script) -> Verdict:
     name = _named(culprit, script, "evaluate", "train_epoch", "experiment")
-    _, train_epoch, evaluate, experiment = script
-    model, X, y = _judge()
-    model.eval()
-    with torch.no_grad():
-        want = model(X).softmax(1)[:, 1]
+    net, train_epoch, evaluate, experiment = script
+    tail = _tail(net)
+    model, X, y = _judge(tail)
+    want = _probability(model.eval(), X)
     first, second = (call(evaluate, model.train(), X) for _ in range(2))
     if not near(first, want, absolute=1e-5):
         # Whoever sets the mode around the call, in `experiment`, has mended it too.
-        quiet = call(evaluate, _judge()[0].eval(), X)
-        if near(quiet, want, absolute=1e-5) and _modes_hold(after := _trained(experiment)):
+        quiet = call(evaluate, _judge(tail)[0].eval(), X)
+        if near(quiet, want, absolute=1e-5) and _modes_hold(after := _trained(experiment, tail)):
             return "handed back" if after.training else "right"
         if name != "evaluate":
             return "innocent", {"name": name}
-        return _why_not(evaluate, first, second, want)
+        return _why_not(evaluate, first, second, want, tail)
     call(train_epoch, model, torch.optim.SGD(model.parameters(), lr=1e-3), X, y)
-    return "right" if model.seen[-1] or _modes_hold(_trained(experiment)) else "never back"
+    return "right" if model.seen[-1] or _modes_hold(_trained(experiment, tail)) else "never back"
 
 
 class _Judge(nn.Module):
     """Dropout and batch normalisation; notes in which mode each forward pass ran."""
 
-    def __init__(self):
+    def __init__(self, tail: nn.Module):
         super().__init__()
         self.norm, self.drop, self.line = nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Linear(36, 2)
+        self.tail = tail
         self.seen: list[bool] = []
         self.graded: list[bool] = []
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(self.training)
         self.graded.append(torch.is_grad_enabled())
-        return self.line(self.drop(self.norm(x).flatten(1)))
+        return self.tail(self.line(self.drop(self.norm(x).flatten(1))))
 
 
-def _judge() -> tuple[_Judge, Tensor, Tensor]:
+def _probability(model: _Judge, X: Tensor) -> Tensor:
+    """Of class 1, in the mode in which the model is, whatever it ends in."""
+    with torch.no_grad():
+        got = model(X)
+        return (got if isinstance(model.tail, nn.Softmax) else got.softmax(1))[:, 1]
+
+
+def _judge(tail: nn.Module) -> tuple[_Judge, Tensor, Tensor]:
     rng = torch.Generator().manual_seed(2)
-    model, X = _Judge(), torch.randn(12, 1, 6, 6, generator=rng)
+    model, X = _Judge(tail), torch.randn(12, 1, 6, 6, generator=rng)
     model.line.weight.data.copy_(torch.randn(2, 36, generator=rng))
     model.line.bias.data.zero_()
     model.norm.running_mean.fill_(0.4)
@@ -449,8 +489,8 @@ def _judge() -> tuple[_Judge, Tensor, Tensor]:
     return model, X, torch.arange(12) % 2
 
 
-def _trained(experiment: Callable) -> _Judge:
-    model, X, y = _judge()
+def _trained(experiment: Callable, tail: nn.Module) -> _Judge:
+    model, X, y = _judge(tail)
     call(experiment, model, (X, y), (X, y), (X, y), 3)
     return model
 
@@ -460,20 +500,18 @@ def _modes_hold(model: _Judge) -> bool:
     return len(set(model.seen)) == 2 and model.seen == model.graded
 
 
-def _why_not(evaluate, first, second, want) -> Verdict:
+def _why_not(evaluate, first, second, want, tail) -> Verdict:
     told = {"name": "evaluate"}
     if _shape(first) != _shape(want):
         return "other"
     if not near(first, second, absolute=1e-5):
-        model, X, _ = _judge()
+        model, X, _ = _judge(tail)
         model.drop.p = 0.0
         rests = near(call(evaluate, model.train(), X), want, absolute=1e-5)
         return ("chance" if rests else "still"), told
-    model, X, _ = _judge()
+    model, X, _ = _judge(tail)
     model.drop.p = 0.0
-    with torch.no_grad():
-        batch = model.train()(X).softmax(1)[:, 1]
-    if near(first, batch, absolute=1e-5):
+    if near(first, _probability(model.train(), X), absolute=1e-5):
         return "company"
     states = []
     with torch.random.fork_rng(devices=[]):
@@ -502,8 +540,9 @@ PLANS = (
 @exercise("05.8", MESSAGES["05.8"])
 def chosen_on_test(culprit, *, script) -> Verdict:
     _named(culprit, script, "experiment")
+    tail = _tail(script[0])
     for auc in PLANS:
-        model = _Puppet(auc)
+        model = _Puppet(auc, tail)
         got = number(call(culprit, model, *map(_scripted, range(3)), 5))
         val, test = auc["val"], auc["test"]
         expected = test[val.index(max(val))]
@@ -536,20 +575,21 @@ class _Puppet(nn.Module):
     epoch is a buffer: it is saved and loaded with the weights.
     """
 
-    def __init__(self, auc: dict[str, list[float]]):
+    def __init__(self, auc: dict[str, list[float]], tail: nn.Module):
         super().__init__()
+        self.tail = tail
         self.weight = nn.Parameter(torch.zeros(1))
         self.register_buffer("epoch", torch.zeros(1))
         self.plan = torch.tensor([auc[name] for name in ("train", "val", "test")])
         self.opened = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            self.epoch += 1
         which, who = x[:, 0, 0, 0].long(), x[:, 0, 0, 1].long()
-        if not torch.is_grad_enabled():
-            self.opened += int(which[0] == 2)
+        if torch.is_grad_enabled():  # training meets its first patient once an epoch
+            self.epoch += int(((which == 0) & (who == 0)).any())
+        self.opened += int(((which == 2) & (who == 0)).any())
         now = int(self.epoch.clamp(1, self.plan.shape[1])) - 1
         below = (10 * self.plan[which, now]).round()
         score = torch.where(who % 2 == 1, 0.0, torch.where(who // 2 < below, -1.0, 1.0))
-        return torch.stack([torch.zeros_like(score), score], 1) + 0 * self.weight
+        logits = torch.stack([torch.zeros_like(score), score], 1)
+        return self.tail(logits + 0 * self.weight)
