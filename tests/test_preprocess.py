@@ -6,7 +6,9 @@ import torch
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
 from scipy import ndimage
+from skimage.exposure import equalize_adapthist
 from skimage.metrics import peak_signal_noise_ratio
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from medlab import preprocess
 from medlab.errors import DataError
@@ -60,6 +62,10 @@ def test_window_keeps_kind_shape_and_precision():
     wide = np.array([[0, 65535]], dtype=np.uint16)
     shown = preprocess.window(wide, level=100, width=400)
     assert shown[0] == pytest.approx([0.5 - 99.5 / 399, 1])
+    assert preprocess.window(wide[:, ::-1], level=100, width=400).tolist() == [
+        shown[0, ::-1].tolist()
+    ]
+    assert preprocess.window(np.array(0.0), level=0, width=2).shape == ()
 
 
 def test_window_refuses():
@@ -74,6 +80,10 @@ def test_window_refuses():
         preprocess.window(torch.zeros(2), level=40, width=400, function="log")
     with pytest.raises(DataError, match="an image is numbers"):
         preprocess.window(np.array(["a"]), level=40, width=400)
+    with pytest.raises(DataError, match=r"real numbers, got torch\.complex64: take its magnitude"):
+        preprocess.window(torch.zeros(2, dtype=torch.complex64), level=40, width=400)
+    with pytest.raises(DataError, match="level must be a number"):
+        preprocess.window(torch.zeros(2), level=float("nan"), width=400)
 
 
 # --- normalise --------------------------------------------------------------------------------
@@ -130,7 +140,7 @@ def test_the_scale_of_the_cohort_comes_from_the_reference():
     expected = (test - train.mean()) / train.std(correction=0)
     found = preprocess.normalise(test, per="cohort", reference=train)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    array = preprocess.normalise(test.numpy(), per="cohort", reference=train.numpy())
+    array = preprocess.normalise(test.numpy(), per="cohort", reference=train.numpy().astype(">f4"))
     np.testing.assert_allclose(array, expected, atol=1e-5)
 
 
@@ -142,6 +152,13 @@ def test_normalise_survives_large_cohorts_and_large_offsets():
     z = preprocess.normalise(offset)
     assert z.mean().abs() < 1e-2
     assert z.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_percentiles_are_the_first_and_the_last_but_one_unless_others_are_given():
+    x = np.random.default_rng(0).gamma(2, 50, size=(1, 1, 40, 50))
+    low, high = np.percentile(x, [1, 99])
+    found = preprocess.normalise(x, method="percentile")
+    np.testing.assert_allclose(found, np.clip((x - low) / (high - low), 0, 1), atol=1e-9)
 
 
 def test_normalise_refuses():
@@ -156,8 +173,17 @@ def test_normalise_refuses():
     broken[0, 0, 0, 0] = float("nan")
     with pytest.raises(DataError, match="1 of 16 values are NaN"):
         preprocess.normalise(broken)
+    for low, high in ((5, 5), (-1, 50), (50, 101)):
+        with pytest.raises(DataError, match=f"got {low} and {high}"):
+            preprocess.normalise(x, method="percentile", low=low, high=high)
     with pytest.raises(DataError, match="per='cohort'"):
         preprocess.normalise(x, reference=x)
+    with pytest.raises(DataError, match="1 of 16 values are NaN"):
+        preprocess.normalise(x, per="cohort", reference=broken)
+    with pytest.raises(DataError, match="empty"):
+        preprocess.normalise(x, per="cohort", reference=x[:0])
+    with pytest.raises(DataError, match="rows and columns"):
+        preprocess.normalise(x[:0])
     with pytest.raises(DataError, match="rows and columns"):
         preprocess.normalise(torch.zeros(3))
 
@@ -257,10 +283,8 @@ def test_the_same_spacing_changes_nothing():
     halved = preprocess.resample(x, spacing=(0.7, 0.7), to=0.35)
     np.testing.assert_allclose(halved[::2, ::2], x, atol=1e-6)
     assert halved.shape == (127, 127)
-    thirds = preprocess.resample(
-        np.zeros(31), spacing=[0.1], to=0.3
-    )  # 3.0 / 0.3 is 9.999… in floats
-    assert thirds.shape == (11,)
+    eighths = preprocess.resample(np.zeros(9), spacing=[0.7], to=0.8)  # 5.6 / 0.8 < 7 in floats
+    assert eighths.shape == (8,)
 
 
 def test_resample_refuses():
@@ -274,6 +298,10 @@ def test_resample_refuses():
             preprocess.resample(x, spacing=(1, 1), to=bad)
     with pytest.raises(DataError, match="order must be 0"):
         preprocess.resample(x, spacing=(1, 1), to=1, order=2)
+    with pytest.raises(DataError, match="one number per axis, such as"):
+        preprocess.resample(x, spacing=1.0, to=2)
+    with pytest.raises(DataError, match=r"empty: its shape is \(0, 4\)"):
+        preprocess.resample(x[:0], spacing=(1, 1), to=2)
 
 
 # --- crop and pad -----------------------------------------------------------------------------
@@ -304,15 +332,24 @@ def test_crop_pad_leaves_other_axes_and_the_type():
     assert (out[..., [0, 5]] == -1000).all()
 
 
+def test_new_voxels_are_0_unless_another_value_is_given():
+    assert preprocess.crop_pad(np.ones(2), [4]).tolist() == [0, 1, 1, 0]
+
+
 def test_crop_pad_refuses():
     x = np.zeros((4, 4), np.uint8)
     with pytest.raises(DataError, match="whole numbers above 0"):
         preprocess.crop_pad(x, (0, 4))
     with pytest.raises(DataError, match="whole numbers above 0"):
         preprocess.crop_pad(x, (1, 2, 3))
+    for size in (4, (), (2.5, 2), (float("nan"), 2), ("4", "4")):
+        with pytest.raises(DataError, match="whole numbers above 0"):
+            preprocess.crop_pad(x, size)
     for value in (-1000, 0.5, 256):
         with pytest.raises(DataError, match="cannot be stored as torch"):
             preprocess.crop_pad(x, (8, 8), value=value)
+    with pytest.raises(DataError, match="value 40000 cannot be stored as torch.int16"):
+        preprocess.crop_pad(x.astype(np.int16), (8, 8), value=40_000)
 
 
 # --- contrast and noise -----------------------------------------------------------------------
@@ -323,8 +360,11 @@ def test_gamma_is_a_power():
     np.testing.assert_allclose(preprocess.gamma(x, 0.5), np.sqrt(x), atol=1e-12)
     with pytest.raises(DataError, match="from 0 to 1, got 0 to 2"):
         preprocess.gamma(2 * x, 0.5)
-    with pytest.raises(DataError, match="above 0"):
-        preprocess.gamma(x, 0)
+    for exponent in (0, float("nan")):
+        with pytest.raises(DataError, match="above 0"):
+            preprocess.gamma(x, exponent)
+    with pytest.raises(DataError, match="empty"):
+        preprocess.gamma(x[:0], 1)
 
 
 def test_clahe_spreads_a_narrow_histogram_image_by_image():
@@ -339,6 +379,17 @@ def test_clahe_spreads_a_narrow_histogram_image_by_image():
     for clip in (0, -1, 1.5):
         with pytest.raises(DataError, match=f"at most 1; got {clip}"):
             preprocess.clahe(low, clip=clip)
+    for tiles in (0, -1, 2.5):
+        with pytest.raises(DataError, match=f"at least 1; got {tiles}"):
+            preprocess.clahe(low, tiles=tiles)
+
+
+def test_clahe_is_scikit_images_with_tiles_of_an_eighth_of_each_side():
+    image = np.clip(0.5 + 0.3 * phantom((48, 96)), 0, 1).astype(float)
+    expected = equalize_adapthist(image, (6, 12), clip_limit=0.01)
+    np.testing.assert_allclose(preprocess.clahe(image), expected, atol=1e-12)
+    expected = equalize_adapthist(image[:4], (1, 12), clip_limit=0.01)  # fewer rows than tiles
+    np.testing.assert_allclose(preprocess.clahe(image[:4]), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["median", "tv", "nlm"])
@@ -353,6 +404,43 @@ def test_denoise_brings_an_image_nearer_to_the_truth(method):
     np.testing.assert_allclose(preprocess.denoise(flat, method=method), flat)
     with pytest.raises(DataError, match="median, tv, nlm; got 'wiener'"):
         preprocess.denoise(noisy, method="wiener")
+
+
+def test_each_method_of_denoising_is_the_documented_one():
+    image = phantom() + 0.1 * np.random.default_rng(1).normal(size=(64, 64))
+    sigma = _noise_level(image)
+    non_local = {"patch_size": 5, "patch_distance": 6, "sigma": sigma}
+    for strength in (1.0, 2.0):
+        expected = {
+            "median": ndimage.median_filter(image, size=(3, 3)),
+            "tv": denoise_tv_chambolle(image, weight=strength * sigma),
+            "nlm": denoise_nl_means(image, h=0.8 * strength * sigma, **non_local),
+        }
+        for method, other in expected.items():
+            found = preprocess.denoise(image, method=method, strength=strength)
+            np.testing.assert_allclose(found, other, atol=1e-12)
+    usual = preprocess.denoise(image, method="nlm", strength=1)
+    np.testing.assert_array_equal(preprocess.denoise(image), usual)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_image_too_small_to_show_its_noise_is_left_as_it_is():
+    tiny = np.random.default_rng(0).random((2, 2))
+    for method in ("median", "tv", "nlm"):
+        np.testing.assert_array_equal(preprocess.denoise(tiny, method=method), tiny)
+
+
+def test_denoise_refuses():
+    image = phantom()
+    for strength in (0, -1, float("nan")):
+        with pytest.raises(DataError, match="strength must be a number above 0"):
+            preprocess.denoise(image, strength=strength)
+    with pytest.raises(DataError, match=r"rows and columns, .* got shape \(64,\)"):
+        preprocess.denoise(image[0])
+    with pytest.raises(DataError, match="empty"):
+        preprocess.denoise(image[:0])
+    with pytest.raises(DataError, match="NaN"):
+        preprocess.denoise(np.full((4, 4), np.inf))
 
 
 def test_the_noise_level_is_found_under_structure():

@@ -40,15 +40,15 @@ def bias_field(
         mask: same shape, nonzero where the tissues to learn from lie (without background, which
             holds noise and no field); where x > 0 if not given. Voxels of 0 are left out.
         degree: of the polynomial, 1 … 6. Higher follows faster changes, and anatomy too.
-        classes: number of tissues, ≥ 1: for a brain three, white and grey matter and fluid.
-        iterations: at most; it stops earlier when the log field changes by less than 1e-5.
+        classes: number of tissues, 1 … 99: for a brain three, white and grey matter and fluid.
+        iterations: at most, ≥ 1; it stops earlier when the log field changes by less than 1e-5.
 
     Returns:
         The field, > 0, shape of x; float32, or float64 if x is.
 
     Raises:
         DataError: not one image, negative or NaN values, a mask of another shape or with fewer
-            than ten voxels per unknown, or a degree or number of classes out of range.
+            than ten voxels per unknown, or an option out of its range.
 
     Source: Van Leemput et al., IEEE Trans Med Imaging 18:885 (1999), without its atlas. For
         patients' images use N4 (Tustison et al., IEEE Trans Med Imaging 29:1310, 2010), which
@@ -57,8 +57,11 @@ def bias_field(
     x = finite(as_float(x))
     if x.ndim not in (2, 3):
         raise DataError(f"give one image (H, W) or one volume (D, H, W); got {tuple(x.shape)}")
-    if degree not in range(1, 7) or classes < 1:
-        raise DataError(f"degree must be 1 … 6 and classes ≥ 1; got {degree} and {classes}")
+    if degree not in range(1, 7) or classes not in range(1, 100) or iterations < 1:
+        raise DataError(
+            f"degree must be 1 … 6, classes 1 … 99 (whole numbers) and iterations at least 1; got "
+            f"{degree}, {classes} and {iterations}"
+        )
     if (x < 0).any():
         raise DataError(
             f"a field multiplies magnitudes ≥ 0, got values down to {x.min():.4g}: correct the "

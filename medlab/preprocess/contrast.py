@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from torch import Tensor
 
 from medlab.errors import DataError
@@ -21,8 +23,8 @@ def gamma(x: Tensor, exponent: float) -> Tensor:
     Raises:
         DataError: values outside 0…1, or γ ≤ 0.
     """
-    if exponent <= 0:
-        raise DataError(f"exponent must be above 0, got {exponent}")
+    if not 0 < exponent < inf:
+        raise DataError(f"exponent must be a number above 0, got {exponent}")
     return unit(x, "gamma") ** exponent
 
 
@@ -38,10 +40,10 @@ def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
         x: (…, H, W), 0…1.
         clip: above 0, at most 1: the largest share of a tile's pixels that one grey level may
             hold, hence how steep a curve may become. 0.01 is usual, 1 limits nothing.
-        tiles: along each side.
+        tiles: along each side, ≥ 1.
 
     Raises:
-        DataError: values outside 0…1, or clip out of range.
+        DataError: values outside 0…1, no image, or clip or tiles out of range.
 
     Source: Zuiderveld, Graphics Gems IV (1994), through `skimage.exposure.equalize_adapthist`.
     """
@@ -49,6 +51,8 @@ def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
 
     if not 0 < clip <= 1:  # scikit-image would take 0 for "no limit", the strongest contrast
         raise DataError(f"clip must be above 0 and at most 1; got {clip}")
+    if tiles != int(tiles) or tiles < 1:
+        raise DataError(f"tiles must be a whole number of at least 1; got {tiles}")
     x = unit(x, "clahe")
     kernel = [max(1, n // tiles) for n in x.shape[-2:]]
     return each_image(x, lambda image: equalize_adapthist(image, kernel, clip_limit=clip))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,8 +34,8 @@ def crop_pad(x: Tensor, size: Sequence[int], *, value: float = 0.0) -> Tensor:
         DataError: a size that is not positive or names more axes than x has, or a value that the
             type of x cannot hold.
     """
-    size = tuple(size)
-    if not 1 <= len(size) <= x.ndim or any(n != int(n) or n < 1 for n in size):
+    fits = np.iterable(size) and 1 <= len(size := tuple(size)) <= x.ndim
+    if not fits or not all(isinstance(n, Integral) and n >= 1 for n in size):
         raise DataError(
             f"size must be whole numbers above 0, one for each of the last axes of "
             f"{tuple(x.shape)}; got {size}"
@@ -41,10 +43,10 @@ def crop_pad(x: Tensor, size: Sequence[int], *, value: float = 0.0) -> Tensor:
     if torch.tensor(value).to(x.dtype).item() != value and not x.dtype.is_floating_point:
         raise DataError(f"value {value} cannot be stored as {x.dtype}: convert the image first")
     start = x.ndim - len(size)
-    out = x.new_full((*x.shape[:start], *(int(n) for n in size)), value)
+    out = x.new_full((*x.shape[:start], *size), value)
     source, target = [...], [...]
     for n, wanted in zip(x.shape[start:], size, strict=True):
-        cut, fill, kept = max(0, n - wanted) // 2, max(0, wanted - n) // 2, min(n, int(wanted))
+        cut, fill, kept = max(0, n - wanted) // 2, max(0, wanted - n) // 2, min(n, wanted)
         source.append(slice(cut, cut + kept))
         target.append(slice(fill, fill + kept))
     out[tuple(target)] = x[tuple(source)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from typing import Literal
 
 import numpy as np
@@ -22,15 +22,18 @@ def denoise(
 
     The noise level σ is estimated from the image (Immerkær 1996). "median" takes the median of
     3×3 pixels; "tv" minimises total variation with weight strength · σ; "nlm" averages similar
-    patches, with cut-off strength · 0.8 · σ.
+    patches of 5×5 pixels up to 6 pixels away, with cut-off strength · 0.8 · σ.
 
     Args:
         x: (…, H, W), any range.
         method: "median", "tv" or "nlm".
-        strength: 1 is usual, more is smoother; not used by "median".
+        strength: above 0; 1 is usual, more is smoother; not used by "median".
+
+    Returns:
+        The shape and unit of x; float32, or float64 if x is.
 
     Raises:
-        DataError: NaN or infinite values, or an unknown method.
+        DataError: NaN or infinite values, no image, an unknown method, or a strength of 0 or less.
 
     Source: Chambolle, J Math Imaging Vis 20:89 (2004); Buades, Coll & Morel, CVPR (2005); both
         through `skimage.restoration`. Immerkær, Comput Vis Image Underst 64:300 (1996).
@@ -47,6 +50,8 @@ def denoise(
     }
     if method not in methods:
         raise DataError(f"method must be one of {', '.join(methods)}; got {method!r}")
+    if not 0 < strength < inf:
+        raise DataError(f"strength must be a number above 0; got {strength}")
 
     def cleaned(image: np.ndarray) -> np.ndarray:
         sigma = _noise_level(image)

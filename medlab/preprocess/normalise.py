@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medlab.errors import DataError
-from medlab.preprocess.inputs import as_float, finite, tensor_or_array
+from medlab.preprocess.inputs import as_float, as_tensor, finite, tensor_or_array
 
 __all__ = ["normalise"]
 
@@ -44,7 +44,7 @@ def normalise(
         The shape of x; float32, or float64 if x is.
 
     Raises:
-        DataError: NaN or infinite values, percentiles out of order, or an unknown choice.
+        DataError: no values, NaN or infinite ones, percentiles out of order, or an unknown choice.
     """
     if per not in ("image", "channel", "cohort"):
         raise DataError(f"per must be 'image', 'channel' or 'cohort', got {per!r}")
@@ -57,7 +57,7 @@ def normalise(
     x = finite(as_float(x))
     known = x
     if reference is not None:
-        known = finite(as_float(torch.as_tensor(reference)))
+        known = finite(as_float(as_tensor(reference)))
     first = {"cohort": 0, "image": int(x.ndim >= 4), "channel": min(2, x.ndim - 2)}[per]
     kept = known.shape[:first]
     values = known.reshape(*kept, -1)

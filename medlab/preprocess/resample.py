@@ -47,11 +47,14 @@ def resample(
         Order 0: the type of x; else float32, or float64 if x is.
 
     Raises:
-        DataError: a spacing that is not positive or does not fit x, or an unknown order.
+        DataError: a spacing that is not positive or does not fit x, an unknown order, or (but for
+            order 0) values that are NaN or infinite.
 
     Source: smoothing as in Cardoso et al., MICCAI (2015), "Scale factor point spread function
         matching".
     """
+    if np.ndim(spacing) != 1:
+        raise DataError(f"spacing has one number per axis, such as (row, column); got {spacing}")
     spacing = tuple(float(s) for s in spacing)
     wanted = (float(to),) * len(spacing) if np.ndim(to) == 0 else tuple(float(t) for t in to)
     if not 1 <= len(spacing) <= x.ndim or len(wanted) != len(spacing):

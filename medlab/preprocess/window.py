@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Literal
 
 import torch
@@ -38,8 +39,8 @@ def window(
         0 (black) to 1 (white); float32, or float64 if x is.
 
     Raises:
-        DataError: a width that shows nothing, an unknown function, or uint8, which holds display
-            grey levels and not the values that a window chooses from.
+        DataError: a level that is no number, a width that shows nothing, an unknown function, or
+            uint8, which holds display grey levels and not the values that a window chooses from.
 
     Source: DICOM PS3.3, C.11.2.1.2.1 and C.11.2.1.3.
     """
@@ -57,6 +58,8 @@ def window(
             f"a {function} window needs a width of {'at least 1' if least[function] else 'over 0'},"
             f" got {width}: width is how many values are shown, from black to white"
         )
+    if not isfinite(level):
+        raise DataError(f"level must be a number in the unit of the image, got {level}")
     x = as_float(x)
     if function == "sigmoid":
         return torch.sigmoid(4 * (x - level) / width)
