@@ -90,7 +90,7 @@ MESSAGES = {
     },
     "05.5": {
         **CULPRIT,
-        "right": "the number follows from the size of the images, whatever they are.",
+        "right": "the number follows from the size of the images, whatever they are.{note}",
         "still": "for images of {size} pixels it still stops: {error}.",
         "hard-coded": "{first} pixels work, {size} pixels stop with: {error}. You replaced one "
         "fixed number by another. Compute it from `size`, or let the network find it "
@@ -357,10 +357,7 @@ def _failure(model: nn.Module, size: int, channels: int) -> str:
 def missing_import(culprit, *, script) -> Verdict:
     _named(culprit, script, "Net")
     model = _net(culprit, 32, 1, 2)
-    seen: list[Tensor] = []
-    linear = next((m for m in model.modules() if isinstance(m, nn.Linear)), None)
-    if linear is not None:
-        linear.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    seen = _reaching_lines(model)
     error = _failure(model, 32, 1)
     if error.startswith("NameError") or (error and not seen):
         kinds = {"NameError": "still", "AttributeError": "wrong module"}
@@ -393,7 +390,21 @@ def flatten_size(culprit, *, script) -> Verdict:
         if not near(got, again, absolute=1e-5):
             return "fresh layer"
         first = size
-    return "right"
+        seen = _reaching_lines(model)
+        model(images)
+    left = seen[0].shape[1:].numel() if seen else 100
+    few = f" (Only {left} numbers an image are left for the linear layers: that runs, but learns "
+    few += "little. Pool less, or the next symptoms will be hard to see.)"
+    return "right", {"note": few if left < 100 else ""}
+
+
+def _reaching_lines(model: nn.Module) -> list[Tensor]:
+    """A list that fills with what reaches the linear layers, in the order of the calls."""
+    seen: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    return seen
 
 
 def _widths(model: nn.Module) -> list[int]:
