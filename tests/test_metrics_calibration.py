@@ -90,8 +90,9 @@ def test_refusals():
     for metric in (metrics.brier, metrics.ece, metrics.reliability):
         with pytest.raises(DataError, match=r"expected probabilities between 0 and 1, got"):
             metric(labels, 3 * p - 1)
-    with pytest.raises(DataError, match="at least 1"):
-        metrics.reliability(labels, p, bins=0)
+    for bins in (0, 2.5):
+        with pytest.raises(DataError, match=f"at least 1, got {bins}"):
+            metrics.reliability(labels, p, bins=bins)
     with pytest.raises(DataError, match="uniform"):
         metrics.reliability(labels, p, strategy="equal")
     with pytest.raises(DataError, match="one finding"):

@@ -254,6 +254,7 @@ ROWS = [
     ("class 3 of 3", [0, 3], np.eye(3)[:2], "classes 0 to 2, found 3"),
     ("many codes", [2, 3, 4, 5, 6], np.ones(5), "0 or 1, found 2, 3, 4, 5, …"),
     ("one nan of a row", [0, 1], [[0.2, 0.3, 0.5], [0.1, math.nan, 0.9]], "1 of 2 scores are NaN"),
+    ("ragged", [0, 1], [[0.2, 0.8], [0.3]], "rows of one length"),
     ("numbers", 1, 0.5, r"shape \(\) and scores \(\)"),
     ("missing class", [0, 1], np.eye(3)[:2], "class 2: all 2 labels are negative"),
     ("shapes", [[0, 1, 1], [1, 0, 1]], np.ones((2, 2)), "do not fit"),
@@ -276,9 +277,11 @@ def test_other_refusals():
         metrics.confusion([0, 1], [-2.0, 3.0])
     with pytest.raises(DataError, match="apply a sigmoid"):
         metrics.accuracy([0, 1], [-2.0, 3.0])
-    assert metrics.confusion([0, 1], [-2.0, 3.0], threshold=0.0).accuracy == 1
-    with pytest.raises(DataError, match="threshold is NaN"):
-        metrics.confusion([0, 1], [0.2, 0.3], math.nan)
+    for threshold in (0.0, 0, np.float32(0), torch.tensor(0.0)):
+        assert metrics.confusion([0, 1], [-2.0, 3.0], threshold=threshold).accuracy == 1
+    for threshold in (math.nan, "0.5", [0.2, 0.5]):
+        with pytest.raises(DataError, match="it must be one number"):
+            metrics.confusion([0, 1], [0.2, 0.3], threshold)
     with pytest.raises(metrics.UndefinedMetric, match="both classes"):
         metrics.precision_recall_curve([1, 1], [0.1, 0.2])
     with pytest.raises(DataError, match="share between 0 and 1, got 90"):

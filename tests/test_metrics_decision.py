@@ -107,8 +107,11 @@ def test_refusals():
         metrics.net_benefit(labels, 4 * p, 0.5)
     with pytest.raises(DataError, match="labels must be 0 or 1"):
         metrics.net_benefit(p, labels, 0.5)
-    with pytest.raises(metrics.UndefinedMetric, match="one class"):
-        metrics.expected_cost([1, 1], [0.2, 0.4], 0.5, miss_cost=2)
+    for one_class in ([1, 1], [0, 0]):
+        with pytest.raises(metrics.UndefinedMetric, match="one class"):
+            metrics.expected_cost(one_class, [0.2, 0.4], 0.5, miss_cost=2)
+    with pytest.raises(DataError, match="one is NaN"):
+        metrics.expected_cost(labels, p, [0.5, np.nan], miss_cost=2)
     with pytest.raises(DataError, match="prevalence"):
         metrics.expected_cost(labels, p, 0.5, miss_cost=2, prevalence=2)
     for bad in (-1, np.nan):

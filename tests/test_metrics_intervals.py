@@ -385,6 +385,15 @@ def test_refusals():
             metrics.delong(labels, scores, level=level)
     with pytest.raises(DataError, match="one patient per image"):
         metrics.bootstrap(metrics.auc, labels, scores, groups=[1, 2])
+    for missing in (None, float("nan")):
+        patients = np.array([missing, missing, *range(len(labels) - 2)], object)
+        with pytest.raises(DataError, match="2 of 120 groups are missing"):
+            metrics.bootstrap(metrics.auc, labels, scores, groups=patients)
+    for n in (0, 100.5):
+        with pytest.raises(DataError, match=f"whole number of at least 1; got {n}"):
+            metrics.resamples(labels, n=n)
+    with pytest.raises(DataError, match=r"counts must be \(B, 120\).*got \(3, 4\)"):
+        metrics.resampled_values(metrics.auc, labels, scores, np.ones((3, 4), int))
     with pytest.raises(DataError, match="there is only 1"):
         metrics.bootstrap(metrics.auc, labels, scores, groups=np.zeros(len(labels)))
     with pytest.raises(DataError, match="one number, got Confusion"):

@@ -34,7 +34,7 @@ def reliability(
     Args:
         labels: (N,) of 0 and 1.
         scores: (N,), (N, 1) or (N, 2) probabilities.
-        bins: number of bins, closed at their upper end.
+        bins: number of bins, ≥ 1, closed at their upper end.
         strategy: "uniform" cuts 0…1 into equal widths, "quantile" into equal numbers of images.
 
     Raises:
@@ -102,8 +102,9 @@ def squared_errors(labels, scores) -> np.ndarray:
 
 
 def _reliability(y: np.ndarray, p: np.ndarray, bins: int, strategy: str) -> Reliability:
-    if bins < 1:
-        raise DataError(f"bins must be at least 1, got {bins}")
+    if bins != int(bins) or bins < 1:
+        raise DataError(f"bins must be a whole number and at least 1, got {bins}")
+    bins = int(bins)
     cuts = np.linspace(0, 1, bins + 1)
     if strategy == "quantile":
         cuts = np.quantile(p, cuts)

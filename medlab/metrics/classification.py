@@ -306,7 +306,7 @@ def confusion(labels, scores, threshold: float | None = None) -> Confusion:
         threshold: in the unit of the scores; 0.5 if not given, which presumes probabilities.
 
     Raises:
-        DataError: no threshold with scores outside 0…1, or a threshold that is NaN.
+        DataError: no threshold with scores outside 0…1, or a threshold that is no number.
     """
     y, called = called_positive(labels, scores, threshold)
     tp, fp = int((y & called).sum()), int((~y & called).sum())
@@ -384,9 +384,12 @@ def called_positive(
     if threshold is None:
         threshold = 0.5
         probabilities(s)
-    if np.isnan(threshold):
-        raise DataError("threshold is NaN: it must be a number in the unit of the scores")
-    return y == 1, s >= threshold
+    cut = np.asarray(threshold)
+    if cut.ndim or cut.dtype.kind not in "iuf" or np.isnan(cut):
+        raise DataError(
+            f"threshold is {threshold!r}: it must be one number in the unit of the scores"
+        )
+    return y == 1, s >= cut
 
 
 def correct(labels, scores) -> np.ndarray:

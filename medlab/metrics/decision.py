@@ -87,7 +87,7 @@ def expected_cost(
 
     Raises:
         UndefinedMetric: one class only.
-        DataError: a prevalence outside 0…1, or a negative cost.
+        DataError: a prevalence outside 0…1, a negative cost, or a threshold that is NaN.
     """
     _, y, s = binary_pairs(labels, scores)
     ill, well = s[y == 1], s[y == 0]
@@ -99,6 +99,8 @@ def expected_cost(
     if not miss_cost >= 0:
         raise DataError(f"miss_cost is in false alarms and not negative, got {miss_cost}")
     t = np.asarray(thresholds, float)
+    if np.isnan(t).any():
+        raise DataError("thresholds are numbers in the unit of the scores, and one is NaN")
     missed, alarmed = 1 - _called(ill, t) / len(ill), _called(well, t) / len(well)
     return 1000 * (prevalence * missed * miss_cost + (1 - prevalence) * alarmed)
 

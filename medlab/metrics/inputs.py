@@ -103,7 +103,10 @@ def _array(values, what: str) -> np.ndarray:
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
         values = values.numpy()
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different length
+        raise DataError(f"{what} must be one array of numbers, rows of one length") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what} must be numbers, got {array.dtype}: encode classes as 0, 1, …")
     return array.astype(np.float64)

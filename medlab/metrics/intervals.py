@@ -100,9 +100,9 @@ def bootstrap(
         labels: (N,) or (N, K), as the metric takes them.
         scores: (N,) or (N, K), as the metric takes them.
         groups: (N,) patient of each image; None if every image is another patient.
-        n: resamples.
-        level: confidence.
-        seed: of the random draw; the same seed draws the same patients.
+        n: resamples, ≥ 2 / (1 − level); 2000 is usual.
+        level: confidence, above 0 and below 1.
+        seed: of the random draw, ≥ 0; the same seed draws the same patients.
         stratify: keep the number of patients with each set of classes, as in a study that
             fixed how many ill and how many well patients to recruit.
         options: passed to the metric, such as `threshold=0.3`.
@@ -263,8 +263,10 @@ def resamples(
         int64 (block, N); the blocks together have n rows. They do not depend on memory or machine.
 
     Raises:
-        DataError: groups of another length, or one patient only.
+        DataError: groups of another length or with gaps, one patient only, or n below 1.
     """
+    if n != int(n) or n < 1:
+        raise DataError(f"n, how many resamples, must be a whole number of at least 1; got {n}")
     y = _numpy(labels)
     patients, patient = len(y), np.arange(len(y))
     if groups is not None:
@@ -272,6 +274,11 @@ def resamples(
         if names.shape != (len(y),):
             raise DataError(
                 f"groups has shape {names.shape} for {len(y)} images: pass one patient per image"
+            )
+        if unknown := sum(name is None or name != name for name in names.tolist()):
+            raise DataError(
+                f"{unknown} of {len(y)} groups are missing (None or NaN): every image needs its "
+                "patient, and images without a name are not of one patient"
             )
         names, patient = np.unique(names, return_inverse=True)
         patients = len(names)
@@ -300,8 +307,16 @@ def resampled_values(
 
     Returns:
         float64 (B,); NaN where the metric is undefined.
+
+    Raises:
+        DataError: counts of another shape, or labels and scores that the metric refuses.
     """
-    return _evaluator(metric, labels, scores, options)(np.asarray(counts))
+    counts = np.asarray(counts)
+    if counts.shape[1:] != (len(labels),):
+        raise DataError(
+            f"counts must be (B, {len(labels)}), one column an image; got {counts.shape}"
+        )
+    return _evaluator(metric, labels, scores, options)(counts)
 
 
 def _counts(rng, rows: int, strata, patients: int, patient) -> np.ndarray:
