@@ -157,6 +157,27 @@ def lost_state(x, m, v, old, keep, lr, e, c1, c2, **_):
     return x * keep - lr * m / c1 / ((v / c2).sqrt() + e), *old
 
 
+def exchanged_means(x, m, v, keep, lr, e, c1, c2, **_):
+    return x * keep - lr * m / c1 / ((v / c2).sqrt() + e), v, m
+
+
+def theta_last(x, m, v, keep, lr, e, c1, c2, **_):
+    return m, v, x * keep - lr * m / c1 / ((v / c2).sqrt() + e)
+
+
+def negative_square(x, g, m, old, keep, lr, e, b2, c1, c2, **_):
+    v = b2 * old[1] - (1 - b2) * g**2
+    return x * keep - lr * m / c1 / ((v / c2).sqrt() + e), m, v
+
+
+def times_t(x, m, v, keep, lr, e, b1, b2, t, **_):
+    return x * keep - lr * m / (1 - b1 * t) / ((v / (1 - b2 * t)).sqrt() + e), m, v
+
+
+def faster_later(x, m, v, keep, lr, e, c1, c2, t, **_):
+    return x * keep - t * lr * m / c1 / ((v / c2).sqrt() + e), m, v
+
+
 def early(losses, patience):
     best, kept, waited = float("inf"), 0, 0
     for epoch, loss in enumerate(losses, start=1):
@@ -201,6 +222,18 @@ def beside_the_last(losses, patience):
 def resumed(losses, patience):
     kept = int(np.argmin(losses)) + 1
     return min(kept + patience, len(losses)), kept
+
+
+def never_counts_again(losses, patience):
+    best, kept, waited = float("inf"), 0, 0
+    for epoch, loss in enumerate(losses, start=1):
+        if loss < best:
+            best, kept = loss, epoch
+        else:
+            waited += 1
+        if waited == patience:
+            break
+    return epoch, kept
 
 
 def never_stops(losses, patience):
@@ -255,6 +288,9 @@ CASES = [
     ("06.3", (0.05, 0.9), "swings to and fro"),
     ("06.3", (0.119, 0.5), "from wall to wall"),
     ("06.3", (0.07, 0.72), "You are near"),
+    ("06.3", (0.077, 0.1), "Raise the momentum first"),
+    ("06.3", (0.085, 0.1), "Raise the momentum first"),
+    ("06.3", (0.02, 0.3), "Raise the learning rate"),
     ("06.3", (-0.1, 0.5), "above 0"),
     ("06.3", (0.05, 1.0), "above 0"),
     ("06.3", (float("nan"), 0.5), "above 0"),
@@ -285,6 +321,11 @@ CASES = [
     ("06.4", mistake(not_squared), "mean of g²"),
     ("06.4", mistake(old_means), "Update them first"),
     ("06.4", mistake(lost_state), "θ is right after the first step"),
+    ("06.4", mistake(exchanged_means), "m and v are exchanged"),
+    ("06.4", mistake(theta_last), "after step 1 I expected"),
+    ("06.4", mistake(negative_square), "after step 1 θ is [nan, nan, nan]"),
+    ("06.4", mistake(times_t), "after step 2 θ is [nan, nan, nan]"),
+    ("06.4", mistake(faster_later), "after step 2 I expected"),
     ("06.4", lambda *a, **k: adamw(*a, **k)[0], "three things"),
     ("06.4", lambda *a, **k: (1.0, 2.0, 3.0), "three things"),
     ("06.4", lambda x, g, m, v, *a, **k: (x, m, v), "after step 1 I expected"),
@@ -301,6 +342,7 @@ CASES = [
     ("06.5", lambda x, p: (len(x), int(np.argmin(x)) + 1), "Training ends earlier"),
     ("06.5", resumed, "after it had stopped"),
     ("06.5", with_ties, "an equal loss"),
+    ("06.5", never_counts_again, "starts the count again"),
     ("06.5", never_stops, "it stops with the last epoch, 5"),
     ("06.5", lambda x, p: (9, 9), "expected (stopped, kept) = (5, 2)"),
     ("06.5", lambda x, p: 5, "two whole numbers"),

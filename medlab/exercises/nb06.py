@@ -69,6 +69,8 @@ MESSAGES = {
         "close": "{steps} steps, and I asked for {most}. You are near: move one slider at a time.",
         "bounces": "{steps} steps. The path jumps from wall to wall of the steep direction: "
         "η·λ_max = {strong:.3g} is too large for μ = {momentum:g}. Lower the learning rate.",
+        "low momentum": "{steps} steps. With μ = {momentum:g} no learning rate does it within "
+        "{most}. Raise the momentum first.",
         "range": "a learning rate is above 0, and momentum lies from 0 to below 1; I got {lr:g} "
         "and {momentum:g}.",
         "no pair": "I expected two numbers, (learning rate, momentum).",
@@ -100,6 +102,9 @@ MESSAGES = {
         "betas": "β₁ and β₂ are exchanged: 0.9 belongs to m, 0.999 to v.",
         "not squared": "v is the mean of g², and yours is the mean of g.",
         "old means": "you stepped with the m and v that came in. Update them first.",
+        "order": "m and v are exchanged: return θ, m and v in this order.",
+        "not finite": "after step {t} θ is {got}. Do you take the root of a negative number, or "
+        "divide by 0?",
         "no triple": "return three things, each of the shape of θ: θ, m and v.",
         "state": "θ is right after the first step, and m or v is not: they are the running means "
         "of g and g².",
@@ -122,6 +127,8 @@ MESSAGES = {
         "soon as patience runs out.",
         "resumed": "you let it go on after it had stopped. The first time that patience runs out "
         "is the end.",
+        "not reset": "you counted all epochs without a new lowest. A new lowest starts the count "
+        "again.",
         "ties": "an equal loss is no improvement here: only a lower one starts the count again.",
         "never": "the losses improved to the end, or patience never ran out: it stops with the "
         "last epoch, {stopped}, and keeps epoch {kept}; got {got}.",
@@ -240,6 +247,7 @@ def largest_rate(answer) -> Verdict:
 
 
 CURVATURES, START, MOST = (1.0, 25.0), (-1.8, 0.6), 40
+LEAST_MOMENTUM = 0.28  # below, no learning rate needs as few as MOST steps
 
 
 def _steps_to(lr: float, momentum: float) -> int:
@@ -267,6 +275,8 @@ def tune(answer) -> Verdict:
         return "plain", told
     if steps <= MOST + 10:
         return "close", told
+    if momentum < LEAST_MOMENTUM:
+        return "low momentum", told
     told |= {"weak": lr * low, "strong": lr * high, "root": math.sqrt(momentum)}
     flat, steep = (
         np.abs(np.roots([1, -(1 + momentum - lr * each), momentum])).max() for each in (low, high)
@@ -313,6 +323,8 @@ def _adamw(
         "no decay": 1.0,
     }.get(how, 1 - lr * decay)
     theta = (theta - step) * kept if how == "decay last" else theta * kept - step
+    if how == "order":
+        return theta, v, m
     return (theta, m_hat, v_hat) if how == "corrected state" else (theta, m, v)
 
 
@@ -320,22 +332,25 @@ ADAM_MISTAKES = (
     *("no correction", "constant correction", "half correction", "other half"),
     *("corrected state", "late epsilon"),
     *("early epsilon", "decay last", "coupled", "decay without lr", "no decay", "no root"),
-    *("uphill", "count", "betas", "not squared", "old means"),
+    *("uphill", "count", "betas", "not squared", "old means", "order"),
 )
 
 
-def _five_steps(step: Callable, theta: Tensor, gradients: Tensor) -> list[Tensor]:
-    """θ after each of five steps, m and v carried along."""
+def _five_steps(step: Callable, theta: Tensor, gradients: Tensor) -> list[tuple[Tensor, ...]]:
+    """θ, m and v after each of five steps, each carried along."""
     m, v, seen = torch.zeros_like(theta), torch.zeros_like(theta), []
     for t, g in enumerate(gradients, start=1):
-        out = step(theta.clone(), g.clone(), m.clone(), v.clone(), t)
-        if not isinstance(out, (tuple, list)) or len(out) != 3:
-            raise Wrong("no triple")
-        if not all(near(np.shape(each), (3,)) for each in out):
-            raise Wrong("no triple")
-        theta, m, v = (torch.as_tensor(np.asarray(_plain(each), float)) for each in out)
-        seen.append(theta)
+        theta, m, v = _three(step(theta.clone(), g.clone(), m.clone(), v.clone(), t))
+        seen.append((theta, m, v))
     return seen
+
+
+def _three(out) -> tuple[Tensor, ...]:
+    if not isinstance(out, (tuple, list)) or len(out) != 3:
+        raise Wrong("no triple")
+    if not all(near(np.shape(each), (3,)) for each in out):
+        raise Wrong("no triple")
+    return tuple(torch.as_tensor(np.asarray(_plain(each), float)) for each in out)
 
 
 def _plain(value):
@@ -362,7 +377,7 @@ def adamw_step(answer) -> Verdict:
         if wrong.values.get("kind") == "ZeroDivisionError":
             return "count"
         raise
-    off = [t for t in range(5) if not near(got[t], expected[t], rel=1e-5, absolute=1e-7)]
+    off = [t for t in range(5) if not near(got[t][0], expected[t], rel=1e-5, absolute=1e-7)]
     if not off:
         return "right"
     options = {key: asked[key] for key in ("lr", "betas", "eps")} | {"decay": 0.6}
@@ -372,14 +387,21 @@ def adamw_step(answer) -> Verdict:
             return _adamw(*state, **options, how=how)
 
         mistake = _five_steps(mistaken, theta, gradients)
-        pairs = zip(got, mistake, strict=True)
+        pairs = ((a[0], b[0]) for a, b in zip(got, mistake, strict=True))
         if all(np.allclose(a, b, rtol=1e-5, atol=1e-7, equal_nan=True) for a, b in pairs):
             return "half correction" if how == "other half" else how
-    if not all(torch.isfinite(one).all() for one in got):
-        return "count"
-    if off[0] > 0:
-        return "state"
-    return "other", {"t": 1, "expected": _rounded(expected[0]), "got": _rounded(got[0])}
+    t = off[0]
+    told = {"t": t + 1, "expected": _rounded(expected[t]), "got": _rounded(got[t][0])}
+    if not torch.isfinite(got[t][0]).all():
+        # Counted from 0, the first step divides by 0; the third is then right for t = 2.
+        middle = theta, gradients[0], gradients[1], gradients[2] ** 2
+        third = _three(call(answer, *(each.clone() for each in middle), 3, **asked))
+        if near(third[0], _adamw(*middle, 2, **options)[0], rel=1e-5):
+            return "count"
+        return "not finite", told
+    means = _adamw(theta, gradients[0], 0 * theta, 0 * theta, 1, **options)[1:]
+    wrong_means = any(not near(a, b) for a, b in zip(got[0][1:], means, strict=True))
+    return ("state" if t > 0 and wrong_means else "other"), told
 
 
 def _stop(losses, patience: int, *, how: str = "") -> tuple[int, int]:
@@ -389,7 +411,7 @@ def _stop(losses, patience: int, *, how: str = "") -> tuple[int, int]:
     for epoch, loss in enumerate(losses, start=1):
         reference = previous if how == "last epoch" else best
         better = loss <= reference if how == "ties" else loss < reference
-        waited = 0 if better else waited + 1
+        waited = (waited if how == "not reset" else 0) if better else waited + 1
         if loss < best or (how == "ties" and loss <= best):
             best, kept = loss, epoch
         previous = loss
@@ -415,10 +437,10 @@ def stop_epoch(answer) -> Verdict:
         if got == (stopped, kept):
             continue
         told = {"losses": losses, "patience": patience, "stopped": stopped, "kept": kept}
-        told |= {"expected": (stopped, kept), "got": tuple(f"{each:g}" for each in got)}
+        told |= {"expected": (stopped, kept), "got": f"({got[0]:g}, {got[1]:g})"}
         wrong = {
             how: _stop(losses, patience, how=how)
-            for how in ("one more", "one less", "last epoch", "ties")
+            for how in ("one more", "one less", "last epoch", "ties", "not reset")
         }
         lowest = int(np.argmin(losses)) + 1
         wrong["from 0"] = (stopped - 1, kept - 1)
