@@ -400,20 +400,25 @@ class Leaks:
         exact: (part, position, part, position) of images equal in every pixel.
         near: the same with a similarity 0…1 at the end: the same picture flipped, turned, resized
             or re-encoded. Candidates to look at, not a verdict.
+        named: every part names its patients. If not, shared patients are unknown, not absent.
     """
 
     patients: tuple[tuple[str, tuple[str, ...]], ...]
     exact: tuple[tuple[str, int, str, int], ...]
     near: tuple[tuple[str, int, str, int, float], ...]
+    named: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.patients or self.exact or self.near)
 
     def __str__(self) -> str:
-        if not self:
+        if not self and self.named:
             return "no leak found: no shared patient, no exact and no near-duplicate image"
+        shared = str(len(self.patients))
+        if not self.named:
+            shared += " known, but not every part names its patients"
         lines = [
-            f"patients in more than one part: {len(self.patients)}",
+            f"patients in more than one part: {shared}",
             f"exact duplicates across parts: {len(self.exact)}",
             f"near-duplicates across parts: {len(self.near)}",
         ]
@@ -458,7 +463,8 @@ def leaks(
         for i, j, similarity in _near_duplicates(list(parts.values()), threshold)
         if (*where[i], *where[j]) not in found
     )
-    return Leaks(_shared_patients(parts), exact, near)
+    named = all(part.patients is not None for part in parts.values())
+    return Leaks(_shared_patients(parts), exact, near, named)
 
 
 def _shared_patients(parts: dict[str, Cohort]) -> tuple:

@@ -20,7 +20,7 @@ SIMULATED = "**Simulated, not clinical evidence:** no patient was imaged for wha
 
 # 0.93, 93 %, 93 of 100: a result. "30 minutes", "28 pixels" and "2018" may stand as they are.
 _RESULT = re.compile(
-    r"(?<![\w.])(?:[01]?\.\d+|\d+(?:\.\d+)? ?(?:%|per cent)|\d+ (?:out )?of \d+)(?![\w.]*\d)"
+    r"(?<![\w.])(?:[01]?\.\d+|\d+(?:\.\d+)? ?(?:%|per ?cent)|\d+ (?:out )?of \d+)(?![\w.]*\d)"
 )
 _ADDRESS = re.compile(r"https?://\S+|\b(?:doi[: ]*)?10\.\d{4,9}/\S+")
 

@@ -203,6 +203,15 @@ def test_exact_duplicates_and_shared_patients_are_found():
     assert not clean.leaks() and "no leak found" in str(clean.leaks())
 
 
+def test_patients_without_names_are_not_said_to_stay_apart():
+    nameless = toy(12, official=["train"] * 6 + ["val"] * 3 + ["test"] * 3).leaks()
+    assert not nameless and not nameless.named
+    assert "no leak found" not in str(nameless)
+    assert "0 known, but not every part names its patients" in str(nameless)
+    half = leaks(toy(6, patients=list("aabbcc")), toy(6), toy(6, patients=list("ccddee")))
+    assert half.patients == (("c", ("train", "test")),) and "1 known, but" in str(half)
+
+
 def test_leaks_refuses_parts_of_different_shape():
     other = Cohort(images=smooth_pictures(5, size=32), card=CARD)
     with pytest.raises(DataError, match="one shape"):

@@ -20,7 +20,7 @@ REAL = DataCard(
     classes=("well", "ill"),
     description="Ten pictures.",
     source="Somebody (2020)",
-    faults=("Two are alike.",),
+    faults=("Two are alike.", "One is upside down."),
 )
 
 
@@ -67,6 +67,8 @@ def test_the_card_shows_every_figure_as_the_run_gave_it():
     assert "- It missed 17 images." in page
     assert "test set: opened once\n1. final evaluation (10 images)" in page
     assert "known fault: Two are alike." in page and "Somebody (2020)" in page
+    assert "known fault: One is upside down." in page
+    assert "| subgroup | value |\n|---|---|\n| women | 0.900 (95 % CI 0.800 to 0.970) |" in page
 
 
 def test_its_sections_come_in_the_order_of_mitchell():
@@ -119,6 +121,7 @@ def test_all_gaps_are_named_at_once():
         "It finds 93 % of the ill.",
         "It finds 93% of the ill.",
         "It finds 93.5 per cent.",
+        "It misses 4 percent.",
         "It found 47 of 50.",
         "It found 47 out of 50.",
         "An AUC of .93 was reached.",
