@@ -14,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 
 from medlab import plotting, widgets
 from medlab.errors import DataError
+from medlab.widgets.panel import grey
 
 
 @pytest.fixture
@@ -105,6 +106,11 @@ def test_kept_and_dropped_energy_add_up():
     parts = [widgets.keep_kspace(image, 0.4, part)[0] for part in ("centre", "edge")]
     energy = sum((np.abs(p) ** 2).sum() for p in parts) / image.size
     assert energy == pytest.approx((image**2).sum())
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_even_picture_is_black():
+    assert not grey(np.full((2, 3), 7.0), 7, 7).any()
 
 
 def test_readout_counts_and_moves_with_prevalence():
@@ -224,6 +230,9 @@ def test_presets_and_sliders_move_together(shown):
     assert preset.value == "lung"
     preset.value = ""
     assert (level.value, width.value) == (-600, 1500)
+    preset.value = "soft tissue"
+    width.value = 80  # the brain shares its level
+    assert preset.value == "brain"
     plain = widgets.window_level(hounsfield() / 100, level=1, width=3, presets={}, units="a.u.")
     assert set(plain.controls) == {"level", "width"}
     assert plain.controls["width"].min == 1
@@ -249,6 +258,7 @@ def test_threshold_follows_its_sliders(shown):
         for value in now.ratios().values():
             assert f"{value:.3f}" in text
         assert f"{now.counts.tp} of {labels.sum()}" in text
+        assert f"{now.counts.tn} of {(1 - labels).sum()}" in text
         assert f"prevalence of {prevalence:.1%}" in text
         assert "<ill>" in text  # shown as text, never as a tag
         rects = elements.get("rect")
@@ -266,6 +276,8 @@ def test_scores_that_are_no_probabilities_get_their_own_range(shown):
     panel = widgets.threshold(labels, 10 * scores - 5, threshold=0.0)
     slider = panel.controls["threshold"]
     assert (slider.min, slider.max) == (min(10 * scores - 5), max(10 * scores - 5))
+    slider = widgets.threshold(labels, 3 * scores, threshold=1.0).controls["threshold"]
+    assert (slider.min, slider.max) == (min(3 * scores), max(3 * scores))
 
 
 def test_default_texts_hold_no_figure_that_a_processor_could_change(shown):

@@ -71,8 +71,9 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
     for bad in ({"stride": 0}, {"kernel": 0}, {"dilation": -1}, {"padding": -1}, {"size": 0}):
         with pytest.raises(DataError, match=f"{next(iter(bad))} must be a whole number"):
             widgets.output_size(**{"size": 7, "kernel": 3, **bad})
-    with pytest.raises(DataError, match=r"got 1\.5"):
-        widgets.output_size(7, 3, stride=1.5)
+    for value in (1.5, 3.0, float("nan"), float("inf"), "3", None, True):
+        with pytest.raises(DataError, match=re.escape(f"whole number, 1 or more; got {value!r}")):
+            widgets.output_size(7, 3, stride=value)
     with pytest.raises(DataError, match="spans 5"):
         widgets.response(np.zeros((4, 9)), np.zeros((5, 5)))
     with pytest.raises(DataError, match=r"an image \(H, W\) and a kernel"):
@@ -87,6 +88,8 @@ def test_grey_is_symmetric_where_weights_cancel_and_follows_the_image_elsewhere(
     black, white = grey_range(values, np.ones((3, 3)) / 9)
     assert (black, white) == pytest.approx((-9.6, 29.6), abs=0.1)
     assert grey_range(np.zeros((4, 4)), np.zeros((3, 3))) == (-1, 1)
+    black, white = grey_range(values, np.array([[0.1, 0.2, -0.3]]))  # a sum of 5.6e-17 in floats
+    assert black == -white
 
 
 @pytest.mark.parametrize("name", widgets.KERNELS)

@@ -68,11 +68,19 @@ def test_refusals(shown):
         ({"lr": np.nan}, "lr must be ≥ 0"),
         ({"lr": 0.1, "momentum": 1.0}, "momentum 0 to below 1"),
         ({"lr": 0.1, "steps": -1}, "steps ≥ 0"),
+        ({"lr": np.inf}, "lr must be ≥ 0 and finite"),
+        ({"lr": 0.1, "steps": 2.5}, "steps ≥ 0 and whole"),
         ({"lr": 0.1, "curvatures": (1, 0)}, "curvatures must be > 0"),
+        ({"lr": 0.1, "curvatures": (1, np.inf)}, "curvatures must be > 0"),
+        ({"lr": 0.1, "curvatures": (1, np.nan)}, "curvatures must be > 0"),
         ({"lr": 0.1, "curvatures": (1, 2, 3)}, "of one length"),
+        ({"lr": 0.1, "start": [[1, 1]], "curvatures": [[1, 1]]}, "of one length"),
     ]:
         with pytest.raises(DataError, match=told):
-            widgets.descent_path((1, 1), **options)
+            widgets.descent_path(**{"start": (1, 1), **options})
+    with pytest.raises(DataError, match="start must be finite"):
+        widgets.descent_path((np.nan, 1), lr=0.1)
+    assert widgets.descent_path((1, 1), lr=0.1, steps=0).tolist() == [[1, 1]]
     with pytest.raises(DataError, match="curvatures"):
         widgets.descent(curvatures=(-1, 5))
     for steps in (0, 201):

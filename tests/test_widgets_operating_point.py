@@ -27,6 +27,7 @@ def test_the_cost_is_misses_and_false_alarms_per_thousand(prevalence, miss_cost)
     misses = 1000 * share * c.fn / (c.tp + c.fn)
     alarms = 1000 * (1 - share) * c.fp / (c.fp + c.tn)
     assert now.cost == pytest.approx(misses * miss_cost + alarms)
+    assert (now.ppv, now.npv) == c.at_prevalence(share)
     assert widgets.readout(labels, scores, threshold=0.4).cost is None
 
 

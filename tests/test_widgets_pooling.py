@@ -77,8 +77,11 @@ def test_a_constant_stays_and_a_fine_wave_is_damped_as_the_formula_says():
 def test_refusals(shown):
     with pytest.raises(DataError, match="divisible by the factor 5"):
         widgets.pooled(noise(), factor=5)
-    with pytest.raises(DataError, match="divisible by the factor 0"):
-        widgets.pooled(noise(), factor=0)
+    for options in ({"factor": 0}, {"factor": 2.0}, {"shift": 0.5}):
+        with pytest.raises(DataError, match="factor must be a whole number, 1 or more"):
+            widgets.pooled(noise(), **options)
+    with pytest.raises(DataError, match=r"the image is \(0, 0\)"):
+        widgets.pooled(np.zeros((0, 0)))
     with pytest.raises(DataError, match="'median'"):
         widgets.pooled(noise(), kind="median", factor=2)
     with pytest.raises(DataError, match="one grey image"):

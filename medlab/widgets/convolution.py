@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -278,7 +279,7 @@ def output_size(
     """
     given = {"size": size, "kernel": kernel, "stride": stride, "dilation": dilation}
     for name, value, low in [*((k, v, 1) for k, v in given.items()), ("padding", padding, 0)]:
-        if isinstance(value, bool) or value != int(value) or value < low:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
             raise DataError(WORDS["not_whole"].format(name=name, low=low, value=value))
     span, padded = dilation * (kernel - 1) + 1, size + 2 * padding
     if span > padded:

@@ -115,16 +115,19 @@ def descent_path(
             f"start and curvatures must be two lists of one length, got shapes {theta.shape} and "
             f"{steepness.shape}"
         )
-    if not (steepness > 0).all():
+    if not np.isfinite(theta).all():
+        raise DataError(f"start must be finite numbers; got {start}")
+    if not ((steepness > 0) & (steepness < math.inf)).all():
         raise DataError(
-            f"curvatures must be > 0, so that there is a lowest point; got {curvatures}"
+            f"curvatures must be > 0, so that there is a lowest point, and finite; got {curvatures}"
         )
-    if not lr >= 0 or not 0 <= momentum < 1 or steps < 0:
+    if not 0 <= lr < math.inf or not 0 <= momentum < 1 or steps < 0 or steps != int(steps):
         raise DataError(
-            f"lr must be ≥ 0, momentum 0 to below 1 and steps ≥ 0; got {lr}, {momentum}, {steps}"
+            "lr must be ≥ 0 and finite, momentum 0 to below 1 and steps ≥ 0 and whole; got "
+            f"{lr}, {momentum}, {steps}"
         )
     velocity, path = np.zeros_like(theta), [theta]
-    for _ in range(steps):
+    for _ in range(int(steps)):
         velocity = momentum * velocity + steepness * theta
         theta = theta - lr * velocity
         path.append(theta)

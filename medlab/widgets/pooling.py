@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -85,15 +87,20 @@ def pooled(
             wraps around too, so that a shift by `factor` moves the result by one pixel exactly.
 
     Returns:
-        float32 (H, W) and (H / factor, W / factor).
+        float32 (H, W) and (H / factor, W / factor), in the image's unit.
 
     Raises:
-        DataError: not one image, sides not divisible by `factor`, or an unknown kind.
+        DataError: not one image, an empty one, sides not divisible by `factor`, a factor or shift
+            that is no whole number, or an unknown kind.
 
     Source: Zhang, Making Convolutional Networks Shift-Invariant Again (2019), section 3.
     """
     values = picture(image).astype(np.float32)
-    if factor < 1 or any(side % factor for side in values.shape):
+    if not isinstance(factor, Integral) or factor < 1 or not isinstance(shift, Integral):
+        raise DataError(
+            f"factor must be a whole number, 1 or more, and shift one too; got {factor} and {shift}"
+        )
+    if not values.size or any(side % factor for side in values.shape):
         raise DataError(
             f"both sides must be divisible by the factor {factor}; the image is {values.shape}: "
             "crop it first"
