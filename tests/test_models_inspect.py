@@ -1,5 +1,8 @@
 """Feature maps and summaries, against counts by hand, torchvision's and PyTorch's own counter."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -67,6 +70,10 @@ def test_only_the_layers_asked_for():
         "features": (1, 16, 4, 4),
         "classifier": (1, 2),
     }
+    with pytest.raises(DataError, match=r"a list of names, such as \['features'\]"):
+        feature_maps(SmallCNN(), torch.zeros(1, 1, 16, 16), layers="features")
+    with pytest.raises(DataError, match="must be a tensor .* got ndarray"):
+        feature_maps(SmallCNN(), np.zeros((1, 1, 16, 16)))
     with pytest.raises(DataError, match=r"no layer 'conv9'; it has features, features\.0"):
         feature_maps(model, images, layers=["conv9"])
 
@@ -95,6 +102,14 @@ def test_hooks_and_mode_also_after_an_error(look):
         look(model, torch.rand(1, 1, 16, 16))
     assert hooks(model) == 0
     assert all(module.training for module in model.modules())
+
+
+def test_no_graph_is_built_while_looking():
+    model, enabled = nn.Sequential(nn.Linear(4, 4), nn.ReLU()), []
+    model.register_forward_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
+    feature_maps(model, torch.zeros(1, 4))
+    summary(model, (4,))
+    assert enabled == [False, False]
 
 
 def test_maps_carry_no_gradient():
@@ -172,7 +187,7 @@ def test_the_table_reads():
     assert "not called" in str(summary(Twice(), (4,)))
 
 
-@pytest.mark.parametrize("shape", [(), (1, 0, 4), (1, 2.5, 4)])
+@pytest.mark.parametrize("shape", [(), (1, 0, 4), (1, 2.5, 4), (1, math.nan, 4), 8, "abc"])
 def test_a_shape_that_is_none(shape):
     with pytest.raises(DataError, match="shape is that of one image"):
         summary(SmallCNN(), shape)

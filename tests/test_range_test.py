@@ -160,7 +160,10 @@ def test_a_range_that_ends_before_the_loss_breaks_is_walked_to_its_end():
         ({"lowest": math.nan}, "0 < lowest < highest"),
         ({"steps": 9}, "at least 10"),
         ({"steps": 20.5}, "whole number"),
+        ({"steps": math.nan}, "whole number"),
         ({"batch_size": 1}, "at least 2"),
+        ({"batch_size": 2.5}, "at least 2"),
+        ({"weight_decay": -0.1}, "at least 0; got -0.1"),
         ({"smoothing": 1}, "below 1"),
         ({"diverged": 1}, "above 1"),
         ({"augment": "strong"}, "'auto', None or a function"),
@@ -169,6 +172,27 @@ def test_a_range_that_ends_before_the_loss_breaks_is_walked_to_its_end():
 def test_options_out_of_range_are_told(options, told):
     with pytest.raises(MedlabError, match=told):
         lr_range_test(linear(), noisy_labels(), **options)
+
+
+def test_it_ends_where_the_smoothed_loss_is_beyond_its_limit_and_not_a_single_one():
+    images, labels = noisy_labels()
+    asked = {"lowest": 1e-3, "highest": 10.0, "steps": 60}
+    found = lr_range_test(
+        linear(),
+        (images, labels),
+        **{"batch_size": 200, "augment": None, "optimiser": sgd, "diverged": 1.5, **asked},
+    )
+    _, _, smoothed = by_hand(images, labels, beta=0.9, **asked)
+    lowest = np.minimum.accumulate(smoothed)
+    assert len(found.lrs) == np.argmax(smoothed > 1.5 * lowest) + 1 < 60
+
+
+def test_the_copy_is_in_training_mode_at_every_step():
+    model, modes = linear(), []
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    found = lr_range_test(model.eval(), noisy_labels(), steps=10, augment=None, smoothing=0)
+    assert modes[-len(found.losses) :] == [True] * len(found.losses)
+    assert not model.training
 
 
 def test_data_that_do_not_fit_are_told():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -38,8 +39,13 @@ def feature_maps(
         layer called again is added as "name (2)" and so on; one never called is missing.
 
     Raises:
-        DataError: a name that the model does not have.
+        DataError: images that are no tensor, a name that the model does not have, or one name in
+            place of a list.
     """
+    if not torch.is_tensor(images):
+        raise DataError(f"images must be a tensor (N, C, …); got {type(images).__name__}")
+    if isinstance(layers, str):
+        raise DataError(f"layers is a list of names, such as [{layers!r}]; got {layers!r} alone")
     names = {module: name for name, module in model.named_modules()}
     if layers is None:
         watched = [module for module in names if not any(module.children())]
@@ -123,7 +129,8 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
     Raises:
         DataError: a shape that is not made of positive whole numbers.
     """
-    if not shape or any(int(side) != side or side < 1 for side in shape):
+    sides = shape if isinstance(shape, Sequence) else ()
+    if not sides or not all(isinstance(side, Integral) and side >= 1 for side in sides):
         raise DataError(f"shape is that of one image, such as (1, 64, 64); got {shape!r}")
     shapes: dict[nn.Module, tuple[int, ...]] = {}
     costs: dict[nn.Module, int] = {}

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def lr_range_test(
     Source: Smith, Cyclical learning rates for training neural networks (2017), section 3.3,
     doi:10.1109/WACV.2017.58. Smoothing and suggestion are common practice, not part of the paper.
     """
-    _check(lowest, highest, steps, batch_size, smoothing, diverged)
+    _check(lowest, highest, steps, batch_size, weight_decay, smoothing, diverged)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     data = labelled(train, "train").to(device)
     if len(data) < 2:
@@ -147,14 +148,19 @@ def _endless(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=draws).tensor_split(_batches(count, batch_size))
 
 
-def _check(lowest, highest, steps, batch_size, smoothing, diverged) -> None:
+def _check(lowest, highest, steps, batch_size, weight_decay, smoothing, diverged) -> None:
     faults = {
         f"rates must be 0 < lowest < highest; got {lowest!r} and {highest!r}": 0
         < lowest
         < highest
         < math.inf,
-        f"steps must be a whole number of at least 10; got {steps!r}": int(steps) == steps >= 10,
-        f"batch_size must be at least 2; got {batch_size!r}": batch_size >= 2,
+        f"steps must be a whole number of at least 10; got {steps!r}": isinstance(steps, Integral)
+        and steps >= 10,
+        f"batch_size must be a whole number of at least 2; got {batch_size!r}": isinstance(
+            batch_size, Integral
+        )
+        and batch_size >= 2,
+        f"weight_decay must be at least 0; got {weight_decay!r}": weight_decay >= 0,
         f"smoothing must be at least 0 and below 1; got {smoothing!r}": 0 <= smoothing < 1,
         f"diverged must be above 1; got {diverged!r}": diverged > 1,
     }
