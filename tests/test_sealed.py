@@ -183,3 +183,12 @@ def test_only_a_cohort_can_be_sealed(wrong):
 def test_nothing_is_no_test_set():
     with pytest.raises(DataError, match="no images"):
         Sealed(cohort()[[]])
+
+
+def test_pictures_seen_at_any_earlier_opening_count_as_seen():
+    both = cohort()
+    for part in ([0, 1], [2, 3]):
+        Sealed(both[torch.tensor(part)]).open("a first look")
+    test = Sealed(both)
+    test.open("the whole set")
+    assert test.openings[-1].seen == 4
