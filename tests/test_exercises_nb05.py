@@ -80,6 +80,7 @@ SIMPLE = [
     ("05.1", NoSuper, "super().__init__()"),
     ("05.1", NoSuperList, "super().__init__()"),
     ("05.1", Half, "returned None"),
+    ("05.1", lambda p, h, c: stacked(p, [h[0], *h[1:]], c), "out of range (with hidden=[])"),
     ("05.1", lambda *a: lambda x: x, "got function"),
     ("05.1", lambda *a: Listed(*a, modules=list), "plain list, where nn.Module does not look"),
     ("05.1", lambda *a: Listed(*a, modules=lambda g: dict(enumerate(g))), "stopped with"),

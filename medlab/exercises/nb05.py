@@ -184,6 +184,8 @@ def _mlp_fault(answer, pixels: int, hidden: list[int], classes: int) -> Verdict 
     except Wrong as wrong:
         if "__init__() call" in str(wrong.values.get("error", "")):
             return "no super"
+        if wrong.key == "raised":
+            wrong.values["error"] = f"{wrong.values['error']} (with hidden={hidden})"
         raise
     if not isinstance(model, nn.Module):
         return "not a module", {"kind": type(model).__name__}
