@@ -334,6 +334,8 @@ def test_crop_pad_leaves_other_axes_and_the_type():
 
 def test_new_voxels_are_0_unless_another_value_is_given():
     assert preprocess.crop_pad(np.ones(2), [4]).tolist() == [0, 1, 1, 0]
+    tenth = preprocess.crop_pad(np.ones(2, np.float32), [4], value=0.1)  # rounded, not refused
+    assert tenth[0] == np.float32(0.1)
 
 
 def test_crop_pad_refuses():
@@ -358,8 +360,11 @@ def test_crop_pad_refuses():
 def test_gamma_is_a_power():
     x = np.linspace(0, 1, 11)
     np.testing.assert_allclose(preprocess.gamma(x, 0.5), np.sqrt(x), atol=1e-12)
-    with pytest.raises(DataError, match="from 0 to 1, got 0 to 2"):
-        preprocess.gamma(2 * x, 0.5)
+    for wrong, told in ((2 * x, "0 to 2"), (x - 0.5, "-0.5 to 0.5")):
+        with pytest.raises(DataError, match=f"from 0 to 1, got {told}"):
+            preprocess.gamma(wrong, 0.5)
+        with pytest.raises(DataError, match=f"from 0 to 1, got {told}"):
+            preprocess.clahe(wrong[None])
     for exponent in (0, float("nan")):
         with pytest.raises(DataError, match="above 0"):
             preprocess.gamma(x, exponent)
@@ -385,10 +390,10 @@ def test_clahe_spreads_a_narrow_histogram_image_by_image():
 
 
 def test_clahe_is_scikit_images_with_tiles_of_an_eighth_of_each_side():
-    image = np.clip(0.5 + 0.3 * phantom((48, 96)), 0, 1).astype(float)
-    expected = equalize_adapthist(image, (6, 12), clip_limit=0.01)
+    image = np.clip(0.5 + 0.3 * phantom((96, 192)), 0, 1).astype(float)
+    expected = equalize_adapthist(image, (12, 24), clip_limit=0.01)
     np.testing.assert_allclose(preprocess.clahe(image), expected, atol=1e-12)
-    expected = equalize_adapthist(image[:4], (1, 12), clip_limit=0.01)  # fewer rows than tiles
+    expected = equalize_adapthist(image[:4], (1, 24), clip_limit=0.01)  # fewer rows than tiles
     np.testing.assert_allclose(preprocess.clahe(image[:4]), expected, atol=1e-12)
 
 
