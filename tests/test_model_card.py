@@ -103,6 +103,11 @@ def test_an_empty_section_is_refused_by_name(name):
         ModelCard(**parts(**{name: empty}))
 
 
+def test_a_title_of_blanks_is_empty():
+    with pytest.raises(MedlabError, match="nothing under: title"):
+        ModelCard(**parts(title="  "))
+
+
 @pytest.mark.parametrize("value", [[...], ["", "fine"], None, ...])
 def test_a_section_left_open_is_empty_too(value):
     with pytest.raises(MedlabError, match="limits"):

@@ -63,6 +63,16 @@ def test_a_layer_called_twice_is_kept_twice_and_not_overwritten_in_place():
     assert maps["sequence"].shape == (2, 1, 3)
 
 
+def test_a_layer_is_found_by_each_of_its_names_and_one_may_give_nothing():
+    class Silent(nn.Module):
+        def forward(self, x):
+            return ()
+
+    model = nn.Sequential(layer := nn.Linear(4, 4), layer)
+    assert list(feature_maps(model, torch.zeros(1, 4), layers=["1"])) == ["0", "0 (2)"]
+    assert feature_maps(Silent(), torch.zeros(1, 4)) == {}
+
+
 def test_only_the_layers_asked_for():
     model, images = SmallCNN(width=4), torch.rand(1, 1, 16, 16)
     maps = feature_maps(model, images, layers=["classifier", "features"])

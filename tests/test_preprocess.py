@@ -142,6 +142,10 @@ def test_the_scale_of_the_cohort_comes_from_the_reference():
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     array = preprocess.normalise(test.numpy(), per="cohort", reference=train.numpy().astype(">f4"))
     np.testing.assert_allclose(array, expected, atol=1e-5)
+    beyond = preprocess.normalise(
+        np.array([[-1.0, 3.0]]), method="minmax", per="cohort", reference=np.array([[0.0, 1.0]])
+    )
+    assert beyond.tolist() == [[-1, 3]]  # not clipped: only "percentile" is
 
 
 def test_normalise_survives_large_cohorts_and_large_offsets():

@@ -118,6 +118,38 @@ def test_the_model_and_the_random_state_stay_as_they_are():
     assert other.lrs[:5] == found.lrs[:5]
 
 
+def test_the_seed_alone_decides_order_augmentation_and_dropout():
+    data, seeds = noisy_labels(), []
+
+    def augment(images, *, generator):
+        seeds.append(generator.initial_seed())
+        return images
+
+    def run(layer, seed, outer=0, **options):
+        torch.manual_seed(outer)
+        model = nn.Sequential(layer, linear())
+        walk = {"steps": 10, "lowest": 1e-2, "highest": 0.3, "smoothing": 0, "diverged": 100}
+        return lr_range_test(model, data, seed=seed, optimiser=sgd, **walk, **options).losses
+
+    assert run(nn.Identity(), 3, augment=augment, batch_size=20) != run(
+        nn.Identity(), 4, augment=augment, batch_size=20
+    )  # by the order alone
+    assert set(seeds) == {3, 4}
+    dropped = run(nn.Dropout(), 3, augment=None, batch_size=200)
+    assert run(nn.Dropout(), 3, augment=None, batch_size=200, outer=1) == dropped
+    other = run(nn.Dropout(), 4, augment=None, batch_size=200)
+    assert max(abs(a - b) for a, b in zip(dropped, other, strict=False)) > 1e-3
+
+
+def test_a_hundred_rates_from_a_hundred_thousandth_on_and_decay_as_asked():
+    images, labels = noisy_labels()
+    found = lr_range_test(linear(), (images, labels), highest=0.01, augment=None)
+    assert len(found.lrs) == 100
+    assert (found.lrs[0], found.lrs[-1]) == pytest.approx((1e-5, 0.01))
+    decayed = lr_range_test(linear(), (images, labels), highest=0.01, augment=None, weight_decay=50)
+    assert decayed.losses[-1] > found.losses[-1] + 0.01
+
+
 def test_it_learns_the_normalisation_as_fit_does():
     images, labels = noisy_labels()
     options = {"steps": 20, "augment": None, "optimiser": sgd, "highest": 3.0}
@@ -156,6 +188,7 @@ def test_a_range_that_ends_before_the_loss_breaks_is_walked_to_its_end():
     [
         ({"lowest": 0}, "0 < lowest < highest"),
         ({"lowest": 1, "highest": 0.1}, "0 < lowest < highest"),
+        ({"lowest": 0.1, "highest": 0.1}, "0 < lowest < highest"),
         ({"highest": math.inf}, "0 < lowest < highest"),
         ({"lowest": math.nan}, "0 < lowest < highest"),
         ({"steps": 9}, "at least 10"),

@@ -130,6 +130,25 @@ def test_one_changed_pixel_elsewhere_hides_nothing():
     assert opened.openings[1].seen == 5
 
 
+def test_mirrored_pictures_and_a_change_in_the_last_pixel_make_others():
+    Sealed(cohort()).open("final evaluation")
+    mirrored, changed = cohort(), cohort()
+    mirrored.images[:] = mirrored.images.flip(-1)
+    changed.images[:, 0, -1, -1] ^= 1
+    for other in (mirrored, changed):
+        assert Sealed(other).openings == ()
+
+
+@pytest.mark.parametrize(("times", "said"), [(3, "3rd"), (11, "11th"), (12, "12th"), (21, "21st")])
+def test_the_first_reason_and_an_english_number_are_said(times, said, capsys):
+    test = Sealed(cohort())
+    for k in range(times):
+        test.open(f"look {k}")
+    told = capsys.readouterr().out.splitlines()
+    assert f"for the {said} time: look {times - 1}" in told[-5]
+    assert told[-4].endswith("images have been looked at before; the first time for: look 0")
+
+
 def test_a_twin_inside_is_counted_as_an_image():
     whole = cohort()
     double = whole[[0, 0, 1]]

@@ -102,6 +102,8 @@ def test_every_preset_does_what_its_name_says(name):
     along = {"Sobel, vertical edges": 1, "Sobel, horizontal edges": 0, "Laplacian": 0}
     expected = along.get(name, ramp[1:-1, 1:-1] + (name == "shift"))
     np.testing.assert_allclose(widgets.response(ramp, w), np.broadcast_to(expected, (6, 6)))
+    if name == "Laplacian":  # of y² + x²: 2 + 2
+        np.testing.assert_allclose(widgets.response(ramp**2 + ramp.T**2, w), 4)
 
 
 # --- draw_kernel ------------------------------------------------------------------------------
@@ -212,6 +214,9 @@ def test_the_window_reads_what_pytorch_reads(shown):
             plain = conv2d(grid, torch.ones(1, 1, k, k), **step).flatten()
             (touched,) = torch.autograd.grad(plain[position], grid)
             assert [kind == "read" for kind in kinds[: n**2]] == touched.flatten().bool().tolist()
+            inside = torch.nn.functional.pad(torch.ones(7, 7), [settings["padding"]] * 4).flatten()
+            for kind, is_inside in zip(kinds[: n**2], inside.tolist(), strict=True):
+                assert kind == "read" or kind == ("plain" if is_inside else "pad")
             text = "".join(Elements(panel.view.value).text).replace("−", "-")
             assert f"= {y.flatten()[position].item():g}" in text
             assert f"⌋ + 1 = {len(y)}" in text

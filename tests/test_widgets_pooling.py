@@ -74,6 +74,11 @@ def test_a_constant_stays_and_a_fine_wave_is_damped_as_the_formula_says():
         np.testing.assert_allclose(small, 3.0, rtol=1e-6)
 
 
+def test_largest_of_two_by_two_unless_told_otherwise():
+    x = noise()
+    np.testing.assert_array_equal(widgets.pooled(x)[1], block_reduce(x, (2, 2), np.max))
+
+
 def test_refusals(shown):
     with pytest.raises(DataError, match="divisible by the factor 5"):
         widgets.pooled(noise(), factor=5)
