@@ -9,6 +9,8 @@ LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 PYTEST = $(BIN)/python -m pytest $(PYTEST_FLAGS)
 SETUP = PYTHON="$(PYTHON)" CONSTRAINTS="$(CONSTRAINTS)" VENV="$(VENV)" sh .ci/venv.sh
+# Threads that wait should sleep soon: spinning, they starve a machine that does anything else.
+export GOMP_SPINCOUNT ?= 10000
 PINS = pyproject.toml constraints.txt .ci/venv.sh
 
 .NOTPARALLEL:
