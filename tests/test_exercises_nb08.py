@@ -214,6 +214,8 @@ CASES = [
     ("08.5", tensors_only, "✓"),
     ("08.5", lambda *a: {k: np.array(v) for k, v in groups(*a).items()}, "✓"),
     ("08.5", shares, "returned shares"),
+    ("08.5", lambda *a: {k: (math.nan, n) for k, (_, n) in groups(*a).items()}, "got (nan, "),
+    ("08.5", lambda *a: {k: (math.inf, n) for k, (_, n) in groups(*a).items()}, "got (inf, "),
     ("08.5", lambda *a: {k: f / n for k, (f, n) in groups(*a).items()}, "two counts, (found, ill)"),
     ("08.5", with_options(total=lambda y: y >= 0), "the healthy among them"),
     ("08.5", with_options(found=lambda y, f: f), "false alarms among them"),

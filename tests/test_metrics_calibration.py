@@ -90,7 +90,7 @@ def test_refusals():
     for metric in (metrics.brier, metrics.ece, metrics.reliability):
         with pytest.raises(DataError, match=r"expected probabilities between 0 and 1, got"):
             metric(labels, 3 * p - 1)
-    for bins in (0, 2.5):
+    for bins in (0, 2.5, float("nan")):
         with pytest.raises(DataError, match=f"at least 1, got {bins}"):
             metrics.reliability(labels, p, bins=bins)
     with pytest.raises(DataError, match="uniform"):

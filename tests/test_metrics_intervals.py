@@ -389,7 +389,7 @@ def test_refusals():
         patients = np.array([missing, missing, *range(len(labels) - 2)], object)
         with pytest.raises(DataError, match="2 of 120 groups are missing"):
             metrics.bootstrap(metrics.auc, labels, scores, groups=patients)
-    for n in (0, 100.5):
+    for n in (0, 100.5, float("nan"), float("inf")):
         with pytest.raises(DataError, match=f"whole number of at least 1; got {n}"):
             metrics.resamples(labels, n=n)
     with pytest.raises(DataError, match=r"counts must be \(B, 120\).*got \(3, 4\)"):

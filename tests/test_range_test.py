@@ -59,15 +59,16 @@ def limit(images):
     return 4 / torch.linalg.eigvalsh(x.T @ x / len(x))[-1].item()
 
 
+def plain_walk(images, labels, **options):
+    """The range test without augmentation, all images in each batch, as `by_hand` does it."""
+    plain = {"batch_size": 200, "augment": None, "optimiser": sgd}
+    return lr_range_test(linear(), (images, labels), **plain, **options)
+
+
 def test_it_is_the_loop_that_its_docstring_says():
     images, labels = noisy_labels()
     asked = {"lowest": 1e-3, "highest": 0.5, "steps": 40}
-    found = lr_range_test(
-        linear(),
-        (images, labels),
-        **{"batch_size": 200, "augment": None, "optimiser": sgd, "smoothing": 0.8},
-        **asked,
-    )
+    found = plain_walk(images, labels, smoothing=0.8, **asked)
     lrs, losses, smoothed = by_hand(images, labels, beta=0.8, **asked)
     np.testing.assert_allclose(found.lrs, lrs, rtol=1e-12)
     np.testing.assert_allclose(found.losses, losses, rtol=1e-4)
@@ -210,11 +211,7 @@ def test_options_out_of_range_are_told(options, told):
 def test_it_ends_where_the_smoothed_loss_is_beyond_its_limit_and_not_a_single_one():
     images, labels = noisy_labels()
     asked = {"lowest": 1e-3, "highest": 10.0, "steps": 60}
-    found = lr_range_test(
-        linear(),
-        (images, labels),
-        **{"batch_size": 200, "augment": None, "optimiser": sgd, "diverged": 1.5, **asked},
-    )
+    found = plain_walk(images, labels, diverged=1.5, **asked)
     _, _, smoothed = by_hand(images, labels, beta=0.9, **asked)
     lowest = np.minimum.accumulate(smoothed)
     assert len(found.lrs) == np.argmax(smoothed > 1.5 * lowest) + 1 < 60

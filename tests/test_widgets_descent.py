@@ -70,6 +70,7 @@ def test_refusals(shown):
         ({"lr": 0.1, "steps": -1}, "steps ≥ 0"),
         ({"lr": np.inf}, "lr must be ≥ 0 and finite"),
         ({"lr": 0.1, "steps": 2.5}, "steps ≥ 0 and whole"),
+        ({"lr": 0.1, "steps": float("nan")}, "steps ≥ 0 and whole"),
         ({"lr": 0.1, "curvatures": (1, 0)}, "curvatures must be > 0"),
         ({"lr": 0.1, "curvatures": (1, np.inf)}, "curvatures must be > 0"),
         ({"lr": 0.1, "curvatures": (1, np.nan)}, "curvatures must be > 0"),

@@ -350,7 +350,7 @@ def _counts(name, got, labels, scores, groups, threshold):
         pair = ()
     if len(pair) != 2:
         return "not a pair", {"name": name, "got": got}
-    pair = tuple(int(one) if one == int(one) else one for one in pair)
+    pair = tuple(int(one) if one.is_integer() else one for one in pair)
     here = groups == name
     all_ill, flag = labels == 1, scores >= threshold
     ill, well = all_ill & here, ~all_ill & here
@@ -366,7 +366,7 @@ def _counts(name, got, labels, scores, groups, threshold):
         "strict": (strict, n),
         "fixed": (int((ill & (scores >= 0.5)).sum()), n),
         "flags": (int((here & flag).sum()), n),
-        "right calls": (int((here & (flag == (labels == 1))).sum()), int(here.sum())),
+        "right calls": (int((here & (flag == all_ill)).sum()), int(here.sum())),
         "all images": (found, int(here.sum())),
         "everybody": (int((here & flag).sum()), int(here.sum())),
         "healthy": (int((well & ~flag).sum()), int(well.sum())),
@@ -375,7 +375,7 @@ def _counts(name, got, labels, scores, groups, threshold):
     for key, value in wrong.items():
         if pair == value:
             return key, values | ({"got": pair[1]} if key == "all images" else {})
-    if any(one != int(one) for one in pair) or (0 < pair[0] < 1):
+    if np.isfinite(pair).all() and not all(isinstance(one, int) for one in pair):
         return "shares", values
     return "other", values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -102,9 +103,8 @@ def squared_errors(labels, scores) -> np.ndarray:
 
 
 def _reliability(y: np.ndarray, p: np.ndarray, bins: int, strategy: str) -> Reliability:
-    if bins != int(bins) or bins < 1:
-        raise DataError(f"bins must be a whole number and at least 1, got {bins}")
-    bins = int(bins)
+    if not isinstance(bins, Integral) or bins < 1:
+        raise DataError(f"bins must be a whole number and at least 1, got {bins!r}")
     cuts = np.linspace(0, 1, bins + 1)
     if strategy == "quantile":
         cuts = np.quantile(p, cuts)

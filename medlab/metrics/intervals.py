@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import erfc, exp, inf, log, sqrt
+from numbers import Integral
 from statistics import NormalDist
 from typing import Literal
 
@@ -265,8 +266,8 @@ def resamples(
     Raises:
         DataError: groups of another length or with gaps, one patient only, or n below 1.
     """
-    if n != int(n) or n < 1:
-        raise DataError(f"n, how many resamples, must be a whole number of at least 1; got {n}")
+    if not isinstance(n, Integral) or n < 1:
+        raise DataError(f"n, how many resamples, must be a whole number of at least 1; got {n!r}")
     y = _numpy(labels)
     patients, patient = len(y), np.arange(len(y))
     if groups is not None:

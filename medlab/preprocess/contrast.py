@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from numbers import Integral
 
 from torch import Tensor
 
@@ -51,8 +52,8 @@ def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
 
     if not 0 < clip <= 1:  # scikit-image would take 0 for "no limit", the strongest contrast
         raise DataError(f"clip must be above 0 and at most 1; got {clip}")
-    if tiles != int(tiles) or tiles < 1:
-        raise DataError(f"tiles must be a whole number of at least 1; got {tiles}")
+    if not isinstance(tiles, Integral) or tiles < 1:
+        raise DataError(f"tiles must be a whole number of at least 1; got {tiles!r}")
     x = unit(x, "clahe")
     kernel = [max(1, n // tiles) for n in x.shape[-2:]]
     return each_image(x, lambda image: equalize_adapthist(image, kernel, clip_limit=clip))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -121,13 +122,14 @@ def descent_path(
         raise DataError(
             f"curvatures must be > 0, so that there is a lowest point, and finite; got {curvatures}"
         )
-    if not 0 <= lr < math.inf or not 0 <= momentum < 1 or steps < 0 or steps != int(steps):
+    whole = isinstance(steps, Integral) and steps >= 0
+    if not 0 <= lr < math.inf or not 0 <= momentum < 1 or not whole:
         raise DataError(
             "lr must be ≥ 0 and finite, momentum 0 to below 1 and steps ≥ 0 and whole; got "
-            f"{lr}, {momentum}, {steps}"
+            f"{lr}, {momentum}, {steps!r}"
         )
     velocity, path = np.zeros_like(theta), [theta]
-    for _ in range(int(steps)):
+    for _ in range(steps):
         velocity = momentum * velocity + steepness * theta
         theta = theta - lr * velocity
         path.append(theta)
