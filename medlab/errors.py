@@ -1,4 +1,12 @@
-"""Errors that speak to the user: what was expected, what came, what to do."""
+"""Errors that speak to the user, and the one way in which medlab writes a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = [
     "CheckpointError",
@@ -8,6 +16,7 @@ __all__ = [
     "DownloadError",
     "HashMismatch",
     "MedlabError",
+    "atomic_write",
 ]
 
 
@@ -37,3 +46,58 @@ class CheckpointError(MedlabError):
 
 class ClaimError(AssertionError):
     """A claim that a notebook states and the computed result does not support."""
+
+
+@contextmanager
+def atomic_write(
+    path: str | os.PathLike, *, error: type[MedlabError] = DataError
+) -> Iterator[Path]:
+    """Write a file whole or not at all: `with atomic_write(path) as part: part.write_bytes(…)`.
+
+    `part` is a new, empty file beside `path`, of which no other process knows. Left without an
+    error, it is flushed to the disk and renamed to `path`, which is atomic: killed at any moment,
+    `path` holds the old content or the new. Left with one, it is removed and `path` is as before.
+
+    Args:
+        path: the file to make or replace; its folder is made if need be.
+        error: what to raise when the disk refuses.
+
+    Raises:
+        MedlabError: of type `error`, if the folder or the file cannot be written, with the reason.
+    """
+    path, part = Path(path), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        yield part
+        _flush(part)
+        _keep_mode(part, path)
+        os.replace(part, path)
+        if os.name != "nt":  # Windows can neither open folders nor needs it
+            _flush(path.parent)
+    except OSError as reason:
+        raise error(f"cannot write {path}: {reason.strerror or reason}") from reason
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _keep_mode(part: Path, path: Path) -> None:
+    """Permissions as a plain `open` would leave them; mkstemp gives a file to its owner alone."""
+    if path.exists():
+        mode = path.stat().st_mode
+    else:
+        mask = os.umask(0)
+        os.umask(mask)
+        mode = 0o666 & ~mask
+    part.chmod(mode & 0o777)
