@@ -1,13 +1,14 @@
-"""Random changes to images, in batches, on the device of the images; masks and boxes move along.
+"""Random changes to images and volumes, in batches, on their device; masks and boxes move along.
 
 Pixel geometry: the centre of pixel (row i, column j) lies at x = j + ½, y = i + ½, and the image
-covers 0 ≤ x ≤ W, 0 ≤ y ≤ H. Rotations and scalings are about the image centre (W/2, H/2) and in
-pixels, so a circle stays a circle also where H ≠ W.
+covers 0 ≤ x ≤ W, 0 ≤ y ≤ H; in a volume the slices add z. Rotations and scalings are about the
+image centre (W/2, H/2) and in pixels, so a circle stays a circle also where H ≠ W.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,29 +17,31 @@ from torch import Tensor
 
 from medlab.errors import DataError
 
-__all__ = ["Augment", "affine_matrices", "move_boxes", "warp"]
+__all__ = ["Augment", "warp"]
+
+
+_MIRRORS = ("horizontal", "vertical", "depth")  # of x, y and z
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
     """Random affine map, flips, grey-level changes, blur, noise and cutout, drawn per image.
 
-    Call it with a batch and a generator::
-
-        augment = Augment(rotate=10, translate=0.05, scale=0.1)
-        images = augment(images, generator=rng)
-        images, masks, boxes = augment(images, masks, boxes, generator=rng)
+    >>> images, masks = torch.rand(8, 1, 64, 64), torch.zeros(8, 64, 64, dtype=torch.uint8)
+    >>> augment, rng = Augment(rotate=10, noise=0.1), torch.Generator().manual_seed(0)
+    >>> images, masks = augment(images, masks, generator=rng)
 
     The same generator state gives the same result, and no other random state is read or changed.
     Flips are off unless asked for: a left–right flip puts the heart on the right, which in a
     patient is a finding.
 
     Attributes:
-        rotate: largest angle, degrees, either direction.
-        translate: largest shift, as a fraction of width (in x) and of height (in y).
+        rotate: largest angle, degrees, either direction; of a volume about each of its axes.
+        translate: largest shift along each axis, as a fraction of the image's side.
         scale: largest zoom: factors lie in 1/(1 + scale) … 1 + scale.
-        shear: largest shear angle, degrees, along x and along y.
-        flip: "horizontal", "vertical", both in a tuple, or () for none; each half of the time.
+        shear: largest shear angle, degrees, along x and along y; images only.
+        flip: "horizontal", "vertical", "depth" (slices), several in a tuple, or () for none; each
+            half of the time.
         brightness: largest shift of grey levels, in standard deviations of the image.
         contrast: largest change about the mean: factors in 1/(1 + contrast) … 1 + contrast.
         gamma: exponents in 1/(1 + gamma) … 1 + gamma, on the image scaled to 0 … 1.
@@ -77,8 +80,8 @@ class Augment:
         if self.padding not in ("border", "zeros", "reflection"):
             raise DataError(f"padding must be border, zeros or reflection; got {self.padding!r}")
         flips = (self.flip,) if isinstance(self.flip, str) else tuple(self.flip)
-        if not set(flips) <= {"horizontal", "vertical"}:
-            raise DataError(f"flip must be 'horizontal', 'vertical' or both; got {self.flip!r}")
+        if not set(flips) <= set(_MIRRORS):
+            raise DataError(f"flip must be of {', '.join(_MIRRORS)}; got {self.flip!r}")
         object.__setattr__(self, "flip", flips)
 
     def __call__(
@@ -92,8 +95,8 @@ class Augment:
         """Augment one batch.
 
         Args:
-            images: (N, C, H, W), floating point, any range.
-            masks: (N, H, W), any type; moved with nearest-neighbour sampling.
+            images: (N, C, H, W) or (N, C, D, H, W), floating point, any range.
+            masks: (N, H, W) or (N, D, H, W), any type; moved with nearest-neighbour sampling.
             boxes: one (M, 4) tensor an image: x0, y0, x1, y1 in pixels, x1 and y1 exclusive. A
                 turned box becomes the smallest upright box around it, cut at the image's edge; one
                 that leaves the image wholly is dropped.
@@ -103,15 +106,15 @@ class Augment:
             What was given, in that order: images alone, or a tuple with the masks and/or boxes.
 
         Raises:
-            DataError: integer images, or shapes that do not fit together.
+            DataError: integer images, shapes that do not fit together, or boxes in volumes.
         """
-        _check(images, masks, boxes, generator)
+        self._check(images, masks, boxes, generator)
         draw = _Draw(len(images), images.device, generator)
         untouched = draw.chosen(1 - self.share) if self.share < 1 else None
         before = images, masks, boxes
         if self._moves:
-            height, width = images.shape[-2:]
-            matrices = self.matrices(draw, height=height, width=width)
+            size = tuple(images.shape[:1:-1])
+            matrices = self._matrices(draw, size)
             images = warp(images, matrices, padding=self.padding)
             if masks is not None:
                 # As float64, which holds every integer label and float value exactly.
@@ -120,13 +123,13 @@ class Augment:
                 )
                 masks = moved[:, 0].to(masks.dtype)
             if boxes is not None:
-                boxes = move_boxes(boxes, matrices, height=height, width=width)
+                boxes = _move_boxes(boxes, matrices, size)
         images = self._change_grey_levels(images, draw)
         if untouched is not None:
             keep = untouched.tolist()
-            images = torch.where(untouched[:, None, None, None], before[0], images)
+            images = torch.where(_column(untouched, images), before[0], images)
             if masks is not None:
-                masks = torch.where(untouched[:, None, None], before[1], masks)
+                masks = torch.where(_column(untouched, masks), before[1], masks)
             if boxes is not None:
                 pairs = zip(keep, before[2], boxes, strict=True)
                 boxes = [old if k else new for k, old, new in pairs]
@@ -137,28 +140,26 @@ class Augment:
     def _moves(self) -> bool:
         return bool(self.rotate or self.translate or self.scale or self.shear or self.flip)
 
-    def matrices(self, draw: _Draw, *, height: int, width: int) -> Tensor:
-        """Random affine maps of this augmentation, float64 (N, 2, 3); see `affine_matrices`."""
-        mirror = {
-            name: 1 - 2 * draw.coin() if name in self.flip else None
-            for name in ("horizontal", "vertical")
-        }
-        return affine_matrices(
-            height=height,
-            width=width,
-            angle=draw.uniform(self.rotate),
-            translate=torch.stack(
-                [draw.uniform(self.translate * width), draw.uniform(self.translate * height)], dim=1
-            ),
+    def _matrices(self, draw: _Draw, size: tuple[int, ...]) -> Tensor:
+        """Random affine maps of this augmentation for images of (width, height[, depth])."""
+        mirrors = [
+            1 - 2 * draw.coin() if name in self.flip else None
+            for name in _MIRRORS[: len(size)]
+        ]
+        turns = 1 if len(size) == 2 else 3
+        return _affine(
+            size=size,
+            angles=torch.stack([draw.uniform(self.rotate) for _ in range(turns)], dim=1),
+            translate=torch.stack([draw.uniform(self.translate * s) for s in size], dim=1),
             scale=draw.factor(self.scale),
             shear=torch.stack([draw.uniform(self.shear), draw.uniform(self.shear)], dim=1),
-            mirror_x=mirror["horizontal"],
-            mirror_y=mirror["vertical"],
+            mirrors=mirrors,
         )
 
     def _change_grey_levels(self, images: Tensor, draw: _Draw) -> Tensor:
         if self.gamma:
-            low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
+            axes = tuple(range(1, images.ndim))
+            low, high = images.amin(axes, True), images.amax(axes, True)
             span = (high - low).clamp_min(torch.finfo(images.dtype).tiny)
             images = low + span * ((images - low) / span).pow(draw.factor(self.gamma, images))
         if self.contrast or self.brightness or self.noise:
@@ -175,45 +176,95 @@ class Augment:
             images = _erase(images, draw, self.cutout)
         return images
 
+    def _check(
+        self,
+        images: Tensor,
+        masks: Tensor | None,
+        boxes: list[Tensor] | None,
+        generator: torch.Generator,
+    ) -> None:
+        if images.ndim not in (4, 5):
+            raise DataError(
+                f"images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "
+                f"{tuple(images.shape)}"
+            )
+        if images.ndim == 5 and (self.shear or boxes is not None):
+            raise DataError("shear and boxes are for images (N, C, H, W), not for volumes")
+        if images.ndim == 4 and "depth" in self.flip:
+            raise DataError("flip='depth' is for volumes (N, C, D, H, W): images have no slices")
+        if not images.is_floating_point():
+            raise DataError(
+                f"images must be floating point to be augmented; got {images.dtype}. Convert them "
+                "first: medlab.cohort.to_float(images)."
+            )
+        expected = (len(images), *images.shape[2:])
+        if masks is not None and tuple(masks.shape) != expected:
+            raise DataError(f"masks must be {expected} to fit the images; got {tuple(masks.shape)}")
+        if boxes is not None and len(boxes) != len(images):
+            raise DataError(f"boxes must be one tensor an image: {len(images)}; got {len(boxes)}")
+        for position, box in enumerate(boxes or []):
+            if box.ndim != 2 or box.shape[1] != 4:
+                raise DataError(
+                    f"boxes of image {position} must be (M, 4): x0, y0, x1, y1; got "
+                    f"{tuple(box.shape)}"
+                )
+        if generator.device.type != images.device.type:
+            raise DataError(
+                f"the generator is on {generator.device.type} and the images are on "
+                f"{images.device.type}: make it with torch.Generator({str(images.device)!r})"
+            )
 
-def affine_matrices(
+
+def _affine(
     *,
-    height: int,
-    width: int,
-    angle: Tensor,
+    size: tuple[int, ...],
+    angles: Tensor,
     translate: Tensor,
     scale: Tensor,
     shear: Tensor,
-    mirror_x: Tensor | None = None,
-    mirror_y: Tensor | None = None,
+    mirrors: Sequence[Tensor | None] = (),
 ) -> Tensor:
-    """Affine maps of pixel coordinates (x, y) from input to output, about the image centre c.
+    """Affine maps of pixel coordinates (x, y[, z]) from input to output, about the centre c.
 
-    p' = c + t + R(angle) · s · K(shear) · M · (p − c), with
-    R(a) = [[cos a, sin a], [−sin a, cos a]] (counter-clockwise on a screen, where y points down),
-    K = [[1, tan k_x], [tan k_y, 1]] and M the mirror.
+    p' = c + t + R(angles) · s · K(shear) · M · (p − c). In an image, with
+    R(a) = [[cos a, sin a], [−sin a, cos a]] (counter-clockwise on a screen, where y points down) and
+    K = [[1, tan k_x], [tan k_y, 1]]; in a volume R is the product of such turns in the planes
+    (x, y), (x, z) and (y, z), and K is the identity. M is the mirror.
 
     Args:
-        height, width: image size, pixels.
-        angle: (N,) degrees.
-        translate: (N, 2) shift in x and y, pixels.
+        size: of the image, pixels: width, height and, of a volume, depth.
+        angles: (N, 1) or, for volumes, (N, 3) degrees.
+        translate: (N, dims) pixels.
         scale: (N,) factors.
         shear: (N, 2) degrees along x and y.
-        mirror_x, mirror_y: (N,) of 1, or −1 to mirror that axis; None mirrors nothing.
+        mirrors: for each axis (N,) of 1, or −1 to mirror it; None mirrors nothing.
 
     Returns:
-        (N, 2, 3) float64: p' = matrix[:, :, :2] @ p + matrix[:, :, 2].
+        (N, dims, dims + 1) float64: p' = matrix[:, :, :-1] @ p + matrix[:, :, -1].
     """
-    angle, scale, shear = angle.double().deg2rad(), scale.double(), shear.double().deg2rad()
-    one = torch.ones_like(angle)
-    rotation = _two_by_two(angle.cos(), angle.sin(), -angle.sin(), angle.cos())
-    skew = _two_by_two(one, shear[:, 0].tan(), shear[:, 1].tan(), one)
-    linear = scale[:, None, None] * (rotation @ skew)
-    mirrors = [one if m is None else m.double() for m in (mirror_x, mirror_y)]
-    linear = linear * torch.stack(mirrors, dim=1)[:, None, :]
-    centre = torch.tensor([width / 2, height / 2], dtype=torch.float64, device=angle.device)
+    angles, scale, shear = angles.double().deg2rad(), scale.double(), shear.double().deg2rad()
+    one = torch.ones_like(scale)
+    planes = [(0, 1), (0, 2), (1, 2)][: angles.shape[1]]
+    linear = _turn(angles[:, 0], planes[0], len(size))
+    if len(size) == 2:
+        linear = linear @ _two_by_two(one, shear[:, 0].tan(), shear[:, 1].tan(), one)
+    for angle, plane in zip(angles.T[1:], planes[1:], strict=True):
+        linear = linear @ _turn(angle, plane, len(size))
+    linear = scale[:, None, None] * linear
+    factors = [one if mirror is None else mirror.double() for mirror in mirrors] or [one] * len(size)
+    linear = linear * torch.stack(factors, dim=1)[:, None, :]
+    centre = torch.tensor(size, dtype=torch.float64, device=scale.device) / 2
     offset = centre + translate.double() - linear @ centre
     return torch.cat([linear, offset[:, :, None]], dim=2)
+
+
+def _turn(angle: Tensor, plane: tuple[int, int], dims: int) -> Tensor:
+    """(N, dims, dims): the rotation by `angle` in the plane of two axes."""
+    a, b = plane
+    matrix = torch.eye(dims, dtype=angle.dtype, device=angle.device).repeat(len(angle), 1, 1)
+    matrix[:, a, a] = matrix[:, b, b] = angle.cos()
+    matrix[:, a, b], matrix[:, b, a] = angle.sin(), -angle.sin()
+    return matrix
 
 
 def warp(
@@ -222,56 +273,65 @@ def warp(
     """Move each image by its affine map, with one `grid_sample` for the batch.
 
     Args:
-        images: (N, C, H, W), floating point.
-        matrices: (N, 2, 3), input → output in pixel coordinates, as from `affine_matrices`.
+        images: (N, C, H, W) or (N, C, D, H, W), floating point.
+        matrices: (N, 2, 3), or (N, 3, 4) for volumes: from input to output, in pixel coordinates
+            (x, y[, z]) that start at the corner of the image.
         mode: "bilinear" or "nearest".
         padding: "border", "zeros" or "reflection".
 
     Returns:
-        (N, C, H, W) of the type of `images`.
+        The moved images, of the shape and type of `images`.
     """
-    height, width = images.shape[-2:]
+    size = images.shape[:1:-1]
     matrices = matrices.double()
-    inverse = torch.linalg.inv(matrices[:, :, :2])
+    inverse = torch.linalg.inv(matrices[:, :, :-1])
     # grid_sample asks where each output pixel comes from, in coordinates −1 … 1 from edge to edge
     # (align_corners=False), so the map is inverted and measured from the centre in half-sizes.
-    half = torch.tensor([width / 2, height / 2], dtype=torch.float64, device=images.device)
-    offset = inverse @ (half - matrices[:, :, 2])[:, :, None] - half[:, None]
+    half = torch.tensor(size, dtype=torch.float64, device=images.device) / 2
+    offset = inverse @ (half - matrices[:, :, -1])[:, :, None] - half[:, None]
     theta = torch.cat([inverse * half[None, None, :], offset], dim=2) / half[None, :, None]
-    grid = _grid(theta, height=height, width=width, dtype=images.dtype)
+    grid = _grid(theta, tuple(size), dtype=images.dtype)
     return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
 
 
-def _grid(theta: Tensor, *, height: int, width: int, dtype: torch.dtype) -> Tensor:
+def _grid(theta: Tensor, size: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
     """Equal to F.affine_grid(theta, …, align_corners=False), and several times as fast on a CPU.
 
-    Each coordinate is a part that depends on the column plus a part that depends on the row.
+    Each coordinate is a sum of parts, each of which depends on one axis only.
     """
-    grid = torch.empty(len(theta), height, width, 2, dtype=dtype, device=theta.device)
-    x = (torch.arange(width, dtype=theta.dtype, device=theta.device) * 2 + 1) / width - 1
-    y = (torch.arange(height, dtype=theta.dtype, device=theta.device) * 2 + 1) / height - 1
-    for axis in (0, 1):
-        along_x = theta[:, axis, 0, None] * x
-        along_y = theta[:, axis, 1, None] * y + theta[:, axis, 2, None]
-        grid[..., axis] = along_x.to(dtype)[:, None, :] + along_y.to(dtype)[:, :, None]
+    dims = len(size)
+    grid = torch.empty(len(theta), *size[::-1], dims, dtype=dtype, device=theta.device)
+    steps = [
+        (torch.arange(s, dtype=theta.dtype, device=theta.device) * 2 + 1) / s - 1 for s in size
+    ]
+    for axis in range(dims):
+        total: Tensor | float = 0.0
+        for along, step in enumerate(steps):
+            part = theta[:, axis, along, None] * step
+            if along == dims - 1:
+                part = part + theta[:, axis, dims, None]
+            shape = [len(theta), *(1,) * dims]
+            shape[dims - along] = -1
+            total = total + part.to(dtype).view(shape)
+        grid[..., axis] = total
     return grid
 
 
-def move_boxes(boxes: list[Tensor], matrices: Tensor, *, height: int, width: int) -> list[Tensor]:
+def _move_boxes(boxes: list[Tensor], matrices: Tensor, size: tuple[int, ...]) -> list[Tensor]:
     """Upright boxes around the four moved corners, cut at the image's edge; empty ones dropped.
 
     Args:
         boxes: per image (M, 4): x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
-        matrices: (N, 2, 3), input → output, as from `affine_matrices`.
-        height, width: image size, pixels.
+        matrices: (N, 2, 3), input → output, as from `_affine`.
+        size: width and height of the image, pixels.
     """
     moved = []
     for box, matrix in zip(boxes, matrices.double(), strict=True):
         corners = box.to(matrix)[:, [0, 1, 2, 1, 0, 3, 2, 3]].view(-1, 4, 2)
         corners = corners @ matrix[:, :2].T + matrix[:, 2]
         upright = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
-        upright[:, 0::2] = upright[:, 0::2].clamp(0, width)
-        upright[:, 1::2] = upright[:, 1::2].clamp(0, height)
+        upright[:, 0::2] = upright[:, 0::2].clamp(0, size[0])
+        upright[:, 1::2] = upright[:, 1::2].clamp(0, size[1])
         seen = (upright[:, 2] > upright[:, 0]) & (upright[:, 3] > upright[:, 1])
         moved.append(upright[seen].to(box))
     return moved
@@ -309,15 +369,20 @@ class _Draw:
         )
 
     def _shaped(self, values: Tensor, like: Tensor | None) -> Tensor:
-        return values if like is None else values.to(like.dtype).view(-1, 1, 1, 1)
+        return values if like is None else _column(values.to(like.dtype), like)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """(N,) as (N, 1, …), to go with each of the images `like`."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
 
 
 def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image, (N, 1, 1, 1); in two passes, which is faster here than torch.std."""
+    """Of each image, (N, 1, …); in two passes, which is faster here than torch.std."""
     flat = images.flatten(1)
     mean = flat.mean(1, keepdim=True)
     spread = torch.linalg.vector_norm(flat - mean, dim=1) / math.sqrt(flat.shape[1])
-    return mean[:, :, None, None], spread[:, None, None, None]
+    return _column(mean[:, 0], images), _column(spread, images)
 
 
 def _two_by_two(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
@@ -325,54 +390,31 @@ def _two_by_two(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, each image with its own σ in pixels: one row and one column convolution."""
-    n, channels, height, width = images.shape
-    radius = min(max(1, math.ceil(3 * sigma.max().item())), height - 1, width - 1)
+    """Gaussian blur, each image with its own σ in pixels: one convolution along each axis."""
+    n, channels, *size = images.shape
+    radius = min(max(1, math.ceil(3 * sigma.max().item())), min(size) - 1)
     x = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (x / sigma.to(images.dtype).clamp_min(1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, dim=0)
-    flat = F.pad(images, [radius] * 4, mode="replicate").reshape(
-        1, n * channels, *(height + 2 * radius, width + 2 * radius)
-    )
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=n * channels)
-    flat = F.conv2d(flat, kernel[:, None, :, None], groups=n * channels)
-    return flat.view(n, channels, height, width)
+    convolve = F.conv2d if len(size) == 2 else F.conv3d
+    flat = F.pad(images, [radius] * (2 * len(size)), mode="replicate")
+    flat = flat.reshape(1, n * channels, *flat.shape[2:])
+    for axis in reversed(range(len(size))):
+        shape = [n * channels, 1] + [1] * len(size)
+        shape[2 + axis] = -1
+        flat = convolve(flat, kernel.view(shape), groups=n * channels)
+    return flat.view(images.shape)
 
 
 def _erase(images: Tensor, draw: _Draw, largest: float) -> Tensor:
     """One random rectangle an image, filled with the image's channel means."""
     inside = torch.ones_like(images[:, :1], dtype=torch.bool)
-    for axis, size in ((2, images.shape[2]), (3, images.shape[3])):
+    axes = range(2, images.ndim)
+    for axis in axes:
+        size = images.shape[axis]
         side = draw.uniform(largest / 2).add(largest / 2) * size
         centre = draw.uniform(0.5).add(0.5) * size
         position = torch.arange(size, device=images.device) + 0.5
         near = (position[None, :] - centre[:, None]).abs() < side[:, None] / 2
-        inside &= near.view(-1, 1, size, 1) if axis == 2 else near.view(-1, 1, 1, size)
-    return torch.where(inside, images.mean((2, 3), keepdim=True), images)
-
-
-def _check(
-    images: Tensor, masks: Tensor | None, boxes: list[Tensor] | None, generator: torch.Generator
-) -> None:
-    if images.ndim != 4:
-        raise DataError(f"images must be (N, C, H, W); got {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise DataError(
-            f"images must be floating point to be augmented; got {images.dtype}. Convert them "
-            "first: medlab.cohort.to_float(images)."
-        )
-    expected = (len(images), *images.shape[2:])
-    if masks is not None and tuple(masks.shape) != expected:
-        raise DataError(f"masks must be {expected} to fit the images; got {tuple(masks.shape)}")
-    if boxes is not None and len(boxes) != len(images):
-        raise DataError(f"boxes must be one tensor an image: {len(images)}; got {len(boxes)}")
-    for position, box in enumerate(boxes or []):
-        if box.ndim != 2 or box.shape[1] != 4:
-            raise DataError(
-                f"boxes of image {position} must be (M, 4): x0, y0, x1, y1; got {tuple(box.shape)}"
-            )
-    if generator.device.type != images.device.type:
-        raise DataError(
-            f"the generator is on {generator.device.type} and the images are on "
-            f"{images.device.type}: make it with torch.Generator({str(images.device)!r})"
-        )
+        inside &= near.view(-1, 1, *(size if axis == k else 1 for k in axes))
+    return torch.where(inside, images.mean(tuple(axes), keepdim=True), images)

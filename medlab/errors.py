@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,8 @@ __all__ = [
     "MedlabError",
     "atomic_write",
 ]
+
+_STALE = 600  # seconds after which a half-written file belongs to a writer that was killed
 
 
 class MedlabError(ValueError):
@@ -57,6 +61,7 @@ def atomic_write(
     `part` is a new, empty file beside `path`, of which no other process knows. Left without an
     error, it is flushed to the disk and renamed to `path`, which is atomic: killed at any moment,
     `path` holds the old content or the new. Left with one, it is removed and `path` is as before.
+    What a killed writer of the same `path` left more than ten minutes ago is removed too.
 
     Args:
         path: the file to make or replace; its folder is made if need be.
@@ -68,6 +73,7 @@ def atomic_write(
     path, part = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)
         part = Path(name)
@@ -82,6 +88,15 @@ def atomic_write(
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        try:
+            if time.time() - left.stat().st_mtime > _STALE:
+                left.unlink()
+        except FileNotFoundError:
+            pass  # its writer has just finished
 
 
 def _flush(path: Path) -> None:

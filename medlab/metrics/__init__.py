@@ -39,9 +39,11 @@ from medlab.metrics.intervals import (
     resampled_values,
     resamples,
 )
+from medlab.metrics.overlap import dice
 from medlab.metrics.temperature import fit_temperature
 
 __all__ = [
+    "dice",
     "Confusion",
     "DeLongTest",
     "DecisionCurve",

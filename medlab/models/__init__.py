@@ -1,7 +1,8 @@
 """Networks of the course, each short enough to be read in one sitting."""
 
-from medlab.models.inspect import feature_maps, summary
+from medlab.models.inspect import feature_maps, summary, undisturbed
 from medlab.models.small_cnn import SmallCNN
 from medlab.models.standardise import Standardise
+from medlab.models.unet import UNet
 
-__all__ = ["SmallCNN", "Standardise", "feature_maps", "summary"]
+__all__ = ["SmallCNN", "Standardise", "UNet", "feature_maps", "summary", "undisturbed"]

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from medlab.cohort import to_float
 from medlab.errors import DataError
 
-__all__ = ["Layer", "Summary", "feature_maps", "summary", "undisturbed"]
-
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

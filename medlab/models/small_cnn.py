@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medlab.errors import DataError
+from medlab.models._blocks import convolution, kinds
 from medlab.models.standardise import Standardise
-
-__all__ = ["SmallCNN"]
 
 
 class SmallCNN(nn.Module):
@@ -20,43 +19,47 @@ class SmallCNN(nn.Module):
         in_channels: image channels: 1 for grey, 3 for colour.
         num_classes: number of outputs K.
         width: channels after the first convolution.
+        dims: 2 for images, 3 for volumes.
 
     Shape:
-        images (N, in_channels, H, W) float32, H and W at least 16 → logits (N, num_classes).
-        `features` maps the same images to the last feature maps (N, 4·width, H // 4, W // 4).
+        images (N, in_channels, H, W) float32, H and W at least 16 → logits (N, num_classes); with
+        `dims=3` volumes (N, in_channels, D, H, W). `features` maps the same images to the last
+        feature maps (N, 4·width, H // 4, W // 4).
 
     Raises:
-        DataError: images with another number of channels, or smaller than 16 pixels.
+        DataError: images with another number of channels or axes, or smaller than 16 pixels.
     """
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 2, width: int = 32):
+    def __init__(
+        self, in_channels: int = 1, num_classes: int = 2, width: int = 32, *, dims: int = 2
+    ):
         super().__init__()
+        self.arguments = {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "width": width,
+            "dims": dims,
+        }
+        pool = kinds(dims).max_pool
         self.features = nn.Sequential(
             Standardise(in_channels),
-            *convolution(in_channels, width),
-            nn.MaxPool2d(2),
-            *convolution(width, 2 * width),
-            *convolution(2 * width, 2 * width),
-            nn.MaxPool2d(2),
-            *convolution(2 * width, 4 * width),
-            *convolution(4 * width, 4 * width),
+            *convolution(in_channels, width, dims),
+            pool(2),
+            *convolution(width, 2 * width, dims),
+            *convolution(2 * width, 2 * width, dims),
+            pool(2),
+            *convolution(2 * width, 4 * width, dims),
+            *convolution(4 * width, 4 * width, dims),
         )
         self.classifier = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or min(images.shape[-2:]) < 16:
+        dims = self.arguments["dims"]
+        if images.ndim != dims + 2 or min(images.shape[2:]) < 16:
+            axes = "(N, C, H, W) with H and W" if dims == 2 else "(N, C, D, H, W) with all sides"
             raise DataError(
-                "SmallCNN takes images of shape (N, C, H, W) with H and W of at least 16 pixels; "
-                f"got {tuple(images.shape)}"
+                f"this SmallCNN takes images of shape {axes} of at least 16 pixels; got "
+                f"{tuple(images.shape)}" + "; build it with dims=3" * (images.ndim == dims + 3)
             )
         maps = self.features(images)
-        return self.classifier(maps.mean(dim=(2, 3)))
-
-
-def convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    """3×3 convolution, batch normalisation, ReLU; the normalisation brings its own bias."""
-    return [
-        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    ]
+        return self.classifier(maps.mean(dim=tuple(range(2, maps.ndim))))

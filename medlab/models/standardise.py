@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from medlab.cohort import to_float
 from medlab.errors import DataError
 
-__all__ = ["Standardise"]
-
 
 class Standardise(nn.Module):
     """Subtract each channel's mean and divide by its standard deviation: z = (x − μ_c) / σ_c.

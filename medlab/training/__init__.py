@@ -1,24 +1,31 @@
 """Training: `fit` a model, `predict` with it, keep what was learnt."""
 
-from medlab.training.checkpoint import Checkpoint, load_weights, save_weights
+from medlab.training.checkpoint import load_model, load_weights, save_weights
 from medlab.training.history import History
 from medlab.training.loop import fit
-from medlab.training.precision import Precision, probe
+from medlab.training.precision import Precision
 from medlab.training.prediction import predict
 from medlab.training.range_test import RangeTest, lr_range_test
 from medlab.training.recipe import average_into, one_cycle
+from medlab.training.tasks import Task
+from medlab.training.tasks.classification import Classification
+from medlab.training.tasks.multilabel import Multilabel
+from medlab.training.tasks.segmentation import Segmentation
 
 __all__ = [
-    "Checkpoint",
+    "Classification",
     "History",
+    "Multilabel",
     "Precision",
     "RangeTest",
+    "Segmentation",
+    "Task",
     "average_into",
     "fit",
+    "load_model",
     "load_weights",
     "lr_range_test",
     "one_cycle",
     "predict",
-    "probe",
     "save_weights",
 ]

@@ -6,11 +6,10 @@ A safetensors file is a JSON header and raw numbers. Nothing in it can be execut
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from medlab.errors import CheckpointError
-
-__all__ = ["Checkpoint", "load_weights", "save_weights"]
+from medlab import models
+from medlab.errors import CheckpointError, atomic_write
 
 _FORMAT = "medlab checkpoint 1"
-_STALE = 600  # seconds after which a half-written file belongs to a writer that was killed
 
 
 @dataclass
@@ -63,16 +60,27 @@ class Checkpoint:
 
 
 def save_weights(
-    model: nn.Module, path: str | os.PathLike, metadata: dict[str, str] | None = None
+    model: nn.Module,
+    path: str | os.PathLike,
+    metadata: dict[str, str] | None = None,
+    *,
+    classes: Sequence[str] = (),
 ) -> None:
-    """Write the model's weights and buffers as safetensors, atomically.
+    """Write the model's weights and buffers as safetensors, with what it takes to use them.
 
     Args:
-        model: any module.
+        model: any module; of one from `medlab.models` the arguments are kept too.
         path: usually ending in .safetensors.
         metadata: texts kept in the file's header, such as {"cohort": "chest_xray"}.
+        classes: names of the model's outputs, in order: `cohort.classes`.
+
+    Raises:
+        CheckpointError: metadata that are no texts, or a place that cannot be written.
     """
-    metadata = dict(metadata or {})
+    about = {"classes": json.dumps(list(classes))} if classes else {}
+    if hasattr(model, "arguments"):
+        about |= {"model": type(model).__name__, "arguments": json.dumps(model.arguments)}
+    metadata = about | dict(metadata or {})
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise CheckpointError(f"metadata must map text to text; got {key!r}: {value!r}")
@@ -95,6 +103,30 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> dict[str, str]:
     tensors, metadata, _ = _read(Path(path))
     put_into(model, tensors, source=str(path))
     return metadata
+
+
+def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build the model that `save_weights` wrote, from `medlab.models`, and name its outputs.
+
+    Args:
+        path: a file written by `save_weights`.
+
+    Returns:
+        The model in evaluation mode, on the CPU, and its class names (empty if none were saved).
+
+    Raises:
+        CheckpointError: an unreadable file, or one that does not say which model it belongs to.
+    """
+    tensors, metadata, _ = _read(Path(path))
+    name = metadata.get("model", "")
+    if name not in models.__all__ or "arguments" not in metadata:
+        raise CheckpointError(
+            f"{path} does not name a network of medlab.models: build the model yourself and call "
+            "load_weights(model, path)"
+        )
+    model = getattr(models, name)(**json.loads(metadata["arguments"]))
+    put_into(model, tensors, source=str(path))
+    return model.eval(), tuple(json.loads(metadata.get("classes", "[]")))
 
 
 def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
@@ -120,43 +152,26 @@ def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> No
     model.load_state_dict(tensors)
 
 
+def check_writable(path: str | os.PathLike) -> None:
+    """Refuse a checkpoint that could not be written, before the first epoch instead of after it.
+
+    Raises:
+        CheckpointError: a folder, or a place where no file can be made.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"cannot write {path}: it is a folder; name a file in it")
+    with atomic_write(path.with_name(f"{path.name}.try"), error=CheckpointError) as part:
+        part.write_bytes(b"")
+    path.with_name(f"{path.name}.try").unlink()
+
+
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     # Cloned, since safetensors refuses tensors that share memory (tied weights).
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     content = save(plain, metadata | {"sha256": _digest(plain, metadata)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the rename survive a power cut; Windows can neither open folders nor needs it."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(path: Path) -> None:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        try:
-            if time.time() - left.stat().st_mtime > _STALE:
-                left.unlink()
-        except FileNotFoundError:
-            pass  # its writer has just finished
+    with atomic_write(path, error=CheckpointError) as part:
+        part.write_bytes(content)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bool]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from medlab.errors import DataError
 
-__all__ = ["History"]
-
 
 @dataclass
 class History:

@@ -1,36 +1,31 @@
-"""The training loop."""
+"""The training loop, one for every task."""
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from medlab.augment import Augment
-from medlab.cohort import Cohort, to_float
+from medlab.cohort import Cohort
 from medlab.errors import DataError, MedlabError
-from medlab.metrics.classification import auc
-from medlab.metrics.inputs import UndefinedMetric
-from medlab.models.standardise import Standardise
-from medlab.training.data import Labelled, check_against_model, labelled, warn_if_shared
+from medlab.training._examples import as_cohort
+from medlab.training._run import Run, fingerprint
+from medlab.training._setup import augmentation, batch_loss, first_look, in_training, standardise
+from medlab.training.checkpoint import check_writable
 from medlab.training.history import History
-from medlab.training.precision import Precision, probe
-from medlab.training.prediction import logits_of
-from medlab.training.recipe import average_into, objective, one_cycle
-from medlab.training.resume import fingerprint, restore, store
-
-__all__ = ["fit"]
-
-_PROBE_PAYS_FROM = 200  # steps; below, timing the candidates costs more than the best one saves
+from medlab.training.precision import Precision
+from medlab.training.prediction import outputs_of
+from medlab.training.recipe import batches, one_cycle
+from medlab.training.tasks import Task, plain_weights, task_for
 
 
 def fit(
@@ -38,52 +33,58 @@ def fit(
     train: Cohort | tuple[Tensor, Tensor],
     val: Cohort | tuple[Tensor, Tensor] | None = None,
     *,
+    task: str | Task | None = None,
     epochs: int = 12,
     lr: float = 3e-3,
     batch_size: int = 64,
     weight_decay: float = 0.01,
     augment: str | Callable | None = "auto",
-    label_smoothing: float = 0.0,
-    class_weights: str | Sequence[float] | None = None,
+    class_weights: str | Sequence[float] | Mapping[int, float] | None = None,
     average: float = 1.0,
     keep: str = "last",
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "auto",
-    compile: bool = False,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> History:
-    """Train a classifier: AdamW, one-cycle learning rate, augmentation, averaged weights.
+    """Train a model: AdamW, one-cycle learning rate, augmentation, averaged weights.
 
-    The task follows from the labels: whole class numbers (N,) are trained with cross-entropy,
-    floats 0 and 1 of shape (N, K) with binary cross-entropy. The whole set is moved to the device
-    once. A `Standardise` layer in the model takes mean and spread from the training images.
+    The task follows from the cohort's card, or from the targets of a pair: whole class numbers
+    (N,) are classified, floats 0 and 1 of shape (N, K) are several labels an image, whole-number
+    masks of the images' size are segmented. The whole set is moved to the device once. A
+    `Standardise` layer in the model takes mean and spread from the training images.
 
     With the same model weights, data, options, precision, machine and number of threads, the result
     is the same to the last bit. The global random state is neither used nor changed, so the weights
-    a model starts from are the caller's: call torch.manual_seed before building it.
+    a model starts from are the caller's: call torch.manual_seed before building it. Layers that
+    stand in evaluation mode in a model that does not are frozen: they stay in it.
+
+    >>> images, labels = torch.rand(64, 1, 16, 16), torch.arange(64) % 2
+    >>> history = fit(medlab.models.SmallCNN(width=4), (images, labels), epochs=2, progress=False)
+    >>> history["epoch"]
+    [1, 2]
 
     Args:
-        model: maps float32 images (N, C, …) to logits (N, K). Trained in place.
-        train: a cohort with labels, or a pair (images, labels).
+        model: maps float32 images (N, C, …) to what the task wants: logits (N, K), or (N, K, *size)
+            for segmentation. Trained in place.
+        train: a cohort, or a pair (images, targets).
         val: the same, other patients; only for the scores in the history and for keep="best".
+        task: default: what the data say; a `DataCard.task`, or a `medlab.training.Task`.
         epochs: passes over the training set.
         lr: peak of the one-cycle schedule.
         batch_size: images a step; every image is used once an epoch, the last batch is never tiny.
         weight_decay: of AdamW; not applied to biases and normalisation.
-        augment: "auto" (a mild `Augment` of 7 in 10 images; nothing for volumes), None, an
-            `Augment`, or any function called as augment(images, generator=…).
-        label_smoothing: 0 … 1, see `medlab.training.recipe.objective`.
-        class_weights: None, "balanced" or one number a class.
+        augment: "auto" (a mild `Augment` of 7 in 10 images), None, an `Augment`, or any function
+            called as augment(images, generator=…), with masks=… or boxes=… where they must move.
+        class_weights: None, "balanced", one number a class, or a dictionary {class: number}.
         average: weights are averaged over about so many epochs, counted back; 0 turns it off.
         keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.
         device: default: CUDA if there is one, else the CPU.
-        precision: "auto" lets `probe` choose when training is long enough to repay it; or
-            "float32", "bfloat16", "float16", each also with "+channels_last".
-        compile: run the model through torch.compile (worth it on a GPU, for long training).
+        precision: "auto", which `Precision.by_rule` decides from the device; or "float32",
+            "bfloat16", "float16", each also with "+channels_last".
         checkpoint: file written after every epoch.
         resume: continue from `checkpoint` if that file is there; the result is bit for bit that of
             an uninterrupted run. Start afresh if it is not there.
@@ -93,89 +94,104 @@ def fit(
         The history, one row an epoch; the model holds the trained (averaged) weights.
 
     Raises:
-        DataError: data, labels and model that do not fit together.
+        DataError: data, targets and model that do not fit together.
         MedlabError: a loss that is not finite, or an option out of its range.
-        CheckpointError: a checkpoint of another model, data set or recipe.
+        CheckpointError: a checkpoint that cannot be written, or of another model, data or recipe.
 
     Source: Loshchilov & Hutter, Decoupled weight decay regularization (2019), arXiv:1711.05101.
     """
-    _check_options(epochs, lr, batch_size, weight_decay, label_smoothing, average, keep, seed)
+    _check_options(epochs, lr, batch_size, weight_decay, average, keep, seed)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    train_set = labelled(train, "train").to(device)
-    val_set = None if val is None else labelled(val, "val").to(device)
-    if len(train_set) < 2:
+    train = as_cohort(train, "train").to(device)
+    val = None if val is None else as_cohort(val, "val").to(device)
+    if len(train) < 2:
         raise DataError("training needs at least two images: batch normalisation compares them")
-    if keep == "best" and val_set is None:
+    if keep == "best" and val is None:
         raise DataError("keep='best' chooses by validation loss: pass a validation set")
     if resume and checkpoint is None:
         raise DataError("resume=True needs checkpoint=…, the file to continue from")
-    outputs = _first_look(model.to(device), train_set, val_set)
-    augment = _augmentation(augment, train_set.images)
-    loss = objective(
-        train_set, outputs=outputs, label_smoothing=label_smoothing, class_weights=class_weights
-    )
+    if checkpoint is not None:
+        check_writable(checkpoint)
+    dims = train.images.ndim - 2
+    chosen = Precision.by_rule(device, dims) if precision == "auto" else Precision.named(precision)
+    task = _task(task, train, class_weights)
+    num_outputs = first_look(model.to(device), train, val, task)
+    augment = augmentation(augment, task)
     config = {
+        "task": repr(task),
         "model": fingerprint(model),
-        "train": fingerprint(train_set) if checkpoint else "",
-        "val": fingerprint(val_set) if checkpoint and val_set else "",
+        "train": fingerprint(train) if checkpoint else "",
+        "val": fingerprint(val) if checkpoint and val else "",
         "epochs": epochs,
         "lr": lr,
         "batch_size": batch_size,
         "weight_decay": weight_decay,
         "augment": fingerprint(augment),
-        "label_smoothing": label_smoothing,
-        "class_weights": _plain(class_weights),
+        "class_weights": plain_weights(getattr(task, "class_weights", None), num_outputs),
         "average": average,
         "keep": keep,
         "seed": seed,
-        "precision": precision,
+        "precision": str(chosen),
     }
-    run = _Run(model, config)
-    done = restore(checkpoint, run) if resume and os.path.exists(checkpoint) else 0
-    if not done:
-        _prepare(run, train_set.images)
-    chosen = Precision.named(run.history.config["precision"])
-    run.use(chosen, train_set.images)
-
-    forward = torch.compile(model) if compile else model
+    standardise(model, train.images)
+    run = Run(model, config, chosen, train.images)
+    done = run.restore(checkpoint) if resume and os.path.exists(checkpoint) else 0
+    loss = task.loss(train, num_outputs)
     start = time.perf_counter() - run.history.seconds
     bar = _bar(epochs, done, progress)
-    with bar, torch.backends.cudnn.flags(enabled=True, deterministic=True):
+    with bar, torch.backends.cudnn.flags(enabled=True, deterministic=True), in_training(model):
         for epoch in range(done, epochs):
-            row = _train_epoch(run, forward, train_set, loss, augment, chosen, epoch)
-            if val_set is not None:
-                row |= _scores(run.evaluated, val_set)
+            row = _train_epoch(run, train, task, loss, augment, chosen, epoch)
+            if val is not None:
+                everyone = torch.arange(len(val), device=device)
+                row |= task.scores(outputs_of(run.evaluated, val.images), task.target(val, everyone))
             run.finish_epoch(row)
             run.history.seconds = time.perf_counter() - start
             if checkpoint is not None:
-                store(checkpoint, run)
+                run.store(checkpoint)
             bar.update()
             bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "epoch"})
-    model.load_state_dict(run.final_state())
-    model.to(memory_format=torch.contiguous_format)
+    run.finish()
     return run.history
 
 
-def _augmentation(augment: str | Callable | None, images: Tensor) -> Callable | None:
-    if not isinstance(augment, str):
-        return augment
-    if augment != "auto":
-        raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
-    return Augment(share=0.7) if images.ndim == 4 else None
+def _train_epoch(
+    run: Run,
+    data: Cohort,
+    task: Task,
+    loss: Callable,
+    augment: Callable | None,
+    precision: Precision,
+    epoch: int,
+) -> dict[str, float]:
+    config, device = run.history.config, data.images.device
+    per_epoch = batches(len(data), config["batch_size"])
+    steps = config["epochs"] * per_epoch
+    horizon = max(1.0, config["average"] * per_epoch)
+    # Each epoch draws from (seed, epoch) alone, so that a resumed run needs no generator states.
+    seeds = np.random.SeedSequence([config["seed"], epoch]).generate_state(3, np.uint32).tolist()
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seeds[0]))
+    draws = torch.Generator(device).manual_seed(seeds[1])
+    total = 0.0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seeds[2])
+        # Parts of nearly equal size: a last batch of one image has no variance to normalise with.
+        for i, index in enumerate(order.to(device).tensor_split(per_epoch)):
+            step = epoch * per_epoch + i
+            rate = one_cycle(step, steps=steps, peak=config["lr"])
+            value = batch_loss(run.model, data, index, task, loss, augment, draws, precision)
+            total += _finite(value, epoch, rate, precision) * len(index)
+            # A plain mean at first, an exponential one once the horizon is reached.
+            run.step(value, rate=rate, weight=max(1 / (step + 1), 1 / horizon))
+    return {"epoch": epoch + 1, "lr": rate, "train_loss": total / len(data)}
 
 
-def _prepare(run: _Run, images: Tensor) -> None:
-    """What a run does once: learn the normalisation, settle the precision."""
-    config = run.history.config
-    for module in (run.model, run.averaged):
-        for layer in [] if module is None else module.modules():
-            if isinstance(layer, Standardise):
-                layer.fit(images)
-    if config["precision"] == "auto":
-        steps = config["epochs"] * _batches(len(images), config["batch_size"])
-        pays = steps >= _PROBE_PAYS_FROM
-        chosen = probe(run.model, images[: config["batch_size"]]) if pays else Precision()
-        config["precision"] = str(chosen)
+def _task(task: str | Task | None, train: Cohort, class_weights: Any) -> Task:
+    if not isinstance(task, Task):
+        return task_for(task or train.card.task, class_weights=class_weights)
+    if class_weights is not None:
+        raise DataError("pass class_weights to the task that you made, not to fit")
+    return task
 
 
 def _bar(epochs: int, done: int, progress: bool) -> tqdm:
@@ -187,113 +203,6 @@ def _bar(epochs: int, done: int, progress: bool) -> tqdm:
         file=sys.stderr,
         disable=not progress or os.environ.get("MEDLAB_PROGRESS") == "0",
     )
-
-
-class _Run:
-    """All that changes during training, and therefore all that a checkpoint holds."""
-
-    def __init__(self, model: nn.Module, config: dict):
-        self.model = model
-        self.asked = config  # as the caller put it; the history's copy has "auto" replaced
-        self.history = History(config=dict(config))
-        self.optimiser = torch.optim.AdamW(_groups(model, config["weight_decay"]), lr=config["lr"])
-        self.scaler: torch.amp.GradScaler | None = None
-        self.scaler_state: dict = {}
-        self.averaged: nn.Module | None = copy.deepcopy(model) if config["average"] else None
-        self.best: dict[str, Tensor] | None = {} if config["keep"] == "best" else None
-        self.lowest = math.inf
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The model whose scores are reported: the averaged one if there is one."""
-        return self.model if self.averaged is None else self.averaged
-
-    def use(self, precision: Precision, images: Tensor) -> None:
-        """Lay the weights out as the precision wants, and set the scaler going where it stopped."""
-        for module in (self.model, self.averaged):
-            if module is not None:
-                module.to(memory_format=precision.layout(images.ndim))
-        self.scaler = precision.scaler(images.device)
-        if self.scaler_state:
-            self.scaler.load_state_dict(self.scaler_state)
-
-    def finish_epoch(self, row: dict[str, float]) -> None:
-        self.history.rows.append(row)
-        if self.best is None:
-            self.history.kept = row["epoch"]
-        elif row["val_loss"] < self.lowest:
-            self.lowest, self.history.kept = row["val_loss"], row["epoch"]
-            self.best = {k: v.clone() for k, v in self.evaluated.state_dict().items()}
-
-    def final_state(self) -> dict[str, Tensor]:
-        return self.best or self.evaluated.state_dict()
-
-
-def _train_epoch(
-    run: _Run,
-    forward: Callable,
-    data: Labelled,
-    loss: Callable,
-    augment: Callable | None,
-    precision: Precision,
-    epoch: int,
-) -> dict[str, float]:
-    config, device = run.history.config, data.images.device
-    per_epoch = _batches(len(data), config["batch_size"])
-    steps = config["epochs"] * per_epoch
-    horizon = max(1.0, config["average"] * per_epoch)
-    layout = precision.layout(data.images.ndim)
-    # Each epoch draws from (seed, epoch) alone, so that a resumed run needs no generator states.
-    order_seed, augment_seed, model_seed = _seeds(config["seed"], epoch)
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(order_seed))
-    draws = torch.Generator(device).manual_seed(augment_seed)
-    total = 0.0
-    run.model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(model_seed)
-        # Parts of nearly equal size: a last batch of one image has no variance to normalise with.
-        for i, index in enumerate(order.to(device).tensor_split(per_epoch)):
-            step = epoch * per_epoch + i
-            rate = one_cycle(step, steps=steps, peak=config["lr"])
-            for group in run.optimiser.param_groups:
-                group["lr"] = rate
-            images = to_float(data.images[index])
-            if augment is not None:
-                images = augment(images, generator=draws)
-            with precision.autocast(device):
-                logits = forward(images.contiguous(memory_format=layout))
-            value = loss(logits.float(), data.labels[index])
-            total += _finite(value, epoch, rate, precision) * len(index)
-            run.optimiser.zero_grad()
-            run.scaler.scale(value).backward()
-            run.scaler.step(run.optimiser)
-            run.scaler.update()
-            if run.averaged is not None:
-                # A plain mean at first, an exponential one once the horizon is reached.
-                average_into(run.averaged, run.model, max(1 / (step + 1), 1 / horizon))
-    return {"epoch": epoch + 1, "lr": rate, "train_loss": total / len(data)}
-
-
-def _scores(model: nn.Module, data: Labelled) -> dict[str, float]:
-    logits, labels = logits_of(model, data.images), data.labels
-    if data.multilabel:
-        loss = F.binary_cross_entropy_with_logits(logits, labels)
-        correct = (logits > 0) == (labels > 0.5)
-    else:
-        loss = F.cross_entropy(logits, labels)
-        correct = logits.argmax(1) == labels
-    return {
-        "val_loss": loss.item(),
-        "val_auc": _auc_or_nan(labels, logits if data.multilabel else logits.softmax(1)),
-        "val_accuracy": correct.float().mean().item(),
-    }
-
-
-def _auc_or_nan(labels: Tensor, scores: Tensor) -> float:
-    try:
-        return auc(labels.cpu(), scores.cpu())
-    except UndefinedMetric:
-        return math.nan
 
 
 def _finite(loss: Tensor, epoch: int, lr: float, precision: Precision) -> float:
@@ -309,53 +218,28 @@ def _finite(loss: Tensor, epoch: int, lr: float, precision: Precision) -> float:
     )
 
 
-def _first_look(model: nn.Module, train: Labelled, val: Labelled | None) -> int:
-    """Run two images through the model and check that its outputs fit the labels."""
-    for name, data in (("train", train), ("val", val)):
-        if data is not None:
-            logits = logits_of(model, data.images[:2])
-            check_against_model(data, logits, name)
-    if val is not None:
-        if train.multilabel != val.multilabel:
-            raise DataError("train and val must both have class numbers, or both several labels")
-        warn_if_shared(train, val)
-    return logits.shape[1]
-
-
-def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay matrices and kernels; leave biases and normalisation, which have one axis, alone."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
-        raise DataError("no parameter of the model requires a gradient: there is nothing to train")
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _plain(weights: str | Sequence[float] | None) -> str | list[float] | None:
-    return weights if weights is None or isinstance(weights, str) else [float(w) for w in weights]
-
-
-def _batches(images: int, batch_size: int) -> int:
-    return max(1, images // batch_size)
-
-
-def _seeds(seed: int, epoch: int) -> list[int]:
-    return np.random.SeedSequence([seed, epoch]).generate_state(3, np.uint32).tolist()
-
-
-def _check_options(epochs, lr, batch_size, weight_decay, label_smoothing, average, keep, seed):
+def _check_options(epochs, lr, batch_size, weight_decay, average, keep, seed) -> None:
+    whole, number = Integral, Real
     faults = {
-        f"epochs must be a whole number of at least 1; got {epochs!r}": int(epochs) == epochs >= 1,
-        f"lr must be positive; got {lr!r}": lr > 0,
-        f"batch_size must be at least 2; got {batch_size!r}": batch_size >= 2,
-        f"weight_decay must be at least 0; got {weight_decay!r}": weight_decay >= 0,
-        f"label_smoothing must be in 0 … 1; got {label_smoothing!r}": 0 <= label_smoothing < 1,
-        f"average must be a number of epochs, 0 for none; got {average!r}": average >= 0,
+        f"epochs must be a whole number of at least 1; got {epochs!r}": _fits(epochs, whole, 1),
+        f"lr must be a positive number; got {lr!r}": _fits(lr, number, 0) and lr > 0,
+        f"batch_size must be a whole number of at least 2; got {batch_size!r}": _fits(
+            batch_size, whole, 2
+        ),
+        f"weight_decay must be a number of at least 0; got {weight_decay!r}": _fits(
+            weight_decay, number, 0
+        ),
+        f"average must be a number of epochs, 0 for none; got {average!r}": _fits(
+            average, number, 0
+        ),
         f"keep must be 'last' or 'best'; got {keep!r}": keep in ("last", "best"),
-        f"seed must be a whole number of at least 0; got {seed!r}": int(seed) == seed >= 0,
+        f"seed must be a whole number of at least 0; got {seed!r}": _fits(seed, whole, 0),
     }
     for message, fine in faults.items():
         if not fine:
             raise MedlabError(message)
+
+
+def _fits(value: Any, kind: type, lowest: float) -> bool:
+    fine = isinstance(value, kind) and not isinstance(value, bool)
+    return fine and math.isfinite(value) and value >= lowest

@@ -11,14 +11,13 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from medlab.cohort import Cohort, to_float
+from medlab.cohort import Cohort
 from medlab.errors import DataError, MedlabError
-from medlab.models.standardise import Standardise
-from medlab.training.data import labelled
-from medlab.training.loop import _augmentation, _batches, _first_look, _groups
-from medlab.training.recipe import objective
-
-__all__ = ["RangeTest", "lr_range_test"]
+from medlab.training._examples import as_cohort
+from medlab.training._setup import augmentation, batch_loss, first_look, in_training, standardise
+from medlab.training.precision import Precision
+from medlab.training.recipe import batches, parameter_groups
+from medlab.training.tasks import Task, task_for
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ def lr_range_test(
     model: nn.Module,
     train: Cohort | tuple[Tensor, Tensor],
     *,
+    task: str | Task | None = None,
     lowest: float = 1e-5,
     highest: float = 1.0,
     steps: int = 100,
@@ -67,8 +67,9 @@ def lr_range_test(
     curve, and choose between neighbours by validation.
 
     Args:
-        model: maps float32 images (N, C, …) to logits (N, K); the weights to start from.
-        train: a cohort with labels, or a pair (images, labels), as for `fit`.
+        model: maps float32 images (N, C, …) to logits; the weights to start from.
+        train: a cohort, or a pair (images, targets), as for `fit`.
+        task: as for `fit`.
         lowest, highest: first and last learning rate, 0 < lowest < highest.
         steps: S, at least 10.
         batch_size, weight_decay, augment: as for `fit`.
@@ -88,19 +89,17 @@ def lr_range_test(
     """
     _check(lowest, highest, steps, batch_size, weight_decay, smoothing, diverged)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    data = labelled(train, "train").to(device)
+    data = as_cohort(train, "train").to(device)
     if len(data) < 2:
         raise DataError("the range test needs at least two images")
     trial = copy.deepcopy(model).to(device)
     trial.zero_grad()
-    outputs = _first_look(trial, data, None)
-    for layer in trial.modules():
-        if isinstance(layer, Standardise):
-            layer.fit(data.images)
-    loss = objective(data, outputs=outputs, label_smoothing=0.0, class_weights=None)
-    augment = _augmentation(augment, data.images)
+    task = task if isinstance(task, Task) else task_for(task or data.card.task)
+    loss = task.loss(data, first_look(trial, data, None, task))
+    standardise(trial, data.images)
+    augment = augmentation(augment, task)
     if optimiser is None:
-        stepper = torch.optim.AdamW(_groups(trial, weight_decay), lr=lowest)
+        stepper = torch.optim.AdamW(parameter_groups(trial, weight_decay), lr=lowest)
     else:
         stepper = optimiser(trial.parameters())
     draws = torch.Generator(device).manual_seed(seed)
@@ -110,16 +109,13 @@ def lr_range_test(
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
-    trial.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    cuda = [device] if device.type == "cuda" else []
+    with in_training(trial), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         for i in range(steps):
             rate = lowest * (highest / lowest) ** (i / (steps - 1))
             index = next(order).to(device)
-            images = to_float(data.images[index])
-            if augment is not None:
-                images = augment(images, generator=draws)
-            value = loss(trial(images).float(), data.labels[index])
+            value = batch_loss(trial, data, index, task, loss, augment, draws, Precision())
             if not math.isfinite(value.item()):
                 break
             mean = smoothing * mean + (1 - smoothing) * value.item()
@@ -145,7 +141,7 @@ def _endless(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     """Batches of a shuffled set, shuffled anew whenever it is used up."""
     draws = torch.Generator().manual_seed(seed)
     while True:
-        yield from torch.randperm(count, generator=draws).tensor_split(_batches(count, batch_size))
+        yield from torch.randperm(count, generator=draws).tensor_split(batches(count, batch_size))
 
 
 def _check(lowest, highest, steps, batch_size, weight_decay, smoothing, diverged) -> None:

@@ -1,18 +1,14 @@
-"""The parts of a training recipe that are formulas: schedule, average, loss."""
+"""The parts of a training recipe that are formulas: schedule, average, weight decay, batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from medlab.errors import DataError
-from medlab.training.data import Labelled
-
-__all__ = ["average_into", "objective", "one_cycle"]
+from medlab.errors import DataError, MedlabError
 
 
 def one_cycle(step: int, *, steps: int, peak: float, warmup: float = 0.3) -> float:
@@ -21,13 +17,27 @@ def one_cycle(step: int, *, steps: int, peak: float, warmup: float = 0.3) -> flo
     Equal to `torch.optim.lr_scheduler.OneCycleLR` with its default factors. A large rate in the
     middle explores; the long descent settles.
 
+    Args:
+        step: which step, from 0.
+        steps: how many there are.
+        peak: the largest rate.
+        warmup: share of the steps that climb, 0 … 1.
+
+    Raises:
+        MedlabError: a step that is not one of the steps, or a warm-up outside 0 … 1.
+
     Source: Smith & Topin, Super-Convergence (2019), arXiv:1708.07120.
     """
+    if not 0 <= step < steps:
+        raise MedlabError(f"step must be one of 0 … {steps - 1}, of steps={steps}; got {step}")
+    if not 0 <= warmup <= 1:
+        raise MedlabError(f"warmup is a share of the steps, 0 … 1; got {warmup!r}")
     low, end = peak / 25, peak / 25e4
     top = warmup * steps - 1
-    if step <= top:
+    if step < top:
         return _cosine(low, peak, step / top)
-    return _cosine(peak, end, (step - top) / (steps - 1 - top))
+    # A climb of no width starts at the peak, a descent of no width ends there.
+    return _cosine(peak, end, (step - top) / (steps - 1 - top)) if steps - 1 > top else peak
 
 
 def _cosine(start: float, stop: float, fraction: float) -> float:
@@ -36,73 +46,54 @@ def _cosine(start: float, stop: float, fraction: float) -> float:
 
 @torch.no_grad()
 def average_into(average: nn.Module, model: nn.Module, weight: float) -> None:
-    """average ← (1 − weight) · average + weight · model, for every parameter and buffer.
+    """average ← (1 − weight) · average + weight · model, for every parameter and buffer once.
 
     The running statistics of batch normalisation are averaged like the weights they belong to;
-    counters, which are integers, are copied.
+    counters, which are integers, are copied. A weight that two layers share counts once.
+
+    Args:
+        average: changed in place; a copy of `model`.
+        model: as it is after this step.
+        weight: 0 … 1.
 
     Source: Polyak & Juditsky, SIAM J. Control Optim. 30, 838 (1992); exponential form as in
     Tarvainen & Valpola, Mean teachers (2017), arXiv:1703.01780.
     """
-    pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
-    for mean, value in pairs:
+    means = chain(average.parameters(), average.buffers())
+    values = chain(model.parameters(), model.buffers())
+    for mean, value in zip(means, values, strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, weight)
         else:
             mean.copy_(value)
 
 
-def objective(
-    train: Labelled,
-    *,
-    outputs: int,
-    label_smoothing: float,
-    class_weights: str | Sequence[float] | None,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss to minimise: cross-entropy, or for several labels an image binary cross-entropy.
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Decay the kernels and matrices, and leave biases and whatever normalises alone.
 
-    Args:
-        train: the training set; "balanced" weights are computed from its labels.
-        outputs: number of classes K.
-        label_smoothing: ε: the target is 1 − ε for the true class plus ε/K for every class.
-        class_weights: None, K weights, or "balanced": N / (K · N_k), so that each class counts
-            alike (for several labels an image: negatives / positives weigh a positive).
+    Raises:
+        DataError: a model in which nothing can be trained.
     """
-    weights = _weights(train, outputs, class_weights)
-    if train.multilabel:
+    alone = {
+        parameter
+        for module in model.modules()
+        if "norm" in type(module).__name__.lower()
+        for parameter in module.parameters(recurse=False)
+    }
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise DataError("no parameter of the model requires a gradient: there is nothing to train")
+    decayed = [p.ndim > 1 and p not in alone for p in trained]
+    return [
+        {"params": _where(trained, decayed, True), "weight_decay": weight_decay},
+        {"params": _where(trained, decayed, False), "weight_decay": 0.0},
+    ]
 
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            soft = labels * (1 - label_smoothing) + label_smoothing / 2
-            return F.binary_cross_entropy_with_logits(logits, soft, pos_weight=weights)
-    else:
 
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(logits, labels, weight=weights, label_smoothing=label_smoothing)
-
-    return loss
+def _where(parameters: list[nn.Parameter], flags: list[bool], wanted: bool) -> list[nn.Parameter]:
+    return [p for p, flag in zip(parameters, flags, strict=True) if flag == wanted]
 
 
-def _weights(
-    train: Labelled, outputs: int, class_weights: str | Sequence[float] | None
-) -> Tensor | None:
-    if class_weights is None:
-        return None
-    labels = train.labels
-    if isinstance(class_weights, str):
-        if class_weights != "balanced":
-            raise DataError(
-                f"class_weights must be None, 'balanced' or numbers; got {class_weights!r}"
-            )
-        if train.multilabel:
-            positive = labels.sum(0).clamp_min(1)
-            return (len(labels) - labels.sum(0)).clamp_min(1) / positive
-        counts = torch.bincount(labels, minlength=outputs).float()
-        present = counts > 0
-        return torch.where(present, len(labels) / (present.sum() * counts.clamp_min(1)), 0.0)
-    weights = torch.tensor([float(w) for w in class_weights], device=labels.device)
-    if len(weights) != outputs or not (weights >= 0).all():
-        raise DataError(
-            f"class_weights must be {outputs} numbers of at least 0, one a class; got "
-            f"{list(class_weights)}"
-        )
-    return weights
+def batches(images: int, batch_size: int) -> int:
+    """Steps an epoch: parts of nearly equal size, so that no batch is tiny."""
+    return max(1, images // batch_size)
