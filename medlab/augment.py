@@ -143,8 +143,7 @@ class Augment:
     def _matrices(self, draw: _Draw, size: tuple[int, ...]) -> Tensor:
         """Random affine maps of this augmentation for images of (width, height[, depth])."""
         mirrors = [
-            1 - 2 * draw.coin() if name in self.flip else None
-            for name in _MIRRORS[: len(size)]
+            1 - 2 * draw.coin() if name in self.flip else None for name in _MIRRORS[: len(size)]
         ]
         turns = 1 if len(size) == 2 else 3
         return _affine(
@@ -227,7 +226,7 @@ def _affine(
     """Affine maps of pixel coordinates (x, y[, z]) from input to output, about the centre c.
 
     p' = c + t + R(angles) · s · K(shear) · M · (p − c). In an image, with
-    R(a) = [[cos a, sin a], [−sin a, cos a]] (counter-clockwise on a screen, where y points down) and
+    R(a) = [[cos a, sin a], [−sin a, cos a]] (counter-clockwise on a screen, y pointing down) and
     K = [[1, tan k_x], [tan k_y, 1]]; in a volume R is the product of such turns in the planes
     (x, y), (x, z) and (y, z), and K is the identity. M is the mirror.
 
@@ -251,7 +250,9 @@ def _affine(
     for angle, plane in zip(angles.T[1:], planes[1:], strict=True):
         linear = linear @ _turn(angle, plane, len(size))
     linear = scale[:, None, None] * linear
-    factors = [one if mirror is None else mirror.double() for mirror in mirrors] or [one] * len(size)
+    factors = [one if mirror is None else mirror.double() for mirror in mirrors] or [one] * len(
+        size
+    )
     linear = linear * torch.stack(factors, dim=1)[:, None, :]
     centre = torch.tensor(size, dtype=torch.float64, device=scale.device) / 2
     offset = centre + translate.double() - linear @ centre

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.transform import AffineTransform
 from skimage.transform import warp as skimage_warp
 
-from medlab.augment import Augment, affine_matrices, move_boxes, warp
+from medlab.augment import Augment, _affine, _blur, _grid, _move_boxes, warp
 from medlab.errors import DataError
 
 STILL = Augment(rotate=0, translate=0, scale=0)
@@ -20,10 +20,9 @@ def rng(seed=0):
 
 
 def matrices(height, width, *, n=1, angle=0.0, shift=(0.0, 0.0), scale=1.0, shear=(0.0, 0.0), **kw):
-    return affine_matrices(
-        height=height,
-        width=width,
-        angle=torch.full((n,), angle),
+    return _affine(
+        size=(width, height),
+        angles=torch.full((n, 1), angle),
         translate=torch.tensor([shift] * n),
         scale=torch.full((n,), scale),
         shear=torch.tensor([shear] * n),
@@ -111,10 +110,8 @@ def test_identity_map_is_exact_to_rounding():
 
 
 def test_grid_equals_torchs_own():
-    from medlab.augment import _grid
-
     theta = torch.randn(3, 2, 3, dtype=torch.float64, generator=rng())
-    ours = _grid(theta, height=7, width=12, dtype=torch.float64)
+    ours = _grid(theta, (12, 7), dtype=torch.float64)
     theirs = torch.nn.functional.affine_grid(theta, [3, 1, 7, 12], align_corners=False)
     assert (ours - theirs).abs().max() < 1e-14
 
@@ -144,8 +141,8 @@ def test_shift_moves_right_and_down():
 def test_mirrors_are_flips():
     images = torch.rand(1, 1, 20, 30, dtype=torch.float64)
     minus = torch.tensor([-1.0])
-    assert torch.allclose(warp(images, matrices(20, 30, mirror_x=minus)), images.flip(3))
-    assert torch.allclose(warp(images, matrices(20, 30, mirror_y=minus)), images.flip(2))
+    assert torch.allclose(warp(images, matrices(20, 30, mirrors=(minus, None))), images.flip(3))
+    assert torch.allclose(warp(images, matrices(20, 30, mirrors=(None, minus))), images.flip(2))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -174,10 +171,10 @@ def test_box_of_the_moved_mask_is_the_moved_box(seed):
 def test_corners_move_by_the_map_and_boxes_are_cut_and_dropped():
     matrix = matrices(20, 30, shift=(20.0, 0.0))
     boxes = [torch.tensor([[2.0, 3.0, 14.0, 9.0], [15.0, 3.0, 25.0, 9.0]])]
-    moved = move_boxes(boxes, matrix, height=20, width=30)[0]
+    moved = _move_boxes(boxes, matrix, (30, 20))[0]
     assert moved.tolist() == [[22.0, 3.0, 30.0, 9.0]]
-    turned = move_boxes([torch.tensor([[15.0, 10.0, 25.0, 12.0]])], matrices(20, 30, angle=45.0),
-                        height=40, width=40)[0][0]  # fmt: skip
+    box = torch.tensor([[15.0, 10.0, 25.0, 12.0]])
+    turned = _move_boxes([box], matrices(20, 30, angle=45.0), (40, 40))[0][0]
     s = math.sqrt(0.5)
     expected = [15.0, 10 - 10 * s, 15 + 12 * s, 10 + 2 * s]
     assert turned.tolist() == pytest.approx(expected, abs=1e-5)
@@ -203,7 +200,7 @@ def test_magnitudes_stay_in_their_limits_and_reach_them():
     augment = Augment(rotate=20, translate=0.1, scale=0.25)
     from medlab.augment import _Draw
 
-    maps = augment.matrices(_Draw(4000, torch.device("cpu"), rng()), height=50, width=80)
+    maps = augment._matrices(_Draw(4000, torch.device("cpu"), rng()), (80, 50))
     scale = torch.linalg.det(maps[:, :, :2]).sqrt()
     angle = torch.rad2deg(torch.atan2(maps[:, 0, 1], maps[:, 0, 0]))
     centre = torch.tensor([40.0, 25.0], dtype=torch.float64)
@@ -341,3 +338,103 @@ def test_the_share_that_is_not_chosen_stays_untouched_with_its_mask_and_boxes():
     assert not any(torch.equal(moved_boxes[i], boxes[i]) for i in (~same).nonzero()[:, 0])
     with pytest.raises(DataError, match="share"):
         Augment(share=1.5)
+
+
+# --- volumes ---
+
+
+def volume_maps(size, *, angles=(0.0, 0.0, 0.0), shift=(0.0, 0.0, 0.0), scale=1.0, mirrors=()):
+    """One affine map for volumes of (width, height, depth)."""
+    return _affine(
+        size=size,
+        angles=torch.tensor([angles]),
+        translate=torch.tensor([shift]),
+        scale=torch.tensor([scale]),
+        shear=torch.zeros(1, 2),
+        mirrors=mirrors,
+    )
+
+
+VOLUME_MAPS = [
+    {"angles": (20.0, 0.0, 0.0)},
+    {"angles": (0.0, -15.0, 0.0)},
+    {"angles": (0.0, 0.0, 25.0)},
+    {"angles": (9.0, -7.0, 12.0), "shift": (1.5, -2.25, 0.75), "scale": 1.15},
+]
+
+
+@pytest.mark.parametrize("options", VOLUME_MAPS)
+def test_volumes_move_as_scipy_moves_them(options):
+    noise = torch.randn(1, 1, 16, 20, 24, generator=rng()).numpy()
+    volume = torch.from_numpy(ndimage.gaussian_filter(noise, (0, 0, 2, 2, 2)))
+    matrix = volume_maps((24, 20, 16), **options)
+    ours = warp(volume, matrix)[0, 0]
+    inverse = np.linalg.inv(matrix[0, :, :3].numpy())
+    shift = inverse @ (0.5 - matrix[0, :, 3].numpy()) - 0.5
+    swap = [2, 1, 0]
+    theirs = ndimage.affine_transform(
+        volume[0, 0].numpy(), inverse[np.ix_(swap, swap)], shift[swap], order=1, mode="nearest"
+    )
+    assert np.abs(ours.numpy() - theirs).max() < 2e-5
+
+
+def test_turns_of_a_volume_are_rotations():
+    linear = volume_maps((9, 9, 9), angles=(31.0, -47.0, 12.0))[0, :, :3]
+    assert torch.allclose(linear @ linear.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
+    assert torch.linalg.det(linear).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("horizontal", 4), ("vertical", 3), ("depth", 2)])
+def test_mirrors_of_a_volume_are_flips_of_its_axes(name, axis):
+    volumes = torch.rand(64, 1, 5, 6, 7, dtype=torch.float64)
+    moved = Augment(rotate=0, translate=0, scale=0, flip=name)(volumes, generator=rng())
+    pairs = list(zip(moved, volumes, strict=True))
+    flipped = [torch.allclose(m, v.flip(axis - 1), atol=1e-9) for m, v in pairs]
+    same = [torch.allclose(m, v, atol=1e-9) for m, v in pairs]
+    assert all(a != b for a, b in zip(flipped, same, strict=True))
+    assert 16 < sum(flipped) < 48
+
+
+def test_masks_move_with_their_volumes():
+    mask = torch.zeros(6, 16, 20, 24, dtype=torch.uint8)
+    mask[:, 4:12, 5:15, 6:18] = 2
+    augment = Augment(rotate=15, translate=0.1, scale=0.2, share=1.0)
+    images, moved = augment(mask[:, None].float(), mask, generator=rng())
+    assert moved.dtype == torch.uint8
+    assert set(moved.unique().tolist()) == {0, 2}
+    agree = ((images[:, 0] > 1) == (moved == 2)).float().mean()
+    assert agree > 0.97
+    assert not torch.equal(moved, mask)
+
+
+def test_everything_at_once_keeps_the_shape_of_volumes():
+    volumes = torch.rand(3, 2, 12, 14, 16)
+    augment = Augment(brightness=0.3, contrast=0.3, gamma=0.3, noise=0.1, blur=1.0, cutout=0.4)
+    out = augment(volumes, generator=rng())
+    assert out.shape == volumes.shape
+    assert torch.isfinite(out).all()
+    assert torch.equal(out, augment(volumes, generator=rng()))
+
+
+def test_blur_of_a_volume_equals_scipy():
+    volume = torch.rand(1, 1, 11, 12, 13, dtype=torch.float64)
+    ours = _blur(volume, torch.tensor([1.2], dtype=torch.float64))[0, 0]
+    theirs = ndimage.gaussian_filter(volume[0, 0].numpy(), 1.2, mode="nearest", radius=4)
+    assert np.abs(ours.numpy() - theirs).max() < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("options", "boxes", "message"),
+    [
+        ({"shear": 3}, None, "shear and boxes"),
+        ({}, [torch.zeros(0, 4)], "shear and boxes"),
+    ],
+)
+def test_what_volumes_cannot_have_is_named(options, boxes, message):
+    with pytest.raises(DataError, match=message):
+        Augment(**options)(torch.rand(1, 1, 8, 8, 8), boxes=boxes, generator=rng())
+
+
+def test_images_have_no_slices_to_mirror():
+    with pytest.raises(DataError, match="have no slices"):
+        Augment(flip="depth")(torch.rand(1, 1, 8, 8), generator=rng())

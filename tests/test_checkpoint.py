@@ -16,8 +16,9 @@ from torch import nn
 
 from medlab.augment import Augment
 from medlab.errors import CheckpointError
-from medlab.models import SmallCNN
-from medlab.training import Checkpoint, fit, load_weights, save_weights
+from medlab.models import SmallCNN, UNet
+from medlab.training import Classification, fit, load_model, load_weights, save_weights
+from medlab.training.checkpoint import Checkpoint
 
 # --- weights ---
 
@@ -37,7 +38,7 @@ def test_weights_round_trip_and_are_plain_safetensors(tmp_path):
     model.features[0].mean.fill_(0.4)
     path = tmp_path / "new" / "w.safetensors"
     save_weights(model, path, {"cohort": "toy"})
-    assert load_weights(other, path) == {"cohort": "toy"}
+    assert load_weights(other, path)["cohort"] == "toy"
     assert same(model, other)
     assert set(load_file(path)) == set(model.state_dict())  # the reference reader agrees
 
@@ -91,6 +92,43 @@ def test_missing_and_unexpected_names_are_named(tmp_path):
 def test_metadata_must_be_text(tmp_path):
     with pytest.raises(CheckpointError, match="text"):
         save_weights(small(), tmp_path / "w", {"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SmallCNN(3, 4, 8),
+        lambda: SmallCNN(width=4, dims=3),
+        lambda: UNet(1, 3, 4, depth=2, dims=3),
+    ],
+)
+def test_a_model_is_built_again_from_its_file_with_its_classes(tmp_path, make):
+    model = make()
+    save_weights(model, tmp_path / "m.safetensors", classes=("none", "mild"))
+    again, classes = load_model(tmp_path / "m.safetensors")
+    assert type(again) is type(model)
+    assert again.arguments == model.arguments
+    assert same(again, model)
+    assert classes == ("none", "mild")
+    assert not again.training
+
+
+def test_a_file_that_names_no_network_of_the_course_is_refused(tmp_path):
+    save_weights(nn.Linear(2, 2), tmp_path / "w")
+    with pytest.raises(CheckpointError, match="build the model yourself"):
+        load_model(tmp_path / "w")
+    save_weights(nn.Linear(2, 2), tmp_path / "w", {"model": "__import__", "arguments": "{}"})
+    with pytest.raises(CheckpointError, match="build the model yourself"):
+        load_model(tmp_path / "w")
+
+
+def test_a_checkpoint_that_could_not_be_written_is_told_before_the_first_epoch(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "file" / "c", tmp_path / "folder"):
+        with pytest.raises(CheckpointError, match="cannot write"):
+            fit(small(), DATA, augment=StopsAfter(0), checkpoint=place, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 # --- files ---
@@ -201,7 +239,7 @@ def test_an_unwritable_place_is_named_and_the_old_file_kept(tmp_path):
 
 
 def test_what_killed_writers_left_is_swept_but_not_what_is_being_written(tmp_path):
-    old, fresh, foreign = tmp_path / ".c.1.tmp", tmp_path / ".c.2.tmp", tmp_path / ".d.1.tmp"
+    old, fresh, foreign = tmp_path / ".c.1.part", tmp_path / ".c.2.part", tmp_path / ".d.1.part"
     for path in (old, fresh, foreign):
         path.write_text("half")
     os.utime(old, (0, 0))
@@ -241,7 +279,7 @@ def test_two_hundred_kills_leave_a_readable_checkpoint(tmp_path):
         assert (back.tensors["a"] == back.facts["count"]).all()
         assert back.facts["count"] >= highest
         highest = back.facts["count"]
-        for left in tmp_path.glob(".*.tmp"):
+        for left in tmp_path.glob(".*.part"):
             killed_halfway += 1
             left.unlink()
     assert killed_halfway > 20, "the kills must really have met half-written files"
@@ -296,7 +334,7 @@ OPTIONS = [
     {"keep": "best"},
     {"precision": "bfloat16+channels_last"},
     {"precision": "float16"},
-    {"class_weights": "balanced", "label_smoothing": 0.1},
+    {"task": Classification(class_weights="balanced", label_smoothing=0.1)},
 ]
 
 
@@ -362,7 +400,7 @@ def test_resume_without_a_file_starts_afresh(tmp_path):
         ({"batch_size": 4}, "batch_size"),
         ({"augment": None}, "augment"),
         ({"average": 0}, "average"),
-        ({"class_weights": "balanced"}, "class_weights"),
+        ({"class_weights": "balanced"}, "class_weights: checkpoint None, now 'balanced'"),
         ({"precision": "bfloat16"}, "precision"),
         ({"model": {"width": 8}}, "model: checkpoint 'SmallCNN"),
         ({"train": (DATA[0] + 1, DATA[1])}, "train: checkpoint '60 images"),

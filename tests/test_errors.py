@@ -43,8 +43,9 @@ def test_two_writers_never_mix(tmp_path):
 @pytest.mark.parametrize("error", [DataError, CheckpointError])
 def test_a_folder_that_is_a_file_is_told(tmp_path, error):
     (tmp_path / "file").write_text("")
-    with pytest.raises(error, match="cannot write .*file.*: "), atomic_write(
-        tmp_path / "file" / "x", error=error
+    with (
+        pytest.raises(error, match="cannot write .*file.*: "),
+        atomic_write(tmp_path / "file" / "x", error=error),
     ):
         pass
 

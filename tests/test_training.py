@@ -14,9 +14,15 @@ from medlab.augment import Augment
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
 from medlab.models import SmallCNN, Standardise
-from medlab.training import History, average_into, fit, one_cycle, predict
-from medlab.training.data import Labelled
-from medlab.training.recipe import objective
+from medlab.training import (
+    Classification,
+    History,
+    Multilabel,
+    average_into,
+    fit,
+    one_cycle,
+    predict,
+)
 
 QUIET = {"progress": False, "precision": "float32"}
 
@@ -109,7 +115,7 @@ def test_volumes():
     volumes = images[:, :, None].expand(-1, -1, 3, -1, -1).contiguous()
     model = Plain(768)
     history = fit(model, (volumes, labels), epochs=10, lr=0.05, batch_size=8, **QUIET)
-    assert history.config["augment"] == "None"
+    assert history.config["augment"].startswith("Augment(")
     assert (predict(model, volumes).argmax(1) == labels).float().mean() > 0.9
 
 
@@ -198,39 +204,60 @@ def test_averaged_statistics_fit_the_averaged_weights():
     assert (predict(model, data[0]) - before).abs().max() < 0.05
 
 
+def of(labels, task="multiclass"):
+    return Cohort(images=torch.zeros(len(labels), 1, 1, 1), labels=labels, card=card(task))
+
+
 def test_loss_by_hand():
     labels = torch.tensor([0, 1, 1, 1, 2, 2])
-    train = Labelled(torch.zeros(6, 1, 1, 1), labels)
+    train = of(labels)
     logits = torch.randn(6, 3, dtype=torch.float64)
-    loss = objective(train, outputs=3, label_smoothing=0.0, class_weights=None)(logits, labels)
     log_p = logits - logits.exp().sum(1, keepdim=True).log()
     picked = log_p[torch.arange(6), labels]
+    loss = Classification().loss(train, 3)(logits, labels)
     assert loss.item() == pytest.approx(-picked.mean().item())
 
-    loss = objective(train, outputs=3, label_smoothing=0.3, class_weights=None)(logits, labels)
+    loss = Classification(label_smoothing=0.3).loss(train, 3)(logits, labels)
     expected = -(0.7 * picked + 0.3 * log_p.mean(1)).mean()
     assert loss.item() == pytest.approx(expected.item())
 
-    balanced = objective(train, outputs=3, label_smoothing=0.0, class_weights="balanced")
+    balanced = Classification(class_weights="balanced").loss(train, 3)
     w = torch.tensor(compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy()))
     expected = -(w[labels] * picked).sum() / w[labels].sum()
     assert balanced(logits.float(), labels).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "weights", [{0: 1.0, 1: 5.0, 2: 1.0}, {1: 5}, (1, 5, 1), np.array([1, 5, 1.0])]
+)
+def test_weights_by_dictionary_are_read_by_their_keys(weights):
+    labels = torch.tensor([0, 1, 1, 2])
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    loss = Classification(class_weights=weights).loss(of(labels), 3)(logits, labels)
+    w = torch.tensor([1.0, 5.0, 1.0])[labels]
+    picked = logits.log_softmax(1)[torch.arange(4), labels]
+    assert loss.item() == pytest.approx((-(w * picked).sum() / w.sum()).item(), rel=1e-5)
+    history = fit(tiny(3), toy(30, classes=3), epochs=1, class_weights=weights, **QUIET)
+    assert history.config["class_weights"] == [1.0, 5.0, 1.0]
+
+
 def test_multilabel_loss_by_hand():
     labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    train = Labelled(torch.zeros(4, 1, 1, 1), labels)
     logits = torch.randn(4, 2)
     p = torch.sigmoid(logits)
-    loss = objective(train, outputs=2, label_smoothing=0.0, class_weights="balanced")
+    loss = Multilabel(class_weights="balanced").loss(of(labels, "multilabel"), 2)
     positive = torch.tensor([2 / 2, 3 / 1])
     by_hand = -(positive * labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+    assert loss(logits, labels).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    soft = labels * 0.8 + 0.1
+    by_hand = -(soft * p.log() + (1 - soft) * (1 - p).log()).mean()
+    loss = Multilabel(label_smoothing=0.2).loss(of(labels, "multilabel"), 2)
     assert loss(logits, labels).item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_a_class_without_images_has_no_weight_and_breaks_nothing():
-    train = Labelled(torch.zeros(4, 1, 1, 1), torch.tensor([0, 0, 0, 2]))
-    loss = objective(train, outputs=3, label_smoothing=0.0, class_weights="balanced")
+    train = of(torch.tensor([0, 0, 0, 2]))
+    loss = Classification(class_weights="balanced").loss(train, 3)
     assert math.isfinite(loss(torch.randn(4, 3), train.labels).item())
 
 
@@ -418,10 +445,13 @@ def test_predict_names_what_is_wrong():
         predict(tiny(), torch.zeros(1, 16, 16))
     with pytest.raises(DataError, match="1 channel"):
         predict(tiny(), torch.zeros(2, 3, 16, 16))
-    with pytest.raises(DataError, match="volumes"):
-        predict(tiny(), torch.zeros(2, 1, 4, 16, 16), tta=True)
     with pytest.raises(DataError, match="logits of shape"):
-        predict(nn.Conv2d(1, 1, 3), torch.zeros(2, 1, 16, 16))
+        predict(nn.Flatten(0), torch.zeros(2, 1, 16, 16))
+    with pytest.raises(DataError, match="tta averages one answer"):
+        predict(nn.Conv2d(1, 1, 3), torch.zeros(2, 1, 16, 16), tta=True)
+    for size in (0, -1, 2.5, "many"):
+        with pytest.raises(DataError, match="batch_size"):
+            predict(tiny(), torch.zeros(2, 1, 16, 16), batch_size=size)
 
 
 # --- errors ---
@@ -436,7 +466,6 @@ X, Y = toy(20)
         ((X, Y - 1), None, "renumber"),
         ((X, Y[:9]), None, "20 images but 9 labels"),
         ((X, Y.float()), None, "whole class numbers"),
-        ((X, Y[:, None]), None, "whole class numbers"),
         ((X[:0], Y[:0]), None, "train set is empty"),
         ((X[:1], Y[:1]), None, "at least two"),
         ((X, Y), (X[:0], Y[:0]), "val set is empty"),
@@ -456,7 +485,7 @@ def test_data_that_does_not_fit_is_named(train, val, message):
 
 def test_cohort_without_labels_is_named():
     with pytest.raises(DataError, match="no labels"):
-        fit(tiny(), Cohort(images=X, card=card("segmentation")), epochs=1, **QUIET)
+        fit(tiny(), Cohort(images=X, card=card("binary")), epochs=1, **QUIET)
 
 
 @pytest.mark.parametrize(
@@ -466,7 +495,22 @@ def test_cohort_without_labels_is_named():
         {"epochs": 1.5},
         {"lr": 0},
         {"batch_size": 1},
-        {"label_smoothing": 1},
+        {"epochs": float("nan")},
+        {"epochs": float("inf")},
+        {"epochs": "12"},
+        {"epochs": True},
+        {"lr": float("nan")},
+        {"lr": "fast"},
+        {"seed": float("nan")},
+        {"seed": 1.0},
+        {"batch_size": 8.0},
+        {"batch_size": 2.5},
+        {"class_weights": 3.0},
+        {"class_weights": {2: 1.0}},
+        {"class_weights": {"a": 1.0}},
+        {"class_weights": [1.0, -1.0]},
+        {"class_weights": [1.0, float("nan")]},
+        {"weight_decay": float("inf")},
         {"average": -1},
         {"keep": "first"},
         {"seed": -1},
@@ -525,3 +569,165 @@ def test_progress_goes_to_stderr_and_can_be_silenced(capsys, monkeypatch):
     monkeypatch.delenv("MEDLAB_PROGRESS")
     fit(tiny(), (X, Y), epochs=1, **QUIET)
     assert capsys.readouterr() == ("", "")
+
+
+# --- what people reported ---
+
+
+def test_class_names_in_another_order_are_refused():
+    train = Cohort(images=X, labels=Y, card=card("binary", ("healthy", "ill")))
+    other = Cohort(images=X, labels=Y, card=card("binary", ("ill", "healthy")))
+    with pytest.raises(DataError, match="number their classes differently"):
+        fit(tiny(), train, other, epochs=1, **QUIET)
+
+
+class Frozen(nn.Module):
+    """A body to be frozen and a head to be trained."""
+
+    def __init__(self):
+        super().__init__()
+        norms = [nn.BatchNorm2d(4), nn.Dropout(0.5), nn.InstanceNorm2d(4, track_running_stats=True)]
+        self.body = nn.Sequential(Standardise(1), nn.Conv2d(1, 4, 3), *norms)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images):
+        return self.head(self.body(images).mean((2, 3)))
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("average", [0, 1.0])
+def test_layers_frozen_in_evaluation_mode_do_not_move(mode, average):
+    model = Frozen().train()
+    model.body.requires_grad_(False).eval()
+    model.training = mode  # a whole model that a caller put into evaluation mode is trained
+    before = {k: v.clone() for k, v in model.body.state_dict().items()}
+    fit(model, (X, Y), epochs=2, batch_size=8, average=average, **QUIET)
+    moved = [k for k, v in model.body.state_dict().items() if not torch.equal(v, before[k])]
+    # Without a weight of its own a layer is frozen only in a model that is not in that mode itself.
+    assert not [name for name in moved if mode or name.startswith(("1.", "2."))]
+    assert not model.body.training
+    assert model.training == mode
+
+
+def test_lazy_layers_can_be_trained():
+    model = nn.Sequential(
+        nn.LazyConv2d(4, 3),
+        nn.LazyBatchNorm2d(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.LazyLinear(2),
+    )
+    history = fit(model, (X, Y), epochs=1, batch_size=8, **QUIET)
+    assert math.isfinite(history["train_loss"][0])
+
+
+class Normalised(nn.Module):
+    """Whatever normalises gets a gradient of 0, so that only weight decay could move it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.group = nn.LayerNorm([1, 16, 16]), nn.GroupNorm(1, 1)
+        self.batch, self.instance = nn.BatchNorm2d(1), nn.InstanceNorm2d(1, affine=True)
+        self.rms, self.linear = nn.RMSNorm([1, 16, 16]), nn.Linear(256, 2)
+
+    def forward(self, images):
+        norms = (self.layer, self.group, self.batch, self.instance, self.rms)
+        return self.linear(images.flatten(1)) + 0 * sum(norm(images).sum() for norm in norms)
+
+
+def test_normalisation_and_biases_do_not_decay():
+    model = Normalised()
+    fit(model, (X, Y), epochs=3, batch_size=8, lr=1e-2, weight_decay=5.0, average=0, **QUIET)
+    for name, parameter in model.named_parameters():
+        if "linear" not in name:
+            assert set(parameter.flatten().tolist()) <= {0.0, 1.0}, name
+
+
+def test_a_shared_weight_is_averaged_once():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.b.weight = self.a.weight
+
+    average, model = Tied(), Tied()
+    expected = 0.75 * average.a.weight + 0.25 * model.a.weight
+    average_into(average, model, 0.25)
+    assert torch.allclose(average.a.weight, expected)
+    assert average.b.weight is average.a.weight
+
+
+class Two(nn.Module):
+    """Gives its answer in a container, in training or always."""
+
+    def __init__(self, kind, always):
+        super().__init__()
+        self.net, self.kind, self.always = Plain(), kind, always
+
+    def forward(self, images):
+        out = self.net(images)
+        return self.kind(out) if self.training or self.always else out
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda x: (x, x), lambda x: {"out": x}, lambda x: [x], lambda x: None]
+)
+@pytest.mark.parametrize("always", [True, False])
+def test_several_outputs_are_a_typed_error(kind, always):
+    with pytest.raises(DataError, match="must return one tensor"):
+        fit(Two(kind, always), (X, Y), epochs=1, **QUIET)
+    if always:
+        with pytest.raises(DataError, match="must return one tensor"):
+            predict(Two(kind, always), X)
+
+
+def test_predict_takes_what_fit_takes_and_names_the_rest():
+    model = tiny()
+    cohort = Cohort(images=X, labels=Y, card=card("binary"))
+    expected = predict(model, X)
+    for data in (cohort, (X, Y), [X, Y], X.numpy()):
+        assert torch.equal(predict(model, data), expected)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y))
+    for data in (loader, "images", None, {"images": X}):
+        with pytest.raises(DataError, match="Cohort, or images"):
+            predict(model, data)
+
+
+def test_logits_are_what_the_softmax_is_taken_of():
+    model = tiny(3)
+    logits = predict(model, X, logits=True)
+    assert torch.allclose(logits.softmax(1), predict(model, X), atol=1e-6)
+    with torch.no_grad():
+        assert torch.allclose(logits, model.eval()(X), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(10, 0.1), (2, 0.5), (4, 0.25), (1, 0.3), (5, 0.0), (5, 1.0)]
+)
+def test_phases_of_no_width_give_a_rate(steps, warmup):
+    rates = [one_cycle(step, steps=steps, peak=1.0, warmup=warmup) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+@pytest.mark.parametrize("options", [{"step": 10}, {"step": -1}, {"warmup": 1.5}, {"warmup": -0.1}])
+def test_what_is_no_step_is_named(options):
+    arguments = {"step": 0, "warmup": 0.3} | options
+    with pytest.raises(MedlabError, match=next(iter(options))):
+        one_cycle(arguments["step"], steps=10, peak=1.0, warmup=arguments["warmup"])
+
+
+def test_labels_in_one_column_are_class_numbers():
+    first, second = tiny(), tiny()
+    fit(first, (X, Y), epochs=1, **QUIET)
+    fit(second, (X, Y[:, None]), epochs=1, **QUIET)
+    assert torch.equal(state(first), state(second))
+
+
+def test_shifts_of_volumes_are_averaged():
+    model = SmallCNN(width=4, dims=3).eval()
+    volumes = torch.rand(3, 1, 16, 17, 18)
+    padded = np.pad(volumes.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1), (1, 1)), mode="edge")
+    corners = [(1, 1, 1), (0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)]
+    views = [padded[:, :, d : d + 16, r : r + 17, c : c + 18] for d, r, c in corners]
+    expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
+    assert torch.allclose(predict(model, volumes, tta=True), expected, atol=1e-6)

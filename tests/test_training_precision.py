@@ -5,26 +5,7 @@ import torch
 
 from medlab.errors import DataError
 from medlab.models import SmallCNN
-from medlab.training import Precision, fit, precision, predict, probe
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(monkeypatch):
-    monkeypatch.setattr(precision, "_CACHE", {})
-
-
-def timed(monkeypatch, seconds, outputs=None):
-    """Let each candidate take the seconds given by its name."""
-    calls = []
-
-    def fake(model, images, candidate, repeats):
-        calls.append(str(candidate))
-        out = (outputs or {}).get(str(candidate), torch.ones(2, 2))
-        return seconds[str(candidate)], out
-
-    monkeypatch.setattr(precision, "_time", fake)
-    return calls
-
+from medlab.training import Precision, fit, predict
 
 NAMES = ["float32", "float32+channels_last", "bfloat16", "bfloat16+channels_last"]
 
@@ -41,60 +22,28 @@ def test_unknown_names_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "chosen"),
+    ("device", "capability", "dims", "name"),
     [
-        ([1.0, 1.0, 1.0, 1.0], "float32"),
-        ([1.0, 0.95, 0.9, 0.9], "float32"),  # not worth a change
-        ([1.0, 0.5, 1.0, 1.0], "float32+channels_last"),
-        ([1.0, 0.5, 0.6, 0.2], "bfloat16+channels_last"),
-        ([1.0, 1.2, 0.5, 0.6], "bfloat16"),
-        ([1.0, 0.5, 0.6, 0.45], "float32+channels_last"),
+        ("cpu", None, 2, "float32+channels_last"),
+        ("cpu", None, 3, "float32"),
+        ("cuda", (7, 5), 2, "float16+channels_last"),  # a T4 only emulates bfloat16
+        ("cuda", (7, 5), 3, "float16"),
+        ("cuda", (8, 0), 2, "bfloat16+channels_last"),
+        ("cuda", (9, 0), 3, "bfloat16"),
     ],
 )
-def test_a_change_must_pay(monkeypatch, seconds, chosen):
-    table = dict(zip(NAMES, seconds, strict=True))
-    timed(monkeypatch, table)
-    assert str(probe(SmallCNN(width=4), torch.zeros(2, 1, 16, 16))) == chosen
-
-
-def test_mixed_precision_with_other_outputs_is_refused(monkeypatch):
-    table = dict(zip(NAMES, [1.0, 0.9, 0.1, 0.1], strict=True))
-    wrong = {"bfloat16": torch.full((2, 2), 1.2), "bfloat16+channels_last": torch.full((2, 2), 0.9)}
-    timed(monkeypatch, table, wrong)
-    assert probe(SmallCNN(width=4), torch.zeros(2, 1, 16, 16)).dtype == "float32"
-
-
-def test_the_choice_is_remembered_for_structure_and_shape(monkeypatch):
-    calls = timed(monkeypatch, dict.fromkeys(NAMES, 1.0))
-    model, images = SmallCNN(width=4), torch.zeros(2, 1, 16, 16)
-    probe(model, images)
-    assert len(calls) >= 3
-    calls.clear()
-    probe(SmallCNN(width=4), images)
-    assert not calls
-    probe(SmallCNN(width=8), images)
-    probe(model, torch.zeros(3, 1, 16, 16))
-    probe(model, images, cache=False)
-    assert len(calls) >= 9
-
-
-def test_probing_leaves_model_and_random_state_alone():
-    model = torch.nn.Sequential(torch.nn.Dropout(), SmallCNN(width=4))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    images = torch.rand(4, 1, 16, 16)
-    random = torch.get_rng_state()
-    probe(model, images, repeats=1)
-    assert torch.equal(random, torch.get_rng_state())
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters())
-
-
-@pytest.mark.parametrize(("capability", "half"), [((7, 5), "float16"), ((8, 0), "bfloat16")])
-def test_a_t4_gets_float16(monkeypatch, capability, half):
-    """Turing cards (7.5) only emulate bfloat16, and slowly."""
+def test_the_rule(monkeypatch, device, capability, dims, name):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert precision._half(torch.device("cuda")) == half
-    assert precision._half(torch.device("cpu")) == "bfloat16"
+    assert str(Precision.by_rule(torch.device(device), dims)) == name
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_auto_follows_the_rule_whatever_the_length_and_the_clock(epochs):
+    labels = torch.arange(20) % 2
+    data = (torch.rand(20, 1, 16, 16), labels)
+    history = fit(SmallCNN(width=4), data, epochs=epochs, batch_size=2, progress=False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert history.config["precision"] == str(Precision.by_rule(device, 2))
 
 
 def test_only_float16_scales_the_loss():
@@ -115,18 +64,3 @@ def test_every_precision_learns_and_leaves_float32_weights(name):
     assert history.config["precision"] == name
     assert (predict(model, images).argmax(1) == labels).float().mean() > 0.95
     assert all(p.dtype == torch.float32 and p.is_contiguous() for p in model.parameters())
-
-
-def test_short_training_is_not_probed(monkeypatch):
-    timed(monkeypatch, {})  # any timing would fail
-    labels = torch.arange(20) % 2
-    history = fit(SmallCNN(width=4), (torch.rand(20, 1, 16, 16), labels), epochs=1, progress=False)
-    assert history.config["precision"] == "float32"
-
-
-def test_long_training_is_probed(monkeypatch):
-    timed(monkeypatch, dict(zip(NAMES, [1.0, 0.5, 1.0, 1.0], strict=True)))
-    labels = torch.arange(20) % 2
-    history = fit(SmallCNN(width=4), (torch.rand(20, 1, 16, 16), labels), epochs=20, batch_size=2,
-                  progress=False)  # fmt: skip
-    assert history.config["precision"] == "float32+channels_last"

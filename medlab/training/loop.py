@@ -144,7 +144,9 @@ def fit(
             row = _train_epoch(run, train, task, loss, augment, chosen, epoch)
             if val is not None:
                 everyone = torch.arange(len(val), device=device)
-                row |= task.scores(outputs_of(run.evaluated, val.images), task.target(val, everyone))
+                row |= task.scores(
+                    outputs_of(run.evaluated, val.images), task.target(val, everyone)
+                )
             run.finish_epoch(row)
             run.history.seconds = time.perf_counter() - start
             if checkpoint is not None:

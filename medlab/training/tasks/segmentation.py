@@ -30,8 +30,8 @@ class Segmentation(Task):
     def check(self, data: Cohort, outputs: Tensor, name: str) -> None:
         if data.masks is None:
             raise DataError(
-                f"the {name} cohort {data.card.name!r} has no masks: segmentation needs one mask an "
-                "image, of the image's size"
+                f"the {name} cohort {data.card.name!r} has no masks: segmentation needs one "
+                "mask an image, of the image's size"
             )
         size = tuple(data.images.shape[2:])
         if outputs.ndim != 2 + len(size) or tuple(outputs.shape[2:]) != size:
