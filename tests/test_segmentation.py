@@ -12,6 +12,7 @@ from medlab.errors import DataError
 from medlab.losses import cross_entropy_dice, soft_dice
 from medlab.metrics import dice
 from medlab.models import SmallCNN, UNet
+from medlab.models.unet import _to_channels, _to_pixels
 from medlab.training import Segmentation, fit, predict
 from medlab.training.tasks import task_for
 
@@ -125,10 +126,23 @@ def test_what_does_not_fit_is_named(change, message):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 23), (5, 40), (8, 9, 10), (13, 16, 7)])
-@pytest.mark.parametrize("depth", [1, 3])
-def test_unet_answers_for_every_pixel_of_any_size(size, depth):
-    model = UNet(2, 5, 4, depth=depth, dims=len(size)).eval()
+@pytest.mark.parametrize(("depth", "patch"), [(1, 1), (3, 1), (2, 2), (1, 3)])
+def test_unet_answers_for_every_pixel_of_any_size(size, depth, patch):
+    model = UNet(2, 5, 4, depth=depth, dims=len(size), patch=patch).eval()
     assert model(torch.rand(2, 2, *size)).shape == (2, 5, *size)
+
+
+@pytest.mark.parametrize("patch", [2, 3])
+def test_blocks_become_channels_as_pixel_unshuffle_makes_them(patch):
+    images = torch.rand(2, 3, 4 * patch, 5 * patch)
+    channels = _to_channels(images, patch)
+    assert torch.equal(channels, nn.functional.pixel_unshuffle(images, patch))
+    assert torch.equal(_to_pixels(channels, patch), images)
+    volumes = torch.rand(2, 3, 2 * patch, 4 * patch, 5 * patch)
+    assert torch.equal(_to_pixels(_to_channels(volumes, patch), patch), volumes)
+    assert torch.equal(_to_channels(volumes, patch)[0, :patch**3, 1, 2, 3].reshape([patch] * 3),
+                       volumes[0, 0, patch : 2 * patch, 2 * patch : 3 * patch,
+                               3 * patch : 4 * patch])  # fmt: skip
 
 
 def test_bridges_carry_the_detail():
