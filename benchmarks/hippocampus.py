@@ -1,16 +1,16 @@
-"""Segmentation of the hippocampus in MRI: one `medlab.fit` call, and MONAI's plain loop beside it.
+"""Segmentation of the hippocampus: one `medlab.fit` call, and MONAI's plain loop beside it.
 
     python benchmarks/hippocampus.py --root TRAIN [--test-root TEST] [--seed 0] [--rival]
 
-TRAIN and TEST are folders with imagesTr and labelsTr, as the Medical Segmentation Decathlon gives its
-fourth task. All of TRAIN is trained on, a validation part of it included; the test is TEST, or where
-none is given one patient in five of TRAIN, which then is left out of training. The last line printed
-is one JSON object: Dice of the anterior and posterior hippocampus (mean over test volumes), volumes
-trained on and tested, seconds from the first step to the last prediction.
+TRAIN and TEST are folders with imagesTr and labelsTr, as the Medical Segmentation Decathlon gives
+its fourth task. All of TRAIN is trained on, a validation part of it included; the test is TEST,
+or where none is given one patient in five of TRAIN, which then is left out of training. The last
+line printed is one JSON object: Dice of the anterior and posterior hippocampus (mean over test
+volumes), volumes trained on and tested, seconds from the first step to the last prediction.
 
 With --rival the same volumes are given to MONAI's Dataset, DataLoader, UNet and DiceCELoss in the
-same run, which trains until it reaches our Dice on the same test volumes or has taken six times as
-long; the JSON then holds its Dice and seconds too. nnU-Net reports 0.90 and 0.89 in five-fold
+same run, which trains until it reaches our Dice on the same test volumes or has taken six times
+as long; the JSON then holds its Dice and seconds too. nnU-Net reports 0.90 and 0.89 in five-fold
 cross-validation on all 260 training volumes (Isensee et al., doi:10.1038/s41592-020-01008-z).
 """
 
@@ -31,7 +31,9 @@ from medlab.cohort import Cohort
 from medlab.datasets import from_decathlon
 
 CLASSES = ("background", "anterior", "posterior")
-VISITS = 2400  # volumes seen in training, however many there are: what five minutes on two cores allow
+VISITS = (
+    2400  # volumes seen in training, however many there are: what five minutes on two cores allow
+)
 
 
 def parts(root: str, test_root: str | None, seed: int) -> tuple[Cohort, Cohort]:
@@ -133,7 +135,9 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder with imagesTr and labelsTr")
     parser.add_argument("--test-root", help="another such folder, to test on")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rival", action="store_true", help="also run MONAI's loop on the same data")
+    parser.add_argument(
+        "--rival", action="store_true", help="also run MONAI's loop on the same data"
+    )
     options = parser.parse_args()
     train, test = parts(options.root, options.test_root, options.seed)
     scores, took = ours(train, test, options.seed)
@@ -148,9 +152,7 @@ def main() -> None:
         "seed": options.seed,
     }
     if options.rival:
-        theirs, seconds, reached = monais(
-            train, test, options.seed, goal=dice, limit=6 * took
-        )
+        theirs, seconds, reached = monais(train, test, options.seed, goal=dice, limit=6 * took)
         result["monai"] = {
             "dice_anterior": round(theirs[0].item(), 4),
             "dice_posterior": round(theirs[1].item(), 4),
