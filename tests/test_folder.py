@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from medlab import from_folder
-from medlab.datasets import pictures, sources
-from medlab.datasets.pictures import decode, fit
+from medlab.datasets import _files, _pictures
+from medlab.datasets._pictures import decode, fit
 from medlab.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -472,8 +472,8 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     huge = encoded(Image.new("1", (20000, 20000)))
     with pytest.raises(DataError, match=r"a\.png"):
         decode(huge, "a.png")
-    assert pictures.MOST_PIXELS == 100_000_000
-    monkeypatch.setattr(sources, "LARGEST", 10_000)
+    assert _pictures.MOST_PIXELS == 100_000_000
+    monkeypatch.setattr(_files, "_LARGEST", 10_000)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.png", bytes(5_000_000))
     with pytest.raises(DataError, match=r"a\.png is larger than"):

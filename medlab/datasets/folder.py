@@ -1,4 +1,4 @@
-"""Your own images and label table as a cohort."""
+"""Your own images as a cohort: from a folder and a table, or from arrays."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from medlab.cohort import Cohort, DataCard
-from medlab.datasets.pictures import Picture, decode, fit
-from medlab.datasets.sources import ImageFiles, some
-from medlab.datasets.stacking import recolour, stack
-from medlab.datasets.tables import Row, folder_rows, match, read_rows
-from medlab.datasets.targets import Classes, class_numbers, column_names, indicators, parts
+from medlab.datasets._boxes import place_boxes, read_boxes
+from medlab.datasets._download import shows_progress
+from medlab.datasets._files import Files, some
+from medlab.datasets._pictures import Picture, decode, fit, recolour, stack, storable
+from medlab.datasets._tables import (
+    Classes,
+    class_numbers,
+    folder_table,
+    indicators,
+    locate,
+    one_row_each,
+    read_table,
+    text,
+)
 from medlab.errors import DataError
 
-__all__ = ["from_folder"]
-
-Column = str | Callable[[Row], object]
+Column = str | Callable[[dict[str, str]], object]
 
 
 class _Unsaid:
@@ -32,6 +40,11 @@ class _Unsaid:
 
 
 _UNSAID: Any = _Unsaid()
+_PARTS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_UNKNOWN_PATIENTS = (
+    "Patients are unknown: each image counts as another patient, so that a patient on both sides "
+    "of a split cannot be excluded."
+)
 
 
 def from_folder(
@@ -41,6 +54,7 @@ def from_folder(
     patient: Column | None = _UNSAID,
     label: str | Sequence[str] = "label",
     file: str = "file",
+    boxes: Any = None,
     site: Column | None = None,
     official: Column | None = None,
     classes: Classes = None,
@@ -55,11 +69,12 @@ def from_folder(
     source: str = "",
     progress: bool | None = None,
 ) -> Cohort:
-    """Read a folder or .zip of PNG, JPEG, TIFF or DICOM files and a label table.
+    """Read a folder or .zip of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
 
     >>> from_folder("scans", labels="labels.csv", patient="patient_id")       # doctest: +SKIP
     >>> from_folder("scans.zip", labels="folder",                             # doctest: +SKIP
     ...             patient=lambda row: row["file"].split("_")[0], size=128)
+    >>> from_folder("smears", labels=None, boxes="voc", patient=None)         # doctest: +SKIP
 
     Everything that could spoil a result unseen is an error that says what to do: images without a
     label or the reverse, unknown patients, mixed sizes, colours or bit depths.
@@ -67,28 +82,41 @@ def from_folder(
     Args:
         images: folder (subfolders too) or .zip file; nothing is unpacked.
         labels: CSV file; dict file -> label; dict file -> {column: value}; list of dicts; pandas
-            DataFrame; "folder" if each class has a folder; None for no labels.
+            Series or DataFrame, whose index may hold the file names; "folder" if each class has a
+            folder; None for no labels.
         patient: whose image it is: a column, or a function of the row (a dict column -> text; it
             also has "dicom:PatientID" and the like if files are DICOM). None says that every image
             is another patient: a warning and the card remind you that a leak cannot be excluded.
         label: label column; or several columns of 0 and 1, for a multilabel task.
-        file: column of file names: path within `images`, or file name, with or without ending.
+        file: column of file names: path within `images` or from further up, or file name, with or
+            without ending.
+        boxes: where findings lie: a table like `labels`, one row a box, with columns x0, y0, x1, y1
+            (pixels, x1 and y1 exclusive) or xmin, ymin, xmax, ymax, and perhaps label; "voc" for
+            Pascal VOC XML files among the images; or the folder of the XML files. They move with
+            the image when it is brought to `size`.
         site: hospital or scanner: column or function of the row.
         official: the part an image belongs to (train, val, test): column or function of the row.
         classes: class names in label order; or what the table says -> class name. Default: what the
-            table says, sorted.
+            table says, sorted. Say it for folders of which one may lack a class, such as train
+            and test, or their numbers will not agree.
         ordinal: classes are grades; their order matters, so `classes` must give it.
         size: bring all images to this size (edge, or height and width): scaled without aliasing,
             proportions kept, margins filled with 0, or with the lowest value if not 8-bit.
         channels: 1 makes everything grey, 3 everything RGB. Default: as stored.
         strict: False leaves out what has no file, no row, no label or cannot be read; the card's
             faults say how much.
-        name, title, modality, licence, source: for the card.
+        name: for the card.
+        title: for the card.
+        modality: for the card.
+        licence: for the card.
+        source: for the card.
         progress: show a progress bar; default yes, unless MEDLAB_PROGRESS is 0.
 
     Returns:
         Cohort in the order of the table: uint8, or int16 or float32 where files hold more than
-        8 bits. `files` has the names, `extras` nothing.
+        8 bits. `files` has the names. With boxes, `extras["box_labels"]` has an int64 tensor an
+        image, the class of each box; without labels the task is detection and the classes those of
+        the boxes.
 
     Raises:
         DataError: with the number and the first names of what is wrong.
@@ -97,35 +125,46 @@ def from_folder(
     if channels not in (None, 1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB); got {channels}")
     columns = [label] if isinstance(label, str) else list(label)
-    multilabel = not isinstance(label, str)
     notes: list[str] = []
-    with ImageFiles(images) as files:
-        rows = _rows(files, labels, file=file, columns=columns, strict=strict, notes=notes)
-        given = [row for row in rows.values() if row]
+    with Files(images) as files:
+        table = _table(files, labels, file=file, columns=columns, strict=strict, notes=notes)
         if patient is _UNSAID:
-            raise DataError(_say_patient(given))
+            raise DataError(_say_patient(list(table.columns)))
         for role, column in (("patient", patient), ("site", site), ("official", official)):
-            _check_column(role, column, given)
-        pictures = _decode(files, list(rows), size, channels, strict, progress, notes)
-    rows = {name: rows[name] | pictures[name].header for name in pictures}
-    pixels = stack(pictures)
-    names = np.array(list(rows))
-    if labels is None:
-        target, names_of_classes, task = None, (), "none"
-    elif multilabel:
-        target = indicators(rows, columns)
-        names_of_classes, task = column_names(columns, classes), "multilabel"
-    else:
-        target, names_of_classes = class_numbers(rows, columns[0], classes, ordinal=ordinal)
-        task = "ordinal" if ordinal else "binary" if len(names_of_classes) == 2 else "multiclass"
-    patients = names if patient is None else _resolve("patient", patient, rows)
-    if patient is None:
-        notes.append(
-            "Patients are unknown: each image counts as another patient, so that a patient on both "
-            "sides of a split cannot be excluded."
+            if isinstance(column, str) and not column.startswith("dicom:") and column not in table:
+                raise DataError(
+                    f"{role}={column!r}: there is no such column; the table has "
+                    f"{some(table.columns, 20)}"
+                )
+        found = None if boxes is None else read_boxes(boxes, files, list(table.index), file=file)
+        pictures, shapes = _decode(
+            files, list(table.index), size, channels, strict, progress, notes
         )
-        warnings.warn(notes[-1], stacklevel=2)
-    notes += _faults(pixels, target, patients, patient is not None)
+    table = table.loc[list(pictures)]
+    headers = pd.DataFrame([p.header for p in pictures.values()], index=table.index)
+    table = table.join(headers).fillna("")
+    pixels = stack(pictures)
+    target, names, task = None, (), "none"
+    if labels is not None and not isinstance(label, str):
+        (target, names), task = indicators(table, columns, classes), "multilabel"
+    elif labels is not None:
+        target, names = class_numbers(table[columns[0]], classes, ordinal=ordinal)
+        task = _task(names, ordinal)
+    corners, extras = None, {}
+    if found is not None:
+        found = place_boxes(found[found["image"].isin(pictures)], shapes, size)
+        numbers, box_classes = class_numbers(
+            found["kind"].replace("", "finding"), classes if labels is None else None, fewest=0
+        )
+        if labels is None:
+            names, task = box_classes, "detection"
+        elif len(box_classes) > 1:
+            notes.append(f"Boxes are numbered apart from the labels: {', '.join(box_classes)}.")
+        chosen = [(found["image"] == image).to_numpy() for image in pictures]
+        values = torch.from_numpy(found[["x0", "y0", "x1", "y1"]].to_numpy(dtype=np.float32))
+        corners = [values[torch.from_numpy(rows)] for rows in chosen]
+        extras = {"box_labels": [torch.from_numpy(numbers[rows]) for rows in chosen]}
+    patients = np.array(list(pictures)) if patient is None else _resolve("patient", patient, table)
     units = Counter(p.units or "display grey level" for p in pictures.values()).most_common()
     if len(units) > 1:
         raise DataError(
@@ -133,27 +172,101 @@ def from_folder(
             + ", ".join(f"{unit} ({count})" for unit, count in units)
             + ". Read them as separate cohorts."
         )
+    spacings = {picture.spacing for picture in pictures.values()}
     return Cohort(
         images=torch.from_numpy(pixels),
         labels=None if target is None else torch.from_numpy(target),
+        boxes=corners,
         patients=patients,
-        sites=None if site is None else _resolve("site", site, rows),
-        official=None if official is None else parts(_resolve("official", official, rows)),
-        files=names,
-        spacing=_spacing(pictures),
+        sites=None if site is None else _resolve("site", site, table),
+        official=None if official is None else _parts(_resolve("official", official, table)),
+        files=np.array(list(pictures)),
+        spacing=spacings.pop() if len(spacings) == 1 else None,
+        extras=extras,
         card=DataCard(
             name=name,
             title=title or f"Images of {files.path.name}",
             task=task,
-            classes=names_of_classes,
+            classes=names,
             modality=modality,
             licence=licence,
             source=source,
             description=f"Read by medlab.from_folder from {files.path.name}.",
-            faults=tuple(notes),
+            faults=tuple(notes + _faults(pixels, target, patients, patient is not None)),
             units=units[0][0],
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
         ),
+    )
+
+
+def from_arrays(
+    images: Any,
+    *,
+    labels: Any,
+    patient: Sequence | np.ndarray | None,
+    classes: Classes = None,
+    ordinal: bool = False,
+    name: str = "my_images",
+    **fields: Any,
+) -> Cohort:
+    """A cohort from arrays in memory, such as those of an .npz file.
+
+    >>> import numpy as np
+    >>> cohort = from_arrays(np.zeros((4, 8, 8), np.uint8), labels=[[0], [1], [0], [1]],
+    ...                      patient=["a", "b", "c", "d"], classes=("healthy", "ill"))
+    >>> tuple(cohort.images.shape), cohort.labels.tolist(), cohort.card.task
+    ((4, 1, 8, 8), [0, 1, 0, 1], 'binary')
+
+    Args:
+        images: (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with C 1 or 3; whole
+            numbers or floats. For grey volumes of shape (N, D, H, W) pass images[:, None].
+        labels: (N,) or (N, 1) class numbers or names; (N, K) of 0 and 1 for a multilabel task;
+            None for none.
+        patient: (N,) whose image it is. None says that every image is another patient, and warns.
+        classes: class names in label order, or label -> name. Default: the labels, sorted.
+        ordinal: classes are grades; their order matters, so `classes` must give it.
+        name: for the card.
+        fields: further fields of `Cohort`: masks, boxes, sites, official, spacing, files, extras.
+
+    Returns:
+        Cohort; images uint8, or int16 or float32 where they hold other values.
+
+    Raises:
+        DataError: arrays that do not fit together, or of which no shape listed fits.
+    """
+    pixels = storable(_channels_first(np.asarray(images)))
+    notes = []
+    target, names, task = None, tuple(classes or ()), "none"
+    if labels is not None:
+        target, names, task = _target(np.asarray(labels), classes, ordinal)
+    if task == "multilabel" and (target.sum(1) == 1).all():
+        notes.append(
+            "Every image has exactly one label: if the classes exclude each other, pass "
+            "labels=labels.argmax(1) for a task with one label an image."
+        )
+        warnings.warn(notes[-1], stacklevel=2)
+    owners = np.arange(len(pixels)) if patient is None else np.array([text(p) for p in patient])
+    if patient is None:
+        notes.append(_UNKNOWN_PATIENTS)
+        warnings.warn(notes[-1], stacklevel=2)
+    elif not owners.all():
+        raise DataError(f"{(owners == '').sum()} images have no patient")
+    if fields.get("masks") is not None and task == "none":
+        task = "segmentation"
+    return Cohort(
+        images=torch.from_numpy(pixels),
+        labels=None if target is None else torch.from_numpy(target),
+        patients=owners,
+        card=DataCard(
+            name=name,
+            title=f"Images of {name}",
+            task=task,
+            classes=names,
+            description="Made by medlab.datasets.from_arrays.",
+            faults=tuple(notes + _faults(pixels, target, owners, patient is not None)),
+            value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
+        ),
+        **fields,
     )
 
 
@@ -166,50 +279,68 @@ def _checked_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return pair
 
 
-def _rows(
-    files: ImageFiles, labels, *, file: str, columns: list[str], strict: bool, notes: list[str]
-) -> dict[str, Row]:
+def _parts(values: np.ndarray) -> np.ndarray:
+    """Names of parts as people write them to "train", "val" and "test", which Cohort checks."""
+    return np.array([_PARTS.get(value.lower(), value.lower()) for value in values])
+
+
+def _task(names: tuple[str, ...], ordinal: bool) -> str:
+    return "ordinal" if ordinal else "binary" if len(names) == 2 else "multiclass"
+
+
+def _table(
+    files: Files, labels, *, file: str, columns: list[str], strict: bool, notes: list[str]
+) -> pd.DataFrame:
     """The row of each image that can be used, in the order of the table."""
+    names, left_out = files.images()
+    if left_out:
+        notes.append(left_out)
+        warnings.warn(f"{files.path}: {left_out}", stacklevel=3)
     if labels is None:
-        return {name: {file: name} for name in files.names}
+        return pd.DataFrame({file: names}, index=list(names))
     if isinstance(labels, str) and labels == "folder":
-        found = {row[file]: row for row in folder_rows(files.names, file=file, label=columns[0])}
-        what, missing, unlabelled = "the folders", [], []
+        frame, what = folder_table(names, file=file, label=columns[0]), "the folders"
     else:
-        table, what = read_rows(labels, file=file, label=columns[0])
-        absent = [column for column in columns if column not in table[0]]
-        if absent:
-            raise DataError(
-                f"{what} has no column {some(map(repr, absent))}; it has {some(table[0], 20)}. "
-                "Name the label column with label=…"
-            )
-        found, missing, unlabelled, repeated = match(table, files.names, file=file, what=what)
-        if repeated:
-            notes.append(f"{repeated} rows of the table stood there twice, word for word.")
-    empty = [name for name, row in found.items() if not all(row.get(c) for c in columns)]
-    for bad, text in (
-        (missing, f"of {what} name a file that is not in {files.path}"),
+        frame, what = read_table(labels, file=file, label=columns[0])
+    if absent := [column for column in columns if column not in frame]:
+        raise DataError(
+            f"{what} has no column {some(map(repr, absent))}; it has {some(frame.columns, 20)}. "
+            "Name the label column with label=…"
+        )
+    found = locate(frame[file], names, files.path, what)
+    gone = frame[file][found.isna()].tolist()
+    frame = frame[found.notna()].set_index(found[found.notna()])
+    usable = one_row_each(frame, file=file, what=what)
+    if repeated := len(frame) - len(usable):
+        notes.append(f"{repeated} rows of the table stood there twice, word for word.")
+    unlabelled = [name for name in names if name not in usable.index]
+    empty = usable.index[(usable[columns] == "").any(axis=1)].tolist()
+    for bad, fact in (
+        (gone, f"rows of {what} name a file that is not in {files.path}"),
         (unlabelled, f"images in {files.path} have no row in {what}"),
         (empty, f"images have an empty label in {what}"),
     ):
-        if not bad:
-            continue
-        if strict:
-            subject = "rows " if text.startswith("of") else ""
+        if bad and strict:
             raise DataError(
-                f"{len(bad)} {subject}{text}: {some(bad)}. Correct the table, or pass strict=False "
-                "to leave them out."
+                f"{len(bad)} {fact}: {some(bad)}.{_spelling(gone, unlabelled)} Correct the table, "
+                "or pass strict=False to leave them out."
             )
-        notes.append(f"Left out: {len(bad)} {'rows ' if text.startswith('of') else ''}{text}.")
-    for name in empty:
-        del found[name]
-    if not found:
+        if bad:
+            notes.append(f"Left out: {len(bad)} {fact}.")
+    usable = usable.drop(index=empty)
+    if usable.empty:
         raise DataError(f"no image of {files.path} has a label in {what}")
-    return found
+    return usable
 
 
-def _say_patient(rows: list[Row]) -> str:
-    columns = list(rows[0])
+def _spelling(gone: list[str], unlabelled: list[str]) -> str:
+    """A hint where names differ from files in upper and lower case alone."""
+    files = {name.casefold(): name for name in unlabelled}
+    alike = [f"{name} and {files[name.casefold()]}" for name in gone if name.casefold() in files]
+    return f" These differ in upper and lower case: {some(alike, 2)}." if alike else ""
+
+
+def _say_patient(columns: list[str]) -> str:
     words = ("patient", "subject", "case")
     likely = [column for column in columns if any(word in column.lower() for word in words)]
     example = f"patient={likely[0]!r}" if likely else "patient='column', or patient=lambda row: …"
@@ -220,28 +351,17 @@ def _say_patient(rows: list[Row]) -> str:
     )
 
 
-def _check_column(role: str, column: Column | None, rows: list[Row]) -> None:
-    if column is None or callable(column) or column.startswith("dicom:"):
-        return
-    if column not in rows[0]:
-        raise DataError(
-            f"{role}={column!r}: there is no such column; the table has {some(rows[0], 20)}"
-        )
-
-
-def _resolve(role: str, column: Column, rows: dict[str, Row]) -> np.ndarray:
+def _resolve(role: str, column: Column, table: pd.DataFrame) -> np.ndarray:
     values = []
-    for name, row in rows.items():
+    for name, row in zip(table.index, table.to_dict("records"), strict=True):
         try:
-            value = column(row) if callable(column) else row.get(column, "")
+            values.append(text(column(row) if callable(column) else row.get(column, "")))
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 f"the function given as {role} failed on {name} ({type(error).__name__}: {error}); "
                 f"it gets the row {row}"
             ) from error
-        values.append("" if value is None else str(value).strip())
-    empty = [name for name, value in zip(rows, values, strict=True) if not value]
-    if empty:
+    if empty := [name for name, value in zip(table.index, values, strict=True) if not value]:
         raise DataError(
             f"{len(empty)} images have no {role}: {some(empty)}. Complete the table, or give a "
             f"function, such as {role}=lambda row: row[…] or row['file']."
@@ -250,15 +370,18 @@ def _resolve(role: str, column: Column, rows: dict[str, Row]) -> np.ndarray:
 
 
 def _decode(
-    files: ImageFiles,
+    files: Files,
     names: list[str],
     size: tuple[int, int] | None,
     channels: int | None,
     strict: bool,
     progress: bool | None,
     notes: list[str],
-) -> dict[str, Picture]:
+) -> tuple[dict[str, Picture], dict[str, tuple[int, int]]]:
+    """Pictures at their final size, and (height, width) of each file."""
     from tqdm import tqdm
+
+    shapes = {}
 
     def one(name: str) -> Picture | DataError:
         try:
@@ -266,22 +389,24 @@ def _decode(
         except DataError as error:
             return error
         pixels = picture.pixels if channels is None else recolour(picture.pixels, channels)
-        shape = pixels.shape[1:]
+        height, width = shapes[name] = pixels.shape[1:]
+        spacing = picture.spacing
         if size is not None:
             pixels = fit(pixels, size)
-        spacing = picture.spacing
-        if spacing is not None and size is not None:
-            grown = max(shape[0] / size[0], shape[1] / size[1])
-            spacing = (spacing[0] * grown, spacing[1] * grown)
+            grown = max(height / size[0], width / size[1])
+            spacing = spacing and (spacing[0] * grown, spacing[1] * grown)
         return Picture(pixels, spacing=spacing, header=picture.header, units=picture.units)
 
-    shown = os.environ.get("MEDLAB_PROGRESS", "1") != "0" if progress is None else progress
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        done = list(
-            tqdm(pool.map(one, names), total=len(names), desc="reading images", disable=not shown)
+        shown = tqdm(
+            pool.map(one, names),
+            total=len(names),
+            desc="reading images",
+            disable=not shows_progress(progress),
         )
-    pictures = {n: d for n, d in zip(names, done, strict=True) if isinstance(d, Picture)}
-    failed = [str(d) for d in done if isinstance(d, DataError)]
+        done = dict(zip(names, shown, strict=True))
+    pictures = {name: d for name, d in done.items() if isinstance(d, Picture)}
+    failed = [str(d) for d in done.values() if isinstance(d, DataError)]
     if failed and (strict or not pictures):
         raise DataError(
             f"{len(failed)} of {len(names)} images cannot be used: {some(failed, 3)}. Correct "
@@ -289,7 +414,39 @@ def _decode(
         )
     if failed:
         notes.append(f"Left out: {len(failed)} images that cannot be used ({some(failed, 3)}).")
-    return pictures
+    return pictures, shapes
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) or (N, C, D, H, W) of what people have."""
+    if images.ndim == 3:
+        return images[:, None]
+    first, last = (images.ndim in (4, 5) and images.shape[k] in (1, 3) for k in (1, -1))
+    if first == last:
+        raise DataError(
+            "images must be (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with one axis "
+            f"C of 1 or 3 colours; got {images.shape}. For grey volumes pass images[:, None]; "
+            "for other orders numpy.moveaxis helps."
+        )
+    return images if first else np.moveaxis(images, -1, 1)
+
+
+def _target(
+    labels: np.ndarray, classes: Classes, ordinal: bool
+) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Labels as numbers, the class names and the task."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        frame = pd.DataFrame(labels).map(text).rename(columns=str)
+        return *indicators(frame, list(frame.columns), classes), "multilabel"
+    if labels.ndim not in (1, 2):
+        raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
+    cells = [text(label) for label in labels.reshape(len(labels))]
+    if "" in cells:
+        raise DataError(f"{cells.count('')} images have no label")
+    if labels.dtype.kind in "biuf" and isinstance(classes, Sequence):
+        classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
+    numbers, names = class_numbers(cells, classes, ordinal=ordinal)
+    return numbers, names, _task(names, ordinal)
 
 
 def _faults(
@@ -297,34 +454,22 @@ def _faults(
 ) -> list[str]:
     """What the reader found out about the images that a user should know."""
     notes = []
+    frame = pd.DataFrame({"patient": patients})
+    frame["hash"] = [blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
     single = target is not None and target.ndim == 1
-    if known and single:
-        seen: dict[str, set[int]] = {}
-        for patient, value in zip(patients, target, strict=True):
-            seen.setdefault(str(patient), set()).add(int(value))
-        both = [patient for patient, values in seen.items() if len(values) > 1]
-        if both:
-            notes.append(
-                f"{len(both)} of {len(seen)} patients have images in more than one class: "
-                f"{some(both)}."
-            )
-    twins: dict[bytes, list[int]] = {}
-    for i, image in enumerate(pixels):
-        twins.setdefault(blake2b(image.tobytes(), digest_size=16).digest(), []).append(i)
-    groups = [group for group in twins.values() if len(group) > 1]
-    if groups:
-        copies = sum(map(len, groups)) - len(groups)
-        text = (
-            f"{copies} image{'s are exact copies' * (copies > 1) or ' is an exact copy'} of another"
+    frame["label"] = target if single else 0
+    kinds = frame.groupby("patient")["label"].nunique()
+    both = kinds.index[kinds > 1]
+    if known and len(both):
+        notes.append(
+            f"{len(both)} of {len(kinds)} patients have images in more than one class: "
+            f"{some(both)}."
         )
-        if single:
-            clash = sum(len({int(target[i]) for i in group}) > 1 for group in groups)
-            text += f", {clash} of them with another label" if clash else ""
-        notes.append(text + ".")
+    twins = frame.groupby("hash")["label"].agg(["size", "nunique"])
+    copies = int((twins["size"] - 1).sum())
+    if copies:
+        fact = f"{copies} images are exact copies" if copies > 1 else "1 image is an exact copy"
+        clash = int((twins["nunique"] > 1).sum())
+        extra = f", {clash} of them with another label" if clash else ""
+        notes.append(f"{fact} of another{extra}.")
     return notes
-
-
-def _spacing(pictures: dict[str, Picture]) -> tuple[float, float] | None:
-    """The common pixel spacing, or None where files differ or do not say."""
-    found = {picture.spacing for picture in pictures.values()}
-    return found.pop() if len(found) == 1 else None
