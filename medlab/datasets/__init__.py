@@ -8,9 +8,10 @@ from typing import Any
 from medlab.cohort import Cohort
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
+from medlab.datasets.arrays import from_arrays
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
-from medlab.datasets.folder import from_arrays, from_folder
+from medlab.datasets.folder import from_folder
 from medlab.datasets.registry import card, cards, find, published, simulated
 from medlab.errors import DataError
 

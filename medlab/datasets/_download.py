@@ -122,7 +122,7 @@ def fetch(
         time.sleep(min(30.0, pause * 2 ** (attempt - 1)) if attempt else 0)
         try:
             with atomic_write(path, error=DownloadError) as part:
-                _receive(url, part, path.name, timeout, shows_progress(progress))
+                _receive(url, part, timeout, shows_progress(progress))
                 if md5 is not None and must_verify(verify) and _md5(part) != md5.lower():
                     raise HashMismatch(
                         f"{url} sent a file that is not the official one: its MD5 is {_md5(part)}, "
@@ -139,24 +139,23 @@ def fetch(
     ) from reason
 
 
-def _receive(url: str, part: Path, name: str, timeout: tuple[float, float], progress: bool) -> None:
+def _receive(url: str, part: Path, timeout: tuple[float, float], progress: bool) -> None:
     """One attempt; raises `_Again` where another may do better. Disk errors stay OSError."""
     import pooch
     import requests
-    from tqdm import tqdm
 
+    # Uncompressed, please; what a server compresses all the same is unpacked.
+    bring = pooch.HTTPDownloader(
+        progressbar=progress,
+        chunk_size=1 << 16,
+        timeout=timeout,
+        headers={"Accept-Encoding": "identity"},
+    )
     try:
-        with tqdm(unit="B", unit_scale=True, desc=name, disable=not progress) as bar:
-            # Uncompressed, please; what a server compresses all the same is unpacked.
-            pooch.HTTPDownloader(
-                progressbar=bar,
-                chunk_size=1 << 16,
-                timeout=timeout,
-                headers={"Accept-Encoding": "identity"},
-            )(url, str(part), None)
-    except requests.RequestException as error:
-        status = None if error.response is None else error.response.status_code
-        if status in _RETRY_STATUS:
+        bring(url, str(part), None)
+    except (requests.RequestException, ValueError) as error:  # ValueError: a length of no number
+        reply = getattr(error, "response", None)
+        if reply is not None and reply.status_code in _RETRY_STATUS:
             raise _Again(str(error)) from error
         if "timed out" in str(error):
             raise _Again(f"no answer, or silence for {timeout[1]:g} s") from error

@@ -192,6 +192,11 @@ def class_numbers(
     return codes.astype(np.int64), names
 
 
+def kind_of_task(names: Sequence[str], ordinal: bool) -> str:
+    """The task of one label an image, as `DataCard` calls it."""
+    return "ordinal" if ordinal else "binary" if len(names) == 2 else "multiclass"
+
+
 def text(value: Any) -> str:
     """One cell as text; "" for what is missing."""
     if value is None or value is pd.NA or value is pd.NaT or value != value:

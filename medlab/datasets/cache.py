@@ -102,8 +102,8 @@ def read_cohort(path: Path) -> Cohort:
         DataError: the file is damaged, which its checksums show.
     """
     with Npz(path) as npz:
-        arrays: dict[str, Any] = {name: npz.read(name) for name in npz.names}
-    facts = json.loads(str(arrays.pop("facts")))
+        facts = json.loads(str(npz.read("facts")))
+        arrays: dict[str, Any] = {name: npz.read(name) for name in npz.names if name != "facts"}
     arrays |= {key: torch.from_numpy(arrays[key]) for key in facts["tensors"]}
     card = facts["card"]
     card |= {

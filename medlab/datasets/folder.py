@@ -1,4 +1,4 @@
-"""Your own images as a cohort: from a folder and a table, or from arrays."""
+"""Your own images and label table as a cohort."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,15 @@ import torch
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._boxes import place_boxes, read_boxes
 from medlab.datasets._download import shows_progress
+from medlab.datasets._faults import UNKNOWN_PATIENTS, faults
 from medlab.datasets._files import Files, some
-from medlab.datasets._pictures import Picture, decode, fit, recolour, stack, storable
+from medlab.datasets._pictures import Picture, decode, fit, recolour, stack
 from medlab.datasets._tables import (
     Classes,
     class_numbers,
     folder_table,
     indicators,
+    kind_of_task,
     locate,
     one_row_each,
     read_table,
@@ -40,11 +41,7 @@ class _Unsaid:
 
 
 _UNSAID: Any = _Unsaid()
-_PARTS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-_UNKNOWN_PATIENTS = (
-    "Patients are unknown: each image counts as another patient, so that a patient on both sides "
-    "of a split cannot be excluded."
-)
+_SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 def from_folder(
@@ -149,7 +146,7 @@ def from_folder(
         (target, names), task = indicators(table, columns, classes), "multilabel"
     elif labels is not None:
         target, names = class_numbers(table[columns[0]], classes, ordinal=ordinal)
-        task = _task(names, ordinal)
+        task = kind_of_task(names, ordinal)
     corners, extras = None, {}
     if found is not None:
         found = place_boxes(found[found["image"].isin(pictures)], shapes, size)
@@ -165,6 +162,9 @@ def from_folder(
         corners = [values[torch.from_numpy(rows)] for rows in chosen]
         extras = {"box_labels": [torch.from_numpy(numbers[rows]) for rows in chosen]}
     patients = np.array(list(pictures)) if patient is None else _resolve("patient", patient, table)
+    if patient is None:
+        notes.append(UNKNOWN_PATIENTS)
+        warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
     units = Counter(p.units or "display grey level" for p in pictures.values()).most_common()
     if len(units) > 1:
         raise DataError(
@@ -192,81 +192,10 @@ def from_folder(
             licence=licence,
             source=source,
             description=f"Read by medlab.from_folder from {files.path.name}.",
-            faults=tuple(notes + _faults(pixels, target, patients, patient is not None)),
+            faults=tuple(notes + faults(pixels, target, patients, patient is not None)),
             units=units[0][0],
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
         ),
-    )
-
-
-def from_arrays(
-    images: Any,
-    *,
-    labels: Any,
-    patient: Sequence | np.ndarray | None,
-    classes: Classes = None,
-    ordinal: bool = False,
-    name: str = "my_images",
-    **fields: Any,
-) -> Cohort:
-    """A cohort from arrays in memory, such as those of an .npz file.
-
-    >>> import numpy as np
-    >>> cohort = from_arrays(np.zeros((4, 8, 8), np.uint8), labels=[[0], [1], [0], [1]],
-    ...                      patient=["a", "b", "c", "d"], classes=("healthy", "ill"))
-    >>> tuple(cohort.images.shape), cohort.labels.tolist(), cohort.card.task
-    ((4, 1, 8, 8), [0, 1, 0, 1], 'binary')
-
-    Args:
-        images: (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with C 1 or 3; whole
-            numbers or floats. For grey volumes of shape (N, D, H, W) pass images[:, None].
-        labels: (N,) or (N, 1) class numbers or names; (N, K) of 0 and 1 for a multilabel task;
-            None for none.
-        patient: (N,) whose image it is. None says that every image is another patient, and warns.
-        classes: class names in label order, or label -> name. Default: the labels, sorted.
-        ordinal: classes are grades; their order matters, so `classes` must give it.
-        name: for the card.
-        fields: further fields of `Cohort`: masks, boxes, sites, official, spacing, files, extras.
-
-    Returns:
-        Cohort; images uint8, or int16 or float32 where they hold other values.
-
-    Raises:
-        DataError: arrays that do not fit together, or of which no shape listed fits.
-    """
-    pixels = storable(_channels_first(np.asarray(images)))
-    notes = []
-    target, names, task = None, tuple(classes or ()), "none"
-    if labels is not None:
-        target, names, task = _target(np.asarray(labels), classes, ordinal)
-    if task == "multilabel" and (target.sum(1) == 1).all():
-        notes.append(
-            "Every image has exactly one label: if the classes exclude each other, pass "
-            "labels=labels.argmax(1) for a task with one label an image."
-        )
-        warnings.warn(notes[-1], stacklevel=2)
-    owners = np.arange(len(pixels)) if patient is None else np.array([text(p) for p in patient])
-    if patient is None:
-        notes.append(_UNKNOWN_PATIENTS)
-        warnings.warn(notes[-1], stacklevel=2)
-    elif not owners.all():
-        raise DataError(f"{(owners == '').sum()} images have no patient")
-    if fields.get("masks") is not None and task == "none":
-        task = "segmentation"
-    return Cohort(
-        images=torch.from_numpy(pixels),
-        labels=None if target is None else torch.from_numpy(target),
-        patients=owners,
-        card=DataCard(
-            name=name,
-            title=f"Images of {name}",
-            task=task,
-            classes=names,
-            description="Made by medlab.datasets.from_arrays.",
-            faults=tuple(notes + _faults(pixels, target, owners, patient is not None)),
-            value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
-        ),
-        **fields,
     )
 
 
@@ -281,11 +210,7 @@ def _checked_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 def _parts(values: np.ndarray) -> np.ndarray:
     """Names of parts as people write them to "train", "val" and "test", which Cohort checks."""
-    return np.array([_PARTS.get(value.lower(), value.lower()) for value in values])
-
-
-def _task(names: tuple[str, ...], ordinal: bool) -> str:
-    return "ordinal" if ordinal else "binary" if len(names) == 2 else "multiclass"
+    return np.array([_SYNONYMS.get(value.lower(), value.lower()) for value in values])
 
 
 def _table(
@@ -415,61 +340,3 @@ def _decode(
     if failed:
         notes.append(f"Left out: {len(failed)} images that cannot be used ({some(failed, 3)}).")
     return pictures, shapes
-
-
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) or (N, C, D, H, W) of what people have."""
-    if images.ndim == 3:
-        return images[:, None]
-    first, last = (images.ndim in (4, 5) and images.shape[k] in (1, 3) for k in (1, -1))
-    if first == last:
-        raise DataError(
-            "images must be (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with one axis "
-            f"C of 1 or 3 colours; got {images.shape}. For grey volumes pass images[:, None]; "
-            "for other orders numpy.moveaxis helps."
-        )
-    return images if first else np.moveaxis(images, -1, 1)
-
-
-def _target(
-    labels: np.ndarray, classes: Classes, ordinal: bool
-) -> tuple[np.ndarray, tuple[str, ...], str]:
-    """Labels as numbers, the class names and the task."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        frame = pd.DataFrame(labels).map(text).rename(columns=str)
-        return *indicators(frame, list(frame.columns), classes), "multilabel"
-    if labels.ndim not in (1, 2):
-        raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
-    cells = [text(label) for label in labels.reshape(len(labels))]
-    if "" in cells:
-        raise DataError(f"{cells.count('')} images have no label")
-    if labels.dtype.kind in "biuf" and isinstance(classes, Sequence):
-        classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
-    numbers, names = class_numbers(cells, classes, ordinal=ordinal)
-    return numbers, names, _task(names, ordinal)
-
-
-def _faults(
-    pixels: np.ndarray, target: np.ndarray | None, patients: np.ndarray, known: bool
-) -> list[str]:
-    """What the reader found out about the images that a user should know."""
-    notes = []
-    frame = pd.DataFrame({"patient": patients})
-    frame["hash"] = [blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
-    single = target is not None and target.ndim == 1
-    frame["label"] = target if single else 0
-    kinds = frame.groupby("patient")["label"].nunique()
-    both = kinds.index[kinds > 1]
-    if known and len(both):
-        notes.append(
-            f"{len(both)} of {len(kinds)} patients have images in more than one class: "
-            f"{some(both)}."
-        )
-    twins = frame.groupby("hash")["label"].agg(["size", "nunique"])
-    copies = int((twins["size"] - 1).sum())
-    if copies:
-        fact = f"{copies} images are exact copies" if copies > 1 else "1 image is an exact copy"
-        clash = int((twins["nunique"] > 1).sum())
-        extra = f", {clash} of them with another label" if clash else ""
-        notes.append(f"{fact} of another{extra}.")
-    return notes
