@@ -23,8 +23,7 @@ from torch import nn
 from medlab import metrics
 from medlab.augment import Augment
 from medlab.cohort import Cohort, to_float
-from medlab.datasets import load
-from medlab.datasets.published import PUBLISHED
+from medlab.datasets import load, published
 from medlab.models import SmallCNN
 from medlab.training import fit, predict
 
@@ -107,7 +106,7 @@ def measure(name: str, *, seeds: int, official_epochs: int) -> list[str]:
             f"| official recipe, extrapolated from {official_epochs} epochs of {epoch:.0f} s | | | "
             f"{100 * epoch:,.0f} s, {100 * epoch / took.mean():.0f} times as long |"
         )
-    for method, (their_auc, their_accuracy) in PUBLISHED.get(name, {}).items():
+    for method, (their_auc, their_accuracy) in published(name).items():
         lines.append(f"| {method} (published) | {their_auc:.3f} | {their_accuracy:.3f} | |")
     lines.append("")
     lines.append(

@@ -19,6 +19,12 @@ from medlab.datasets._files import some
 from medlab.datasets.npz import BROKEN
 from medlab.errors import DataError
 
+_NOT_NIFTI = (
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.spatialimages.ImageDataError,
+    nibabel.orientations.OrientationError,
+)
 _MOST_VOXELS = 1 << 28  # a CT of 1,024 slices
 _PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("imagesTs", "labelsTs"))
 _ARCHIVE = "Task04_Hippocampus"
@@ -49,8 +55,8 @@ HIPPOCAMPUS = DataCard(
         "A patient is a file. The archive holds 195 people (PMC8715642) and, test part included, "
         "390 volumes; which two are one person's is not published, so a person on both sides of a "
         "split cannot be excluded.",
-        "Every file examined carries the same affine, with its origin at (1, 1, 1) mm: where in "
-        "the head the volume lay, and whether it is a left or a right hippocampus, is not in it.",
+        "The affines are placeholders, with an origin of 0 or 1 mm (133 files examined): where in "
+        "the head a volume lay, and whether it is a left or a right hippocampus, is not said.",
     ),
     units="standard deviations from the volume's mean",
 )
@@ -203,7 +209,7 @@ def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image.dataobj)
         if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
             raise ValueError("some values are not finite numbers")
-    except (nibabel.filebasedimages.ImageFileError, *BROKEN) as error:
+    except (*_NOT_NIFTI, *BROKEN) as error:
         raise DataError(f"{path} cannot be read as a NIfTI volume: {error}") from error
     return values.T, image.affine
 
