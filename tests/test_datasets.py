@@ -183,6 +183,21 @@ def test_multilabel_and_odd_but_sound_arrays(tmp_path, monkeypatch):
     assert np.array_equal(cohort.images[9:, 0].numpy(), arrays["test_images"])
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_loads_by_its_name(tmp_path, monkeypatch, name):
+    facts = dataclasses.replace(SETS[name], samples=(9, 4, 5))
+    monkeypatch.setitem(SETS, name, facts)
+    arrays = sound.__wrapped__(name)  # not remembered: the numbers of samples are not the real ones
+    put(tmp_path, name, arrays)
+    with pytest.warns(UserWarning, match="not the official"):
+        cohort = medlab.load(name, root=tmp_path, download=False, verify=False)
+    assert cohort.images.shape == (18, facts.channels, *(28,) * (3 if facts.volume else 2))
+    assert [len(part) for part in cohort.split()] == [9, 4, 5]
+    assert cohort.num_classes == len(cohort.classes)
+    assert cohort.labels.shape == ((18, 14) if name == "chestmnist" else (18,))
+    assert cohort.labels[9:13].tolist() == arrays["val_labels"].squeeze().tolist()
+
+
 def changed(**arrays):
     return lambda: sound("breastmnist") | arrays
 

@@ -148,7 +148,7 @@ def indicators(
     names = [classes[c] for c in columns] if isinstance(classes, Mapping) else classes or columns
     if len(names) != len(columns):
         raise DataError(f"{len(columns)} label columns need as many class names; got {len(names)}")
-    return frame[columns].to_numpy(dtype=np.float32), tuple(names)
+    return frame[columns].to_numpy(np.float32, copy=True), tuple(names)
 
 
 def class_numbers(

@@ -50,7 +50,7 @@ def from_arrays(
     Raises:
         DataError: arrays that do not fit together, or of which no shape listed fits.
     """
-    pixels = storable(_channels_first(np.asarray(images)))
+    pixels = storable(np.array(_channels_first(np.asarray(images)), order="C"))
     notes = []
     target, names, task = None, tuple(classes or ()), "none"
     if labels is not None:
@@ -108,10 +108,12 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         return *indicators(frame, list(frame.columns), classes), "multilabel"
     if labels.ndim not in (1, 2):
         raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
+    if labels.dtype == bool:
+        labels = labels.astype(int)
     cells = [text(label) for label in labels.reshape(len(labels))]
     if "" in cells:
         raise DataError(f"{cells.count('')} images have no label")
-    if labels.dtype.kind in "biuf" and isinstance(classes, Sequence):
+    if labels.dtype.kind in "iuf" and isinstance(classes, Sequence):
         classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
     numbers, names = class_numbers(cells, classes)
     return numbers, names, kind_of_task(names, ordinal=False)
