@@ -67,6 +67,9 @@ def from_arrays(
         warnings.warn(notes[-1], stacklevel=2)
     elif (owners == "").any():
         raise DataError(f"{(owners == '').sum()} images have no patient")
+    for what, values in (("labels", target), ("patient", owners)):
+        if values is not None and len(values) != len(pixels):
+            raise DataError(f"{what} has {len(values)} entries for {len(pixels)} images")
     if labels is None:
         shown = [key for key in ("masks", "boxes") if fields.get(key) is not None]
         task = {"masks": "segmentation", "boxes": "detection"}[shown[0]] if shown else "none"

@@ -158,8 +158,8 @@ def from_folder(
         elif len(box_classes) > 1:
             notes.append(f"Boxes are numbered apart from the labels: {', '.join(box_classes)}.")
         chosen = [(found["image"] == image).to_numpy() for image in pictures]
-        values = torch.from_numpy(found[["x0", "y0", "x1", "y1"]].to_numpy(np.float32, copy=True))
-        corners = [values[torch.from_numpy(rows)] for rows in chosen]
+        values = found[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)
+        corners = [torch.from_numpy(values[rows]) for rows in chosen]
         extras = {"box_labels": [torch.from_numpy(numbers[rows]) for rows in chosen]}
     patients = np.array(list(pictures)) if patient is None else _resolve("patient", patient, table)
     if patient is None:
