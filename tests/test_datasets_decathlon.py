@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -285,7 +286,7 @@ def publisher(tmp_path, monkeypatch):
     def publish(data: bytes, *, official: bool = True):
         (shelf / "Task04_Hippocampus.tar").write_bytes(data)
         md5 = hashlib.md5(data).hexdigest() if official else "0" * 32
-        card = decathlon.dataclasses.replace(decathlon.HIPPOCAMPUS, md5=md5)
+        card = dataclasses.replace(decathlon.HIPPOCAMPUS, md5=md5)
         monkeypatch.setattr(decathlon, "HIPPOCAMPUS", card)
 
     yield publish

@@ -107,37 +107,31 @@ def _objects(data: bytes, name: str) -> list[tuple]:
 
 def place_boxes(
     boxes: pd.DataFrame, shapes: dict[str, tuple[int, int]], size: tuple[int, int] | None
-) -> pd.DataFrame:
+) -> np.ndarray:
     """Move and scale boxes as their pictures were.
 
     Args:
-        boxes: as from `read_boxes`, without those of other images.
+        boxes: as from `read_boxes`, M of them.
         shapes: image -> (height, width) of its file.
         size: (height, width) into which all were fitted, or None.
+
+    Returns:
+        (M, 4) float32: x0, y0, x1, y1 in pixels of the fitted picture.
 
     Raises:
         DataError: boxes without area, or more than a pixel outside their picture.
     """
-    height, width = boxes["image"].map(shapes).str[0], boxes["image"].map(shapes).str[1]
-    inside = (
-        (boxes[["x0", "y0"]] >= -1).all(axis=1)
-        & (boxes["x1"] <= width + 1)
-        & (boxes["y1"] <= height + 1)
-        & (boxes["x0"] < boxes["x1"])
-        & (boxes["y0"] < boxes["y1"])
-    )
-    if not inside.all():
-        bad = boxes[~inside]
-        told = [f"{b.image} ({b.x0:g}, {b.y0:g}, {b.x1:g}, {b.y1:g})" for b in bad.itertuples()]
+    whole = np.array([shapes[name] for name in boxes["image"]]).reshape(-1, 2)
+    low, high = boxes[["y0", "x0"]].to_numpy(), boxes[["y1", "x1"]].to_numpy()
+    bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
+    if bad.any():
+        rows = boxes[bad].itertuples()
+        told = [f"{b.image} ({b.x0:g}, {b.y0:g}, {b.x1:g}, {b.y1:g})" for b in rows]
         raise DataError(
-            f"{len(bad)} boxes have no area or lie outside their picture: {some(told, 3)}. They "
+            f"{len(told)} boxes have no area or lie outside their picture: {some(told, 3)}. They "
             "must be x0 < x1, y0 < y1 in pixels of the file."
         )
-    moved = boxes.copy()
-    for name, rows in boxes.groupby("image").groups.items():
-        inner, margin = (shapes[name], (0, 0)) if size is None else placement(shapes[name], size)
-        for axis, (low, high) in enumerate((("y0", "y1"), ("x0", "x1"))):
-            edges = boxes.loc[rows, [low, high]].clip(0, shapes[name][axis])
-            scale = inner[axis] / shapes[name][axis]
-            moved.loc[rows, [low, high]] = edges * scale + margin[axis]
-    return moved
+    placed = [placement(shapes[name], size or shapes[name]) for name in boxes["image"]]
+    inner, margin = np.array(placed).reshape(-1, 2, 2).swapaxes(0, 1)
+    moved = np.clip([low, high], 0, whole) * (inner / whole) + margin  # (2, M, 2) of y, x
+    return moved.swapaxes(0, 1)[..., ::-1].reshape(-1, 4).astype(np.float32)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import nibabel
@@ -27,39 +29,15 @@ _NOT_NIFTI = (
 )
 _MOST_VOXELS = 1 << 28  # a CT of 1,024 slices
 _PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("imagesTs", "labelsTs"))
-_ARCHIVE = "Task04_Hippocampus"
-HIPPOCAMPUS = DataCard(
-    name="hippocampus",
-    title="Hippocampus: anterior and posterior part in MRI",
-    task="segmentation",
-    classes=("background", "anterior", "posterior"),
-    modality="MR",
-    description=(
-        "260 T1-weighted MR volumes of about 36×50×35 voxels of 1 mm, cut out around one "
-        "hippocampus each, of healthy adults and adults with psychotic disorders (Vanderbilt "
-        "University Medical Center); anterior and posterior part drawn by hand. Task 4 of the "
-        "Medical Segmentation Decathlon, its training part; its test labels are not public. For "
-        "methods, not for clinical use."
-    ),
-    source=(
-        "Antonelli et al., The Medical Segmentation Decathlon, Nat Commun 13:4128 (2022), doi "
-        "10.1038/s41467-022-30695-9"
-    ),
-    licence="CC BY-SA 4.0",
-    url=f"https://msd-for-monai.s3-us-west-2.amazonaws.com/{_ARCHIVE}.tar",
-    citation="Antonelli et al., Nat Commun 13:4128 (2022), doi 10.1038/s41467-022-30695-9",
-    md5="9d24dba78a72977dbd1d2e110310f31b",
-    faults=(
-        "Intensities are not comparable between files: some are whole numbers 0…255, others reach "
-        "1,700,000, without a unit (133 files examined). Each volume is normalised by itself here.",
-        "A patient is a file. The archive holds 195 people (PMC8715642) and, test part included, "
-        "390 volumes; which two are one person's is not published, so a person on both sides of a "
-        "split cannot be excluded.",
-        "The affines are placeholders, with an origin of 0 or 1 mm (133 files examined): where in "
-        "the head a volume lay, and whether it is a left or a right hippocampus, is not said.",
-    ),
-    units="standard deviations from the volume's mean",
-)
+_UNITS = "standard deviations from the volume's mean"
+
+
+def _hippocampus() -> DataCard:
+    facts = json.loads((files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8"))
+    return DataCard(**facts | {key: tuple(facts[key]) for key in ("classes", "faults")})
+
+
+HIPPOCAMPUS = _hippocampus()
 
 
 def load_hippocampus(
@@ -160,11 +138,11 @@ def _unpack(folder: Path, *, verify: bool | None) -> DataCard:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
-            path = Path(draft) / f"{_ARCHIVE}.tar"
+            path = Path(draft) / HIPPOCAMPUS.url.rpartition("/")[2]
             card = provide(path, HIPPOCAMPUS, download=True, verify=verify)
             with tarfile.open(path) as archive:
                 archive.extractall(draft, filter="data")  # refuses paths that lead outside
-            os.rename(Path(draft) / _ARCHIVE, folder)
+            os.rename(path.with_suffix(""), folder)
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DataError(
             f"{HIPPOCAMPUS.url} cannot be unpacked to {folder} ({error}). Free some space, name "
@@ -234,7 +212,7 @@ def _card(
             task="segmentation",
             classes=tuple(map(str, range(highest + 1))),
             description=f"Read by medlab.datasets.from_decathlon from {home.name}.",
-            units=HIPPOCAMPUS.units,
+            units=_UNITS,
         )
     card = dataclasses.replace(card, classes=tuple(classes or card.classes))
     if highest >= len(card.classes):

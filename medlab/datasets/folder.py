@@ -35,12 +35,7 @@ from medlab.errors import DataError
 Column = str | Callable[[dict[str, str]], object]
 
 
-class _Unsaid:
-    def __repr__(self) -> str:
-        return "(must be said)"
-
-
-_UNSAID: Any = _Unsaid()
+_ABOUT = {"title", "modality", "licence", "source", "citation", "url"}
 _SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -48,7 +43,7 @@ def from_folder(
     images: str | os.PathLike,
     *,
     labels: Any,
-    patient: Column | None = _UNSAID,
+    patient: Any = ...,
     label: str | Sequence[str] = "label",
     file: str = "file",
     boxes: Any = None,
@@ -60,11 +55,8 @@ def from_folder(
     channels: int | None = None,
     strict: bool = True,
     name: str = "my_images",
-    title: str = "",
-    modality: str = "",
-    licence: str = "",
-    source: str = "",
     progress: bool | None = None,
+    **about: str,
 ) -> Cohort:
     """Read a folder or .zip of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
 
@@ -103,11 +95,8 @@ def from_folder(
         strict: False leaves out what has no file, no row, no label or cannot be read; the card's
             faults say how much.
         name: for the card.
-        title: for the card.
-        modality: for the card.
-        licence: for the card.
-        source: for the card.
         progress: show a progress bar; default yes, unless MEDLAB_PROGRESS is 0.
+        about: more for the card: title, modality, licence, source, citation, url.
 
     Returns:
         Cohort in the order of the table: uint8, or int16 or float32 where files hold more than
@@ -121,11 +110,13 @@ def from_folder(
     size = _checked_size(size)
     if channels not in (None, 1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB); got {channels}")
+    if strange := about.keys() - _ABOUT:
+        raise DataError(f"from_folder has no option {some(map(repr, sorted(strange)))}")
     columns = [label] if isinstance(label, str) else list(label)
     notes: list[str] = []
     with Files(images) as files:
         table = _table(files, labels, file=file, columns=columns, strict=strict, notes=notes)
-        if patient is _UNSAID:
+        if patient is ...:
             raise DataError(_say_patient(list(table.columns)))
         for role, column in (("patient", patient), ("site", site), ("official", official)):
             if isinstance(column, str) and not column.startswith("dicom:") and column not in table:
@@ -149,7 +140,8 @@ def from_folder(
         task = kind_of_task(names, ordinal)
     corners, extras = None, {}
     if found is not None:
-        found = place_boxes(found[found["image"].isin(pictures)], shapes, size)
+        found = found[found["image"].isin(pictures)]
+        edges = place_boxes(found, shapes, size)
         numbers, box_classes = class_numbers(
             found["kind"].replace("", "finding"), classes if labels is None else None, fewest=0
         )
@@ -158,8 +150,7 @@ def from_folder(
         elif len(box_classes) > 1:
             notes.append(f"Boxes are numbered apart from the labels: {', '.join(box_classes)}.")
         chosen = [(found["image"] == image).to_numpy() for image in pictures]
-        values = found[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)
-        corners = [torch.from_numpy(values[rows]) for rows in chosen]
+        corners = [torch.from_numpy(edges[rows]) for rows in chosen]
         extras = {"box_labels": [torch.from_numpy(numbers[rows]) for rows in chosen]}
     patients = np.array(list(pictures)) if patient is None else _resolve("patient", patient, table)
     if patient is None:
@@ -185,16 +176,13 @@ def from_folder(
         extras=extras,
         card=DataCard(
             name=name,
-            title=title or f"Images of {files.path.name}",
             task=task,
             classes=names,
-            modality=modality,
-            licence=licence,
-            source=source,
             description=f"Read by medlab.from_folder from {files.path.name}.",
             faults=tuple(notes + faults(pixels, target, patients, patient is not None)),
             units=units[0][0],
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
+            **{"title": f"Images of {files.path.name}"} | about,
         ),
     )
 
