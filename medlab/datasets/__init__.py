@@ -59,7 +59,7 @@ def load(
     name = find(name)
     if name in simulated():
         return load_simulated(name, simulated()[name], root=data_root(root), options=options)
-    where = {"root": root, "download": download, "verify": verify}
+    where: dict[str, Any] = {"root": root, "download": download, "verify": verify}
     sizes = {} if name == HIPPOCAMPUS.name else {"size": medmnist.SETS[name].md5}
     if strange := options.keys() - sizes.keys():
         raise DataError(

@@ -98,7 +98,7 @@ def _objects(data: bytes, name: str) -> list[tuple]:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoEntities()))
         found = []
         for item in root.iter("object"):
-            xmin, ymin, xmax, ymax = (float(item.findtext(f"bndbox/{c}")) for c in _CORNERS[1])
+            xmin, ymin, xmax, ymax = (float(item.findtext(f"bndbox/{c}", "")) for c in _CORNERS[1])
             found.append((xmin - 1, ymin - 1, xmax, ymax, text(item.findtext("name"))))
         return found
     except (ElementTree.ParseError, DataError, TypeError, ValueError, LookupError) as error:
@@ -125,8 +125,8 @@ def place_boxes(
     low, high = boxes[["y0", "x0"]].to_numpy(), boxes[["y1", "x1"]].to_numpy()
     bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
     if bad.any():
-        rows = boxes[bad].itertuples()
-        told = [f"{b.image} ({b.x0:g}, {b.y0:g}, {b.x1:g}, {b.y1:g})" for b in rows]
+        rows = boxes[bad][["image", *_CORNERS[0]]].to_numpy()
+        told = [f"{name} ({', '.join(f'{edge:g}' for edge in box)})" for name, *box in rows]
         raise DataError(
             f"{len(told)} boxes have no area or lie outside their picture: {some(told, 3)}. They "
             "must be x0 < x1, y0 < y1 in pixels of the file."

@@ -7,6 +7,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 from unicodedata import normalize
 
 from medlab.datasets.npz import BROKEN
@@ -47,9 +48,8 @@ class Files:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path).expanduser()
         self._zip: zipfile.ZipFile | None = None
-        members: list[tuple[str, Path | zipfile.ZipInfo]]
         if self.path.is_dir():
-            members = [
+            members: list[tuple[str, Any]] = [
                 (file.relative_to(self.path).as_posix(), file)
                 for file in self.path.rglob("*")
                 if file.is_file()
@@ -65,7 +65,7 @@ class Files:
             members = [(info.filename.replace("\\", "/"), info) for info in infos]
         else:
             raise DataError(f"there is no folder or .zip file {self.path}")
-        self._members: dict[str, Path | zipfile.ZipInfo] = {}
+        self._members: dict[str, Any] = {}  # name -> Path or ZipInfo
         for raw, member in members:
             name = normalize("NFC", raw)
             parts = PurePosixPath(name).parts
@@ -122,7 +122,7 @@ class Files:
 
     def _open(self, name: str):
         member = self._members[name]
-        return open(member, "rb") if isinstance(member, Path) else self._zip.open(member)
+        return open(member, "rb") if self._zip is None else self._zip.open(member)
 
     def _is_image(self, name: str) -> bool:
         path = PurePosixPath(name)

@@ -173,7 +173,7 @@ def _kinds(pixels: dict[str, np.ndarray], what: Callable[[np.ndarray], Any]) -> 
     return [f"{kind}: {len(names)} images (such as {names[0]})" for kind, names in ordered]
 
 
-def _pixels(image: Image.Image, data: bytes) -> np.ndarray:
+def _pixels(image: Any, data: bytes) -> np.ndarray:
     """(C, H, W) of a picture that loses nothing on the way; else a ValueError that says what."""
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(

@@ -55,7 +55,7 @@ def from_arrays(
     target, names, task = None, tuple(classes or ()), "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)
-    if task == "multilabel" and (target.sum(1) == 1).all():
+    if target is not None and target.ndim == 2 and (target.sum(1) == 1).all():
         notes.append(
             "Every image has exactly one label: if the classes exclude each other, pass "
             "labels=labels.argmax(1) for a task with one label an image."

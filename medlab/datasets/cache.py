@@ -81,7 +81,7 @@ def write_cohort(cohort: Cohort, path: Path) -> None:
     tensors = [key for key, value in arrays.items() if isinstance(value, Tensor)]
     facts = {"card": dataclasses.asdict(cohort.card), "spacing": cohort.spacing, "tensors": tensors}
     arrays["facts"] = json.dumps(facts, ensure_ascii=False)
-    stored = {
+    stored: dict[str, Any] = {
         key: value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
         for key, value in arrays.items()
     }

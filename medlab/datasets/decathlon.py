@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -120,8 +122,8 @@ def from_decathlon(
     labels = np.zeros((len(volumes), *target), np.uint8)
     for i, (low, size) in enumerate(zip(start, sizes, strict=True)):
         inside = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
-        images[(i, 0, *inside)] = volumes[i]
-        labels[(i, *inside)] = masks[i]
+        images[i, 0][inside] = volumes[i]
+        labels[i][inside] = masks[i]
     return Cohort(
         images=torch.from_numpy(images),
         masks=torch.from_numpy(labels),
@@ -180,8 +182,8 @@ def _volumes(folder: Path) -> dict[str, Path]:
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(D, H, W) values in nearest RAS orientation, and the affine of (W, H, D)."""
     try:
-        image = nibabel.load(path)
-        if len(image.shape) != 3 or not 0 < np.prod(image.shape, dtype=float) <= _MOST_VOXELS:
+        image: Any = nibabel.load(path)
+        if len(image.shape) != 3 or not 0 < math.prod(image.shape) <= _MOST_VOXELS:
             raise ValueError(f"not one volume of at most 268 million voxels, but {image.shape}")
         image = nibabel.as_closest_canonical(image)
         values = np.asarray(image.dataobj)

@@ -32,7 +32,7 @@ from medlab.datasets._tables import (
 )
 from medlab.errors import DataError
 
-Column = str | Callable[[dict[str, str]], object]
+Column = str | Callable[[dict], object]
 
 
 _ABOUT = {"title", "modality", "licence", "source", "citation", "url"}
@@ -56,7 +56,7 @@ def from_folder(
     strict: bool = True,
     name: str = "my_images",
     progress: bool | None = None,
-    **about: str,
+    **about: Any,
 ) -> Cohort:
     """Read a folder or .zip of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
 
@@ -132,13 +132,14 @@ def from_folder(
     headers = pd.DataFrame([p.header for p in pictures.values()], index=table.index)
     table = table.join(headers).fillna("")
     pixels = stack(pictures)
+    names: tuple[str, ...]
     target, names, task = None, (), "none"
     if labels is not None and not isinstance(label, str):
         (target, names), task = indicators(table, columns, classes), "multilabel"
     elif labels is not None:
         target, names = class_numbers(table[columns[0]], classes, ordinal=ordinal)
         task = kind_of_task(names, ordinal)
-    corners, extras = None, {}
+    corners, extras = None, dict[str, Any]()
     if found is not None:
         found = found[found["image"].isin(pictures)]
         edges = place_boxes(found, shapes, size)
@@ -176,13 +177,14 @@ def from_folder(
         extras=extras,
         card=DataCard(
             name=name,
+            title=about.pop("title", f"Images of {files.path.name}"),
             task=task,
             classes=names,
             description=f"Read by medlab.from_folder from {files.path.name}.",
             faults=tuple(notes + faults(pixels, target, patients, patient is not None)),
             units=units[0][0],
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
-            **{"title": f"Images of {files.path.name}"} | about,
+            **about,
         ),
     )
 
