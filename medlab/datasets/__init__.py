@@ -11,7 +11,7 @@ from medlab.datasets._download import data_root
 from medlab.datasets.arrays import from_arrays
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
-from medlab.datasets.folder import from_folder
+from medlab.datasets.own_folder import from_folder
 from medlab.datasets.registry import card, cards, find, published, simulated
 from medlab.errors import DataError
 
