@@ -22,6 +22,7 @@ _NAMES = {
     "DataCard": "cohort",
     "leaks": "cohort",
     "load": "datasets",
+    "from_arrays": "datasets",
     "from_folder": "datasets",
     "fit": "training",
     "predict": "training",

@@ -8,15 +8,17 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
 
 from medlab import from_folder
-from medlab.datasets import pictures, sources
-from medlab.datasets.pictures import decode, fit
+from medlab.datasets import _files, _pictures
+from medlab.datasets._pictures import decode, fit
 from medlab.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -101,7 +103,6 @@ def test_all_forms_of_a_table_agree(lungs, tmp_path):
         stems,
         [row | {"file": f".\\{row['file']}"} for row in rows],
     ]
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     forms.append(pandas.DataFrame(rows))
     first = from_folder(folder, labels=forms[0], patient="patient")
     for form in forms[1:]:
@@ -114,7 +115,6 @@ def test_all_forms_of_a_table_agree(lungs, tmp_path):
 
 
 def test_pandas_gaps_do_not_change_numbers(lungs):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     folder, rows, _ = lungs
     frame = pandas.DataFrame(rows)
     frame["patient"] = [1.0, 1.0, 2.0, 2.0, float("nan"), 3.0]
@@ -309,6 +309,72 @@ def test_same_name_in_two_folders_needs_the_path(lungs, tmp_path):
     assert np.array_equal(cohort.images[:, 0].numpy(), pixels[[1, 0]])
 
 
+def test_names_from_further_up_without_ending_and_in_the_index(lungs, tmp_path):
+    folder, rows, _ = lungs
+    want = from_folder(folder, labels=rows, patient="patient")
+
+    def read(change, **options):
+        return from_folder(
+            folder, labels=[row | {"file": change(row["file"])} for row in rows], patient="patient"
+        )
+
+    for change in (
+        lambda name: f"images/{name}",
+        lambda name: f"./images/{name}",
+        lambda name: f"{tmp_path.name}/images/{name[:-4]}",
+        lambda name: f"images\\{name}",
+        lambda name: str(folder / name),
+    ):
+        assert torch.equal(read(change).images, want.images)
+    with pytest.raises(DataError, match=r"name a file that is not in .*: pictures/im0\.png"):
+        read(lambda name: f"pictures/{name}")  # another folder's image of the same name
+    frame = pandas.DataFrame(rows).set_index("file")
+    for index in (frame, frame.rename_axis(None), frame.rename_axis("name")):
+        found = from_folder(folder, labels=index, patient="patient")
+        assert found.labels.tolist() == want.labels.tolist()
+    series = from_folder(folder, labels=frame["label"], patient=lambda row: row["file"][2])
+    assert series.labels.tolist() == want.labels.tolist()
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    rows = [row | {"file": f"images/{row['file']}"} for row in rows]
+    zipped = from_folder(tmp_path / "images.zip", labels=rows, patient="patient")
+    assert torch.equal(zipped.images, want.images)
+
+
+def test_letters_that_are_written_in_two_ways(tmp_path):
+    """ "ü" is one sign on Windows and two on macOS; they print alike."""
+    one, two = (normalize(form, "rücken") for form in ("NFC", "NFD"))
+    assert one != two
+    for home, name in ((one, "a"), (two, "b"), ("brust", one)):
+        (tmp_path / "in" / home).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / home / f"{name}.png").write_bytes(encoded(grey()))
+    by_folder = from_folder(tmp_path / "in", labels="folder", patient="file")
+    assert by_folder.classes == ("brust", one)
+    assert by_folder.labels.tolist() == [0, 1, 1]
+    table = {"a": one, "b": two, f"{two}.png": "brust"}
+    assert from_folder(tmp_path / "in", labels=table, patient="file").labels.tolist() == [1, 1, 0]
+    people = zip(table.items(), (one, two, "x"), strict=True)
+    rows = [{"file": name, "label": kind, "patient": who} for (name, kind), who in people]
+    assert len(set(from_folder(tmp_path / "in", labels=rows, patient="patient").patients)) == 2
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
+        archive.writestr(f"{two}.png", encoded(grey()))
+    zipped = from_folder(
+        tmp_path / "mac.zip", labels={one: "x"}, classes=("x", "y"), patient="file"
+    )
+    assert zipped.files.tolist() == [f"{one}.png"]
+    (tmp_path / "in" / one / "b.png").write_bytes(encoded(grey()))
+    with pytest.raises(DataError, match="two files called"):
+        from_folder(tmp_path / "in", labels="folder", patient="file")
+
+
+def test_names_that_differ_in_case_alone_are_told(lungs):
+    folder, rows, _ = lungs
+    rows = change(rows, 0, file="IM0.PNG")
+    with pytest.raises(DataError, match=r"upper and lower case: IM0\.PNG and im0\.png"):
+        from_folder(folder, labels=rows, patient="patient")
+
+
 # Patients
 
 
@@ -457,6 +523,41 @@ def test_exif_rotation(turn):
     assert np.abs(seen.astype(int) - upright).max() < 30
 
 
+def test_pictures_of_every_ending_are_read_or_counted(tmp_path):
+    pixels = {}
+    for name, kind, options in (
+        ("a.png", "PNG", {}),
+        ("b.bmp", "BMP", {}),
+        ("c.JFIF", "JPEG", {"quality": 95}),
+        ("d.jpe", "JPEG", {"quality": 95}),
+        ("e", "PNG", {}),  # no ending, but it begins like a picture
+        ("f.7", "BMP", {}),
+        ("g.tiff", "TIFF", {}),
+    ):
+        pixels[name] = np.full((8, 8), len(pixels) * 30, np.uint8)
+        (tmp_path / name).write_bytes(encoded(pixels[name], kind, **options))
+    for name in ("LICENCE", "readme.md", "labels.csv"):  # companions are not worth a word
+        (tmp_path / name).write_text("not a picture")
+    cohort = from_folder(tmp_path, labels=None, patient="file")
+    assert cohort.files.tolist() == list(pixels)
+    assert (
+        np.abs(cohort.images[:, 0].numpy().astype(int) - np.stack(list(pixels.values()))).max() < 3
+    )
+    assert cohort.card.faults == ()
+    for name in ("x.heic", "y.heic", "z.gif", "scan.nii.gz", "film.mp4"):
+        (tmp_path / name).write_bytes(b"a kind that is not read")
+    with pytest.warns(UserWarning, match=r"\.gif \(1\), \.gz \(1\), \.heic \(2\), \.mp4") as caught:
+        cohort = from_folder(tmp_path, labels=None, patient="file")
+    assert caught[0].filename == __file__
+    assert ".heic (2)" in cohort.card.faults[0]
+    colour = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    webp = decode(encoded(colour, "WEBP", lossless=True), "a.webp").pixels
+    assert np.array_equal(webp, colour.transpose(2, 0, 1))
+    moving = [Image.fromarray(colour), Image.fromarray(255 - colour)]
+    with pytest.raises(DataError, match="2 pages"):
+        decode(encoded(moving[0], "WEBP", save_all=True, append_images=moving[1:]), "a.webp")
+
+
 @pytest.mark.parametrize("data", [b"", b"hello", encoded(grey())[:-40], encoded(grey(), "GIF")])
 def test_unreadable_files_are_named(tmp_path, data):
     with pytest.raises(DataError, match=r"1 of 2 images cannot be used: 1\.png"):
@@ -472,8 +573,8 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     huge = encoded(Image.new("1", (20000, 20000)))
     with pytest.raises(DataError, match=r"a\.png"):
         decode(huge, "a.png")
-    assert pictures.MOST_PIXELS == 100_000_000
-    monkeypatch.setattr(sources, "LARGEST", 10_000)
+    assert _pictures.MOST_PIXELS == 100_000_000
+    monkeypatch.setattr(_files, "_LARGEST", 10_000)
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.png", bytes(5_000_000))
     with pytest.raises(DataError, match=r"a\.png is larger than"):
@@ -501,6 +602,40 @@ def test_random_damage_is_an_image_or_a_named_error():
         else:
             assert picture.pixels.ndim == 3
     assert refused > 300
+
+
+def zipped(kind: int, name="a\u00e9.png") -> bytearray:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", kind) as archive:
+        archive.writestr(name, encoded(grey(64, 64)))
+        archive.writestr("b.png", encoded(grey(64, 64)))
+    return bytearray(file.getvalue())
+
+
+KINDS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_zips_are_read_or_named(tmp_path, kind):
+    whole, rng, refused = zipped(kind), np.random.default_rng(kind), 0
+    path = tmp_path / "x.zip"
+    index = bytes(whole).index(b"PK\x01\x02")
+    damaged = [bytes(whole).replace("é".encode(), b"\xe9\xe9"), whole[:-30], whole[:200]]
+    for byte, value in ((6, 100), (8, 1), (8, 0x41), (10, 93), (10, 99), (24, 255), (42, 255)):
+        damaged.append(whole.copy())  # version, flags, method, size and place in the index
+        damaged[-1][index + byte] = value
+    for _ in range(200):
+        damaged.append(whole.copy())
+        for _ in range(rng.integers(1, 6)):
+            damaged[-1][rng.integers(len(whole))] = rng.integers(256)
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            from_folder(path, labels=None, patient="file", strict=False)
+        except DataError:
+            refused += 1
+    assert refused > 5
 
 
 # Sizes and kinds
@@ -560,7 +695,7 @@ def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
 def test_folders_without_images(tmp_path):
     with pytest.raises(DataError, match="there is no folder"):
         from_folder(tmp_path / "none", labels=None, patient=None)
-    (tmp_path / "a.gif").write_bytes(encoded(grey(), "GIF"))
+    (tmp_path / "a.gif").write_bytes(encoded(grey(), "GIF"))  # animated ones are films
     with pytest.raises(DataError, match=r"holds no image.*found 1 files with endings \.gif"):
         from_folder(tmp_path, labels=None, patient=None)
     with pytest.raises(DataError, match=r"neither a folder nor a \.zip"):

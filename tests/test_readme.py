@@ -1,11 +1,15 @@
 """The README promises nothing that the tree does not keep."""
 
 import base64
+import csv
 import json
 import re
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,7 +46,7 @@ def test_every_make_target_it_names_exists(word):
 def test_the_example_uses_names_that_exist():
     import medlab
 
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     for dotted in set(re.findall(r"medlab(?:\.\w+)+", README)):
         value = medlab
         for name in dotted.split(".")[1:]:
@@ -50,3 +54,65 @@ def test_the_example_uses_names_that_exist():
                 break
             value = getattr(value, name)
     compile(block, "README", "exec")
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """What a reader of "Your own data" has: pictures, tables, annotations, arrays and volumes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDLAB_PROGRESS", "0")
+    rng = np.random.default_rng(0)
+
+    def picture(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60), dtype=np.uint8)).save(path)
+
+    rows = []
+    for i in range(12):
+        picture(f"scans/{i}.png")
+        rows.append({"file": f"{i}.png", "patient": i // 2, "diagnosis": ["fit", "ill"][i % 2]})
+        picture(f"JPEGImages/{i}.png")
+    with open("labels.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for kind in ("benign", "malignant", "normal"):
+        picture(f"sorted/train/{kind}/p_{kind}_1.png")
+        if kind != "malignant":
+            picture(f"sorted/test/{kind}/p_{kind}_2.png")
+    Path("Annotations").mkdir()
+    for i in range(12):
+        box = "".join(
+            f"<{c}>{v}</{c}>"
+            for c, v in zip(("xmin", "ymin", "xmax", "ymax"), (5, 6, 20, 30), strict=True)
+        )
+        kind = ["RBC", "WBC"][i % 2]
+        text = (
+            f"<annotation><object><name>{kind}</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+        Path(f"Annotations/{i}.xml").write_text(text)
+    np.savez(
+        "cells.npz",
+        images=rng.integers(0, 256, (6, 28, 28, 3), dtype=np.uint8),
+        labels=np.arange(6)[:, None] % 2,
+        patient=np.arange(6),
+    )
+    for part, top, dtype in (("imagesTr", 900, np.float32), ("labelsTr", 3, np.uint8)):
+        folder = Path("Task04_Hippocampus") / part
+        folder.mkdir(parents=True)
+        for k in range(3):
+            values = rng.integers(0, top, (10 + k, 12, 9)).astype(dtype)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"{k}.nii.gz")
+
+
+def test_your_own_data_runs(own_data):
+    (section,) = re.findall(r"### Your own data\n(.*?)\n##", README, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README, Your own data", "exec"), names)
+    assert names["cohort"].images.shape == (12, 1, 64, 64)
+    assert names["smears"].boxes[0].shape == (1, 4)
+    assert names["cells"].images.shape == (6, 3, 28, 28)
+    assert names["volumes"].num_classes == 3
+    assert len(blocks) == 5

@@ -7,14 +7,15 @@ from typing import Any
 
 from medlab.cohort import Cohort
 from medlab.datasets import medmnist
+from medlab.datasets._download import data_root
+from medlab.datasets.arrays import from_arrays
 from medlab.datasets.cache import load_simulated
-from medlab.datasets.fetch import data_root
-from medlab.datasets.folder import from_folder
-from medlab.datasets.medmnist_table import SETS
-from medlab.datasets.registry import card, cards, find, simulated
+from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
+from medlab.datasets.own_folder import from_folder
+from medlab.datasets.registry import card, cards, find, published, simulated
 from medlab.errors import DataError
 
-__all__ = ["card", "cards", "from_folder", "load"]
+__all__ = ["card", "cards", "from_arrays", "from_decathlon", "from_folder", "load", "published"]
 
 
 def load(
@@ -27,12 +28,13 @@ def load(
 ) -> Cohort:
     """Load a data set by name, simulated or real.
 
-    >>> cohort = load("chest_xray", n=2000, seed=0)                          # made here
+    >>> cohort = load("chest_xray", n=2000, seed=0)                          # doctest: +SKIP
     >>> cohort = load("pneumoniamnist", root=folder, download=False)         # doctest: +SKIP
+    >>> cohort = load("hippocampus")                                         # doctest: +SKIP
 
     A simulated set is made once and kept under `root`; the same name, version and options give the
     same bytes. Where nothing can be written it is made in memory. A real set is read from `root`
-    (`medmnist/<name>.npz`), or downloaded there.
+    (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or downloaded there.
 
     Args:
         name: see `medlab.datasets.cards()`.
@@ -40,7 +42,7 @@ def load(
         download: False never touches the network.
         verify: whether a file whose hash is not the official one is refused (default) or used with
             a warning and a remark on the card. The environment variable MEDLAB_VERIFY=0 changes the
-            default.
+            default. Volumes that are unpacked already have no hash to check.
         options: for simulated sets, those of their maker (`n`, `seed`, `size`, …); for MedMNIST
             `size`, the edge length in pixels: 28 (default), 64, 128 or 224; 28 or 64 in 3-D.
 
@@ -52,21 +54,18 @@ def load(
             (`HashMismatch`), or cannot be fetched (`DownloadError`).
 
     The environment variable MEDLAB_MIRROR names a folder on the web (a class-room computer, say)
-    that holds the .npz files; hashes are checked all the same.
+    that holds the files to download; hashes are checked all the same.
     """
     name = find(name)
-    if name not in SETS:
+    if name in simulated():
         return load_simulated(name, simulated()[name], root=data_root(root), options=options)
-    size = options.pop("size", None)
-    if options:
+    where: dict[str, Any] = {"root": root, "download": download, "verify": verify}
+    sizes = {} if name == HIPPOCAMPUS.name else {"size": medmnist.SETS[name].md5}
+    if strange := options.keys() - sizes.keys():
         raise DataError(
-            f"{name} is a fixed set and has no option {', '.join(map(repr, options))}; only size= "
-            f"({', '.join(map(str, medmnist.sizes(name)))})"
+            f"{name} is a fixed set and has no option {', '.join(map(repr, strange))}; it has "
+            + (f"size= ({', '.join(map(str, sizes['size']))})" if sizes else "none")
         )
-    return medmnist.load(
-        name,
-        root=root,
-        download=download,
-        verify=verify,
-        size=min(medmnist.sizes(name)) if size is None else size,
-    )
+    if not sizes:
+        return load_hippocampus(**where)
+    return medmnist.load(name, size=options.get("size") or 28, **where)

@@ -1,31 +1,89 @@
-"""One reader for the eighteen MedMNIST sets in all their sizes."""
+"""One reader for the eighteen MedMNIST sets in all their sizes; their facts stand in medmnist.json.
+
+Facts and hashes are those of the makers (MedMNIST v2, Zenodo record 10519652); each fault names
+where it is shown. A fault that says "not stated" or "cannot be excluded" follows from how the
+makers describe the split. Published scores are tables 3 and 4 of Yang et al., Scientific Data
+10:41 (2023), doi 10.1038/s41597-022-01721-8, in the form of the makers' page (medmnist.com).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from medlab.cohort import PARTS, Cohort, DataCard
-from medlab.datasets.fetch import check_hash, data_root, fetch, must_verify
-from medlab.datasets.medmnist_table import MD5, RECORD, SETS
+from medlab.cohort import Cohort, DataCard
+from medlab.datasets._download import data_root, provide
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError
 
-__all__ = ["bring", "card", "load", "read", "sizes"]
-
+_RECORD = "https://zenodo.org/records/10519652/files"
+_PARTS = ("train", "val", "test")
 _CITATION = (
     "Yang et al., MedMNIST v2, Sci Data 10:41 (2023), doi 10.1038/s41597-022-01721-8, and the "
     "source of the images"
 )
 
 
-def sizes(name: str) -> tuple[int, ...]:
-    """Edge lengths in which a set is published, in pixels."""
-    return tuple(MD5[name])
+class Published(NamedTuple):
+    """Test AUC and accuracy of one method, each a share from 0 to 1, as printed: three digits."""
+
+    auc: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MedMNISTSet:
+    """Facts of one set.
+
+    Attributes:
+        card: the card but for what depends on the image size.
+        samples: images in the official train, val and test part.
+        channels: 1 grey, 3 colour.
+        volume: True for the 3-D sets.
+        md5: edge length in pixels -> hash of the official file.
+        published: method -> what it scored.
+    """
+
+    card: DataCard
+    samples: tuple[int, int, int]
+    channels: int
+    volume: bool
+    md5: dict[int, str]
+    published: dict[str, Published]
+
+
+def _sets() -> dict[str, MedMNISTSet]:
+    made = {}
+    text = (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
+    for name, facts in json.loads(text).items():
+        about = facts["card"] | {key: tuple(facts["card"][key]) for key in ("classes", "faults")}
+        made[name] = MedMNISTSet(
+            card=DataCard(
+                name=name,
+                **about,
+                citation=_CITATION,
+                units=f"{'display grey' if facts['channels'] == 1 else 'red, green, blue'} level",
+                value_range=(0.0, 255.0),
+                version="2",
+            ),
+            samples=tuple(facts["samples"]),
+            channels=facts["channels"],
+            volume=facts["volume"],
+            md5={int(size): md5 for size, md5 in facts["md5"].items()},
+            published={key: Published(*scores) for key, scores in facts["published"].items()},
+        )
+    return made
+
+
+SETS = _sets()
 
 
 def card(name: str, *, size: int = 28) -> DataCard:
@@ -39,31 +97,17 @@ def card(name: str, *, size: int = 28) -> DataCard:
         DataError: a size that is not published.
     """
     facts = SETS[name]
-    if size not in MD5[name]:
-        raise DataError(f"{name} comes in sizes {', '.join(map(str, MD5[name]))}; got {size}")
+    if size not in facts.md5:
+        raise DataError(f"{name} comes in sizes {', '.join(map(str, facts.md5))}; got {size}")
     train, val, test = facts.samples
     edge = "×".join([str(size)] * (3 if facts.volume else 2))
-    return DataCard(
-        name=name,
-        title=facts.title,
-        task=facts.task,
-        classes=facts.classes,
-        modality=facts.modality,
-        description=(
-            f"{facts.about} {edge} pixels{', colour' if facts.channels == 3 else ''}; official "
-            f"split: {train} train, {val} val, {test} test. For teaching and methods, not for "
-            "clinical use."
-        ),
-        source=facts.source,
-        licence=facts.licence,
-        url=f"{RECORD}/{filename(name, size)}?download=1",
-        citation=_CITATION,
-        md5=MD5[name][size],
-        faults=facts.faults,
-        units="display grey level" if facts.channels == 1 else "red, green, blue level",
-        value_range=(0.0, 255.0),
-        version="2",
+    description = (
+        f"{facts.card.description} {edge} pixels{', colour' if facts.channels == 3 else ''}; "
+        f"official split: {train} train, {val} val, {test} test. For teaching and methods, not for "
+        "clinical use."
     )
+    url = f"{_RECORD}/{filename(name, size)}?download=1"
+    return dataclasses.replace(facts.card, description=description, url=url, md5=facts.md5[size])
 
 
 def filename(name: str, size: int) -> str:
@@ -71,26 +115,13 @@ def filename(name: str, size: int) -> str:
     return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
 
 
-def load(
-    name: str,
-    *,
-    root: str | os.PathLike | None = None,
-    download: bool = True,
-    verify: bool | None = None,
-    size: int = 28,
-    mirror: str | None = None,
-) -> Cohort:
+def load(name: str, *, size: int = 28, **where) -> Cohort:
     """A MedMNIST set with its official split.
-
-    A file at `root`/medmnist is used without a network; else it is fetched there.
 
     Args:
         name: one of the eighteen, in lower case.
-        root: folder laid out as MEDLAB_DATA; see `medlab.load`.
-        download: fetch the file if it is not there.
-        verify: refuse a file with another hash than the official; see `medlab.load`.
         size: edge length in pixels.
-        mirror: address of a folder that holds the files, instead of Zenodo; default MEDLAB_MIRROR.
+        where: `root`, `download` and `verify`, as for `medlab.load`.
 
     Returns:
         Cohort; images uint8 (N, 1, H, W), (N, 3, H, W) or (N, 1, D, H, W), train first, then val,
@@ -99,8 +130,7 @@ def load(
     Raises:
         DataError: not there and not to be fetched, or a file that is damaged or another's.
     """
-    path, facts = bring(name, root=root, download=download, verify=verify, size=size, mirror=mirror)
-    return read(path, facts)
+    return read(*bring(name, size=size, **where))
 
 
 def bring(
@@ -110,7 +140,6 @@ def bring(
     download: bool = True,
     verify: bool | None = None,
     size: int = 28,
-    mirror: str | None = None,
 ) -> tuple[Path, DataCard]:
     """Make sure that the file of a set is on disk; arguments and errors as for `load`.
 
@@ -119,94 +148,59 @@ def bring(
     """
     facts = card(name, size=size)
     path = data_root(root) / "medmnist" / filename(name, size)
-    if path.is_file():
-        remark = check_hash(path, facts.md5, verify=verify)
-    else:
-        if not download:
-            raise DataError(
-                f"{name} is not at {path}, and download=False. Put {path.name} there (from "
-                f"{facts.url}), name another folder with root=… or MEDLAB_DATA, or allow the "
-                "download."
-            )
-        mirror = mirror or os.environ.get("MEDLAB_MIRROR")
-        url = f"{mirror.rstrip('/')}/{path.name}" if mirror else facts.url
-        fetch(url, path, md5=facts.md5, verify=verify)
-        remark = "" if must_verify(verify) else check_hash(path, facts.md5, verify=False)
-    if remark:
-        facts = dataclasses.replace(facts, faults=(remark, *facts.faults))
-    return path, facts
+    return path, provide(path, facts, download=download, verify=verify)
 
 
 def read(path: Path, card: DataCard) -> Cohort:
     """Read one .npz file into a cohort, after checking everything the card promises.
 
-    Args:
-        path: the file.
-        card: its card, from `card`.
-
     Raises:
         DataError: naming the file and what differs from the card.
     """
     facts = SETS[card.name]
-    volume, colour = facts.volume, facts.channels == 3
+    edge = next(size for size, md5 in facts.md5.items() if md5 == card.md5)
+    shape = (edge,) * (3 if facts.volume else 2)
+    images = np.empty((sum(facts.samples), facts.channels, *shape), dtype=np.uint8)
+    labels, start = [], 0
     with Npz(path) as npz:
-        first = npz.member("train_images").shape
-        edge = first[1] if len(first) > 1 else 0
-        want = (edge,) * (3 if volume else 2) + ((3,) if colour else ())
-        for part, n in zip(PARTS, facts.samples, strict=True):
-            found = npz.member(f"{part}_images").shape
-            if found != (n, *want):
+        for part, n in zip(_PARTS, facts.samples, strict=True):
+            want = (n, *shape, *([3] if facts.channels == 3 else []))
+            values = _whole(npz, f"{part}_images", 255)
+            if values.shape != want:
                 raise DataError(
-                    f"{path}: {part}_images has shape {found}; {card.name} has {n} images there, "
-                    f"each {' × '.join(['edge'] * (3 if volume else 2) + ['3'] * colour)}. Is it "
-                    "the file of another set?"
+                    f"{path}: {part}_images has shape {values.shape}, but {card.name} at {edge} "
+                    f"pixels has {want}. Is it the file of another set or size?"
                 )
-        if edge not in MD5[card.name] or card.md5 != MD5[card.name][edge]:
-            raise DataError(
-                f"{path}: images are {edge} pixels wide, not the size that its name promises"
+            images[start : start + n] = (
+                np.moveaxis(values, -1, 1) if facts.channels == 3 else values[:, None]
             )
-        images = np.empty(
-            (sum(facts.samples), facts.channels, *want[: 3 if volume else 2]), dtype=np.uint8
-        )
-        labels, start = [], 0
-        for part, n in zip(PARTS, facts.samples, strict=True):
-            values = _as_bytes(npz.read(f"{part}_images"), f"{path}: {part}_images")
-            images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
-            labels.append(_labels(npz, part, n, card))
+            labels.append(_labels(npz, f"{part}_labels", n, card))
             start += n
     return Cohort(
         images=torch.from_numpy(images),
         labels=torch.from_numpy(np.concatenate(labels)),
         card=card,
-        official=np.repeat(PARTS, facts.samples),
+        official=np.repeat(_PARTS, facts.samples),
     )
 
 
-def _as_bytes(values: np.ndarray, what: str) -> np.ndarray:
-    if values.dtype == np.uint8:
-        return values
+def _whole(npz: Npz, name: str, top: int) -> np.ndarray:
+    """An array of whole numbers 0…top."""
+    values = npz.read(name)
     if values.dtype.kind not in "biu":
-        raise DataError(f"{what} must hold grey levels 0…255; got type {values.dtype}")
-    if values.size and (values.min() < 0 or values.max() > 255):
-        raise DataError(f"{what} must hold grey levels 0…255; got {values.min()}…{values.max()}")
-    return values.astype(np.uint8)
-
-
-def _labels(npz: Npz, part: str, n: int, card: DataCard) -> np.ndarray:
-    """(n,) int64 classes, or (n, K) float32 of 0 and 1."""
-    what = f"{npz.path}: {part}_labels"
-    multi = card.task == "multilabel"
-    columns = len(card.classes) if multi else 1
-    member = npz.member(f"{part}_labels")
-    if member.shape != (n, columns) and (multi or member.shape != (n,)):
-        raise DataError(f"{what} must have shape {(n, columns)}; got {member.shape}")
-    if member.dtype.kind not in "biu":
-        raise DataError(f"{what} must hold whole numbers; got type {member.dtype}")
-    values = npz.read(f"{part}_labels")
-    top = 1 if multi else len(card.classes) - 1
-    if values.min() < 0 or values.max() > top:
+        raise DataError(f"{npz.path}: {name} must hold whole numbers; got type {values.dtype}")
+    if values.size and (values.min() < 0 or values.max() > top):
         raise DataError(
-            f"{what} must lie in 0…{top} ({len(card.classes)} classes); got "
-            f"{values.min()}…{values.max()}"
+            f"{npz.path}: {name} must lie in 0…{top}; got {values.min()}…{values.max()}"
         )
+    return values
+
+
+def _labels(npz: Npz, name: str, n: int, card: DataCard) -> np.ndarray:
+    """(n,) int64 classes, or (n, K) float32 of 0 and 1."""
+    multi = card.task == "multilabel"
+    values = _whole(npz, name, 1 if multi else len(card.classes) - 1)
+    want = (n, len(card.classes) if multi else 1)
+    if values.shape != want and (multi or values.shape != (n,)):
+        raise DataError(f"{npz.path}: {name} must have shape {want}; got {values.shape}")
     return values.astype(np.float32) if multi else values.reshape(n).astype(np.int64)

@@ -1,57 +1,18 @@
-"""What sets there are: one card each, real and simulated."""
+"""What sets there are: one card each, real and simulated, and what others have scored on them."""
 
 from __future__ import annotations
 
 import difflib
-import html
+
+import pandas as pd
 
 from medlab.cohort import DataCard
 from medlab.datasets import medmnist
-from medlab.datasets.medmnist_table import SETS
+from medlab.datasets.decathlon import HIPPOCAMPUS
+from medlab.datasets.medmnist import SETS, Published
 from medlab.errors import DataError
 
-__all__ = ["Cards", "card", "cards", "find"]
-
-_COLUMNS = ("name", "title", "task", "classes", "images", "licence")
-
-
-class Cards(tuple):
-    """A tuple of data cards that shows itself as a table."""
-
-    __slots__ = ()
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (
-                card.name,
-                card.title,
-                card.task,
-                str(len(card.classes)) if card.classes else "",
-                "any number" if card.simulated else f"{sum(SETS[card.name].samples):,}",
-                "simulated" if card.simulated else card.licence,
-            )
-            for card in self
-        ]
-
-    def __repr__(self) -> str:
-        rows = [_COLUMNS, *self._rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        def line(cells, tag):
-            inner = "".join(
-                f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells
-            )
-            return f"<tr>{inner}</tr>"
-
-        body = "".join(line(row, "td") for row in self._rows())
-        return f"<table><thead>{line(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+_REAL = (*SETS, HIPPOCAMPUS.name)
 
 
 def simulated() -> dict:
@@ -61,13 +22,28 @@ def simulated() -> dict:
     return simulate.COHORTS
 
 
-def cards() -> Cards:
-    """Cards of every set that `medlab.load` knows, simulated ones first.
+def cards() -> pd.DataFrame:
+    """What every set is that `medlab.load` knows, one row each, simulated ones first.
 
     Returns:
-        A tuple of `DataCard` that prints as a table, in a notebook too.
+        Table with name, title, task, number of classes and of images, and licence; the card of a
+        set says more (`medlab.datasets.card(name)`).
     """
-    return Cards([*(s.card for s in simulated().values()), *(medmnist.card(name) for name in SETS)])
+    rows = []
+    for name in (*simulated(), *_REAL):
+        about = card(name)
+        images = sum(SETS[name].samples) if name in SETS else 260
+        rows.append(
+            {
+                "name": name,
+                "title": about.title,
+                "task": about.task,
+                "classes": len(about.classes),
+                "images": "any number" if about.simulated else f"{images:,}",
+                "licence": "simulated" if about.simulated else about.licence,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def card(name: str, *, size: int | None = None) -> DataCard:
@@ -75,15 +51,34 @@ def card(name: str, *, size: int | None = None) -> DataCard:
 
     Args:
         name: as `medlab.load` takes it.
-        size: edge length in pixels of a real set; it decides on url and hash. Default: smallest.
+        size: edge length in pixels of a MedMNIST set; it decides on url and hash. Default: 28.
 
     Raises:
         DataError: unknown name, or a size that is not published.
     """
     name = find(name)
     if name in SETS:
-        return medmnist.card(name, size=size or min(medmnist.sizes(name)))
-    return simulated()[name].card
+        return medmnist.card(name, size=size or 28)
+    return HIPPOCAMPUS if name == HIPPOCAMPUS.name else simulated()[name].card
+
+
+def published(name: str) -> dict[str, Published]:
+    """What others have scored on the test part of a set, as they printed it.
+
+    >>> published("pneumoniamnist")["Google AutoML Vision"]
+    Published(auc=0.991, accuracy=0.946)
+
+    Args:
+        name: as `medlab.load` takes it.
+
+    Returns:
+        Method -> (AUC, accuracy), shares from 0 to 1; empty where nothing was published.
+
+    Source: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, doi
+    10.1038/s41597-022-01721-8.
+    """
+    name = find(name)
+    return dict(SETS[name].published) if name in SETS else {}
 
 
 def find(name: str) -> str:
@@ -92,7 +87,7 @@ def find(name: str) -> str:
     Raises:
         DataError: unknown; the message lists what comes close and what there is.
     """
-    known = [*simulated(), *SETS]
+    known = [*simulated(), *_REAL]
     spelt = str(name).strip().lower()
     if spelt in known:
         return spelt

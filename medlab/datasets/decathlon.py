@@ -1,0 +1,225 @@
+"""Segmented volumes in NIfTI files, laid out as in the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+
+from medlab.cohort import Cohort, DataCard
+from medlab.datasets._download import data_root, provide
+from medlab.datasets._files import some
+from medlab.datasets.npz import BROKEN
+from medlab.errors import DataError
+
+_NOT_NIFTI = (
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.spatialimages.ImageDataError,
+    nibabel.orientations.OrientationError,
+)
+_MOST_VOXELS = 1 << 28  # a CT of 1,024 slices
+_PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("imagesTs", "labelsTs"))
+_UNITS = "standard deviations from the volume's mean"
+
+
+def _hippocampus() -> DataCard:
+    facts = json.loads((files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8"))
+    return DataCard(**facts | {key: tuple(facts[key]) for key in ("classes", "faults")})
+
+
+HIPPOCAMPUS = _hippocampus()
+
+
+def load_hippocampus(
+    *,
+    root: str | os.PathLike | None = None,
+    download: bool = True,
+    verify: bool | None = None,
+) -> Cohort:
+    """The volumes at `root`/hippocampus, fetched there if need be; see `medlab.load`."""
+    folder, card = data_root(root) / HIPPOCAMPUS.name, HIPPOCAMPUS
+    if not folder.is_dir():
+        if not download:
+            raise DataError(
+                f"hippocampus is not at {folder}, and download=False. Unpack {card.url} there, "
+                "name another folder with root=… or MEDLAB_DATA, or allow the download."
+            )
+        card = _unpack(folder, verify=verify)
+    return from_decathlon(folder, card=card)
+
+
+def from_decathlon(
+    folder: str | os.PathLike,
+    *,
+    classes: Sequence[str] | None = None,
+    card: DataCard | None = None,
+    multiple: int = 8,
+) -> Cohort:
+    """Read a folder of NIfTI volumes and their label volumes.
+
+    >>> from_decathlon("Task04_Hippocampus", classes=("background", "anterior", "posterior"))
+    ... # doctest: +SKIP
+
+    Images stand in `imagesTr` and labels under the same names in `labelsTr` (or images and labels,
+    or imagesTs and labelsTs; the first pair that exists). Every volume is turned to the nearest
+    RAS orientation and normalised by itself: clipped to its 0.5th and 99.5th percentile, mean
+    subtracted, divided by the standard deviation. All are padded evenly with 0 to one size, so no
+    voxel is lost. Nothing is resampled.
+
+    Args:
+        folder: the folder, or one that holds it.
+        classes: names of the label values 0, 1, 2 …, background first. Default: those of the card,
+            else the numbers.
+        card: the data card. Default: one made from the folder's name.
+        multiple: edges are rounded up to a multiple of it, which a U-Net can halve: 8, three times.
+
+    Returns:
+        Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients and files the
+        names. D runs from inferior to superior, H from posterior to anterior, W from left to right.
+        `extras["size"]` and `extras["start"]`, int64 (N, 3), say where within the padding each
+        volume lies. `spacing` is (D, H, W) in millimetres, or None where files differ.
+
+    Raises:
+        DataError: a file that cannot be read, has no partner, or another shape or place than its
+            partner; a volume of one value; label values without a class.
+
+    Source: Antonelli et al., Nat Commun 13:4128 (2022).
+    """
+    home, pairs = _pairs(Path(folder).expanduser())
+    volumes, masks, spacings = [], [], []
+    for image, label in pairs.values():
+        (volume, affine), (mask, place) = _volume(image), _volume(label)
+        if mask.shape != volume.shape or not np.allclose(affine, place, atol=1e-2):
+            raise DataError(
+                f"{label} has shape {mask.shape} and its image {volume.shape}, or it lies "
+                "elsewhere in space (affine)"
+            )
+        if (mask != np.round(mask)).any() or mask.min() < 0 or mask.max() > 255:
+            raise DataError(f"{label} must hold whole numbers; got {mask.min()}…{mask.max()}")
+        volumes.append(_normalised(volume, image))
+        masks.append(mask.astype(np.uint8))
+        spacings.append(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
+    card = _card(card, classes, home, max(int(mask.max()) for mask in masks))
+    if len(set(spacings)) > 1:
+        text = f"Voxel sizes differ ({some(sorted(set(spacings)), 3)} mm) and were not made equal."
+        card = dataclasses.replace(card, faults=(*card.faults, text))
+    sizes = np.array([mask.shape for mask in masks])
+    target = -(-sizes.max(0) // multiple) * multiple
+    start = (target - sizes) // 2
+    images = np.zeros((len(volumes), 1, *target), np.float32)
+    labels = np.zeros((len(volumes), *target), np.uint8)
+    for i, (low, size) in enumerate(zip(start, sizes, strict=True)):
+        inside = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
+        images[i, 0][inside] = volumes[i]
+        labels[i][inside] = masks[i]
+    return Cohort(
+        images=torch.from_numpy(images),
+        masks=torch.from_numpy(labels),
+        patients=np.array(list(pairs)),
+        files=np.array([image.name for image, _ in pairs.values()]),
+        spacing=spacings[0] if len(set(spacings)) == 1 else None,
+        extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
+        card=card,
+    )
+
+
+def _unpack(folder: Path, *, verify: bool | None) -> DataCard:
+    """Fetch the archive and put its folder at `folder` in one step."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
+            path = Path(draft) / HIPPOCAMPUS.url.rpartition("/")[2]
+            card = provide(path, HIPPOCAMPUS, download=True, verify=verify)
+            with tarfile.open(path) as archive:
+                archive.extractall(draft, filter="data")  # refuses paths that lead outside
+            os.rename(path.with_suffix(""), folder)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(
+            f"{HIPPOCAMPUS.url} cannot be unpacked to {folder} ({error}). Free some space, name "
+            "another folder with root=… or MEDLAB_DATA, or unpack it there by hand."
+        ) from error
+    return card
+
+
+def _pairs(folder: Path) -> tuple[Path, dict[str, tuple[Path, Path]]]:
+    """The folder that holds images and labels, and name -> (image, label)."""
+    for images, labels in _PAIRS:
+        for home in (folder, *sorted(folder.glob("*/"))):
+            if (home / images).is_dir() and (home / labels).is_dir():
+                parts = [_volumes(home / images), _volumes(home / labels)]
+                alone = sorted(parts[0].keys() ^ parts[1].keys())
+                if alone or not parts[0]:
+                    raise DataError(
+                        f"{home}: {len(parts[0])} volumes in {images} and {len(parts[1])} in "
+                        f"{labels}; without a partner of its name: {some(alone)}"
+                    )
+                return home, {name: (parts[0][name], parts[1][name]) for name in parts[0]}
+    wanted = " or ".join(f"{images} and {labels}" for images, labels in _PAIRS)
+    raise DataError(f"{folder} holds no folders {wanted}")
+
+
+def _volumes(folder: Path) -> dict[str, Path]:
+    """NIfTI files by name without ending; those that macOS adds begin with a dot."""
+    return {
+        path.name.removesuffix(".gz").removesuffix(".nii"): path
+        for path in sorted(folder.iterdir())
+        if path.name.endswith((".nii.gz", ".nii")) and not path.name.startswith(".")
+    }
+
+
+def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(D, H, W) values in nearest RAS orientation, and the affine of (W, H, D)."""
+    try:
+        image: Any = nibabel.load(path)
+        if len(image.shape) != 3 or not 0 < math.prod(image.shape) <= _MOST_VOXELS:
+            raise ValueError(f"not one volume of at most 268 million voxels, but {image.shape}")
+        image = nibabel.as_closest_canonical(image)
+        values = np.asarray(image.dataobj)
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError("some values are not finite numbers")
+    except (*_NOT_NIFTI, *BROKEN) as error:
+        raise DataError(f"{path} cannot be read as a NIfTI volume: {error}") from error
+    return values.T, image.affine
+
+
+def _normalised(volume: np.ndarray, path: Path) -> np.ndarray:
+    """Mean 0 and standard deviation 1, after extremes were clipped."""
+    values = volume.astype(np.float64)
+    values = np.clip(values, *np.percentile(values, (0.5, 99.5)))
+    if not values.std() > 0:
+        raise DataError(f"{path} has one value almost everywhere")
+    return ((values - values.mean()) / values.std()).astype(np.float32)
+
+
+def _card(
+    card: DataCard | None, classes: Sequence[str] | None, home: Path, highest: int
+) -> DataCard:
+    """The card, with a class name for every label value."""
+    if card is None:
+        card = DataCard(
+            name=home.name,
+            title=f"Volumes of {home.name}",
+            task="segmentation",
+            classes=tuple(map(str, range(highest + 1))),
+            description=f"Read by medlab.datasets.from_decathlon from {home.name}.",
+            units=_UNITS,
+        )
+    card = dataclasses.replace(card, classes=tuple(classes or card.classes))
+    if highest >= len(card.classes):
+        raise DataError(
+            f"labels of {home} reach {highest}, but the classes are {', '.join(card.classes)} (the "
+            "first is background). Name all with classes=…"
+        )
+    return card
