@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.lines
@@ -53,7 +54,9 @@ def _array(values) -> np.ndarray:
     return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
 
 
-def subplots(rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options):
+def subplots(
+    rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options
+) -> tuple[Figure, Any]:
     """A figure in the course's style and its axes, as `matplotlib.pyplot.subplots` gives them.
 
     Args:
@@ -67,8 +70,28 @@ def subplots(rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None =
         return fig, fig.subplots(rows, cols, **options)
 
 
+class Picture:
+    """A figure with its alternative text, as a notebook stores it; elsewhere it prints the text.
+
+    Attributes:
+        png: the figure as PNG bytes.
+        alt: what it shows and what to notice.
+    """
+
+    def __init__(self, png: bytes, alt: str):
+        self.png, self.alt = png, alt
+
+    def __repr__(self) -> str:
+        return f"<Figure: {self.alt}>"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": self.png, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
+
+
 def show(fig: Figure, *, alt: str) -> None:
     """Show a figure in the notebook together with the text that says what a reader should see.
+
+    Outside a notebook the text alone is printed; `fig.savefig("name.png")` keeps the picture.
 
     Args:
         fig: a matplotlib figure.
@@ -82,11 +105,7 @@ def show(fig: Figure, *, alt: str) -> None:
 
     if len(alt) < 20:
         raise DataError(f"alt should say what a reader sees and should notice; got {alt!r}")
-    display(
-        {"image/png": png(fig), "text/plain": f"<Figure: {alt}>"},
-        metadata={"image/png": {"alt": alt}},
-        raw=True,
-    )
+    display(Picture(png(fig), alt))
 
 
 def png(fig: Figure) -> bytes:
@@ -106,7 +125,7 @@ def images(
     boxes=None,
     spacing: tuple[float, ...] | None = None,
     cols: int | None = None,
-    limits: tuple[float, float] | str | None = "shared",
+    limits: tuple[float, float] | str = "shared",
     units: str | None = None,
     size: float = 2.0,
 ) -> Figure:
@@ -172,7 +191,7 @@ def _picture(array: np.ndarray) -> np.ndarray:
 def _limits(grid, limits):
     if limits == "own":
         return None, None
-    if limits == "shared" or limits is None:
+    if limits == "shared":
         return min(float(np.nanmin(p)) for p in grid), max(float(np.nanmax(p)) for p in grid)
     return limits
 
@@ -198,21 +217,19 @@ def _scale_bar(ax, shape, spacing) -> None:
     halo = [mpl.patheffects.withStroke(linewidth=3.5, foreground="black")]
     ax.plot([x0, x0 + pixels], [y, y], color="white", lw=2, path_effects=halo)
     text = f"{length} mm" if length < 10 else f"{length // 10} cm"
-    ax.text(
-        *(x0 + pixels / 2, y - 0.02 * shape[0], text),
-        **{"color": "white", "ha": "center", "va": "bottom", "fontsize": 8},
-        path_effects=halo,
-    )
+    look = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
+    ax.text(x0 + pixels / 2, y - 0.02 * shape[0], text, path_effects=halo, **look)
 
 
-def heat(pictures, maps, *, titles=None, masks=None, mask_name="mask", cols=None, size=2.0):
+def heat(pictures, maps, **options) -> Figure:
     """Pictures under a translucent map: black-body colours where the map is high.
 
     Args:
-        pictures: as for `images`; maps: (N, H, W), each scaled by its own maximum.
-        titles, masks, mask_name, cols, size: as for `images`.
+        pictures: as for `images`.
+        maps: (N, H, W), each scaled by its own maximum; what is negative is not drawn.
+        **options: as for `images`.
     """
-    fig = images(pictures, titles=titles, masks=masks, mask_name=mask_name, cols=cols, size=size)
+    fig = images(pictures, **options)
     for ax, values in zip(fig.axes, maps, strict=False):
         values = np.clip(_array(values), 0, None)
         top = values.max() or 1.0
@@ -234,21 +251,21 @@ def curve(
     """One or more lines over common x values.
 
     Args:
-        x_values: (M,) values, or a mapping from line name to values.
+        x_values: (M,) values.
         lines: name -> (M,) values; every second line is dashed, so that none relies on colour.
         x, y: axis labels with units.
         bands: name -> (low, high) drawn translucent in that line's colour.
         log: "x", "y" or "xy" for logarithmic axes.
         limits: of the y axis.
+        size: inches.
     """
     fig, ax = subplots(size=size)
     for i, (name, values) in enumerate(lines.items()):
-        over = x_values[name] if isinstance(x_values, Mapping) else x_values
         style = "-" if i % 2 == 0 else "--"
-        (line,) = ax.plot(_array(over), _array(values), style, label=name)
+        (line,) = ax.plot(_array(x_values), _array(values), style, label=name)
         if bands and name in bands:
             low, high = map(_array, bands[name])
-            ax.fill_between(_array(over), low, high, color=line.get_color(), alpha=0.2, lw=0)
+            ax.fill_between(_array(x_values), low, high, color=line.get_color(), alpha=0.2, lw=0)
     if "x" in log:
         ax.set_xscale("log")
     if "y" in log:
@@ -262,8 +279,13 @@ def curve(
 
 
 def histogram(
-    groups: Mapping[str, object], *, x: str, bins: int = 40, y="share of images", size=(5.5, 3.4)
-):
+    groups: Mapping[str, object],
+    *,
+    x: str,
+    y: str = "share of images",
+    bins: int = 40,
+    size: tuple[float, float] = (5.5, 3.4),
+) -> Figure:
     """Histograms of several groups over common bins, each as a share of its own group."""
     fig, ax = subplots(size=size)
     values = {name: _array(v).ravel().astype(float) for name, v in groups.items()}
@@ -276,17 +298,16 @@ def histogram(
     return fig
 
 
-def bars(values: Mapping[str, float], *, x: str, errors=None, limits=None, size=(5.5, 2.6)):
-    """Horizontal bars with their value beside them; `errors`: name -> (low, high)."""
-    fig, ax = subplots(size=size)
+def bars(
+    values: Mapping[str, float], *, x: str, limits: tuple[float, float] | None = None
+) -> Figure:
+    """Horizontal bars with their value beside them, the first on top."""
+    fig, ax = subplots(size=(5.5, 2.6))
     names = list(values)[::-1]
-    lengths = np.array([float(values[n]) for n in names])
-    span = None
-    if errors:
-        span = np.abs(np.array([errors[n] for n in names]).T - lengths)
-    ax.barh(names, lengths, xerr=span, color=COLOURS[0], height=0.6, capsize=3)
+    lengths = [float(values[name]) for name in names]
+    ax.barh(names, lengths, color=COLOURS[0], height=0.6)
     for i, length in enumerate(lengths):
-        ax.annotate(f" {length:.3g}", (length, i), va="bottom" if errors else "center", fontsize=9)
+        ax.annotate(f" {length:.3g}", (length, i), va="center", fontsize=9)
     ax.set(xlabel=x)
     if limits is not None:
         ax.set_xlim(limits)
@@ -309,6 +330,9 @@ def intervals(
         reference: value to compare with, drawn as a dotted line (0.5 for an AUC, 0 for a gain).
         limits: of the x axis.
         size: inches; grows with the number of rows if not given.
+
+    Raises:
+        DataError: no rows.
     """
     if not rows:
         raise DataError("there is nothing to plot: rows is empty")
@@ -320,15 +344,8 @@ def intervals(
         value, low, high = (float(end) for end in ends)
         ax.plot([low, high], [i, i], color=COLOURS[0], solid_capstyle="butt")
         ax.plot(value, i, "o", color=COLOURS[0])
-        ax.annotate(
-            f"{value:.2f}",
-            (value, i),
-            (0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-        )
+        place = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
+        ax.annotate(f"{value:.2f}", (value, i), (0, 4), **place)
     if reference is not None:
         ax.axvline(reference, ls=":", color="grey", lw=1.2, zorder=0)
     ax.set(xlabel=x, yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
@@ -337,7 +354,7 @@ def intervals(
     return fig
 
 
-def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> Figure:
+def roc(labels, scores, *, threshold: float | None = None) -> Figure:
     """Receiver operating characteristic of one or more models, with the area under each.
 
     Args:
@@ -348,14 +365,13 @@ def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> F
     from medlab import metrics
 
     models = scores if isinstance(scores, Mapping) else {"model": scores}
-    fig, ax = subplots(size=size)
+    fig, ax = subplots(size=(4.4, 4.0))
     ax.plot([0, 1], [0, 1], ":", color="grey", label="chance (AUC 0.5)")
     for i, (name, values) in enumerate(models.items()):
         fpr, tpr, _ = metrics.roc_curve(labels, values)
+        style = "--" if i % 2 == 0 and len(models) > 1 else "-"
         text = f"{name} (AUC {metrics.auc(labels, values):.3f})"
-        ax.plot(
-            _array(fpr), _array(tpr), "--" if i % 2 == 0 and len(models) > 1 else "-", label=text
-        )
+        ax.plot(_array(fpr), _array(tpr), style, label=text)
     if threshold is not None:
         point = metrics.confusion(labels, values, threshold=threshold)
         at = (1 - point.specificity, point.sensitivity)
@@ -366,9 +382,9 @@ def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> F
     return fig
 
 
-def history(record, *, size=(9.5, 3.2)) -> Figure:
+def history(record) -> Figure:
     """Loss and validation score by epoch, from a `medlab.training.History`."""
-    fig, (left, right) = subplots(1, 2, size=size)
+    fig, (left, right) = subplots(1, 2, size=(9.5, 3.2))
     epochs = _array(record["epoch"])
     left.plot(epochs, record["train_loss"], label="training")
     left.plot(epochs, record["val_loss"], "--", label="validation")
