@@ -51,8 +51,8 @@ class Panel(ipywidgets.VBox):
 
         Args:
             controls: name -> control.
-            figure: drawn into by `update`. It is laid out once, as it comes: no picture jumps, and a
-                redraw takes half the time.
+            figure: drawn into by `update`. It is laid out once, as it comes: no picture jumps,
+                and a redraw takes half the time.
             update: takes the value of each control by its name, brings the figure up to date and
                 returns the alternative text and the lines below the figure.
             settle: called with each change before `update`, it may move other controls.
@@ -62,7 +62,7 @@ class Panel(ipywidgets.VBox):
         """
         self.controls, self.figure = dict(controls), figure
         self._update, self._settle, self._busy = update, settle, False
-        figure.draw_without_rendering()
+        plotting.png(figure)
         figure.set_layout_engine("none")
         self._draw()
         self.view = ipywidgets.HTML(self._html())
