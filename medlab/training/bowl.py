@@ -41,7 +41,7 @@ def descent_path(
     Source: Polyak, Some methods of speeding up the convergence of iteration methods (1964),
     doi:10.1016/0041-5553(64)90137-5.
     """
-    theta, steepness = np.array(start, dtype=float), np.array(curvatures, dtype=float)
+    theta, steepness = np.asarray(start, dtype=float), np.asarray(curvatures, dtype=float)
     if theta.ndim != 1 or theta.shape != steepness.shape:
         raise DataError(
             f"start and curvatures must be two lists of one length, got shapes {theta.shape} and "
