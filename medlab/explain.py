@@ -1,8 +1,8 @@
 """What did the model look at? Occlusion and Grad-CAM, and a score for the answer.
 
-Maps are (N, H, W), or (N, D, H, W) for volumes, float32 on the CPU, the size of the image and in the
-unit of the model's output; high is important. The model is left as it was found: mode, gradients,
-hooks and buffers.
+Maps are (N, H, W), or (N, D, H, W) for volumes, float32 on the CPU, the size of the image and in
+the unit of the model's output; high is important. The model is left as it was found: mode,
+gradients, hooks and buffers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from medlab.cohort import Cohort, to_float
 from medlab.errors import DataError
-from medlab.models.inspect import undisturbed
+from medlab.models import undisturbed
+from medlab.training._examples import images_of
 
 __all__ = ["grad_cam", "occlusion", "pointing_game"]
 
@@ -41,7 +42,7 @@ def occlusion(
 
     Args:
         model: maps (N, C, …) float32 to (N, K), (N, 1) or (N,) outputs.
-        images: a cohort, or (N, C, H, W) or (N, C, D, H, W); uint8 is read as 0…1.
+        images: a cohort, or (N, C, H, W) or (N, C, D, H, W), as `medlab.predict` takes them.
         target: class to explain, one for all images or (N,). With a single output, 1 is that
             output and 0 its negative.
         patch: side of the square or cube, in pixels.
@@ -130,8 +131,10 @@ def grad_cam(
         # Callers may stand inside no_grad or inference_mode; gradients are needed all the same.
         with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
             for some in _chunks(range(len(images)), batch_size):
-                batch = images[some[0] : some[-1] + 1].to(device).clone().requires_grad_()
-                score = _score(model(batch.clone()), target[some[0] : some[-1] + 1])
+                part = slice(some[0], some[-1] + 1)
+                # Copies, as the model may change its input and an inference tensor has no gradient.
+                batch = images[part].to(device).clone().requires_grad_()
+                score = _score(model(batch.clone()), target[part].clone())
                 maps = seen[-1] if seen else None
                 seen.clear()
                 found.append(_cam(maps, score, batch.shape).cpu())
@@ -178,21 +181,10 @@ def pointing_game(maps: Tensor, masks: Tensor) -> float:
 
 
 def _checked(data: Cohort | Tensor, target: int | Tensor) -> tuple[Tensor, Tensor]:
-    """Images as float32 and one class for each, of a cohort or of images."""
-    images = getattr(data, "images", data)  # a sealed cohort then says how to open it
-    try:
-        images, target = torch.as_tensor(images), torch.as_tensor(target)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            "explaining needs a cohort or a tensor of images (N, C, H, W), and a class number or "
-            f"one per image; got {type(images).__name__} and {type(target).__name__}. Of a pair or "
-            "a DataLoader pass the images alone"
-        ) from error
-    if images.ndim not in _ENLARGED or images.numel() == 0:
-        raise DataError(
-            f"images must be (N, C, H, W) or (N, C, D, H, W), got {tuple(images.shape)}; for one "
-            "image of a cohort write cohort.images[i : i + 1]"
-        )
+    """Images as float32, and a class for each."""
+    images, target = images_of(data), torch.as_tensor(target)
+    if images.numel() == 0:
+        raise DataError(f"there is no image to explain: got {tuple(images.shape)}")
     if target.is_floating_point() or target.shape not in ((), (len(images),)):
         raise DataError(
             f"target must be a class number or one per image ({len(images)}), got {target.dtype} "
@@ -256,8 +248,9 @@ def _layer(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:
         if not any(layer is module for module in model.modules()):
             raise DataError("this layer is not part of the model: pass one of model.modules()")
         return layer
-    if isinstance(getattr(model, "features", None), nn.Module):
-        return model.features
+    features = getattr(model, "features", None)
+    if isinstance(features, nn.Module):
+        return features
     convolutions = [m for m in model.modules() if isinstance(m, _CONVOLUTIONS)]
     if not convolutions:
         raise DataError("the model has no convolution: name the layer whose maps to explain")

@@ -12,10 +12,12 @@ import matplotlib.patches
 import matplotlib.patheffects
 import numpy as np
 import torch
+from matplotlib import rcsetup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medlab.errors import DataError
+from medlab.training import History
 
 __all__ = [
     "COLOURS",
@@ -33,8 +35,9 @@ __all__ = [
 
 # Okabe & Ito (2008), Color Universal Design: distinguishable with any common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+SCORES = {"val_auc": "AUC", "val_dice": "Dice"}  # columns of a history, for their axis
+STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
@@ -315,7 +318,7 @@ def bars(
 
 
 def intervals(
-    rows: Mapping[str, object],
+    rows: Mapping[str, Any],
     *,
     x: str,
     reference: float | None = None,
@@ -382,14 +385,17 @@ def roc(labels, scores, *, threshold: float | None = None) -> Figure:
     return fig
 
 
-def history(record) -> Figure:
-    """Loss and validation score by epoch, from a `medlab.training.History`."""
-    fig, (left, right) = subplots(1, 2, size=(9.5, 3.2))
+def history(record: History) -> Figure:
+    """Training loss by epoch; with a validation set also its loss and its first score."""
     epochs = _array(record["epoch"])
+    scores = [name for name in record.columns if name.startswith("val_") and name != "val_loss"]
+    fig, axes = subplots(1, 2 if scores else 1, size=(9.5, 3.2), squeeze=False)
+    left, *right = axes[0]
     left.plot(epochs, record["train_loss"], label="training")
-    left.plot(epochs, record["val_loss"], "--", label="validation")
     left.set(xlabel="epoch", ylabel="loss")
-    left.legend(fontsize=9)
-    right.plot(epochs, record["val_auc"], "--", color=COLOURS[1])
-    right.set(xlabel="epoch", ylabel="validation AUC")
+    if scores:
+        left.plot(epochs, record["val_loss"], "--", label="validation")
+        left.legend(fontsize=9)
+        right[0].plot(epochs, record[scores[0]], "--", color=COLOURS[1])
+        right[0].set(xlabel="epoch", ylabel=f"validation {SCORES.get(scores[0], scores[0])}")
     return fig

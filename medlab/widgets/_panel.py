@@ -64,6 +64,7 @@ class Panel(ipywidgets.VBox):
         self._update, self._settle, self._busy = update, settle, False
         plotting.png(figure)
         figure.set_layout_engine("none")
+        self.lines: Sequence[str] = []
         self._draw()
         self.view = ipywidgets.HTML(self._html())
         super().__init__([*self.controls.values(), self.view])

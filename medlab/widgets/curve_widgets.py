@@ -159,7 +159,7 @@ def threshold(
         ax.set(xlabel=WORDS["cut"], ylabel=WORDS["cost_axis"], ylim=(0, 1e5))  # the highest cost
     cuts = [ax.axvline(threshold, color="black", linestyle="--") for ax in (left, *third)]
 
-    def update(threshold: float, prevalence: float, miss_cost: float | None = None) -> Caption:
+    def update(threshold: float, prevalence: float, miss_cost: float = 0.0) -> Caption:
         counts = metrics.confusion(y, s, threshold)
         values = (counts.sensitivity, counts.specificity, *counts.at_prevalence(prevalence))
         facts = ((counts.tp, counts.tp + counts.fn), (counts.tn, counts.tn + counts.fp), (), ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from medlab.widgets._panel import (
     slider,
     whole_slider,
 )
+
+Part = Literal["centre", "edge"]
 
 # Level and width in HU, as radiology departments commonly set them.
 WINDOWS = {
@@ -50,12 +53,14 @@ WORDS = {
     "edge": "edge",
     "kspace_alt": "Left, the {part} of k-space that is kept, {share} of each side; right, the "
     "image that it gives.",
-    "kspace_titles": ("k-space that is kept", "image from it"),
+    "kspace": "k-space that is kept",
+    "kspace_image": "image from it",
     "shift": "shift",
     "kind": "pooling",
     "pooling_alt": "Left, the image moved {shift} pixels to the right; right, the same by {kind} "
     "at 1/{factor} of its side.",
-    "pooling_titles": ("image", "by {kind}, 1/{factor}"),
+    "image": "image",
+    "pooled": "by {kind}, 1/{factor}",
 }
 
 
@@ -130,7 +135,7 @@ def slices(
     last = len(values) - 1
     index = len(values) // 2 if index is None else index
     controls = {"index": whole_slider(WORDS["slice"], index, 0, last)}
-    across = None if spacing is None else np.delete(spacing, axis).tolist()
+    across = None if spacing is None else tuple(np.delete(spacing, axis).tolist())
     limits = (float(values.min()), float(values.max()))
     fig = plotting.images(values[:1], titles=["…"], spacing=across, limits=limits, size=3.6)
 
@@ -141,7 +146,7 @@ def slices(
     return Panel(controls, fig, update)
 
 
-def kspace(image, *, fraction: float = 0.2, part: str = "centre") -> Panel:
+def kspace(image, *, fraction: float = 0.2, part: Part = "centre") -> Panel:
     """Keep only the centre of k-space, or only its edge, and see the image that is left.
 
     Args:
@@ -159,9 +164,10 @@ def kspace(image, *, fraction: float = 0.2, part: str = "centre") -> Panel:
         "fraction": slider(WORDS["fraction"], fraction, 0, 1, step=0.01, form=".0%"),
         "part": menu(WORDS["part"], parts, part),
     }
-    fig = plotting.images([values, values], titles=WORDS["kspace_titles"], limits="own", size=3)
+    titles = [WORDS["kspace"], WORDS["kspace_image"]]
+    fig = plotting.images([values, values], titles=titles, limits="own", size=3)
 
-    def update(fraction: float, part: str) -> Caption:
+    def update(fraction: float, part: Part) -> Caption:
         kept, result = mri.keep_kspace(values, fraction, part)
         _redraw(fig, 0, np.log1p(np.abs(kept)), limits=(0, full))
         # The edge alone is faint: it gets a grey scale of its own, the centre keeps the image's.
@@ -199,7 +205,8 @@ def pooling(
     }
     limits = (float(values.min()), float(values.max()))
     first = [values, torch.zeros(small)]
-    fig = plotting.images(first, titles=WORDS["pooling_titles"], limits=limits, size=3.6)
+    titles = [WORDS["image"], WORDS["pooled"]]
+    fig = plotting.images(first, titles=titles, limits=limits, size=3.6)
 
     def update(shift: int, kind: str) -> Caption:
         moved = values.roll(shift, dims=1)
@@ -210,8 +217,7 @@ def pooling(
                 f"{tuple(result.shape)}"
             )
         _redraw(fig, 0, moved)
-        title = WORDS["pooling_titles"][1].format(kind=kind, factor=factor)
-        _redraw(fig, 1, result[0, 0].detach(), title)
+        _redraw(fig, 1, result[0, 0].detach(), WORDS["pooled"].format(kind=kind, factor=factor))
         return WORDS["pooling_alt"].format(shift=shift, kind=kind, factor=factor), []
 
     return Panel(controls, fig, update)

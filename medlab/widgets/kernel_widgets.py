@@ -47,11 +47,11 @@ LARGEST = 3  # stride, padding and dilation
 FILL = {"plain": "#ffffff", "pad": "#dddddd", "read": "#9fd3f2", "filled": "#f2b27f"}
 
 # All that a reader of the page sees, for translators.
+NAMES = {name: name for name in KERNELS}
 WORDS = {
     "preset": "preset",
     "own": "your own",
     "divisor": "divide by",
-    "names": {name: name for name in KERNELS},
     "weight": "w[{0},{1}]",
     "image_title": "image",
     "response_title": "response: {name}",
@@ -93,7 +93,7 @@ def draw_kernel(
     values = picture(image).astype(float)
     if min(values.shape) < 3:
         raise DataError(f"a 3 × 3 kernel does not fit into an image of {values.shape}")
-    choices = {WORDS["own"]: "", **{WORDS["names"][known]: known for known in KERNELS}}
+    choices = {WORDS["own"]: "", **{NAMES[known]: known for known in KERNELS}}
     chosen = menu(WORDS["preset"], choices, preset)
     start = KERNELS.get(preset, KERNELS["identity"])
     labels = {f"w{a}{b}": WORDS["weight"].format(a, b) for a in range(3) for b in range(3)}
@@ -113,7 +113,7 @@ def draw_kernel(
             raise DataError(WORDS["no_divisor"])
         kernel = np.reshape(list(weights.values()), (3, 3)) / divisor
         response = correlate2d(values, kernel, mode="valid")
-        greys, name = _greys(response, kernel), WORDS["names"].get(preset, WORDS["own"])
+        greys, name = _greys(response, kernel), NAMES.get(preset, WORDS["own"])
         right.images[0].set(data=response, clim=greys)
         right.title.set_text(WORDS["response_title"].format(name=name))
         total, root = kernel.sum(), np.sqrt((kernel**2).sum())
