@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.lines
@@ -63,9 +63,10 @@ def subplots(
     """A figure in the course's style and its axes, as `matplotlib.pyplot.subplots` gives them.
 
     Args:
-        rows, cols: grid of axes.
+        rows: of axes.
+        cols: axes in a row.
         size: width and height of the whole figure in inches.
-        options: passed to `Figure.subplots` (sharex, width_ratios, …).
+        **options: passed to `Figure.subplots` (sharex, width_ratios, …).
     """
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=size or (4.5 * cols, 3.4 * rows), layout="constrained")
@@ -128,7 +129,7 @@ def images(
     boxes=None,
     spacing: tuple[float, ...] | None = None,
     cols: int | None = None,
-    limits: tuple[float, float] | str = "shared",
+    limits: tuple[float, float] | Literal["shared", "own"] = "shared",
     units: str | None = None,
     size: float = 2.0,
 ) -> Figure:
@@ -152,27 +153,29 @@ def images(
     grid = [_picture(_array(p)) for p in pictures]
     if not grid:
         raise DataError("there is no picture to show: the selection is empty")
-    low, high = _limits(grid, limits)
+    shared = None if isinstance(limits, str) else limits
+    if limits == "shared":
+        shared = min(np.nanmin(p) for p in grid), max(np.nanmax(p) for p in grid)
     cols = min(cols or 6, len(grid))
     rows = -(-len(grid) // cols)
-    ratio = grid[0].shape[0] / grid[0].shape[1]
-    if spacing is not None:
-        ratio *= spacing[-2] / spacing[-1]
+    aspect = 1.0 if spacing is None else spacing[-2] / spacing[-1]
+    ratio = aspect * grid[0].shape[0] / grid[0].shape[1]
     extra = 0.35 if titles is not None else 0.05
     width = size * cols + (0.9 if units else 0)
     fig, axes = subplots(rows, cols, size=(width, (size * ratio + extra) * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, picture) in enumerate(zip(axes.flat, grid, strict=False)):
-        aspect = None if spacing is None else spacing[-2] / spacing[-1]
-        own = (float(np.nanmin(picture)), float(np.nanmax(picture))) if low is None else (low, high)
-        drawn = ax.imshow(picture, cmap="gray", vmin=own[0], vmax=own[1], aspect=aspect)
+        low, high = shared or (np.nanmin(picture), np.nanmax(picture))
+        drawn = ax.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
         if titles is not None:
             ax.set_title(titles[i], fontsize=9)
         if masks is not None and _array(masks[i]).any():
             _outline(ax, _array(masks[i]))
-        for box in [] if boxes is None else _array(boxes[i]):
-            ax.add_patch(_rectangle(box))
+        for x0, y0, x1, y1 in [] if boxes is None else _array(boxes[i]):
+            corner, wide, tall = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+            frame = mpl.patches.Rectangle(corner, wide, tall, fill=False, ec=COLOURS[5], lw=1.5)
+            ax.add_patch(frame)
     if spacing is not None:
         _scale_bar(axes.flat[0], grid[0].shape, spacing)
     if units:
@@ -191,24 +194,10 @@ def _picture(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _limits(grid, limits):
-    if limits == "own":
-        return None, None
-    if limits == "shared":
-        return min(float(np.nanmin(p)) for p in grid), max(float(np.nanmax(p)) for p in grid)
-    return limits
-
-
 def _outline(ax, mask: np.ndarray) -> None:
     padded = np.pad((mask > 0).astype(float), 1)
     x, y = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
     ax.contour(x, y, padded, levels=[0.5], colors=[COLOURS[4]], linewidths=1.5)
-
-
-def _rectangle(box):
-    x0, y0, x1, y1 = box
-    corner = (x0 - 0.5, y0 - 0.5)
-    return mpl.patches.Rectangle(corner, x1 - x0, y1 - y0, fill=False, ec=COLOURS[5], lw=1.5)
 
 
 def _scale_bar(ax, shape, spacing) -> None:
@@ -256,7 +245,8 @@ def curve(
     Args:
         x_values: (M,) values.
         lines: name -> (M,) values; every second line is dashed, so that none relies on colour.
-        x, y: axis labels with units.
+        x: label of its axis, with unit.
+        y: label of its axis, with unit.
         bands: name -> (low, high) drawn translucent in that line's colour.
         log: "x", "y" or "xy" for logarithmic axes.
         limits: of the y axis.
@@ -269,15 +259,8 @@ def curve(
         if bands and name in bands:
             low, high = map(_array, bands[name])
             ax.fill_between(_array(x_values), low, high, color=line.get_color(), alpha=0.2, lw=0)
-    if "x" in log:
-        ax.set_xscale("log")
-    if "y" in log:
-        ax.set_yscale("log")
-    ax.set(xlabel=x, ylabel=y)
-    if limits is not None:
-        ax.set_ylim(limits)
-    if len(lines) > 1:
-        ax.legend(fontsize=9)
+    scales = {f"{axis}scale": "log" for axis in log}
+    _label(ax, legend=len(lines) > 1, **scales, xlabel=x, ylabel=y, ylim=limits)
     return fig
 
 
@@ -295,9 +278,7 @@ def histogram(
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
     for name, v in values.items():
         ax.hist(v, edges, weights=np.full(len(v), 1 / len(v)), alpha=0.55, label=name)
-    ax.set(xlabel=x, ylabel=y)
-    if len(groups) > 1:
-        ax.legend(fontsize=9)
+    _label(ax, legend=len(groups) > 1, xlabel=x, ylabel=y)
     return fig
 
 
@@ -311,9 +292,7 @@ def bars(
     ax.barh(names, lengths, color=COLOURS[0], height=0.6)
     for i, length in enumerate(lengths):
         ax.annotate(f" {length:.3g}", (length, i), va="center", fontsize=9)
-    ax.set(xlabel=x)
-    if limits is not None:
-        ax.set_xlim(limits)
+    _label(ax, xlabel=x, xlim=limits)
     return fig
 
 
@@ -351,9 +330,8 @@ def intervals(
         ax.annotate(f"{value:.2f}", (value, i), (0, 4), **place)
     if reference is not None:
         ax.axvline(reference, ls=":", color="grey", lw=1.2, zorder=0)
-    ax.set(xlabel=x, yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
-    if limits is not None:
-        ax.set_xlim(limits)
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
+    _label(ax, xlabel=x, xlim=limits)
     return fig
 
 
@@ -399,3 +377,10 @@ def history(record: History) -> Figure:
         right[0].plot(epochs, record[scores[0]], "--", color=COLOURS[1])
         right[0].set(xlabel="epoch", ylabel=f"validation {SCORES.get(scores[0], scores[0])}")
     return fig
+
+
+def _label(ax, *, legend: bool = False, **properties) -> None:
+    """Labels, limits and scales of axes, those that are None left as they are, and a legend."""
+    ax.set(**{name: value for name, value in properties.items() if value is not None})
+    if legend:
+        ax.legend(fontsize=9)
