@@ -1,180 +1,146 @@
-"""What did the model look at? Occlusion, gradients and Grad-CAM, and a score for the answer.
+"""What did the model look at? Occlusion and Grad-CAM, and a score for the answer.
 
-All three maps are (N, H, W), float32 on the CPU, the size of the image; high is important. They
-leave the model as they found it: mode, gradients, hooks and buffers.
+Maps are (N, H, W), or (N, D, H, W) for volumes, float32 on the CPU, the size of the image and in
+the unit of the model's output; high is important. The model is left as it was found: mode,
+gradients, hooks and buffers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlab.cohort import to_float
+from medlab.cohort import Cohort, to_float
 from medlab.errors import DataError
-from medlab.models.inspect import undisturbed
+from medlab.models import undisturbed
+from medlab.training._examples import images_of
 
-__all__ = ["grad_cam", "gradients", "occlusion", "pointing_game"]
+__all__ = ["grad_cam", "occlusion", "pointing_game"]
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_ENLARGED = {4: "bilinear", 5: "trilinear"}
 
 
 def occlusion(
     model: nn.Module,
-    images: Tensor,
+    images: Cohort | Tensor,
     target: int | Tensor,
     *,
     patch: int = 8,
     stride: int | None = None,
-    fill: float | str = "mean",
-    scale: bool = True,
-    signed: bool = False,
     batch_size: int = 64,
 ) -> Tensor:
     """Cover one patch after another: where does the model's output for the target fall?
 
-    A pixel's value is the mean fall of the output over all patches that cover the pixel. Costs one
+    A patch is covered with each channel's mean. A pixel's value is the mean fall of the output over
+    all patches that cover the pixel; it is negative where covering raises the output. Costs one
     forward pass per patch and image.
 
     Args:
-        model: maps (N, C, H, W) float32 to (N, K), (N, 1) or (N,) outputs.
-        images: (N, C, H, W); uint8 is read as 0…1.
+        model: maps (N, C, …) float32 to (N, K), (N, 1) or (N,) outputs.
+        images: a cohort, or (N, C, H, W) or (N, C, D, H, W), as `medlab.predict` takes them.
         target: class to explain, one for all images or (N,). With a single output, 1 is that
             output and 0 its negative.
-        patch: side of the square, in pixels.
+        patch: side of the square or cube, in pixels.
         stride: from patch to patch; half a patch if not given. The last patch ends at the border.
-        fill: what a patch is covered with: "mean" (of each channel of each image) or a value.
-        scale: divide each map by its largest absolute value, so that it runs to 1; otherwise the
-            unit is that of the model's output.
-        signed: keep negative values, where covering raises the output; otherwise they become 0.
         batch_size: images per forward pass.
 
     Returns:
-        float32 (N, H, W).
+        float32 (N, H, W) or (N, D, H, W).
 
     Raises:
-        DataError: shapes, target or patch that do not fit the images and the model.
+        DataError: what is no images, or a target or patch that does not fit images and model.
 
     Source: Zeiler & Fergus, ECCV (2014), section 4.2.
     """
-    stride = max(1, patch // 2) if stride is None else stride
     images, target = _checked(images, target)
-    height, width = images.shape[-2:]
-    if not 1 <= patch <= min(height, width) or not 1 <= stride <= patch:
+    size = images.shape[2:]
+    stride = max(1, patch // 2) if stride is None else stride
+    if not 1 <= patch <= min(size) or not 1 <= stride <= patch:
         raise DataError(
-            f"patch must be 1 to {min(height, width)} pixels and stride 1 to patch, so that every "
-            f"pixel is covered; got patch {patch} and stride {stride}"
+            f"patch must be 1 to {min(size)} pixels and stride 1 to patch, so that every pixel is "
+            f"covered; got patch {patch} and stride {stride}"
         )
-    if fill != "mean" and not isinstance(fill, int | float):
-        raise DataError(f"fill must be 'mean' or a number, got {fill!r}")
-    corners = [
-        (y, x) for y in _starts(height, patch, stride) for x in _starts(width, patch, stride)
-    ]
-    cover = torch.zeros(height, width)
-    for y, x in corners:
-        cover[y : y + patch, x : x + patch] += 1
-    maps = torch.zeros(len(images), height, width)
+    starts = ({*range(0, side - patch + 1, stride), side - patch} for side in size)
+    patches = [tuple(slice(at, at + patch) for at in corner) for corner in product(*starts)]
+    maps, cover = torch.zeros(len(images), *size), torch.zeros(*size)
+    for where in patches:
+        cover[where] += 1
     with undisturbed(model) as device, torch.no_grad():
-        for i, image in enumerate(images.to(device)):
-            paint = image.mean((1, 2))[:, None, None] if fill == "mean" else fill
-            whole = _score(model(image[None]), target[i : i + 1])
-            for some in _chunks(corners, batch_size):
-                covered = image.repeat(len(some), 1, 1, 1)
-                for row, (y, x) in zip(covered, some, strict=True):
-                    row[:, y : y + patch, x : x + patch] = paint
-                falls = whole - _score(model(covered), target[i].expand(len(some)))
-                for fall, (y, x) in zip(falls.float().tolist(), some, strict=True):
-                    maps[i, y : y + patch, x : x + patch] += fall
-    maps /= cover
-    return _finished(maps if signed else maps.clamp_min(0), scale)
-
-
-def gradients(
-    model: nn.Module,
-    images: Tensor,
-    target: int | Tensor,
-    *,
-    scale: bool = True,
-    batch_size: int = 64,
-) -> Tensor:
-    """How strongly the output answers to each pixel: max over channels of |∂ output / ∂ pixel|.
-
-    Args:
-        model, images, target, scale, batch_size: as for `occlusion`; images are differentiated as
-            the float32 that the model sees.
-
-    Returns:
-        float32 (N, H, W), ≥ 0.
-
-    Raises:
-        DataError: shapes or target that do not fit, or an output that does not depend on the image
-            by differentiable steps.
-
-    Source: Simonyan, Vedaldi & Zisserman, ICLR workshop (2014), section 3.1.
-    """
-
-    def saliency(batch: Tensor, wanted: Tensor) -> Tensor:
-        score = _score(model(batch.clone()), wanted)  # the model may change its input in place
-        return _derivative(score, batch).abs().amax(1)
-
-    return _finished(_in_batches(model, images, target, batch_size, saliency), scale)
+        for image, wanted, falls in zip(images.to(device), target, maps, strict=True):
+            mean = image.flatten(1).mean(1).view(-1, *[1] * len(size))
+            whole = _score(model(image[None]), wanted[None])
+            for some in _chunks(patches, batch_size):
+                covered = image.repeat(len(some), *[1] * image.ndim)
+                for row, where in zip(covered, some, strict=True):
+                    row[:, *where] = mean
+                scores = _score(model(covered), wanted.expand(len(some)))
+                for fall, where in zip((whole - scores).float().tolist(), some, strict=True):
+                    falls[where] += fall
+    return maps / cover
 
 
 def grad_cam(
     model: nn.Module,
-    images: Tensor,
+    images: Cohort | Tensor,
     target: int | Tensor,
     layer: nn.Module | str | None = None,
     *,
-    scale: bool = True,
     batch_size: int = 64,
 ) -> Tensor:
     """Grad-CAM: feature maps A_k, weighted by how much the output answers to each.
 
-    α_k = mean over positions of ∂ output / ∂ A_k; map = max(0, Σ_k α_k A_k), enlarged bilinearly
-    to the image. It is as coarse as the layer is.
+    α_k = mean over positions of ∂ output / ∂ A_k; map = max(0, Σ_k α_k A_k), enlarged linearly to
+    the image. It is as coarse as the layer is.
 
     Args:
-        model, images, target, scale, batch_size: as for `occlusion`.
-        layer: module, or its name, whose output (N, K, h, w) is explained. If not given,
-            `model.features` where there is one, else the last convolution. For a torchvision
-            ResNet, "layer4".
+        model: as for `occlusion`.
+        images: as for `occlusion`.
+        target: as for `occlusion`.
+        layer: module, or its name, whose output (N, K, h, w) or (N, K, d, h, w) is explained. If
+            not given, `model.features` where there is one, else the last convolution. For a
+            torchvision ResNet, "layer4".
+        batch_size: images per pass.
 
     Returns:
-        float32 (N, H, W), ≥ 0; all 0 where nothing in the layer speaks for the target.
+        float32 (N, H, W) or (N, D, H, W), ≥ 0; all 0 where nothing in the layer speaks for the
+        target.
 
     Raises:
-        DataError: no such layer, a layer that gives no feature maps or that the output does not
-            depend on.
+        DataError: as for `occlusion`; no such layer, or one that gives no feature maps or that the
+            output does not depend on.
 
     Source: Selvaraju et al., ICCV (2017), eq. 1 and 2.
     """
     layer = _layer(model, layer)
+    images, target = _checked(images, target)
+    seen: list = []
 
-    def cam(batch: Tensor, wanted: Tensor) -> Tensor:
-        seen: list = []
+    def keep(_module, _inputs, output):
+        seen.append(output)
+        # A later in-place ReLU must not reach what was kept.
+        return output.clone() if torch.is_tensor(output) else output
 
-        def keep(_module, _inputs, output):
-            seen.append(output)
-            # A later in-place ReLU must not reach what was kept.
-            return output.clone() if torch.is_tensor(output) else output
-
-        hook = layer.register_forward_hook(keep)
-        try:
-            score = _score(model(batch.clone()), wanted)
-        finally:
-            hook.remove()
-        if not seen:
-            raise DataError("the model never called this layer: name one that its forward uses")
-        maps = seen[-1]
-        if not torch.is_tensor(maps) or maps.ndim != 4:
-            got = tuple(maps.shape) if torch.is_tensor(maps) else type(maps).__name__
-            raise DataError(f"Grad-CAM needs a layer that gives (N, K, h, w), this one gave {got}")
-        weights = _derivative(score, maps).mean((2, 3), keepdim=True)
-        coarse = (weights * maps.detach()).sum(1, keepdim=True).clamp_min(0).float()
-        return F.interpolate(coarse, batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-
-    return _finished(_in_batches(model, images, target, batch_size, cam), scale)
+    found = []
+    hook = layer.register_forward_hook(keep)
+    try:
+        # Callers may stand inside no_grad or inference_mode; gradients are needed all the same.
+        with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
+            for some in _chunks(range(len(images)), batch_size):
+                part = slice(some[0], some[-1] + 1)
+                # Copies, as the model may change its input and an inference tensor has no gradient.
+                batch = images[part].to(device).clone().requires_grad_()
+                score = _score(model(batch.clone()), target[part].clone())
+                maps = seen[-1] if seen else None
+                seen.clear()
+                found.append(_cam(maps, score, batch.shape).cpu())
+    finally:
+        hook.remove()
+    return torch.cat(found)
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> float:
@@ -185,8 +151,8 @@ def pointing_game(maps: Tensor, masks: Tensor) -> float:
     out: there is nothing to point at.
 
     Args:
-        maps: (N, H, W).
-        masks: (N, H, W); inside is every value above 0.
+        maps: (N, H, W) or (N, D, H, W).
+        masks: of the same shape; inside is every value above 0.
 
     Returns:
         0 to 1.
@@ -197,9 +163,9 @@ def pointing_game(maps: Tensor, masks: Tensor) -> float:
     Source: Zhang et al., IJCV 126:1084 (2018), section 4.1, without its margin of 15 pixels.
     """
     maps, masks = torch.as_tensor(maps).cpu(), torch.as_tensor(masks).cpu()
-    if maps.ndim != 3 or maps.shape != masks.shape:
+    if maps.ndim not in (3, 4) or maps.shape != masks.shape:
         raise DataError(
-            f"maps and masks must both be (N, H, W), got {tuple(maps.shape)} and "
+            f"maps and masks must both be (N, H, W) or (N, D, H, W), got {tuple(maps.shape)} and "
             f"{tuple(masks.shape)}"
         )
     if maps.isnan().any():
@@ -214,20 +180,17 @@ def pointing_game(maps: Tensor, masks: Tensor) -> float:
     return float(hits.double().mean())
 
 
-def _checked(images: Tensor, target: int | Tensor) -> tuple[Tensor, Tensor]:
-    images = torch.as_tensor(images)
-    if images.ndim != 4 or images.numel() == 0:
-        raise DataError(
-            f"images must be (N, C, H, W), got {tuple(images.shape)}; for one image of a cohort "
-            "write cohort.images[i : i + 1]"
-        )
-    target = torch.as_tensor(target)
+def _checked(data: Cohort | Tensor, target: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Images as float32, and a class for each."""
+    images, target = images_of(data), torch.as_tensor(target)
+    if images.numel() == 0:
+        raise DataError(f"there is no image to explain: got {tuple(images.shape)}")
     if target.is_floating_point() or target.shape not in ((), (len(images),)):
         raise DataError(
             f"target must be a class number or one per image ({len(images)}), got {target.dtype} "
             f"of shape {tuple(target.shape)}"
         )
-    return to_float(images), target.long().expand(len(images))
+    return to_float(images).detach(), target.long().expand(len(images))
 
 
 def _score(outputs: Tensor, target: Tensor) -> Tensor:
@@ -248,34 +211,29 @@ def _score(outputs: Tensor, target: Tensor) -> Tensor:
     return outputs.gather(1, target[:, None])[:, 0]
 
 
-def _derivative(score: Tensor, by: Tensor) -> Tensor:
-    found = None
-    if score.requires_grad and by.requires_grad:
-        # In evaluation mode images do not influence each other: the sum's gradient is each one's.
-        (found,) = torch.autograd.grad(score.sum(), by, allow_unused=True)
-    if found is None:
+def _cam(maps: Tensor | None, score: Tensor, shape: torch.Size) -> Tensor:
+    """The map of a batch of this shape, from what the layer gave and the outputs that followed."""
+    if maps is None:
+        raise DataError("the model never called this layer: name one that its forward uses")
+    if not torch.is_tensor(maps) or maps.ndim != len(shape):
+        got = tuple(maps.shape) if torch.is_tensor(maps) else type(maps).__name__
         raise DataError(
-            "the output does not depend on this layer or image in a differentiable way: does the "
-            "model detach, use torch.no_grad() or bypass the layer?"
+            f"Grad-CAM needs a layer that gives maps (N, K, …) with {len(shape)} axes, as the "
+            f"images have; this one gave {got}"
         )
-    return found.detach()
-
-
-def _in_batches(
-    model: nn.Module,
-    images: Tensor,
-    target: int | Tensor,
-    batch_size: int,
-    explain: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    images, target = _checked(images, target)
-    maps = []
-    # Callers may stand inside no_grad or inference_mode; gradients are needed all the same.
-    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
-        for some in _chunks(range(len(images)), batch_size):
-            batch = images[some[0] : some[-1] + 1].to(device).detach().clone().requires_grad_()
-            maps.append(explain(batch, target[some[0] : some[-1] + 1].clone()).cpu())
-    return torch.cat(maps)
+    slope = None
+    if score.requires_grad and maps.requires_grad:
+        # In evaluation mode images do not influence each other: the sum's gradient is each one's.
+        (slope,) = torch.autograd.grad(score.sum(), maps, allow_unused=True)
+    if slope is None:
+        raise DataError(
+            "the output does not depend on this layer in a differentiable way: does the model "
+            "detach, use torch.no_grad() or bypass the layer?"
+        )
+    weights = slope.flatten(2).mean(2).view(*slope.shape[:2], *[1] * (maps.ndim - 2))
+    coarse = (weights * maps.detach()).sum(1, keepdim=True).clamp_min(0).float()
+    mode = _ENLARGED[len(shape)]
+    return F.interpolate(coarse, shape[2:], mode=mode, align_corners=False)[:, 0]
 
 
 def _layer(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:
@@ -290,26 +248,16 @@ def _layer(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:
         if not any(layer is module for module in model.modules()):
             raise DataError("this layer is not part of the model: pass one of model.modules()")
         return layer
-    if isinstance(getattr(model, "features", None), nn.Module):
-        return model.features
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    features = getattr(model, "features", None)
+    if isinstance(features, nn.Module):
+        return features
+    convolutions = [m for m in model.modules() if isinstance(m, _CONVOLUTIONS)]
     if not convolutions:
         raise DataError("the model has no convolution: name the layer whose maps to explain")
     return convolutions[-1]
-
-
-def _starts(length: int, patch: int, stride: int) -> list[int]:
-    """First pixels of patches that cover a side; the last patch ends at the border."""
-    return sorted({*range(0, length - patch + 1, stride), length - patch})
 
 
 def _chunks(items, size: int) -> Iterator:
     if size < 1:
         raise DataError(f"batch_size must be at least 1, got {size}")
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _finished(maps: Tensor, scale: bool) -> Tensor:
-    if scale:
-        maps = maps / maps.abs().amax((1, 2), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
-    return maps

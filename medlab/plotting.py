@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.lines
@@ -11,10 +12,12 @@ import matplotlib.patches
 import matplotlib.patheffects
 import numpy as np
 import torch
+from matplotlib import rcsetup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from medlab.errors import DataError
+from medlab.training import History
 
 __all__ = [
     "COLOURS",
@@ -32,8 +35,9 @@ __all__ = [
 
 # Okabe & Ito (2008), Color Universal Design: distinguishable with any common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+SCORES = {"val_auc": "AUC", "val_dice": "Dice"}  # columns of a history, for their axis
+STYLE: dict[Any, Any] = {
+    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,
@@ -53,13 +57,16 @@ def _array(values) -> np.ndarray:
     return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
 
 
-def subplots(rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options):
+def subplots(
+    rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options
+) -> tuple[Figure, Any]:
     """A figure in the course's style and its axes, as `matplotlib.pyplot.subplots` gives them.
 
     Args:
-        rows, cols: grid of axes.
+        rows: of axes.
+        cols: axes in a row.
         size: width and height of the whole figure in inches.
-        options: passed to `Figure.subplots` (sharex, width_ratios, …).
+        **options: passed to `Figure.subplots` (sharex, width_ratios, …).
     """
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=size or (4.5 * cols, 3.4 * rows), layout="constrained")
@@ -67,8 +74,28 @@ def subplots(rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None =
         return fig, fig.subplots(rows, cols, **options)
 
 
+class Picture:
+    """A figure with its alternative text, as a notebook stores it; elsewhere it prints the text.
+
+    Attributes:
+        png: the figure as PNG bytes.
+        alt: what it shows and what to notice.
+    """
+
+    def __init__(self, png: bytes, alt: str):
+        self.png, self.alt = png, alt
+
+    def __repr__(self) -> str:
+        return f"<Figure: {self.alt}>"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        return {"image/png": self.png, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
+
+
 def show(fig: Figure, *, alt: str) -> None:
     """Show a figure in the notebook together with the text that says what a reader should see.
+
+    Outside a notebook the text alone is printed; `fig.savefig("name.png")` keeps the picture.
 
     Args:
         fig: a matplotlib figure.
@@ -82,11 +109,7 @@ def show(fig: Figure, *, alt: str) -> None:
 
     if len(alt) < 20:
         raise DataError(f"alt should say what a reader sees and should notice; got {alt!r}")
-    display(
-        {"image/png": png(fig), "text/plain": f"<Figure: {alt}>"},
-        metadata={"image/png": {"alt": alt}},
-        raw=True,
-    )
+    display(Picture(png(fig), alt))
 
 
 def png(fig: Figure) -> bytes:
@@ -106,7 +129,7 @@ def images(
     boxes=None,
     spacing: tuple[float, ...] | None = None,
     cols: int | None = None,
-    limits: tuple[float, float] | str | None = "shared",
+    limits: tuple[float, float] | Literal["shared", "own"] = "shared",
     units: str | None = None,
     size: float = 2.0,
 ) -> Figure:
@@ -130,27 +153,29 @@ def images(
     grid = [_picture(_array(p)) for p in pictures]
     if not grid:
         raise DataError("there is no picture to show: the selection is empty")
-    low, high = _limits(grid, limits)
+    shared = None if isinstance(limits, str) else limits
+    if limits == "shared":
+        shared = min(np.nanmin(p) for p in grid), max(np.nanmax(p) for p in grid)
     cols = min(cols or 6, len(grid))
     rows = -(-len(grid) // cols)
-    ratio = grid[0].shape[0] / grid[0].shape[1]
-    if spacing is not None:
-        ratio *= spacing[-2] / spacing[-1]
+    aspect = 1.0 if spacing is None else spacing[-2] / spacing[-1]
+    ratio = aspect * grid[0].shape[0] / grid[0].shape[1]
     extra = 0.35 if titles is not None else 0.05
     width = size * cols + (0.9 if units else 0)
     fig, axes = subplots(rows, cols, size=(width, (size * ratio + extra) * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, picture) in enumerate(zip(axes.flat, grid, strict=False)):
-        aspect = None if spacing is None else spacing[-2] / spacing[-1]
-        own = (float(np.nanmin(picture)), float(np.nanmax(picture))) if low is None else (low, high)
-        drawn = ax.imshow(picture, cmap="gray", vmin=own[0], vmax=own[1], aspect=aspect)
+        low, high = shared or (np.nanmin(picture), np.nanmax(picture))
+        drawn = ax.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
         if titles is not None:
             ax.set_title(titles[i], fontsize=9)
         if masks is not None and _array(masks[i]).any():
             _outline(ax, _array(masks[i]))
-        for box in [] if boxes is None else _array(boxes[i]):
-            ax.add_patch(_rectangle(box))
+        for x0, y0, x1, y1 in [] if boxes is None else _array(boxes[i]):
+            corner, wide, tall = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+            frame = mpl.patches.Rectangle(corner, wide, tall, fill=False, ec=COLOURS[5], lw=1.5)
+            ax.add_patch(frame)
     if spacing is not None:
         _scale_bar(axes.flat[0], grid[0].shape, spacing)
     if units:
@@ -169,24 +194,10 @@ def _picture(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _limits(grid, limits):
-    if limits == "own":
-        return None, None
-    if limits == "shared" or limits is None:
-        return min(float(np.nanmin(p)) for p in grid), max(float(np.nanmax(p)) for p in grid)
-    return limits
-
-
 def _outline(ax, mask: np.ndarray) -> None:
     padded = np.pad((mask > 0).astype(float), 1)
     x, y = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
     ax.contour(x, y, padded, levels=[0.5], colors=[COLOURS[4]], linewidths=1.5)
-
-
-def _rectangle(box):
-    x0, y0, x1, y1 = box
-    corner = (x0 - 0.5, y0 - 0.5)
-    return mpl.patches.Rectangle(corner, x1 - x0, y1 - y0, fill=False, ec=COLOURS[5], lw=1.5)
 
 
 def _scale_bar(ax, shape, spacing) -> None:
@@ -198,21 +209,19 @@ def _scale_bar(ax, shape, spacing) -> None:
     halo = [mpl.patheffects.withStroke(linewidth=3.5, foreground="black")]
     ax.plot([x0, x0 + pixels], [y, y], color="white", lw=2, path_effects=halo)
     text = f"{length} mm" if length < 10 else f"{length // 10} cm"
-    ax.text(
-        *(x0 + pixels / 2, y - 0.02 * shape[0], text),
-        **{"color": "white", "ha": "center", "va": "bottom", "fontsize": 8},
-        path_effects=halo,
-    )
+    look = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
+    ax.text(x0 + pixels / 2, y - 0.02 * shape[0], text, path_effects=halo, **look)
 
 
-def heat(pictures, maps, *, titles=None, masks=None, mask_name="mask", cols=None, size=2.0):
+def heat(pictures, maps, **options) -> Figure:
     """Pictures under a translucent map: black-body colours where the map is high.
 
     Args:
-        pictures: as for `images`; maps: (N, H, W), each scaled by its own maximum.
-        titles, masks, mask_name, cols, size: as for `images`.
+        pictures: as for `images`.
+        maps: (N, H, W), each scaled by its own maximum; what is negative is not drawn.
+        **options: as for `images`.
     """
-    fig = images(pictures, titles=titles, masks=masks, mask_name=mask_name, cols=cols, size=size)
+    fig = images(pictures, **options)
     for ax, values in zip(fig.axes, maps, strict=False):
         values = np.clip(_array(values), 0, None)
         top = values.max() or 1.0
@@ -234,67 +243,61 @@ def curve(
     """One or more lines over common x values.
 
     Args:
-        x_values: (M,) values, or a mapping from line name to values.
+        x_values: (M,) values.
         lines: name -> (M,) values; every second line is dashed, so that none relies on colour.
-        x, y: axis labels with units.
+        x: label of its axis, with unit.
+        y: label of its axis, with unit.
         bands: name -> (low, high) drawn translucent in that line's colour.
         log: "x", "y" or "xy" for logarithmic axes.
         limits: of the y axis.
+        size: inches.
     """
     fig, ax = subplots(size=size)
     for i, (name, values) in enumerate(lines.items()):
-        over = x_values[name] if isinstance(x_values, Mapping) else x_values
         style = "-" if i % 2 == 0 else "--"
-        (line,) = ax.plot(_array(over), _array(values), style, label=name)
+        (line,) = ax.plot(_array(x_values), _array(values), style, label=name)
         if bands and name in bands:
             low, high = map(_array, bands[name])
-            ax.fill_between(_array(over), low, high, color=line.get_color(), alpha=0.2, lw=0)
-    if "x" in log:
-        ax.set_xscale("log")
-    if "y" in log:
-        ax.set_yscale("log")
-    ax.set(xlabel=x, ylabel=y)
-    if limits is not None:
-        ax.set_ylim(limits)
-    if len(lines) > 1:
-        ax.legend(fontsize=9)
+            ax.fill_between(_array(x_values), low, high, color=line.get_color(), alpha=0.2, lw=0)
+    scales = {f"{axis}scale": "log" for axis in log}
+    _label(ax, legend=len(lines) > 1, **scales, xlabel=x, ylabel=y, ylim=limits)
     return fig
 
 
 def histogram(
-    groups: Mapping[str, object], *, x: str, bins: int = 40, y="share of images", size=(5.5, 3.4)
-):
+    groups: Mapping[str, object],
+    *,
+    x: str,
+    y: str = "share of images",
+    bins: int = 40,
+    size: tuple[float, float] = (5.5, 3.4),
+) -> Figure:
     """Histograms of several groups over common bins, each as a share of its own group."""
     fig, ax = subplots(size=size)
     values = {name: _array(v).ravel().astype(float) for name, v in groups.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
     for name, v in values.items():
         ax.hist(v, edges, weights=np.full(len(v), 1 / len(v)), alpha=0.55, label=name)
-    ax.set(xlabel=x, ylabel=y)
-    if len(groups) > 1:
-        ax.legend(fontsize=9)
+    _label(ax, legend=len(groups) > 1, xlabel=x, ylabel=y)
     return fig
 
 
-def bars(values: Mapping[str, float], *, x: str, errors=None, limits=None, size=(5.5, 2.6)):
-    """Horizontal bars with their value beside them; `errors`: name -> (low, high)."""
-    fig, ax = subplots(size=size)
+def bars(
+    values: Mapping[str, float], *, x: str, limits: tuple[float, float] | None = None
+) -> Figure:
+    """Horizontal bars with their value beside them, the first on top."""
+    fig, ax = subplots(size=(5.5, 2.6))
     names = list(values)[::-1]
-    lengths = np.array([float(values[n]) for n in names])
-    span = None
-    if errors:
-        span = np.abs(np.array([errors[n] for n in names]).T - lengths)
-    ax.barh(names, lengths, xerr=span, color=COLOURS[0], height=0.6, capsize=3)
+    lengths = [float(values[name]) for name in names]
+    ax.barh(names, lengths, color=COLOURS[0], height=0.6)
     for i, length in enumerate(lengths):
-        ax.annotate(f" {length:.3g}", (length, i), va="bottom" if errors else "center", fontsize=9)
-    ax.set(xlabel=x)
-    if limits is not None:
-        ax.set_xlim(limits)
+        ax.annotate(f" {length:.3g}", (length, i), va="center", fontsize=9)
+    _label(ax, xlabel=x, xlim=limits)
     return fig
 
 
 def intervals(
-    rows: Mapping[str, object],
+    rows: Mapping[str, Any],
     *,
     x: str,
     reference: float | None = None,
@@ -309,6 +312,9 @@ def intervals(
         reference: value to compare with, drawn as a dotted line (0.5 for an AUC, 0 for a gain).
         limits: of the x axis.
         size: inches; grows with the number of rows if not given.
+
+    Raises:
+        DataError: no rows.
     """
     if not rows:
         raise DataError("there is nothing to plot: rows is empty")
@@ -320,24 +326,16 @@ def intervals(
         value, low, high = (float(end) for end in ends)
         ax.plot([low, high], [i, i], color=COLOURS[0], solid_capstyle="butt")
         ax.plot(value, i, "o", color=COLOURS[0])
-        ax.annotate(
-            f"{value:.2f}",
-            (value, i),
-            (0, 4),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=8,
-        )
+        place = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
+        ax.annotate(f"{value:.2f}", (value, i), (0, 4), **place)
     if reference is not None:
         ax.axvline(reference, ls=":", color="grey", lw=1.2, zorder=0)
-    ax.set(xlabel=x, yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
-    if limits is not None:
-        ax.set_xlim(limits)
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
+    _label(ax, xlabel=x, xlim=limits)
     return fig
 
 
-def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> Figure:
+def roc(labels, scores, *, threshold: float | None = None) -> Figure:
     """Receiver operating characteristic of one or more models, with the area under each.
 
     Args:
@@ -348,14 +346,13 @@ def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> F
     from medlab import metrics
 
     models = scores if isinstance(scores, Mapping) else {"model": scores}
-    fig, ax = subplots(size=size)
+    fig, ax = subplots(size=(4.4, 4.0))
     ax.plot([0, 1], [0, 1], ":", color="grey", label="chance (AUC 0.5)")
     for i, (name, values) in enumerate(models.items()):
         fpr, tpr, _ = metrics.roc_curve(labels, values)
+        style = "--" if i % 2 == 0 and len(models) > 1 else "-"
         text = f"{name} (AUC {metrics.auc(labels, values):.3f})"
-        ax.plot(
-            _array(fpr), _array(tpr), "--" if i % 2 == 0 and len(models) > 1 else "-", label=text
-        )
+        ax.plot(_array(fpr), _array(tpr), style, label=text)
     if threshold is not None:
         point = metrics.confusion(labels, values, threshold=threshold)
         at = (1 - point.specificity, point.sensitivity)
@@ -366,14 +363,24 @@ def roc(labels, scores, *, threshold: float | None = None, size=(4.4, 4.0)) -> F
     return fig
 
 
-def history(record, *, size=(9.5, 3.2)) -> Figure:
-    """Loss and validation score by epoch, from a `medlab.training.History`."""
-    fig, (left, right) = subplots(1, 2, size=size)
+def history(record: History) -> Figure:
+    """Training loss by epoch; with a validation set also its loss and its first score."""
     epochs = _array(record["epoch"])
+    scores = [name for name in record.columns if name.startswith("val_") and name != "val_loss"]
+    fig, axes = subplots(1, 2 if scores else 1, size=(9.5, 3.2), squeeze=False)
+    left, *right = axes[0]
     left.plot(epochs, record["train_loss"], label="training")
-    left.plot(epochs, record["val_loss"], "--", label="validation")
     left.set(xlabel="epoch", ylabel="loss")
-    left.legend(fontsize=9)
-    right.plot(epochs, record["val_auc"], "--", color=COLOURS[1])
-    right.set(xlabel="epoch", ylabel="validation AUC")
+    if scores:
+        left.plot(epochs, record["val_loss"], "--", label="validation")
+        left.legend(fontsize=9)
+        right[0].plot(epochs, record[scores[0]], "--", color=COLOURS[1])
+        right[0].set(xlabel="epoch", ylabel=f"validation {SCORES.get(scores[0], scores[0])}")
     return fig
+
+
+def _label(ax, *, legend: bool = False, **properties) -> None:
+    """Labels, limits and scales of axes, those that are None left as they are, and a legend."""
+    ax.set(**{name: value for name, value in properties.items() if value is not None})
+    if legend:
+        ax.legend(fontsize=9)

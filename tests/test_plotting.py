@@ -1,4 +1,8 @@
+"""What figures hold, and what is shown of them in a notebook, in a script and in a terminal."""
+
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from PIL import Image
 
 from medlab import plotting
 from medlab.errors import DataError
+from medlab.training import History
 
 
 def pixels(fig):
@@ -15,13 +20,13 @@ def pixels(fig):
 
 def test_show_stores_the_alt_text_beside_the_picture(monkeypatch):
     stored = []
-    monkeypatch.setattr("IPython.display.display", lambda *a, **k: stored.append((a, k)))
+    monkeypatch.setattr("IPython.display.display", stored.append)
     fig = plotting.curve(np.arange(3), {"a": np.arange(3)}, x="x", y="y")
     plotting.show(fig, alt="A straight line from zero to two.")
-    ((data,), options) = stored[0]
+    data, metadata = stored[0]._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert data["text/plain"] == "<Figure: A straight line from zero to two.>"
-    assert options["metadata"]["image/png"]["alt"] == "A straight line from zero to two."
+    assert metadata["image/png"]["alt"] == "A straight line from zero to two."
     with pytest.raises(DataError, match="what a reader sees"):
         plotting.show(fig, alt="plot")
 
@@ -71,3 +76,79 @@ def test_the_same_figure_gives_the_same_bytes():
         return plotting.png(plotting.bars({"CNN": 0.9, "linear": 0.8}, x="AUC", limits=(0.5, 1)))
 
     assert draw() == draw()
+
+
+def test_a_box_is_drawn_on_the_pixel_edges():
+    fig = plotting.images([torch.rand(10, 10)], boxes=[[(2, 3, 5, 7)]])
+    (frame,) = fig.axes[0].patches
+    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((1.5, 2.5), 3, 4)
+
+
+def test_curves_have_bands_scales_and_limits():
+    y = np.array([1.0, 10.0, 100.0])
+    bands = {"a": (y / 2, 2 * y)}
+    fig = plotting.curve(
+        [1, 2, 3], {"a": y, "b": 2 * y}, x="x", y="y", bands=bands, log="y", limits=(0.5, 500)
+    )
+    (ax,) = fig.axes
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylim()) == ("linear", "log", (0.5, 500))
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert [text.get_text() for text in ax.get_legend().texts] == ["a", "b"]
+    assert ax.collections[0].get_datalim(ax.transData).y0 == 0.5
+
+
+def test_heat_is_drawn_where_a_map_is_high_and_not_where_it_is_negative():
+    maps = torch.tensor([[[-2.0, 0.0], [1.0, 4.0]]])
+    over = plotting.heat(torch.rand(1, 1, 2, 2), maps, titles=["a"]).axes[0].images[1]
+    np.testing.assert_allclose(over.get_array(), [[0, 0], [0.25, 1]])
+    np.testing.assert_allclose(over.get_alpha(), [[0, 0], [0.15, 0.6]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "label"),
+    [
+        ({"val_loss": 0.5, "val_auc": 0.8, "val_accuracy": 0.7}, "validation AUC"),
+        ({"val_loss": 0.5, "val_dice": 0.9}, "validation Dice"),
+        ({}, None),
+    ],
+)
+def test_history_draws_the_first_score_of_any_task(scores, label):
+    rows = [{"epoch": e, "lr": 0.1, "train_loss": 1 / e, **scores} for e in (1, 2, 3)]
+    axes = plotting.history(History(rows=rows)).axes
+    np.testing.assert_allclose(axes[0].lines[0].get_xydata(), [[1, 1], [2, 1 / 2], [3, 1 / 3]])
+    assert [ax.get_ylabel() for ax in axes[1:]] == ([label] if label else [])
+    for ax, column in zip(axes[1:], list(scores)[1:], strict=False):
+        assert (ax.lines[0].get_ydata() == scores[column]).all()
+
+
+SHOWS = """
+import torch
+from IPython.display import display
+import medlab
+from medlab import claim, check, plotting, widgets
+
+plotting.show(plotting.bars({"a": 1.0}, x="AUC"), alt="One bar as long as one is.")
+panel = widgets.descent()
+print(panel)
+display(panel)
+claim("one is one", True)
+check("00.1", ...)
+data = torch.rand(8, 1, 16, 16), torch.arange(8) % 2
+print(len(medlab.fit(medlab.models.SmallCNN(1, 2, width=2), data, data, epochs=1)))
+"""
+
+
+@pytest.mark.parametrize("how", ["script", "terminal"])
+def test_outside_a_notebook_whatever_displays_prints_a_line_and_never_a_picture(tmp_path, how):
+    (tmp_path / "shows.py").write_text(SHOWS, encoding="utf-8")
+    start = [sys.executable] if how == "script" else [sys.executable, "-m", "IPython", "--quick"]
+    done = subprocess.run(
+        [*start, "shows.py"], cwd=tmp_path, capture_output=True, timeout=300, check=True
+    )
+    said = done.stdout.decode()
+    assert said.count("<Figure: One bar as long as one is.>\n") == 1
+    assert said.count("<Figure: Left, a path downhill") == 2
+    assert "✓ one is one" in said and "○ 00.1" in said
+    for text in (said, done.stderr.decode()):
+        assert "PNG" not in text and "image/png" not in text and "b'" not in text
+    assert len(said) < 1000

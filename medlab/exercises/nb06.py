@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
-from medlab.widgets.descent import descent_path
+from medlab.training import descent_path
 
 MESSAGES = {
     "06.1": {

@@ -1,5 +1,6 @@
 """Training: `fit` a model, `predict` with it, keep what was learnt."""
 
+from medlab.training.bowl import descent_path
 from medlab.training.checkpoint import load_model, load_weights, save_weights
 from medlab.training.history import History
 from medlab.training.loop import fit
@@ -21,6 +22,7 @@ __all__ = [
     "Segmentation",
     "Task",
     "average_into",
+    "descent_path",
     "fit",
     "load_model",
     "load_weights",
