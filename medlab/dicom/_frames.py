@@ -9,8 +9,9 @@ tables).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -137,49 +138,39 @@ def rescale(dataset: Dataset, frame: int, path: Path) -> Rescale:
         if "LUTDescriptor" in item or "LUTData" in item:  # an empty item says nothing
             units = text(item, "ModalityLUTType", path) or "rescaled"
             return Rescale(1.0, 0.0, units, *_lut(item, path))
-    scaling = number(dataset, "DoseGridScaling", path)
-    if scaling is not None:
-        return _linear(scaling, 0.0, text(dataset, "DoseUnits", path), path)
-    slope = number(source, "RescaleSlope", path)
-    intercept = number(source, "RescaleIntercept", path)
+    slope, intercept = (number(source, f"Rescale{end}", path) for end in ("Slope", "Intercept"))
+    units = text(source, "RescaleType", path) or text(dataset, "Units", path)
+    if "DoseGridScaling" in dataset:
+        slope, intercept = number(dataset, "DoseGridScaling", path), 0.0
+        units = text(dataset, "DoseUnits", path)
     if slope is None and intercept is None:
         return Rescale()
-    if slope is None or intercept is None:
+    if slope is None or intercept is None or slope == 0:
         raise DicomError(
-            f"{path}: only one of RescaleSlope and RescaleIntercept is present: the real values "
-            "are unknown"
+            f"{path}: RescaleSlope is {slope} and RescaleIntercept {intercept}: both are needed, "
+            "and a slope other than 0, or the real values are unknown"
         )
-    units = text(source, "RescaleType", path) or text(dataset, "Units", path)
     if not units and text(dataset, "Modality", path) == "CT":
         units = "HU"  # RescaleType may be left out of a CT only where it is HU, C.11.1.1.2
-    return _linear(slope, intercept, units, path)
-
-
-def _linear(slope: float, intercept: float, units: str, path: Path) -> Rescale:
-    if slope == 0:
-        raise DicomError(f"{path}: RescaleSlope is 0: every pixel would become the same value")
     return Rescale(slope, intercept, "rescaled" if units in ("", "US") else units)
 
 
 def _lut(item: Dataset, path: Path) -> tuple[int, np.ndarray]:
     """First mapped stored value, and the entries, of a Modality LUT item (C.11.1.1)."""
-    descriptor = numbers(item, "LUTDescriptor", path, count=3)
-    if descriptor is None:
-        raise DicomError(f"{path}: a look-up table has no LUTDescriptor")
-    count, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
+    count, first, bits = numbers(item, "LUTDescriptor", path, count=3) or (0, 0, 0)
     with refusing(path, "read a look-up table"):
-        raw = item["LUTData"].value
-        if isinstance(raw, bytes):
+        entries = item["LUTData"].value
+        if isinstance(entries, bytes):
             order = ">" if item.original_encoding[1] is False else "<"
-            kind = "u1" if bits <= 8 and len(raw) < 2 * count else f"{order}u2"
-            entries = np.frombuffer(raw, dtype=kind)
-        else:
-            entries = np.atleast_1d(np.asarray(raw, dtype=np.int64))
+            narrow = bits <= 8 and len(entries) < 2 * count
+            entries = np.frombuffer(entries, dtype="u1" if narrow else f"{order}u2")
+        entries = np.atleast_1d(np.asarray(entries, dtype=np.float64))
+    count = int(count) or 65536
     if not count <= len(entries) <= count + 1:
         raise DicomError(
             f"{path}: a look-up table has {len(entries)} entries, its descriptor says {count}"
         )
-    return first, entries[:count].astype(np.float64)
+    return int(first), entries[:count]
 
 
 def header_windows(dataset: Dataset, path: Path | str = "header") -> tuple[Window, ...]:
@@ -262,23 +253,22 @@ def frame_times(dataset: Dataset, frames: int, path: Path) -> tuple[float, ...] 
         return tuple(step * k for k in range(frames))
     if len(sequence(dataset, "PerFrameFunctionalGroupsSequence", path)) != frames or frames < 2:
         return None
-    times = [_own_time(dataset, k, path) for k in range(frames)]
-    known = [time for time in times if time is not None]
-    if len(known) < frames or len(set(known)) < 2:
+    times = [time for k in range(frames) if (time := _own_time(dataset, k, path)) is not None]
+    if len(times) < frames or len(set(times)) < 2:
         return None
-    return tuple(time - known[0] for time in known)
+    return tuple(time - times[0] for time in times)
 
 
 def _own_time(dataset: Dataset, frame: int, path: Path) -> float | None:
-    """One enhanced frame's time in ms: after the R wave, else after 1970."""
+    """One enhanced frame's time in ms: after the R wave, else after the year 1."""
     cardiac = _group(dataset, frame, "CardiacSynchronizationSequence", path)
-    delay = number(cardiac, "NominalCardiacTriggerDelayTime", path) if cardiac else None
-    content = _group(dataset, frame, "FrameContentSequence", path) or Dataset()
+    delay = number(cardiac or dataset, "NominalCardiacTriggerDelayTime", path)
+    content = _group(dataset, frame, "FrameContentSequence", path) or dataset
     stamp = text(content, "FrameReferenceDateTime", path)
     stamp = stamp or text(content, "FrameAcquisitionDateTime", path)
-    digits, _, fraction = stamp.split("+")[0].split("-")[0].partition(".")
-    if delay is not None or len(digits) != 14:
+    if delay is not None or not stamp:
         return delay
     with refusing(path, "read a frame's time"):
-        moment = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-        return moment.timestamp() * 1000 + float(f"0.{fraction or 0}") * 1000
+        digits, _, fraction = re.split("[+-]", stamp)[0].partition(".")
+        moment = datetime.strptime(digits, "%Y%m%d%H%M%S") - datetime.min
+        return moment.total_seconds() * 1000 + float(f"0.{fraction or 0}") * 1000

@@ -237,10 +237,11 @@ def _whole_stream(frame: bytes, layout: Layout, file: DicomFile) -> bytes:
                 precision, *size = struct.unpack_from(">BHHB", frame, position + 4)
             length = int.from_bytes(frame[position + 2 : position + 4], "big")
             position += 1 if code == 0xFF else 2 + length
+        counted = b"\xff\xdd\x00\x04" in frame  # only then may restart markers stand in the data
         for scan in frame[position:].split(b"\xff\xda"):
             restarts = b"".join(re.findall(rb"\xff([\xd0-\xd7])", scan))
-            if restarts != bytes(0xD0 + k % 8 for k in range(len(restarts))):
-                wrong = wrong or "lacks a restart marker, or has one out of order"
+            if restarts != bytes(0xD0 + k % 8 for k in range(counted * len(restarts))):
+                wrong = wrong or "has a restart marker out of order"
     else:
         kind, start = "JPEG 2000", frame.index(b"\xff\x4f\xff\x51", 0, 200)  # after boxes of JP2
         x1, y1, x0, y0, width, height, left, top = struct.unpack_from(">8L", frame, start + 8)

@@ -31,22 +31,11 @@ from medlab.errors import DicomError
 MAX_BYTES = 2 * 2**30
 """Largest file, and largest decoded pixel array, read unless the caller allows more: 2 GiB."""
 
-# What pydicom and the decoders raise on damaged bytes. It is caught only around calls into those
-# libraries, never around medlab's own code, so that a mistake of ours still shows itself as one.
+# What pydicom, Pillow and the other decoders raise on damaged bytes. It is caught only around calls
+# into them, never around medlab's own code, so that a mistake of ours still shows itself as one.
 _FOREIGN_ERRORS = (
-    ArithmeticError,  # decimal strings such as 1E999999
-    AttributeError,  # a required element is absent, or an item is not a data set
-    EOFError,  # the file ends inside an element or a sequence
-    InvalidDicomError,  # a value that contradicts its VR
-    LookupError,  # unknown tag, VR or character set; an item that is not there
-    OSError,  # no tag where a sequence item should be; Pillow: broken or truncated stream
-    RuntimeError,  # every decoder failed; sequences nested thousands deep; unknown transfer syntax
-    SyntaxError,  # Pillow: a JPEG 2000 or JPEG header that is not one
-    TypeError,  # an empty or repeated value where one number belongs
-    ValueError,  # a number, date or length that does not parse
-    Warning,  # a decoder's doubt, where `refusing` was told to take it for an error
-    struct.error,  # a binary number cut short
-    zlib.error,  # a deflated stream that is damaged
+    *(ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, OSError),
+    *(RuntimeError, SyntaxError, TypeError, ValueError, Warning, struct.error, zlib.error),
 )
 _LIBRARIES = "pydicom|PIL|pylibjpeg|libjpeg|openjpeg|rle|gdcm|jpeg_ls"
 _FILTERS = threading.RLock()  # the warning filters belong to the process, not to a thread
@@ -105,12 +94,11 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
         DicomError: not a DICOM file, damaged, incomplete, or larger than `max_bytes`.
     """
     path = Path(path)
-    if not path.exists():
-        raise DicomError(f"{path}: no such file")
     if not path.is_file():
-        raise DicomError(f"{path}: expected a file; for a folder use read_series or list_series")
+        hint = "expected a file; for a folder use read_series or list_series"
+        raise DicomError(f"{path}: {hint if path.exists() else 'no such file'}")
     with refusing(path, "read it"), _Reader(io.FileIO(str(path))) as stream:
-        size = os.fstat(stream.fileno()).st_size
+        size = path.stat().st_size
         if pixels and size > max_bytes:
             raise DicomError(
                 f"{path}: {size:,} bytes, above the limit of {max_bytes:,}; pass max_bytes= to "
@@ -123,34 +111,33 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
                 "pydicom.dcmread(path, force=True).save_as(...)"
             )
         meta = read_dataset(stream, False, True, stop_when=_past_file_meta)
-        syntax = _transfer_syntax(meta, path)
+        syntax = UID(str(meta.get("TransferSyntaxUID") or "").strip())
+        if not syntax or syntax.is_private or not syntax.is_transfer_syntax:
+            raise DicomError(
+                f"{path}: {str(syntax)!r} (0002,0010) is not a known transfer syntax, so the bytes "
+                "cannot be interpreted safely"
+            )
         source: io.BufferedIOBase = stream
         if syntax == DeflatedExplicitVRLittleEndian:
             inflated = _inflate(stream.read(), path, max_bytes)
             source, size = io.BytesIO(inflated), len(inflated)
         size -= source.tell()
         implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-        stop = None if pixels else _at_pixels
-        dataset = read_dataset(source, implicit, little, stop_when=stop)
+        dataset = read_dataset(source, implicit, little, stop_when=None if pixels else _at_pixels)
         dataset.file_meta = FileMetaDataset(meta)
     if not dataset and size >= 8:  # pydicom's answer, with a warning, to an unexpected end
         raise DicomError(
             f"{path}: the file is truncated or damaged: its data set cannot be read to the end"
         )
-    _require_complete(dataset, path)
+    for element in dataset.values():  # pydicom hands back a shorter value without a word
+        if isinstance(element, RawDataElement) and element.length != 0xFFFFFFFF:
+            present = len(element.value or b"")
+            if present < element.length:
+                raise DicomError(
+                    f"{path}: the file is truncated: it ends inside element {element.tag}, which "
+                    f"declares {element.length:,} bytes and has {present:,}"
+                )
     return DicomFile(path, dataset, syntax)
-
-
-def _transfer_syntax(meta: Dataset, path: Path) -> UID:
-    syntax = UID(str(meta.get("TransferSyntaxUID") or "").strip())
-    if not syntax:
-        raise DicomError(
-            f"{path}: the file meta information names no transfer syntax (0002,0010), so the "
-            "bytes cannot be interpreted safely"
-        )
-    if syntax.is_private or not syntax.is_transfer_syntax:
-        raise DicomError(f"{path}: {str(syntax)!r} (0002,0010) is not a known transfer syntax")
-    return syntax
 
 
 def _inflate(data: bytes, path: Path, max_bytes: int) -> bytes:
@@ -173,19 +160,6 @@ def _past_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
     return tag in (0x7FE00008, 0x7FE00009, 0x7FE00010)
-
-
-def _require_complete(dataset: Dataset, path: Path) -> None:
-    """Refuse a file that ends inside an element: pydicom hands back the shorter value silently."""
-    for element in dataset.values():
-        if not isinstance(element, RawDataElement) or element.length == 0xFFFFFFFF:
-            continue
-        present = len(element.value or b"")
-        if present < element.length:
-            raise DicomError(
-                f"{path}: the file is truncated: it ends inside element {element.tag}, which "
-                f"declares {element.length:,} bytes and has {present:,}"
-            )
 
 
 def _value(dataset: Dataset, keyword: str, path: Path | str) -> object:
