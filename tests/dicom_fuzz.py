@@ -409,7 +409,9 @@ def _values_differ(data, value: bytes, array: np.ndarray, units: str) -> str:
         plain = np.where(plain >> (stored - 1), plain - (1 << stored), plain)
     if units == "mirrored" or "ModalityLUTSequence" in data:
         return ""
-    if units != "raw" and "RescaleSlope" in data and "RescaleIntercept" in data:
+    if units != "raw" and "DoseGridScaling" in data:
+        plain = plain * float(data.DoseGridScaling)
+    elif units != "raw" and "RescaleSlope" in data and "RescaleIntercept" in data:
         plain = plain * float(data.RescaleSlope) + float(data.RescaleIntercept)
     same = np.allclose(array.ravel(), plain, rtol=1e-6, atol=1e-6)
     return "" if same else "values differ from the bytes"

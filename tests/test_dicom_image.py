@@ -30,7 +30,7 @@ from pydicom.uid import (
 from medlab.dicom import Window, _frames, header_windows, identifiers, listing, read_image
 from medlab.dicom import image as dicom_image
 from medlab.dicom._pixels import stored_values
-from medlab.dicom._source import MAX_BYTES, DicomFile
+from medlab.dicom.source import MAX_BYTES, DicomFile
 from medlab.errors import DicomError
 from tests.dicom_files import image, save
 
@@ -555,12 +555,23 @@ def test_damaged_items_are_refused(tmp_path):
             stored_values(file, max_bytes=MAX_BYTES)
 
 
-def test_compressed_pixels_in_an_uncompressed_syntax_are_named(tmp_path):
+def test_compressed_pixels_in_an_uncompressed_syntax_are_refused(tmp_path):
     values = smooth()[0]
     data = compressed(values, [jpeg(values)], ExplicitVRLittleEndian)
-    file = DicomFile(tmp_path / "a.dcm", data, ExplicitVRLittleEndian)
-    with pytest.raises(DicomError, match="compressed, but its transfer syntax says they are not"):
-        stored_values(file, max_bytes=MAX_BYTES)
+    whole = compressed(values, [values.tobytes()], ExplicitVRLittleEndian)
+    for one in (data, whole):
+        file = DicomFile(tmp_path / "a.dcm", one, ExplicitVRLittleEndian)
+        with pytest.raises(DicomError, match=r"a\.dcm.*(too short|left over)"):
+            stored_values(file, max_bytes=MAX_BYTES)
+
+
+def test_pixel_data_that_are_a_number_are_refused(tmp_path):
+    path = save(image(np.zeros((4, 4), np.uint8)), tmp_path / "a.dcm")
+    raw = path.read_bytes()
+    at = raw.rindex(b"\xe0\x7f\x10\x00OB")
+    path.write_bytes(raw[:at] + b"\xe0\x7f\x10\x00US\x02\x00\x10\x00")  # 16, for 16 pixels
+    with pytest.raises(DicomError, match=r"a\.dcm.*too short"):
+        read_image(path)
 
 
 def test_a_frame_too_many_in_fragments_is_refused(tmp_path):

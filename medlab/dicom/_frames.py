@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from medlab.dicom._source import integer, number, numbers, refusing, sequence, text
+from medlab.dicom.source import integer, number, numbers, refusing, sequence, text
 from medlab.errors import DicomError
 
 

@@ -24,7 +24,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
-from medlab.dicom._source import DicomFile, integer, refusing, text
+from medlab.dicom.source import DicomFile, integer, refusing, text
 from medlab.errors import DicomError
 
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
@@ -46,6 +46,16 @@ class Layout:
     planar_configuration: int
     photometric_interpretation: str
     pixel_keyword: str
+
+    def __str__(self) -> str:
+        return f"{self.number_of_frames} frame(s) of {self.rows}×{self.columns}"
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of one uncompressed frame; YBR_FULL_422 keeps one colour pair for two pixels."""
+        half = self.photometric_interpretation == "YBR_FULL_422"
+        samples = 2 if half else self.samples_per_pixel
+        return self.rows * self.columns * samples * self.bits_allocated
 
 
 def stored_values(file: DicomFile, *, max_bytes: int) -> tuple[np.ndarray, Layout]:
@@ -71,15 +81,9 @@ def stored_values(file: DicomFile, *, max_bytes: int) -> tuple[np.ndarray, Layou
         decoder = get_decoder(syntax)
     with refusing(path, f"read {layout.pixel_keyword}"):
         element = dataset[layout.pixel_keyword]
-        value, compressed = element.value, element.is_undefined_length
-    if not isinstance(value, bytes) or not value:
-        raise DicomError(f"{path}: {layout.pixel_keyword} is empty or damaged")
+        value = element.value if isinstance(element.value, bytes) else b""
     if syntax.is_encapsulated:
         value, layout = _whole_frames(value, layout, file)
-    elif compressed:
-        raise DicomError(
-            f"{path}: its pixel data are compressed, but its transfer syntax says they are not"
-        )
     else:
         value = _whole_values(value, layout, path)
     if syntax.startswith(_JPEG) and not {"pylibjpeg", "gdcm"} & {*decoder.available_plugins}:
@@ -138,18 +142,19 @@ def _layout(dataset: Dataset, path: Path, max_bytes: int) -> Layout:
         photometric_interpretation=text(dataset, "PhotometricInterpretation", path).upper(),
         pixel_keyword=present[0],
     )
+    if not layout.photometric_interpretation:
+        raise DicomError(f"{path}: the header has no PhotometricInterpretation")
     high = value("HighBit", layout.bits_stored - 1)
     if high != layout.bits_stored - 1 and present[0] == "PixelData":
         raise DicomError(
             f"{path}: HighBit {high} does not belong to BitsStored {layout.bits_stored}: the "
             "values' place in the word is unclear"
         )
-    frames = f"{layout.number_of_frames} frame(s) of {layout.rows}×{layout.columns}"
-    decoded = layout.number_of_frames * layout.rows * layout.columns * layout.samples_per_pixel
-    decoded = decoded * max(8, allocated) // 8
+    pixels = layout.number_of_frames * layout.rows * layout.columns
+    decoded = pixels * layout.samples_per_pixel * max(8, allocated) // 8
     if decoded > max_bytes:
         raise DicomError(
-            f"{path}: {frames} need {decoded:,} bytes, above the limit of {max_bytes:,}; pass "
+            f"{path}: {layout} need {decoded:,} bytes, above the limit of {max_bytes:,}; pass "
             "max_bytes= if that is right"
         )
     return layout
@@ -157,21 +162,17 @@ def _layout(dataset: Dataset, path: Path, max_bytes: int) -> Layout:
 
 def _whole_values(value: bytes, layout: Layout, path: Path) -> bytes:
     """Uncompressed pixel data less their padding; neither too short nor with pixels left over."""
-    bits = layout.rows * layout.columns * layout.samples_per_pixel * layout.bits_allocated
-    if layout.photometric_interpretation == "YBR_FULL_422":  # one colour pair for two pixels
-        bits = bits // 3 * 2
-    expected = ceil(bits * layout.number_of_frames / 8)
-    frames = f"{layout.number_of_frames} frame(s) of {layout.rows}×{layout.columns}"
+    expected = ceil(layout.frame_bits * layout.number_of_frames / 8)
     if len(value) < expected:
         raise DicomError(
-            f"{path}: the pixel data are too short: {len(value):,} bytes for {frames}, which need "
+            f"{path}: the pixel data are too short: {len(value):,} bytes for {layout}, which need "
             f"{expected:,}; the file is truncated or its header wrong"
         )
     excess = value[expected:]
     if len(excess) > 1:
-        if len(excess) * 8 >= bits or excess.strip(b"\0"):
+        if len(excess) * 8 >= layout.frame_bits or excess.strip(b"\0"):
             raise DicomError(
-                f"{path}: {len(excess):,} bytes of pixel data are left over after {frames}: the "
+                f"{path}: {len(excess):,} bytes of pixel data are left over after {layout}: the "
                 "header's size is wrong, and reading on would lose pixels"
             )
         warnings.warn(
@@ -198,14 +199,13 @@ def _whole_frames(value: bytes, layout: Layout, file: DicomFile) -> tuple[bytes,
             f"{path}: NumberOfFrames says {count}, but {len(frames)} compressed frame(s) were found"
         )
     header, colours = layout.photometric_interpretation, set()
-    size = layout.rows * layout.columns * layout.samples_per_pixel * layout.bits_allocated // 8
     for k, frame in enumerate(frames):
         if file.transfer_syntax.startswith(_JPEG):
             with refusing(path, "follow a compressed frame to its end"):
                 head = _whole_stream(frame, layout, file)
             frames[k], colour = _own_colours(frame, head, layout)
             colours.add(colour)
-        elif file.transfer_syntax == RLELossless and len(frame) > 2 * size + 100:
+        elif file.transfer_syntax == RLELossless and len(frame) > layout.frame_bits // 2 + 100:
             raise DicomError(f"{path}: an RLE frame has more bytes than its size could need")
     if len(colours) > 1:
         raise DicomError(f"{path}: its frames are compressed in different colours: {colours}")

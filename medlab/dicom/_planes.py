@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from torch import Tensor
 
 from medlab.dicom._frames import is_mosaic, orientation, pixel_spacing, position
-from medlab.dicom._source import integer, text
 from medlab.dicom.image import DicomImage, decoded_image
 from medlab.dicom.listing import Files, LeftOut, choose_series
+from medlab.dicom.source import integer, text
 from medlab.errors import DicomError
 
 
@@ -45,27 +45,26 @@ def read_planes(folder: Files, series: str | int | None) -> tuple[list[Plane], L
                 "Convert it to slices first, for example with dcm2niix; read_image shows it"
             )
         frames = integer(header, "NumberOfFrames", path) or 1
-        size = integer(header, "Rows", path), integer(header, "Columns", path)
-        if None in size or not 1 <= frames <= 100_000:
-            raise DicomError(f"{path}: the header has no size, or {frames} frames")
-        planes += [_plane(header, frame, size, path) for frame in range(frames)]
+        rows, columns = integer(header, "Rows", path), integer(header, "Columns", path)
+        if not rows or not columns or not 1 <= frames <= 100_000:
+            raise DicomError(f"{path}: {frames} frame(s) of {rows}×{columns} are impossible")
+        for frame in range(frames):
+            spacing, source = pixel_spacing(header, frame, path)
+            planes.append(
+                Plane(
+                    path,
+                    frame,
+                    (rows, columns),
+                    header,
+                    position(header, frame, path),
+                    orientation(header, frame, path),
+                    spacing if source == "PixelSpacing" else None,
+                )
+            )
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "Modality"):
         require_same(keyword, planes, [text(plane.header, keyword, plane.path) for plane in planes])
     require_same("size", planes, [plane.size for plane in planes])
     return planes, left_out
-
-
-def _plane(header: Dataset, frame: int, size: tuple[int, int], path: Path) -> Plane:
-    spacing, source = pixel_spacing(header, frame, path)
-    return Plane(
-        path,
-        frame,
-        size,
-        header,
-        position(header, frame, path),
-        orientation(header, frame, path),
-        spacing if source == "PixelSpacing" else None,
-    )
 
 
 def require_same(
@@ -86,12 +85,11 @@ def require_same(
     kinds.sort(key=lambda kind: -len(kind[1]))
     listing = "".join(
         f"\n  {value!s}: {len(members)} image(s), {', '.join(map(str, members[:4]))}"
-        + (", …" if len(members) > 4 else "")
         for value, members in kinds[:6]
     )
     raise DicomError(
-        f"{where(planes)}: the images of this series differ in {what}, so they are not one; pass "
-        f"the files that belong together (a localiser often shares a folder):{listing}"
+        f"{where(planes)}: the images of this series differ in {what}, so they do not belong "
+        f"together; pass the files that do (a localiser often shares a folder):{listing}"
     )
 
 
@@ -131,11 +129,10 @@ def stacked(
         frames = image.pixels.reshape(-1, *image.frames.shape[1 if image.colour else 2 :])
         if first is None:
             first, pixels = image, frames.new_empty((len(planes), *frames.shape[1:]))
-        kinds = {(i.units, i.pixels.dtype, i.frames.shape[1:], i.inverted) for i in (first, image)}
-        if len(kinds) > 1:
+        if _kind(image) != _kind(first):
             raise DicomError(
-                f"{where(planes)}: {path.name} differs from {first.path.name} in units, size or "
-                f"type: {image.units} and {first.units}"
+                f"{where(planes)}: {path.name} differs from {first.path.name} in units or type: "
+                f"{_kind(image)} and {_kind(first)}"
             )
         for index, frame in targets:
             pixels[index] = frames[frame]
@@ -143,3 +140,9 @@ def stacked(
                 padded = torch.zeros(pixels.shape, dtype=torch.bool) if padded is None else padded
                 padded[index] = image.padding.reshape(frames.shape)[frame]
     return first, pixels, padded
+
+
+def _kind(image: DicomImage) -> tuple:
+    """What two images of one stack must share; grey values may differ in precision."""
+    number = "real" if image.pixels.is_floating_point() else image.pixels.dtype
+    return image.units, number, image.inverted, *image.frames.shape[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +9,9 @@ import torch
 
 from medlab.dicom._frames import frame_times
 from medlab.dicom._planes import Plane, read_planes, require_same, stacked, where
-from medlab.dicom._source import MAX_BYTES, number
 from medlab.dicom.image import DicomImage, tell_padding
 from medlab.dicom.listing import Files
+from medlab.dicom.source import MAX_BYTES, number
 from medlab.errors import DicomError
 
 
@@ -44,20 +43,21 @@ def read_cine(
     planes, _ = read_planes(folder, series)
     if len(planes) < 2:
         raise DicomError(f"{where(planes)}: one frame only; a cine has several")
-    for what in ("position", "orientation"):
+    for what in ("position", "orientation", "spacing"):
         values = [getattr(plane, what) for plane in planes]
-        label = f"{what} (a volume, which read_series reads?)"
-        require_same(label, planes, values, tolerance=0.01)
+        require_same(f"{what} (a volume? read_series reads it)", planes, values, tolerance=0.01)
     times = _times(planes)
     order = np.argsort(times, kind="stable")
-    for a, b in itertools.pairwise(order):
-        if times[a] == times[b]:
+    planes, times = [planes[k] for k in order], [times[k] for k in order]
+    for k in range(1, len(planes)):
+        if times[k - 1] == times[k]:
             raise DicomError(
-                f"{where(planes)}: {planes[a]} and {planes[b]} have the same time, {times[a]:g} ms"
+                f"{where(planes)}: {planes[k - 1]} and {planes[k]} have the same time, "
+                f"{times[k]:g} ms"
             )
-    image, pixels, padded = stacked([planes[k] for k in order], max_bytes=max_bytes, mirror=True)
+    image, pixels, padded = stacked(planes, max_bytes=max_bytes, mirror=True)
     tell_padding(padded, where(planes))
-    ordered = torch.tensor([times[k] for k in order], dtype=torch.float32)
+    ordered = torch.tensor(times, dtype=torch.float32)
     return replace(image, pixels=pixels, padding=padded, times=ordered)
 
 

@@ -22,7 +22,7 @@ from medlab.dicom._frames import (
     rescale,
 )
 from medlab.dicom._pixels import Layout, stored_values
-from medlab.dicom._source import MAX_BYTES, open_dicom, text
+from medlab.dicom.source import MAX_BYTES, open_dicom, text
 from medlab.errors import DicomError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from medlab.dicom._source import integer, open_dicom, refusing, text
+from medlab.dicom.source import integer, open_dicom, refusing, text
 from medlab.errors import DicomError
 
 Files = Path | str | Iterable[Path | str]
@@ -74,15 +74,22 @@ def choose_series(folder: Files, series: str | int | None) -> tuple[SeriesInfo, 
 
 def _scan(folder: Files) -> tuple[list[SeriesInfo], LeftOut]:
     named = not isinstance(folder, (str, Path))
-    paths = [Path(path) for path in (folder if named else _below(Path(folder)))]
-    series, left_out = defaultdict(dict), []
+    if named:
+        paths = [Path(path) for path in folder]
+    elif Path(folder).exists():
+        found = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else [Path(folder)]
+        paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    else:
+        raise DicomError(f"{folder}: no such folder")
+    series: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
+    left_out = []
     for path in paths:
         if not named and not _looks_like_dicom(path):
             left_out.append((path, "not a DICOM file"))
             continue
         header = open_dicom(path, pixels=False).dataset
         if "Rows" in header:
-            series[text(header, "SeriesInstanceUID", path)][path] = header
+            series[text(header, "SeriesInstanceUID", path)].append((path, header))
         else:
             kind = text(header, "Modality", path)
             kind = kind or UID(text(header.file_meta, "MediaStorageSOPClassUID", path)).name
@@ -94,27 +101,13 @@ def _scan(folder: Files) -> tuple[list[SeriesInfo], LeftOut]:
     if left_out:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         warnings.warn(f"left out {len(left_out)} file(s): {kinds}{more}", stacklevel=4)
-    found = [_info(uid, headers) for uid, headers in series.items()]
+    found = []
+    for uid, members in series.items():
+        files, headers = zip(*members, strict=True)
+        words = [text(headers[0], name, files[0]) for name in ("SeriesDescription", "Modality")]
+        number = integer(headers[0], "SeriesNumber", files[0])
+        found.append(SeriesInfo(uid, *words, number, files, headers))
     return sorted(found, key=lambda info: (-len(info.files), info.uid)), tuple(left_out)
-
-
-def _info(uid: str, headers: dict[Path, Dataset]) -> SeriesInfo:
-    path, header = next(iter(headers.items()))
-    return SeriesInfo(
-        uid,
-        text(header, "SeriesDescription", path),
-        text(header, "Modality", path),
-        integer(header, "SeriesNumber", path),
-        tuple(headers),
-        tuple(headers.values()),
-    )
-
-
-def _below(root: Path) -> list[Path]:
-    if not root.exists():
-        raise DicomError(f"{root}: no such folder")
-    found = sorted(root.rglob("*")) if root.is_dir() else [root]
-    return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
 def _looks_like_dicom(path: Path) -> bool:

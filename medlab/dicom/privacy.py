@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, UID_dictionary
 
-from medlab.dicom._source import open_dicom, refusing, text
+from medlab.dicom.source import open_dicom, refusing, text
 from medlab.errors import DicomError
 
 __all__ = ["Identifier", "deidentify", "identifiers"]

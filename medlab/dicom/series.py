@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from torch import Tensor
 
 from medlab.dicom._planes import Plane, read_planes, require_same, stacked, where
-from medlab.dicom._source import MAX_BYTES, text
 from medlab.dicom.image import tell_padding
 from medlab.dicom.listing import Files
+from medlab.dicom.source import MAX_BYTES, integer, text
 from medlab.errors import DicomError
 
 _AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -113,6 +113,9 @@ def read_series(
     planes, left_out = read_planes(folder, series)
     _require_one_grid(planes)
     planes, step = _sorted_stack(planes)
+    ends = [integer(p.header, "InStackPositionNumber", p.path) for p in (planes[0], planes[-1])]
+    if None not in ends and ends[0] > ends[1]:  # the files number their places against the normal
+        planes, step = planes[::-1], -step
     first, voxels, padded = stacked(planes, max_bytes=max_bytes, mirror=False)
     if first.colour:
         raise DicomError(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
@@ -34,8 +34,9 @@ MAX_BYTES = 2 * 2**30
 # What pydicom, Pillow and the other decoders raise on damaged bytes. It is caught only around calls
 # into them, never around medlab's own code, so that a mistake of ours still shows itself as one.
 _FOREIGN_ERRORS = (
-    *(ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, OSError),
-    *(RuntimeError, SyntaxError, TypeError, ValueError, Warning, struct.error, zlib.error),
+    *(ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError),
+    *(LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, Warning),
+    *(struct.error, zlib.error),
 )
 _LIBRARIES = "pydicom|PIL|pylibjpeg|libjpeg|openjpeg|rle|gdcm|jpeg_ls"
 _FILTERS = threading.RLock()  # the warning filters belong to the process, not to a thread
