@@ -144,14 +144,6 @@ def test_the_table_names_every_file_of_the_corpus(real_data):
     assert here == {name for name, _ in CORPUS}
 
 
-@pytest.mark.parametrize("kind", ["deflate", "rle"])
-@pytest.mark.parametrize("name", ["liver", "liver_nonbyte_aligned"])
-def test_one_bit_frames_are_equal_in_every_compression(real_data, name, kind):
-    folder = real_data / "dicom" / "corpus" / "pydicom+pydicom-data" / "data_store" / "data"
-    reference = pydicom.dcmread(folder / f"{name}_j2k.dcm").pixel_array
-    assert np.array_equal(read_image(folder / f"{name}_{kind}.dcm").pixels.numpy(), reference)
-
-
 def test_reading_leaves_the_files_alone(unpacked):
     folder = unpacked("cine_series")
 

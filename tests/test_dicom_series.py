@@ -120,6 +120,17 @@ def test_rounded_positions_are_no_gaps(tmp_path):
     assert read_series(tmp_path).spacing[0] == pytest.approx(1.3333, rel=1e-3)
 
 
+def test_slices_of_large_integers_may_differ_in_precision(tmp_path):
+    values = np.array([[[5, 6]], [[2**24 + 2, 7]], [[8, 9]]], np.uint32)  # float32 holds them all
+    for k in range(3):
+        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": AXIAL}
+        data = image(values[k], Modality="NM", PixelSpacing=[1, 1], **place)
+        save(data, tmp_path / f"{k}.dcm")
+    volume = read_series(tmp_path)
+    assert volume.voxels.dtype == torch.float32
+    assert np.array_equal(volume.voxels, values)
+
+
 def test_two_images_at_one_position_are_named(tmp_path):
     stack(tmp_path)
     again = stack(
@@ -319,18 +330,203 @@ def test_a_cine_is_not_a_volume_with_duplicates(tmp_path):
 
 
 def test_a_multi_frame_file_is_a_cine(tmp_path):
-    values = np.zeros((3, 2, 4), np.uint8)
+    values = np.random.default_rng(0).integers(0, 255, size=(3, 2, 4)).astype(np.uint8)
     path = save(image(values, FrameTime=40), tmp_path / "a.dcm")
-    assert torch.equal(read_cine(path).pixels, read_image(path).pixels)
+    for source in (path, tmp_path, [path]):
+        cine = read_cine(source)
+        assert torch.equal(cine.pixels, read_image(path).pixels)
+        assert cine.times.tolist() == [0, 40, 80]
+
+
+def cine_file(path, times=None, heights=None, stamps=None) -> np.ndarray:
+    """An enhanced file whose frame k is told to be at that time, height and moment."""
+    count = len(times or heights or stamps)
+    values = np.random.default_rng(2).integers(0, 99, size=(count, 4, 4)).astype(np.uint16)
+    data, groups = image(values, Modality="MR"), []
+    for k in range(count):
+        place, heart, content, group = Dataset(), Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [0, 0, heights[k] if heights else 0]
+        group.PlanePositionSequence = Sequence([place])
+        if times:
+            heart.NominalCardiacTriggerDelayTime = times[k]
+            group.CardiacSynchronizationSequence = Sequence([heart])
+        if stamps:
+            content.FrameAcquisitionDateTime = stamps[k]
+            group.FrameContentSequence = Sequence([content])
+        groups.append(group)
+    turned, measures, shared = Dataset(), Dataset(), Dataset()
+    turned.ImageOrientationPatient, measures.PixelSpacing = AXIAL, [1, 1]
+    shared.PlaneOrientationSequence = Sequence([turned])
+    shared.PixelMeasuresSequence = Sequence([measures])
+    data.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    data.SharedFunctionalGroupsSequence = Sequence([shared])
+    save(data, path)
+    return values
+
+
+def test_frames_of_one_file_come_in_the_order_of_time(tmp_path):
+    values = cine_file(tmp_path / "a.dcm", times=[150.0, 50.0, 0.0, 100.0])
+    cine = read_cine(tmp_path / "a.dcm")
+    assert np.array_equal(cine.pixels.numpy(), values[[2, 1, 3, 0]])
+    assert cine.times.tolist() == [0, 50, 100, 150]
+    stamps = ["20200229235959.9", "20200229235959.8+0100", "20200301000000.1"]
+    values = cine_file(tmp_path / "b.dcm", stamps=stamps)
+    cine = read_cine(tmp_path / "b.dcm")
+    assert np.array_equal(cine.pixels.numpy(), values[[1, 0, 2]])
+    assert cine.times.tolist() == pytest.approx([0, 100, 300], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ({"times": [0.0, 50.0] * 2, "heights": [0, 0, 8, 8]}, "differ in position"),
+        ({"heights": [0, 5, 10]}, "differ in position"),
+        ({"heights": [5, 5, 5]}, "gives its frames no times"),
+        ({"times": [0.0, 50.0, 50.0]}, "same time, 50 ms"),
+    ],
+)
+def test_one_file_that_is_no_cine_is_refused(tmp_path, frames, message):
+    cine_file(tmp_path / "a.dcm", **frames)
+    with pytest.raises(DicomError, match=message):
+        read_cine(tmp_path / "a.dcm")
+
+
+def test_a_colour_cine_keeps_its_colours(tmp_path):
+    values = np.random.default_rng(4).integers(0, 255, size=(3, 2, 4, 3)).astype(np.uint8)
+    data = image(values[0], Modality="US", NumberOfFrames=3, FrameTime=20)
+    data.PixelData = values.tobytes()
+    cine = read_cine(save(data, tmp_path / "a.dcm"))
+    assert np.array_equal(cine.pixels.numpy(), values.transpose(0, 3, 1, 2))
 
 
 def test_what_a_cine_refuses(tmp_path):
     stack(tmp_path / "volume")
-    with pytest.raises(DicomError, match="5 positions"):
+    with pytest.raises(DicomError, match="differ in position"):
         read_cine(tmp_path / "volume")
     beats(tmp_path / "same", times=(0.0, 10.0, 10.0))
-    with pytest.raises(DicomError, match="same TriggerTime, 10 ms"):
+    with pytest.raises(DicomError, match="same time, 10 ms"):
         read_cine(tmp_path / "same")
     stack(tmp_path / "none", step=0.0)
     with pytest.raises(DicomError, match=r"\.dcm: the header has no TriggerTime"):
         read_cine(tmp_path / "none")
+
+
+# ------------------------------------------- what must not become a volume, and what had better be
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientID", "another"),
+        ("PatientID", ""),
+        ("PatientName", "Roe^Richard"),
+        ("StudyInstanceUID", uid("another study")),
+        ("Modality", "MR"),
+    ],
+)
+def test_two_patients_are_never_one_volume(tmp_path, keyword, value):
+    stack(tmp_path, change=lambda k, data: setattr(data, keyword, value) if k > 2 else None)
+    with pytest.raises(DicomError, match=rf"(?s)differ in {keyword}.*3 image.*2 image"):
+        read_series(tmp_path)
+    with pytest.raises(DicomError, match=f"differ in {keyword}"):
+        read_cine(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["MOSAIC", "mosaic", "VFRAME"])
+def test_a_mosaic_is_told_about_and_is_neither_volume_nor_cine(tmp_path, kind):
+    stack(tmp_path, Modality="MR", ImageType=["ORIGINAL", "PRIMARY", "M", "ND", kind])
+    with pytest.warns(UserWarning, match=r"001\.dcm: a mosaic"):
+        read_image(tmp_path / "001.dcm")
+    for reader in (read_series, read_cine):
+        with pytest.raises(DicomError, match="a mosaic"):
+            reader(tmp_path)
+
+
+def dose(path, offsets, *, orientation=AXIAL, origin=(1.0, 2.0, 30.0), **header) -> np.ndarray:
+    """An RT Dose grid of 32-bit values."""
+    values = np.random.default_rng(5).integers(0, 2**31, size=(len(offsets), 3, 4))
+    data = image(
+        values.astype(np.uint32),
+        Modality="RTDOSE",
+        ImagePositionPatient=list(origin),
+        ImageOrientationPatient=orientation,
+        PixelSpacing=[2, 3],
+        GridFrameOffsetVector=offsets,
+        DoseGridScaling=1e-8,
+        DoseUnits="GY",
+        **header,
+    )
+    save(data, path)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("orientation", "offsets", "order", "heights"),
+    [
+        (AXIAL, [0, 2.5, 5], [0, 1, 2], (30, 35)),
+        (AXIAL, [0, -2.5, -5], [2, 1, 0], (25, 30)),
+        (AXIAL, [30, 32.5, 35], [0, 1, 2], (30, 35)),  # z coordinates instead of offsets
+        ([1, 0, 0, 0, -1, 0], [0, 2.5, 5], [0, 1, 2], (30, 25)),  # along the normal: downwards
+    ],
+)
+def test_a_dose_grid_is_a_volume_in_gray(tmp_path, orientation, offsets, order, heights):
+    values = dose(tmp_path / "d.dcm", offsets, orientation=orientation)
+    volume = read_series(tmp_path / "d.dcm")
+    assert np.allclose(volume.voxels, values[order] * 1e-8, rtol=1e-6)
+    assert (volume.units, volume.modality) == ("GY", "RTDOSE")
+    assert volume.spacing == pytest.approx((2.5, 2, 3))
+    last = volume.affine @ torch.tensor([2.0, 0, 0, 1], dtype=torch.float64)
+    assert (volume.origin[2], last[2].item()) == pytest.approx(heights)
+    with pytest.raises(DicomError, match="differ in position"):
+        read_cine(tmp_path / "d.dcm")
+
+
+def test_an_uneven_or_incomplete_dose_grid_is_refused(tmp_path):
+    dose(tmp_path / "a.dcm", [0, 2.5, 6])
+    with pytest.raises(DicomError, match="distance is irregular"):
+        read_series(tmp_path / "a.dcm")
+    dose(tmp_path / "b.dcm", [0, 2.5, 5], NumberOfFrames=4)
+    with pytest.raises(DicomError, match="GridFrameOffsetVector has 3 planes"):
+        read_series(tmp_path / "b.dcm")
+
+
+def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_path):
+    path = tmp_path / "big.dcm"
+    enhanced(path, [0.0, 5.0, 11.0])  # irregular, so that it is refused before pixels are read
+    raw = path.read_bytes()
+    at, length = raw.rindex(b"\xe0\x7f\x10\x00OW"), 5 * 2**29
+    with path.open("wb") as file:  # sparse: 2.5 GiB that take no room
+        file.write(raw[:at] + b"\xe0\x7f\x10\x00OW\0\0" + length.to_bytes(4, "little"))
+        file.truncate(at + 12 + length)
+    assert len(list_series(tmp_path)) == 1
+    for limit in (1000, 2**33):
+        with pytest.raises(DicomError, match="distance is irregular"):
+            read_series(tmp_path, max_bytes=limit)
+        with pytest.raises(DicomError, match="differ in position"):
+            read_cine(tmp_path, max_bytes=limit)
+    with pytest.raises(DicomError, match=r"above the limit.*max_bytes="):
+        read_image(path)
+
+
+def test_padding_of_a_series_is_a_mask_and_one_warning(tmp_path):
+    def change(k, data):
+        data.PixelPaddingValue = int(values[k].min())
+
+    values = stack(tmp_path / "once")  # the same values again below: they do not depend on it
+    stack(tmp_path / "s", change=change)
+    with pytest.warns(UserWarning, match="of the pixels are padding") as told:
+        volume = read_series(tmp_path / "s")
+    assert len(told) == 1
+    assert np.array_equal(volume.padding, values == values.min(axis=(1, 2), keepdims=True))
+    assert read_series(tmp_path / "once").padding is None
+    times = (30.0, 0.0, 10.0, 20.0)
+
+    def beat(k, data):
+        data.ImagePositionPatient, data.TriggerTime = [0, 0, 7], times[k]
+        data.PixelPaddingValue = int(still[0].min())
+
+    still = beats(tmp_path / "still")
+    stack(tmp_path / "cine", depth=4, change=beat)
+    with pytest.warns(UserWarning, match="padding"):
+        cine = read_cine(tmp_path / "cine")
+    assert np.array_equal(cine.padding, (still == still[0].min())[np.argsort(times)])

@@ -1,8 +1,7 @@
-"""DICOM: read a file, a series or a cine, write a simulated study, find and remove what identifies
-a patient.
+"""DICOM: read a file, a series or a cine, write a study, take out what identifies a patient.
 
-    image = dicom.read_image("chest.dcm")          # one file: pixels in real units, spacing,
-    windows volume = dicom.read_series("folder")           # slices → (D, H, W) in mm and HU
+    image = dicom.read_image("chest.dcm")          # one file: pixels in real units, spacing
+    volume = dicom.read_series("folder")           # slices → (D, H, W) in mm and HU
     cine = dicom.read_cine("folder")               # one slice at many times
     dicom.write_series(volume, "study", seed=0)    # a valid series of a simulated patient
     dicom.identifiers("chest.dcm")                 # what in the header identifies the patient
@@ -10,10 +9,10 @@ a patient.
 Whatever is wrong with a file leaves here as one `medlab.errors.DicomError` that names it.
 """
 
+from medlab.dicom._frames import Window, header_windows
 from medlab.dicom.cine import read_cine
-from medlab.dicom.folder import SeriesInfo, list_series
-from medlab.dicom.frames import Window, header_windows
 from medlab.dicom.image import DicomImage, read_image
+from medlab.dicom.listing import SeriesInfo, list_series
 from medlab.dicom.privacy import Identifier, deidentify, identifiers
 from medlab.dicom.series import Volume, read_series
 from medlab.dicom.write import write_series

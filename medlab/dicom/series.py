@@ -7,7 +7,8 @@ and whatever does not make one regular stack is refused with the names of the fi
 
 from __future__ import annotations
 
-from collections import defaultdict
+import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,11 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom.folder import Files
-from medlab.dicom.frames import rescale
-from medlab.dicom.image import without_pixels
-from medlab.dicom.pixels import stored_values
-from medlab.dicom.source import MAX_BYTES, open_dicom, text
-from medlab.dicom.stack import Plane, read_planes, require_one_grid, sorted_stack, where
+from medlab.dicom._planes import Plane, read_planes, require_same, stacked, where
+from medlab.dicom.image import tell_padding
+from medlab.dicom.listing import Files
+from medlab.dicom.source import MAX_BYTES, integer, text
 from medlab.errors import DicomError
-
-__all__ = ["Volume", "read_series"]
 
 _AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
@@ -48,6 +45,8 @@ class Volume:
         files: the file of each slice, in slice order; an enhanced multi-frame file stands once a
             frame.
         left_out: files of the folder that were not read, each with the reason.
+        padding: True, shape (D, H, W), where voxels are PixelPaddingValue, filled in and not
+            measured; None where there are none.
     """
 
     voxels: Tensor
@@ -59,6 +58,7 @@ class Volume:
     header: Dataset | None = None
     files: tuple[Path, ...] = ()
     left_out: tuple[tuple[Path, str], ...] = ()
+    padding: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3:
@@ -110,58 +110,124 @@ def read_series(
 
     Source: DICOM PS3.3 C.7.6.2.1.1 (the mapping of indices to patient coordinates).
     """
-    planes, left_out = read_planes(folder, series=series)
-    require_one_grid(planes)
-    planes, step = sorted_stack(planes)
-    depth, (rows, columns) = len(planes), planes[0].size
-    if depth * rows * columns * 4 > max_bytes:
+    planes, left_out = read_planes(folder, series)
+    _require_one_grid(planes)
+    planes, step = _sorted_stack(planes)
+    ends = [integer(p.header, "InStackPositionNumber", p.path) for p in (planes[0], planes[-1])]
+    if None not in ends and ends[0] > ends[1]:  # the files number their places against the normal
+        planes, step = planes[::-1], -step
+    first, voxels, padded = stacked(planes, max_bytes=max_bytes, mirror=False)
+    if first.colour:
         raise DicomError(
-            f"{where(planes)}: a volume of {depth}×{rows}×{columns} needs "
-            f"{depth * rows * columns * 4:,} bytes, above the limit of {max_bytes:,}; pass "
-            "max_bytes= to allow more"
+            f"{first.path}: a colour image; a volume needs grey values. read_image reads it"
         )
-    voxels, units, header = _voxels(planes, max_bytes)
+    tell_padding(padded, where(planes))
     length = float(np.linalg.norm(step))
     cosines = planes[0].orientation
     return Volume(
-        voxels=voxels,
+        voxels=voxels.float(),
         spacing=(length, *planes[0].spacing),
-        origin=tuple(map(float, planes[0].position)),
+        origin=planes[0].position,
         direction=(tuple(float(c) for c in step / length), cosines[3:], cosines[:3]),
-        units=units,
-        modality=text(header, "Modality", planes[0].path),
-        header=header,
+        units=first.units,
+        modality=first.modality,
+        header=first.header,
         files=tuple(plane.path for plane in planes),
         left_out=left_out,
+        padding=padded,
     )
 
 
-def _voxels(planes: list[Plane], max_bytes: int) -> tuple[Tensor, str, Dataset]:
-    """Read and rescale every plane; a file is opened once, its planes set where they belong."""
-    places = defaultdict(list)
-    for index, plane in enumerate(planes):
-        places[plane.path].append((index, plane.frame))
-    voxels = torch.empty((len(planes), *planes[0].size), dtype=torch.float32)
-    units: dict[str, Path] = {}
-    header = planes[0].header
-    for path, targets in places.items():
-        file = open_dicom(path, max_bytes=max_bytes)
-        values, layout = stored_values(file, max_bytes=max_bytes)
-        if layout.photometric == "RGB":
+def _require_one_grid(planes: list[Plane]) -> None:
+    """Every plane has a place, and all share orientation, pixel spacing and frame of reference."""
+    for plane in planes:
+        places = {
+            "ImagePositionPatient": plane.position,
+            "ImageOrientationPatient": plane.orientation,
+            "PixelSpacing": plane.spacing,
+        }
+        missing = [name for name, value in places.items() if value is None]
+        if missing:
             raise DicomError(
-                f"{path}: a colour image; a volume needs grey values. read_image reads it"
+                f"{plane.path}: the header has no {' and no '.join(missing)}, so the slice has no "
+                "place in a volume; read_image reads it as a picture"
             )
-        if values.shape[1:] != planes[0].size:
-            raise DicomError(f"{path}: changed while it was read")
-        dataset = without_pixels(file.dataset)
-        for index, frame in targets:
-            rule = rescale(dataset, frame, path)
-            units.setdefault(rule.units or "stored", path)
-            real = rule(values[frame], path)
-            if not np.isfinite(real).all():
-                raise DicomError(f"{path}: its pixels are not finite after the header's rescale")
-            voxels[index] = torch.from_numpy(real.astype(np.float32))
-    if len(units) > 1:
-        listing = ", ".join(f"{unit} ({path.name})" for unit, path in units.items())
-        raise DicomError(f"{where(planes)}: the slices have different units: {listing}")
-    return voxels, next(iter(units)), header
+    require_same("pixel spacing (mm)", planes, [p.spacing for p in planes], tolerance=1e-3)
+    require_same("orientation", planes, [p.orientation for p in planes], tolerance=2e-3)
+    if len({plane.position for plane in planes}) > 1:
+        frames = [text(plane.header, "FrameOfReferenceUID", plane.path) for plane in planes]
+        require_same("frame of reference", planes, frames)
+
+
+def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
+    """Planes by position along the normal, and the step from one to the next in mm."""
+    if len(planes) < 2:
+        raise DicomError(
+            f"{planes[0].path}: one slice is not a volume: the slice distance is unknown; use "
+            "read_image"
+        )
+    normal = np.cross(planes[0].orientation[:3], planes[0].orientation[3:])
+    normal /= np.linalg.norm(normal)
+    planes = sorted(planes, key=lambda plane: float(np.dot(plane.position, normal)))
+    places = np.array([plane.position for plane in planes])
+    gaps = np.diff(places @ normal)
+    usual = float(np.median(gaps))
+    _refuse_doubles(planes, gaps, max(1e-3, 0.02 * usual))
+    odd = np.flatnonzero(np.abs(gaps - usual) > max(0.02 * usual, 0.005))
+    if len(odd):
+        raise DicomError(_describe_gaps(planes, gaps, usual, odd))
+    step = (places[-1] - places[0]) / (len(planes) - 1)
+    drift = np.abs(places - places[0] - np.arange(len(planes))[:, None] * step).max()
+    if drift > max(0.05 * usual, 0.01) + 0.02 * usual:
+        raise DicomError(
+            f"{where(planes)}: the slices do not lie on one line: they are shifted sideways by up "
+            f"to {drift:.2f} mm against each other"
+        )
+    tilt = float(np.degrees(np.arccos(min(1.0, step @ normal / np.linalg.norm(step)))))
+    if tilt > 0.5:
+        warnings.warn(
+            f"{where(planes)}: the gantry is tilted by {tilt:.1f}°, so slices are sheared against "
+            "each other; the affine carries the shear, spacing alone does not",
+            stacklevel=3,
+        )
+    return planes, step
+
+
+def _refuse_doubles(planes: list[Plane], gaps: np.ndarray, close: float) -> None:
+    """Refuse images at one position, and say what they may be."""
+    doubles = np.flatnonzero(gaps < close)
+    if not len(doubles):
+        return
+    counts = Counter(np.concatenate([[0], np.cumsum(gaps >= close)]).tolist())
+    if len(counts) == 1:
+        what = (
+            f"{len(planes)} images of one slice at one position: frames of a cine, or copies, not "
+            "a volume; read_cine reads them in the order of time"
+        )
+    elif len(set(counts.values())) == 1:
+        what = (
+            f"{len(counts)} positions with {counts[0]} images each: a volume at several times, "
+            "echoes or energies; pass the files of one of them"
+        )
+    else:
+        pairs = "; ".join(f"{planes[k]} and {planes[k + 1]}" for k in doubles[:5])
+        what = f"two images at one position: {pairs}. Leave one of each out: pass the files to read"
+    raise DicomError(f"{where(planes)}: {what}")
+
+
+def _describe_gaps(planes: list[Plane], gaps: np.ndarray, usual: float, odd: np.ndarray) -> str:
+    lines, missing = [], 0
+    for k in odd[:6]:
+        ratio = gaps[k] / usual
+        lost = round(ratio) - 1 if ratio > 1.5 and abs(ratio - round(ratio)) < 0.1 else 0
+        missing += lost
+        lines.append(
+            f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm"
+            + (f", {lost} slice(s) missing" if lost else "")
+        )
+    what = "slices are missing" if missing else "the slice distance is irregular"
+    return (
+        f"{where(planes)}: {what}; the usual distance is {usual:.3f} mm. Find the missing files, "
+        f"or pass the files of a regular part:{''.join(lines)}"
+        + (f"\n  and {len(odd) - 6} more" if len(odd) > 6 else "")
+    )
