@@ -98,7 +98,7 @@ def test_official_split_wins_unless_declined():
 
 
 def test_indexing_keeps_every_field_together():
-    boxes = [torch.full((i % 3, 4), float(i)) for i in range(12)]
+    boxes = [torch.tensor([[0.0, 0, 1, 1]]).repeat(i % 3, 1) * (i + 1) for i in range(12)]
     cohort = toy(
         labels=torch.arange(12) % 2,
         boxes=boxes,
@@ -128,8 +128,8 @@ def test_indexing_keeps_every_field_together():
     [
         ({"labels": torch.zeros(3)}, "one per image"),
         ({"labels": torch.full((12,), 2)}, "must lie in 0…1"),
-        ({"labels": torch.full((12,), 0.5)}, "fractions"),
-        ({"labels": torch.zeros(12, 1)}, "class numbers"),
+        ({"labels": torch.full((12,), 0.5)}, "whole class numbers.*got 0.5"),
+        ({"labels": torch.zeros(12, 2)}, "class numbers"),
         ({"patients": ["a"]}, "one per image"),
         ({"masks": torch.zeros(12, 14, 14)}, "masks must be"),
         ({"official": ["train"] * 11 + ["dev"]}, "official must be"),
