@@ -417,7 +417,7 @@ def test_real_files(real_data):
 
 def make_toy(n: int = 8, seed: int = 0, size: int = 16, *, kind: str = "plain") -> Cohort:
     rng = np.random.default_rng(seed)
-    boxes = [torch.from_numpy(rng.random((i % 3, 4)).astype(np.float32)) for i in range(n)]
+    boxes = [torch.from_numpy(rng.random((i % 3, 4)).cumsum(1, dtype=np.float32)) for i in range(n)]
     return Cohort(
         images=torch.from_numpy(rng.integers(0, 256, (n, 1, size, size), dtype=np.uint8)),
         labels=torch.arange(n) % 2,
