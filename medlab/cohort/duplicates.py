@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import zip_longest
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from medlab.cohort._fields import to_float
 from medlab.cohort.card import PARTS
 from medlab.errors import DataError
+
+_SLACK = 0.2  # what re-encoding and resizing may cost of the cosine inside a narrow content
 
 
 class Part(Protocol):
@@ -75,8 +78,9 @@ def leaks(train: Part, val: Part, test: Part | None = None, *, threshold: float 
     its eight flips and quarter turns, is averaged down to 16×16, freed of brightness and contrast,
     and expressed in the whitened principal components of all images together. There two different
     patients are nearly orthogonal, however alike two chests look, while the same picture flipped,
-    resized or re-encoded keeps a cosine near 1. A picture cropped by more than about 2 % of its
-    width is usually missed.
+    resized or re-encoded keeps a cosine near 1. Even margins, as letterboxing makes them, prove
+    nothing: such a pair must agree inside its margins too. A picture cropped by more than about 2 %
+    of its width is usually missed.
 
     Args:
         train, val, test: the parts, images of any type; all of one shape. `test` may be left out.
@@ -135,37 +139,131 @@ def _exact_duplicates(parts: dict[str, Part]) -> tuple:
     return tuple(pairs)
 
 
-def _fingerprints(images: Tensor) -> Tensor:
-    """(N, C, …) -> (N, 16·16) or, for volumes, (N, 8·8·8): small, zero mean, unit spread."""
-    pool = {4: nn.AdaptiveAvgPool2d(16), 5: nn.AdaptiveAvgPool3d(8)}[images.ndim]
-    small = torch.cat([pool(to_float(chunk).mean(1, keepdim=True)) for chunk in images.split(1024)])
+def _near_duplicates(parts: list[Part], threshold: float) -> list[tuple[int, int, float]]:
+    """(position, position, cosine) of pairs from different parts, counted through all parts."""
+    images = [part.images.cpu() for part in parts]
+    first = np.cumsum([0, *map(len, images)])
+    prints = torch.cat([_fingerprints(some) for some in images])
+    whiten = _whitening(prints)
+    anchors = whiten(prints)
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    for p in range(1, len(parts)):
+        part = prints[first[p] : first[p + 1]]
+        others = [whiten(_turned(part, turn)) for turn in range(8)]
+        for start in range(0, int(first[p]), 2048):
+            block = anchors[start : min(start + 2048, int(first[p]))]
+            similarity, turn = torch.stack([block @ other.T for other in others]).max(0)
+            for i, j in (similarity >= threshold).nonzero().tolist():
+                cosine = min(1.0, similarity[i, j].item())
+                found[start + i, int(first[p]) + j] = cosine, int(turn[i, j])
+
+    boxes = torch.cat([_content(some) for some in images])
+    padded = (boxes != _frame(images[0])).any(1)
+    doubtful = [pair for pair in found if padded[list(pair)].any()]
+    if doubtful:
+        whiten = _whitening(
+            torch.cat(
+                [
+                    _fingerprints(some, boxes[start:stop])
+                    for some, start, stop in zip(images, first, first[1:], strict=False)
+                ]
+            )
+        )
+
+        def picture(position: int) -> Tensor:
+            p = int(np.searchsorted(first, position, side="right")) - 1
+            return images[p][position - first[p]]
+
+        for i, j in doubtful:
+            other = _turned(picture(j), found[i, j][1])
+            if _similarity_inside(picture(i), other, whiten) < threshold - _SLACK:
+                del found[i, j]
+    return [(i, j, cosine) for (i, j), (cosine, _) in sorted(found.items())]
+
+
+def _turned(images: Tensor, turn: int) -> Tensor:
+    """One of the eight flips and quarter turns of the last two axes."""
+    return torch.rot90(images.flip(-1) if turn >= 4 else images, turn % 4, (-2, -1))
+
+
+def _fingerprints(images: Tensor, boxes: Tensor | None = None) -> Tensor:
+    """(N, C, …) -> (N, 1, 16, 16) or, for volumes, (N, 1, 8, 8, 8): zero mean, unit length.
+
+    Args:
+        images: (N, C, H, W) or (N, C, D, H, W).
+        boxes: (N, axes, 2) from and to along each axis, what to look at; None for all.
+    """
+    boxes = _frame(images).expand(len(images), -1, -1) if boxes is None else boxes
+    axes = images.ndim - 2
+    pool = {2: nn.AdaptiveAvgPool2d(16), 3: nn.AdaptiveAvgPool3d(8)}[axes]
+    small = torch.empty(len(images), 1, *{2: (16, 16), 3: (8, 8, 8)}[axes])
+    alike, which = boxes.unique(dim=0, return_inverse=True)
+    for k, box in enumerate(alike.tolist()):
+        inside = (slice(None), slice(None), *(slice(*span) for span in box))
+        for some in (which == k).nonzero()[:, 0].split(1024):
+            small[some] = pool(to_float(images[some][inside]).mean(1, keepdim=True))
     flat = small.flatten(1)
     flat = flat - flat.mean(1, keepdim=True)
     return (flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)).view_as(small)
 
 
-def _near_duplicates(parts: list[Part], threshold: float, components: int = 48):
-    prints = [_fingerprints(part.images.cpu()) for part in parts]
-    base = torch.cat(prints)
-    turned = [torch.rot90(f, k, (-2, -1)) for f in (base, base.flip(-1)) for k in range(4)]
-    sample = torch.cat([t.flatten(1)[:: max(1, len(base) // 4000)] for t in turned]).double()
+def _whitening(prints: Tensor, components: int = 48) -> Callable[[Tensor], Tensor]:
+    """A map of fingerprints to unit vectors, nearly orthogonal for different pictures of the set.
+
+    Args:
+        prints: (N, 1, …), all fingerprints; their eight turns count too.
+        components: principal components to keep.
+    """
+    step = max(1, len(prints) // 4000)
+    sample = torch.cat([_turned(prints, t).flatten(1)[::step] for t in (0, 1, 2, 3, 4, 5, 6, 7)])
+    sample = sample.double()
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     keep = values.flip(0) > 1e-6 * values[-1]
     basis = vectors.flip(1)[:, keep][:, :components] / values.flip(0)[keep][:components].sqrt()
     basis, mean = basis.float(), mean.float()
+    return lambda some: nn.functional.normalize((some.flatten(1) - mean) @ basis, dim=1)
 
-    def whiten(prints: Tensor) -> Tensor:
-        return nn.functional.normalize((prints.flatten(1) - mean) @ basis, dim=1)
 
-    first = np.cumsum([0, *map(len, parts)])
-    anchors = whiten(base)
-    best: dict[tuple[int, int], float] = {}
-    for p in range(1, len(parts)):
-        others = [whiten(t[first[p] : first[p + 1]]) for t in turned]
-        for start in range(0, int(first[p]), 2048):
-            block = anchors[start : min(start + 2048, int(first[p]))]
-            similarity = torch.stack([block @ other.T for other in others]).amax(0)
-            for i, j in (similarity >= threshold).nonzero().tolist():
-                best[start + i, int(first[p]) + j] = min(1.0, similarity[i, j].item())
-    return [(i, j, similarity) for (i, j), similarity in sorted(best.items())]
+def _frame(images: Tensor) -> Tensor:
+    """(1, axes, 2): from 0 to the size of each axis."""
+    return torch.tensor([[(0, size) for size in images.shape[2:]]])
+
+
+def _content(images: Tensor, tolerance: float = 0.03) -> Tensor:
+    """(N, axes, 2): from and to, along each axis, without the even margins of a padded picture.
+
+    Args:
+        images: (N, C, H, W) or (N, C, D, H, W).
+        tolerance: what still counts as even, as a share of the picture's range; JPEG is not exact.
+    """
+    if not len(images):
+        return _frame(images).expand(0, -1, -1)
+    low, high = images.amin(1).float(), images.amax(1).float()
+    slack = tolerance * (high.flatten(1).amax(1) - low.flatten(1).amin(1))[:, None]
+    spans = []
+    for axis in range(1, low.ndim):
+        rest = [other for other in range(1, low.ndim) if other != axis]
+        a, b = low.amin(rest), high.amax(rest)
+        start, rear = (
+            ((y - x[:, :1] > slack) | (y[:, :1] - x > slack)).long().cumsum(1).eq(0).sum(1)
+            for x, y in ((a, b), (a.flip(1), b.flip(1)))
+        )
+        even = start == a.shape[1]  # no content along this axis: look at all of it
+        spans.append(torch.stack([start, a.shape[1] - rear], 1).where(~even[:, None], 0))
+        spans[-1][even, 1] = a.shape[1]
+    return torch.stack(spans, 1)
+
+
+def _similarity_inside(one: Tensor, other: Tensor, whiten: Callable) -> float:
+    """Cosine of two aligned pictures (C, …), looking only where neither has a margin."""
+    if one.shape != other.shape:  # a quarter turn of a frame that is not square
+        size = one.shape[1:]
+        other = nn.functional.interpolate(other[None].float(), size=size)[0].to(one.dtype)
+    pair = torch.stack([one, other])
+    boxes = _content(pair)
+    box = torch.stack([boxes[:, :, 0].amax(0), boxes[:, :, 1].amin(0)], 1)
+    if (box[:, 0] >= box[:, 1]).any():
+        return -1.0
+    one, other = whiten(_fingerprints(pair, box.expand(2, -1, -1)))
+    return float(one @ other)
