@@ -1,6 +1,7 @@
 """Oracles: a loop on the same resamples, a direct double sum, SciPy, and known distributions."""
 
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -387,7 +388,7 @@ def test_refusals():
         metrics.bootstrap(metrics.auc, labels, scores, groups=[1, 2])
     for missing in (None, float("nan")):
         patients = np.array([missing, missing, *range(len(labels) - 2)], object)
-        with pytest.raises(DataError, match="2 of 120 groups are missing"):
+        with pytest.raises(DataError, match="2 of 120 entries of groups are missing"):
             metrics.bootstrap(metrics.auc, labels, scores, groups=patients)
     for n in (0, 100.5, float("nan"), float("inf")):
         with pytest.raises(DataError, match=f"whole number of at least 1; got {n}"):
@@ -411,3 +412,80 @@ def test_refusals():
             metrics.proportion(k, n)
     with pytest.raises(DataError, match="wilson"):
         metrics.proportion(1, 2, method="wald")
+
+
+def test_an_interval_without_width_is_told():
+    """71 of 71 found: no resample and no formula of DeLong can see that the 72nd may be missed."""
+    labels, scores = [1] * 71 + [0] * 50, [0.9] * 71 + [0.1] * 50
+    ranks = np.arange(8.0)
+    four = [0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], [0.9, 0.8, 0.2, 0.1]
+    for call in (
+        lambda: metrics.bootstrap(metrics.sensitivity, labels, scores),
+        lambda: metrics.bootstrap(metrics.auc, labels, scores, groups=np.arange(121)),
+        lambda: metrics.bootstrap(lambda y, s: 1.0, labels, scores, n=100),
+        lambda: metrics.bootstrap_difference(metrics.auc, labels, scores, scores),
+        lambda: metrics.delong(labels, scores),
+        lambda: metrics.delong(labels, scores, logit=True),
+        lambda: metrics.delong(np.repeat([1, 0], 4), ranks),  # all wrong: 0.000 to 0.000
+        lambda: metrics.delong_test(*four).difference,
+    ):
+        with pytest.warns(UserWarning, match="has no width.*metrics.proportion") as told:
+            found = call()
+        assert found.low == found.high
+        assert [one.filename for one in told] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metrics.proportion(71, 71).low == pytest.approx(0.949, abs=5e-4)
+        metrics.delong(*case())
+        metrics.bootstrap(metrics.auc, *case())
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, np.float16, torch.tensor, float])
+def test_counts_of_any_type_make_the_same_proportion(kind):
+    k, n = (127, 255) if kind is not np.int8 else (60, 127)
+    want = stats.binomtest(k, n).proportion_ci(0.95, "wilson")
+    got = metrics.proportion(kind(k), kind(n))
+    assert (got.low, got.high) == pytest.approx(tuple(want), abs=1e-12)
+    assert got.value == k / n
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int32])
+def test_resamples_in_small_integers_do_not_overflow(kind):
+    labels, scores = case(400)
+    counts = blocks(labels, n=20)
+    for metric in (metrics.auc, metrics.accuracy, metrics.ppv, metrics.f1, metrics.brier):
+        small = metrics.resampled_values(metric, labels, scores, counts.astype(kind))
+        np.testing.assert_array_equal(
+            small, metrics.resampled_values(metric, labels, scores, counts)
+        )
+
+
+NOT_WHOLE = [float("nan"), float("inf"), -float("inf"), 2.5, "2", None]
+
+
+@pytest.mark.parametrize("value", NOT_WHOLE)
+def test_what_is_no_whole_number_gets_a_typed_error(value):
+    labels, scores = case()
+    for call in (
+        lambda: metrics.proportion(1, value),
+        lambda: metrics.proportion(value, 5),
+        lambda: metrics.bootstrap(metrics.auc, labels, scores, seed=value),
+        lambda: metrics.bootstrap_difference(metrics.auc, labels, scores, scores, seed=value),
+        lambda: metrics.resamples(labels, n=value),
+        lambda: metrics.ece(labels, scores, bins=value),
+        lambda: metrics.reliability(labels, scores, bins=value),
+    ):
+        with pytest.raises(DataError, match="whole number"):
+            call()
+    with pytest.raises(DataError, match="at least 0; got -1"):
+        metrics.bootstrap(metrics.auc, labels, scores, seed=-1)
+
+
+def test_patients_of_two_types_are_drawn_as_one():
+    labels, scores = case(12)
+    mixed = np.array([1, 1.0, "1", "1.0", 2, "2", 3, 3, 4, 4, 5, "05"], dtype=object)
+    plain = ["1"] * 4 + ["2"] * 2 + ["3"] * 2 + ["4"] * 2 + ["5", "05"]
+    assert (blocks(labels, groups=mixed, n=50) == blocks(labels, groups=plain, n=50)).all()
+    for missing in ("", "nan", None, float("nan")):
+        with pytest.raises(DataError, match="entries of groups are missing"):
+            metrics.resamples(labels, groups=np.array([*plain[:-1], missing], object))

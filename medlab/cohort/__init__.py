@@ -9,6 +9,7 @@ from medlab.cohort.card import PARTS as PARTS
 from medlab.cohort.card import DataCard
 from medlab.cohort.container import Cohort
 from medlab.cohort.duplicates import Leaks, leaks
+from medlab.cohort.patients import identifiers as identifiers
 from medlab.cohort.patients import split_patients
 
 __all__ = ["Cohort", "DataCard", "Leaks", "leaks", "split_patients", "to_float"]

@@ -3,56 +3,36 @@
 Labels come first, scores second, as tensors or arrays.
 """
 
-from medlab.metrics.calibration import Reliability, brier, ece, reliability
-from medlab.metrics.classification import (
+from medlab.metrics._arguments import UndefinedMetric, binary_pairs
+from medlab.metrics.calibration import brier, ece, reliability
+from medlab.metrics.counts import (
     Confusion,
-    OperatingPoint,
-    PrecisionRecallCurve,
-    PredictiveValues,
-    RocCurve,
     accuracy,
-    auc,
-    average_precision,
     balanced_accuracy,
     confusion,
-    confusion_matrix,
     f1,
     npv,
+    per_class,
     ppv,
+    sensitivity,
+    specificity,
+)
+from medlab.metrics.curves import (
+    auc,
+    average_precision,
     precision_recall_curve,
     roc_curve,
-    sensitivity,
-    sensitivity_at_specificity,
-    specificity,
     specificity_at_sensitivity,
 )
-from medlab.metrics.decision import DecisionCurve, decision_curve, expected_cost, net_benefit
-from medlab.metrics.inputs import UndefinedMetric, binary_pairs
-from medlab.metrics.intervals import (
-    DeLongTest,
-    Interval,
-    bootstrap,
-    bootstrap_difference,
-    delong,
-    delong_test,
-    proportion,
-    resampled_values,
-    resamples,
-)
+from medlab.metrics.decision import decision_curve, expected_cost, net_benefit
+from medlab.metrics.intervals import Interval, delong, delong_test, proportion
 from medlab.metrics.overlap import dice
+from medlab.metrics.resampling import bootstrap, bootstrap_difference, resampled_values, resamples
 from medlab.metrics.temperature import fit_temperature
 
 __all__ = [
-    "dice",
     "Confusion",
-    "DeLongTest",
-    "DecisionCurve",
     "Interval",
-    "OperatingPoint",
-    "PrecisionRecallCurve",
-    "PredictiveValues",
-    "Reliability",
-    "RocCurve",
     "UndefinedMetric",
     "accuracy",
     "auc",
@@ -63,16 +43,17 @@ __all__ = [
     "bootstrap_difference",
     "brier",
     "confusion",
-    "confusion_matrix",
     "decision_curve",
     "delong",
     "delong_test",
+    "dice",
     "ece",
     "expected_cost",
     "f1",
     "fit_temperature",
     "net_benefit",
     "npv",
+    "per_class",
     "ppv",
     "precision_recall_curve",
     "proportion",
@@ -81,7 +62,6 @@ __all__ = [
     "resamples",
     "roc_curve",
     "sensitivity",
-    "sensitivity_at_specificity",
     "specificity",
     "specificity_at_sensitivity",
 ]

@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from medlab.errors import DataError
-from medlab.metrics.inputs import binary_pairs, pairs, probabilities
-
-__all__ = ["Reliability", "brier", "ece", "reliability"]
+from medlab.metrics._arguments import binary_pairs, pairs, probabilities
 
 
 class Reliability(NamedTuple):

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medlab.errors import DataError
-from medlab.metrics.inputs import UndefinedMetric, binary_pairs, probabilities
-
-__all__ = ["DecisionCurve", "decision_curve", "expected_cost", "net_benefit"]
+from medlab.metrics._arguments import UndefinedMetric, binary_pairs, probabilities
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,73 @@
-"""Temporary."""
+"""How well two outlines of one structure agree."""
+
+from __future__ import annotations
+
+import numpy as np
 import torch
+from torch import Tensor
+
+from medlab.errors import DataError
 
 
-def dice(masks, predicted, *, num_classes):
-    """Dice of each structure but the background in each image, (N, K − 1)."""
-    axes = list(range(1, masks.ndim))
+def dice(masks, predicted, *, num_classes: int | None = None) -> np.ndarray:
+    """Dice overlap of each structure in each image: 2 |A ∩ B| / (|A| + |B|).
+
+    Where neither the truth nor the prediction holds the structure there is nothing to judge: NaN,
+    which `np.nanmean` leaves out. Where one of them holds it alone, 0. So a structure that is
+    missed, or one that is invented, never improves a mean.
+
+    >>> truth = [[[0, 0, 1], [0, 2, 2]]]
+    >>> found = [[[0, 1, 1], [0, 0, 0]]]
+    >>> dice(truth, found, num_classes=4).round(3)
+    array([[0.667, 0.   ,   nan]])
+
+    Args:
+        masks: (N, *size), pixels or voxels in whole numbers 0…K − 1; 0 is background.
+        predicted: the same, or scores (N, K, *size), of which the highest is taken.
+        num_classes: K, background included; if not given, that of the scores, or one more than the
+            largest value in either mask.
+
+    Returns:
+        float64 (N, K − 1): a row an image, a column a structure, background left out; 0 to 1.
+
+    Raises:
+        DataError: shapes that do not fit, scores that are NaN, or values that are no structures.
+
+    Source: Dice, Ecology 26:297 (1945).
+    """
+    found = torch.as_tensor(predicted).detach()
+    truth = torch.as_tensor(masks, device=found.device)
+    if found.ndim == truth.ndim + 1 and found.shape[:1] + found.shape[2:] == truth.shape:
+        if found.isnan().any():
+            raise DataError("the scores hold NaN: the model diverged or its input holds NaN")
+        num_classes = found.shape[1] if num_classes is None else num_classes
+        if found.shape[1] != num_classes or num_classes < 2:
+            raise DataError(
+                f"scores of {found.shape[1]} classes, background included, for num_classes "
+                f"{num_classes}: of one channel pass (scores[:, 0] > 0.5)"
+            )
+        found = found.argmax(1)
+    if found.shape != truth.shape or truth.ndim < 2 or not truth.numel():
+        raise DataError(
+            f"masks {tuple(truth.shape)} do not fit prediction {tuple(found.shape)}: pass masks "
+            "(N, *size), and a prediction (N, *size) or scores (N, K, *size)"
+        )
+    highest = max(_largest(truth, "masks"), _largest(found, "predicted"))
+    num_classes = max(2, highest + 1) if num_classes is None else num_classes
+    if highest >= num_classes:
+        raise DataError(f"a mask holds {highest}, and num_classes={num_classes} ends before it")
     columns = []
     for k in range(1, num_classes):
-        a, b = masks == k, predicted == k
-        columns.append(2 * (a & b).sum(axes) / (a.sum(axes) + b.sum(axes)))
-    return torch.stack(columns, 1)
+        a, b = (truth == k).flatten(1), (found == k).flatten(1)
+        columns.append(torch.stack([2 * (a & b).sum(1), a.sum(1) + b.sum(1)]))
+    shared, sizes = torch.stack(columns, -1).cpu().double()
+    return (shared / sizes).numpy()  # 0 / 0 is NaN
+
+
+def _largest(mask: Tensor, name: str) -> int:
+    if mask.is_floating_point() and not (mask == mask.round()).all():
+        raise DataError(f"{name} must be whole numbers: of probabilities pass ({name} > 0.5)")
+    low, high = (mask.int() if mask.dtype == torch.bool else mask).aminmax()
+    if low < 0:
+        raise DataError(f"{name} must be structures 0, 1, 2 …; the lowest value is {int(low)}")
+    return int(high)

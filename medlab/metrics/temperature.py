@@ -6,9 +6,7 @@ import numpy as np
 import torch
 
 from medlab.errors import DataError
-from medlab.metrics.inputs import UndefinedMetric, pairs
-
-__all__ = ["fit_temperature"]
+from medlab.metrics._arguments import UndefinedMetric, pairs
 
 
 def fit_temperature(labels, logits) -> float:

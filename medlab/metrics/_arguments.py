@@ -9,8 +9,6 @@ import torch
 
 from medlab.errors import DataError
 
-__all__ = ["Pairs", "UndefinedMetric", "binary_pairs", "pairs", "probabilities"]
-
 
 class UndefinedMetric(DataError):
     """A metric that these labels cannot define, such as the AUC of positive images only."""

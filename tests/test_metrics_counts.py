@@ -1,0 +1,156 @@
+"""Oracles: scikit-learn, MedMNIST's own evaluator where installed, and arithmetic by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from medlab import metrics
+from medlab.errors import DataError
+
+
+def case(n=200, tied=False, seed=0, prevalence=0.3):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < prevalence).astype(int)
+    labels[:2] = 0, 1
+    scores = 1 / (1 + np.exp(-(rng.normal(size=n) + labels)))
+    return labels, np.round(scores, 1) if tied else scores
+
+
+def several(classes=4, n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    scores = np.exp(rng.normal(size=(n, classes)) + np.eye(classes)[labels])
+    return labels, np.round(scores / scores.sum(1, keepdims=True), 3)
+
+
+def test_confusion_by_hand():
+    counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
+    assert counts.n == 1000
+    assert counts.prevalence == 0.1
+    assert counts.sensitivity == 0.9
+    assert counts.specificity == pytest.approx(870 / 900)
+    assert counts.ppv == 0.75
+    assert counts.npv == pytest.approx(870 / 880)
+    assert counts.accuracy == 0.96
+    assert counts.balanced_accuracy == pytest.approx((0.9 + 870 / 900) / 2)
+    assert counts.f1 == pytest.approx(2 * 0.75 * 0.9 / (0.75 + 0.9))
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_confusion_equals_scikit_learn(threshold):
+    labels, scores = case(tied=True, seed=2)
+    called = scores >= threshold
+    tn, fp, fn, tp = sk.confusion_matrix(labels, called).ravel()
+    assert metrics.confusion(labels, scores, threshold) == metrics.Confusion(tp, fp, tn, fn)
+    for ours, theirs in [
+        (metrics.sensitivity, sk.recall_score),
+        (metrics.ppv, sk.precision_score),
+        (metrics.f1, sk.f1_score),
+        (metrics.balanced_accuracy, sk.balanced_accuracy_score),
+    ]:
+        assert ours(labels, scores, threshold) == pytest.approx(theirs(labels, called))
+    assert metrics.specificity(labels, scores, threshold) == pytest.approx(tn / (tn + fp))
+    assert metrics.npv(labels, scores, threshold) == pytest.approx(tn / (tn + fn))
+
+
+@pytest.mark.parametrize("prevalence", [0.001, 0.1, 0.5, 0.99])
+def test_predictive_values_follow_bayes(prevalence):
+    counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
+    ppv, npv = counts.at_prevalence(prevalence)
+    odds = prevalence / (1 - prevalence)
+    after = odds * 0.9 / (30 / 900)
+    assert ppv == pytest.approx(after / (1 + after))
+    missed = odds * 0.1 / (870 / 900)
+    assert npv == pytest.approx(1 / (1 + missed))
+    own = counts.at_prevalence(counts.prevalence)
+    assert own == pytest.approx((counts.ppv, counts.npv))
+
+
+def test_where_nobody_or_everybody_is_ill_a_predictive_value_is_certain():
+    counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
+    assert counts.at_prevalence(0) == (0, 1)
+    assert counts.at_prevalence(1) == (1, 0)
+
+
+def test_ratios_of_nothing_are_nan_not_zero():
+    nobody_ill = metrics.confusion([0, 0, 0], [0.1, 0.2, 0.3])
+    assert math.isnan(nobody_ill.sensitivity)
+    assert math.isnan(nobody_ill.ppv)
+    assert math.isnan(nobody_ill.balanced_accuracy)
+    assert nobody_ill.specificity == 1
+    assert metrics.Confusion(5, 0, 5, 5).at_prevalence(0.5).ppv == 1
+
+
+def test_medmnist_calls_a_half_negative_and_the_curve_calls_it_positive():
+    labels, scores = [0, 1], [0.5, 0.9]
+    assert metrics.accuracy(labels, scores) == 1
+    assert metrics.confusion(labels, scores).accuracy == 0.5
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, np.float16, torch.tensor, int])
+def test_counts_in_small_numbers_do_not_overflow(kind):
+    """200 + 100 is 44 in uint8, and 120 + 100 is −36 in int8."""
+    counts = [200, 100, 200, 100] if kind is not np.int8 else [120, 100, 120, 100]
+    tp, fp, tn, fn = (kind(count) for count in counts)
+    found, want = metrics.Confusion(tp, fp, tn, fn), metrics.Confusion(*counts)
+    assert found == want
+    assert found.n == sum(counts)
+    assert found.sensitivity == counts[0] / (counts[0] + counts[3])
+    assert found.f1 == 2 * counts[0] / (2 * counts[0] + counts[1] + counts[3])
+    assert found.at_prevalence(0.3) == want.at_prevalence(0.3)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, bool])
+def test_labels_and_scores_in_small_numbers_do_not_overflow(kind):
+    labels, scores = np.repeat([0, 1], [300, 400]), np.tile([0, 1, 1, 0, 1, 1, 1], 100)
+    small = labels.astype(kind), scores.astype(kind)
+    assert metrics.confusion(*small) == metrics.confusion(labels, scores)
+    for metric in (metrics.auc, metrics.accuracy, metrics.brier, metrics.ece, metrics.ppv):
+        assert metric(*small) == metric(labels, scores)
+    thresholds = [0.2, 0.6]
+    assert (
+        metrics.net_benefit(*small, thresholds) == metrics.net_benefit(labels, scores, thresholds)
+    ).all()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
+def test_per_class_equals_the_classification_report_of_scikit_learn(task):
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        labels, scores = several(4, 60, seed)
+        truth, called = labels, scores.argmax(1)
+        if task == "binary":
+            labels, scores = case(60, seed=seed)
+            truth, called = labels, (scores > 0.5).astype(int)
+        if task == "multilabel":
+            labels, scores = rng.integers(0, 2, (60, 3)), rng.random((60, 3))
+            truth, called = labels, scores > 0.5
+        table = metrics.per_class(labels, scores)
+        report = sk.classification_report(truth, called, output_dict=True, zero_division=np.nan)
+        for name, row in table.iterrows():
+            want = report[str(name)]
+            assert row.sensitivity == pytest.approx(want["recall"], nan_ok=True)
+            assert row.ppv == pytest.approx(want["precision"], nan_ok=True)
+            assert row.support == want["support"]
+            one = truth[:, name] if task == "multilabel" else truth == name
+            said = called[:, name] if task == "multilabel" else called == name
+            assert row.specificity == pytest.approx(sk.recall_score(~(one == 1), ~said))
+            score = scores if scores.ndim == 1 else scores[:, name]
+            score = -score if task == "binary" and name == 0 else score
+            assert row.auc == pytest.approx(sk.roc_auc_score(one, score))
+
+
+def test_per_class_names_its_rows_and_leaves_open_what_is_undefined():
+    scores = [[0.8, 0.1, 0.1], [0.2, 0.1, 0.7], [0.5, 0.1, 0.4]]
+    table = metrics.per_class([0, 2, 2], scores, classes=("oedema", "effusion", "none"))
+    assert table.index.tolist() == ["oedema", "effusion", "none"]
+    assert math.isnan(table.auc["effusion"]) and math.isnan(table.sensitivity["effusion"])
+    assert table.support.tolist() == [1, 0, 2]
+    assert "oedema" in str(table) and "sensitivity" in str(table)
+    with pytest.raises(DataError, match="2 class names for 3 columns"):
+        metrics.per_class([0, 2, 2], scores, classes=("a", "b"))
+    with pytest.raises(DataError, match="apply a sigmoid"):
+        metrics.per_class([0, 1], [-2.0, 3.0])
