@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 _ROOMS = (
-    "augment cohort datasets dicom errors exercises explain metrics model_card models plotting "
-    "preprocess sealed simulate training widgets"
+    "augment cohort datasets dicom errors exercises explain metrics models plotting "
+    "preprocess report simulate training widgets"
 ).split()
 _NAMES = {
     "Cohort": "cohort",

@@ -256,7 +256,7 @@ def test_part_2_a_model_solution_lies_within_the_ranges(tmp_path):
     rival_scores = rival.predict_proba(flat(test))[:, 1]
     within("logistic regression, test AUC", metrics.auc(test.labels, rival_scores))
 
-    sealed = medlab.sealed.Sealed(test, record=tmp_path / "openings.jsonl")
+    sealed = medlab.report.Sealed(test, record=tmp_path / "openings.jsonl")
     opened = sealed.open("model solution of the assignment")
     away = opened.sites == "Harbour"
     torch.manual_seed(0)

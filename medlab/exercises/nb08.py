@@ -382,7 +382,7 @@ def _counts(name, got, labels, scores, groups, threshold):
 
 @exercise("08.6", MESSAGES["08.6"])
 def limits(answer, *, figures, data):
-    from medlab.model_card import fill
+    from medlab.report import fill
 
     if not isinstance(answer, (list, tuple)):
         return "not a list", {"kind": type(answer).__name__}

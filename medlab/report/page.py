@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
-from numbers import Real
+from numbers import Integral, Real
+from string import Formatter
+
+import numpy as np
 
 from medlab.cohort import DataCard
 from medlab.errors import MedlabError
 from medlab.metrics import Interval
-from medlab.sealed import Sealed
-
-__all__ = ["SIMULATED", "ModelCard", "fill", "versions"]
+from medlab.report.envelope import Sealed
 
 SIMULATED = "**Simulated, not clinical evidence:** no patient was imaged for what follows."
 
@@ -22,7 +23,14 @@ SIMULATED = "**Simulated, not clinical evidence:** no patient was imaged for wha
 _RESULT = re.compile(
     r"(?<![\w.])(?:[01]?\.\d+|\d+(?:\.\d+)? ?(?:%|per ?cent)|\d+ (?:out )?of \d+)(?![\w.]*\d)"
 )
-_ADDRESS = re.compile(r"https?://\S+|\b(?:doi[: ]*)?10\.\d{4,9}/\S+")
+# What looks like one and is none: an address, a size with its unit, a version, "3 of 5 sites".
+_NO_RESULT = re.compile(
+    r"https?://\S+|\b(?:doi[: ]*)?10\.\d{4,9}/\S+|\{[^}]*\}|\bversions? v?\d[\d.]*"
+    r"|\d*\.\d+(?: ?[×x–-] ?\d*\.?\d+)*[ -]?(?:[mcµn]?m|mm[²³2-3]|teslas?|T|[mµ]?Gy|[mµ]?Sv|kVp?|"
+    r"mAs?|m?s|min|h|hours?|days?|weeks?|months?|years?|[kmµ]?g|m?l|[kM]?Hz|[MG]i?B)\b"
+    r"|\d+ (?:out )?of \d+ (?:sites|hospitals|cent(?:re|er)s|clinics|countries|scanners|vendors|"
+    r"manufacturers|readers|folds|seeds|classes|sequences|views)\b"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +63,38 @@ class ModelCard:
         MedlabError: a section without content, a result typed into a sentence, a sentence that
             names a figure which was not passed, or a test set that was never opened.
 
+    Example:
+        >>> import torch
+        >>> from medlab import metrics
+        >>> from medlab.cohort import Cohort
+        >>> data = DataCard(name="films", title="Forty films", task="binary", source="our archive",
+        ...                 licence="not to be passed on", description="Chest films of adults.")
+        >>> films = torch.rand(40, 1, 16, 16)
+        >>> test = Sealed(Cohort(images=films, labels=torch.arange(40) % 2, card=data))
+        >>> final = test.open("final evaluation, protocol of 3 May")
+        test set opened for the first time: final evaluation, protocol of 3 May (40 images)
+        >>> scores = final.labels * 0.3 + films.mean((1, 2, 3))  # as medlab.predict would give them
+        >>> area = metrics.bootstrap(metrics.auc, final.labels, scores, n=200)
+        >>> bright = films.mean((1, 2, 3)) > films.mean()
+        >>> card = ModelCard(
+        ...     title="Which film first?", seed=0, data=data, test=test,
+        ...     details={"architecture": "SmallCNN of width 8"},
+        ...     intended_use=["Sorts the films of adults that wait to be read."],
+        ...     out_of_scope=["Children: there was none among them."],
+        ...     factors=["Brightness of the film."],
+        ...     protocol={"success": "the interval of the AUC lies above 0.8"},
+        ...     results={"AUC": area},
+        ...     subgroups={"bright": metrics.bootstrap(
+        ...         metrics.auc, final.labels[bright], scores[bright], n=200)},
+        ...     calibration={"Brier score": metrics.brier(final.labels, scores.clamp(0, 1))},
+        ...     threshold={"threshold": 0.65, "chosen": "on validation films"},
+        ...     figures={"ill": int(final.labels.sum())},
+        ...     ethics=["Whoever is ill and sorted last waits longer."],
+        ...     limits=["Only {ill} ill patients, all of one hospital."],
+        ... )
+        >>> print(card.to_markdown().splitlines()[-1])
+        - Only 20 ill patients, all of one hospital.
+
     Source: Mitchell et al., FAT* (2019), doi 10.1145/3287560.3287596.
     """
 
@@ -76,6 +116,13 @@ class ModelCard:
     seed: int
 
     def __post_init__(self):
+        for name in _PROSE:
+            value = getattr(self, name)
+            if isinstance(value, Iterable) and not isinstance(value, str):
+                value = tuple(value)  # a generator would be empty the second time
+                object.__setattr__(self, name, value)
+            if value and value is not ... and not _are_sentences(value):
+                raise MedlabError(f"{name} must be a list of sentences")
         may_be_empty = ("seed", "figures")
         empty = [
             field.name.replace("_", " ")
@@ -88,10 +135,7 @@ class ModelCard:
                 "report, say why in a sentence: a missing section reads as 'no problem'"
             )
         for name in _PROSE:
-            value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(line, str) for line in value):
-                raise MedlabError(f"{name} must be a list of sentences")
-            for sentence in value:
+            for sentence in getattr(self, name):
                 self._filled(name, sentence)
         if not self.test.openings:
             raise MedlabError(
@@ -134,6 +178,7 @@ class ModelCard:
     def _data(self) -> str:
         lines = [f"**{self.data.title}** (`{self.data.name}`). {self.data.description}"]
         lines.append("Source: " + ("simulated." if self.data.simulated else self.data.source))
+        lines[1] += f"\n\nLicence: {self.data.licence or 'not stated'}."
         lines += [f"- known fault: {fault}" for fault in self.data.faults]
         return "\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:] or ["- no known fault"])
 
@@ -147,15 +192,18 @@ def fill(sentence: str, figures: Mapping[str, Interval | float]) -> str:
     Raises:
         MedlabError: a result typed into the sentence, or a name that no figure has.
     """
-    typed = _RESULT.search(_ADDRESS.sub("", re.sub(r"\{[^}]*\}", "", sentence)))
+    typed = _RESULT.search(_NO_RESULT.sub("", sentence))
     if typed:
         raise MedlabError(
             f"{typed[0]!r} is typed by hand in {sentence!r}. Pass it under `figures`, as the run "
             "computed it, and write its name in braces"
         )
     try:
+        for _, name, _, _ in Formatter().parse(sentence):
+            if name is not None and name not in figures:
+                raise KeyError(name)
         return sentence.format_map({name: _shown(value) for name, value in figures.items()})
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         known = ", ".join(figures) or "none"
         raise MedlabError(
             f"there is no figure {error} for {sentence!r}; those passed are: {known}"
@@ -182,10 +230,17 @@ def _is_empty(value) -> bool:
     return value is None or value is ...
 
 
+def _are_sentences(value) -> bool:
+    return not isinstance(value, str) and all(line is ... or isinstance(line, str) for line in value)
+
+
 def _shown(value) -> str:
-    if isinstance(value, bool) or not isinstance(value, Real):
+    """A value as the card prints it: three decimals, or two digits where they would be zeros."""
+    if hasattr(value, "item") and np.size(value) == 1:  # a tensor or NumPy number
+        value = value.item()
+    if isinstance(value, bool | Integral) or not isinstance(value, Real):
         return str(value)
-    return str(value) if isinstance(value, int) else f"{float(value):.3f}"
+    return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def _pairs(entries: Mapping) -> str:
@@ -193,5 +248,10 @@ def _pairs(entries: Mapping) -> str:
 
 
 def _table(head: str, entries: Mapping) -> str:
-    rows = [f"| {name} | {_shown(value)} |" for name, value in entries.items()]
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in entries.items()]
     return "\n".join([f"| {head} | value |", "|---|---|", *rows])
+
+
+def _cell(value) -> str:
+    """Text that stays in its cell."""
+    return " ".join(_shown(value).replace("|", "\\|").split())

@@ -6,12 +6,12 @@ import re
 import pytest
 import torch
 
-from medlab import sealed as sealing
+from medlab.report import envelope as sealing
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import MedlabError
 from medlab.metrics import Interval
-from medlab.model_card import SIMULATED, ModelCard, versions
-from medlab.sealed import Sealed
+from medlab.report import ModelCard, Sealed, fill
+from medlab.report.page import SIMULATED, versions
 
 REAL = DataCard(
     name="toy",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO
 
 from medlab.cohort import Cohort
 from medlab.errors import DataError, MedlabError
-
-__all__ = ["Opening", "Sealed", "SealedError"]
 
 _FIELDS = {field.name for field in dataclasses.fields(Cohort)} - {"card"}
 _OPENED: list[Opening] = []  # of this session; a seal made anew looks here for its own pictures
@@ -59,7 +60,8 @@ class Sealed:
         cohort: what to seal; drop other names for it, they would be a back door.
         name: what to call it in messages.
         record: file to which openings are appended, one JSON line each, and from which earlier
-            ones are read; it survives a restart. None keeps them for this session alone.
+            ones are read, anew each time: it survives a restart, and two notebooks that share it
+            know of each other. None keeps them for this session alone.
 
     Raises:
         DataError: no cohort, no images, or a record that cannot be read or written.
@@ -80,7 +82,7 @@ class Sealed:
         ]
         self._pictures = frozenset(self._hashes)
         self._record = None if record is None else Path(record)
-        self._earlier = [] if self._record is None else _read(self._record)
+        _read(self._record)
 
     @property
     def card(self):
@@ -90,7 +92,8 @@ class Sealed:
     @property
     def openings(self) -> tuple[Opening, ...]:
         """Every opening of any of these pictures so far, oldest first."""
-        known = [*self._earlier, *(one for one in _OPENED if one not in self._earlier)]
+        earlier = _read(self._record)
+        known = [*earlier, *(one for one in _OPENED if one not in earlier)]
         return tuple(one for one in known if one.pictures & self._pictures)
 
     def open(self, reason: str) -> Cohort:
@@ -107,13 +110,15 @@ class Sealed:
                 "give a reason of a few words, such as open('final evaluation, protocol of 3 May'):"
                 " it goes into the log"
             )
-        before = self.openings
-        known = frozenset().union(*(one.pictures for one in before))
-        seen = sum(one in known for one in self._hashes)
         reason = " ".join(reason.split())
-        opening = Opening(len(before) + 1, reason, len(self), seen, self._pictures)
-        if self._record is not None:
-            _append(self._record, opening)
+        # Whoever opens at the same time waits here, so that one of the two is the second.
+        with nullcontext() if self._record is None else _locked(self._record) as file:
+            before = self.openings
+            known = frozenset().union(*(one.pictures for one in before))
+            seen = sum(one in known for one in self._hashes)
+            opening = Opening(len(before) + 1, reason, len(self), seen, self._pictures)
+            if file is not None:
+                _append(file, opening)
         _OPENED.append(opening)
         if before:
             print(
@@ -168,14 +173,17 @@ def _ordinal(n: int) -> str:
     return f"{n}{ending}"
 
 
-def _read(path: Path) -> list[Opening]:
-    if not path.exists():
+def _read(path: Path | None) -> list[Opening]:
+    """The openings of a record; none if there is no file. What stands between them is space."""
+    if path is None or not path.exists():
         return []
-    found = []
+    found, decoder = [], json.JSONDecoder()
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        text = path.read_text(encoding="utf-8-sig").strip()
+        while text:
+            row, end = decoder.raw_decode(text)
             found.append(Opening(**{**row, "pictures": frozenset(row["pictures"])}))
+            text = text[end:].lstrip()
     except (OSError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path} is no record of openings ({error}): name another file, or move this one away "
@@ -184,13 +192,36 @@ def _read(path: Path) -> list[Opening]:
     return found
 
 
-def _append(path: Path, opening: Opening) -> None:
-    row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """The record, open for reading and appending, held by one process at a time."""
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with path.open("a+b") as file:
+            if os.name == "nt":
+                import msvcrt
+
+                file.seek(2**30)  # a byte that no record reaches: others may still read
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield file  # closing the file lets go
     except OSError as error:
         raise DataError(
             f"the opening cannot be written to {path} ({error.strerror}): name a file in a folder "
             "that exists and can be written to; nothing was opened"
         ) from error
+
+
+def _append(file: BinaryIO, opening: Opening) -> None:
+    """One line; on a line of its own even where an editor took the end of the last one."""
+    row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
+    file.seek(0, os.SEEK_END)
+    begin = b""
+    if file.tell():
+        file.seek(-1, os.SEEK_END)
+        begin = b"" if file.read(1) == b"\n" else b"\n"
+    file.write(begin + json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    file.flush()
+    os.fsync(file.fileno())

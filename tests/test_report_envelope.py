@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import medlab
-from medlab import sealed as module
+from medlab.report import envelope as module
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
-from medlab.sealed import Sealed, SealedError
+from medlab.report import Sealed, SealedError
 
 CARD = DataCard(name="toy", title="Toy", task="binary", classes=("well", "ill"))
 
