@@ -1,6 +1,9 @@
+import dataclasses
 import io
+from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -244,3 +247,259 @@ def test_summary_names_what_a_reader_wants():
     text = cohort.summary()
     assert "12 images 1×28×28" in text and "patients: 4" in text
     assert "normal (6 images), pneumonia (6 images)" in text and "A (12 images)" in text
+
+
+# One patient, one identifier
+
+
+ONE = [1, 1.0, np.int64(1), np.float32(1), "1", "1.0", " 1 ", b"1", np.str_("1.00"), Fraction(1)]
+
+
+@pytest.mark.parametrize("value", ONE, ids=repr)
+def test_a_patient_is_one_in_every_type(value):
+    kinds = (list, tuple, lambda ids: np.array(ids, object), pd.Series, pd.Index)
+    for kind in kinds:
+        assert toy(3, patients=kind([value, "a", "b"])).patients.tolist() == ["1", "a", "b"]
+    shared = leaks(toy(3, patients=[value, "x", "y"]), toy(3, patients=["1", "u", "v"]))
+    assert shared.patients == (("1", ("train", "val")),)
+    parts = split_patients(np.array([value, "1", *"abcdefg"], object))
+    assert parts[0] == parts[1]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([1, 2, 3], dtype="Int64"),
+        pd.Series([1.0, 2, 3]),
+        pd.Series(["1", "2", "3"], dtype="string"),
+        pd.Series(["1", "2", "3"], dtype="category"),
+        pd.Series([1, 2, 3], index=[7, 8, 9]),
+        torch.tensor([1, 2, 3]),
+        torch.tensor([1.0, 2, 3]),
+        np.array([1, 2, 3], np.uint8),
+        np.array([b"1", b"2", b"3"]),
+        range(1, 4),
+    ],
+    ids=lambda column: f"{type(column).__name__} {getattr(column, 'dtype', '')}",
+)
+def test_every_column_of_identifiers_reads_alike(column):
+    assert toy(3, patients=column, sites=column).patients.tolist() == ["1", "2", "3"]
+    assert toy(3, sites=column).sites.tolist() == ["1", "2", "3"]
+
+
+def test_names_that_differ_stay_different():
+    names = ["1", "01", "1.5", "1.50", "-1", "1.0.2", "A1", "a1", "1e0", "10", "0.1", "x.0"]
+    assert toy(patients=names).patients.tolist() == names
+    assert toy(2, patients=["Mu\u0308ller", "M\u00fcller"]).patients.tolist() == ["M\u00fcller"] * 2
+    assert toy(2, patients=[10**30, 2**53 + 1]).patients.tolist() == [str(10**30), str(2**53 + 1)]
+
+
+@pytest.mark.parametrize("field", ["patients", "sites"])
+@pytest.mark.parametrize(
+    "missing",
+    [None, float("nan"), np.nan, pd.NA, pd.NaT, "", "  ", "nan", "NaN", "None", "<NA>", b""],
+    ids=repr,
+)
+def test_a_missing_identifier_is_refused(field, missing):
+    values = np.array(["a", missing, missing], object)
+    with pytest.raises(DataError, match=rf"2 of 3 entries of {field} are missing.*at image 1"):
+        toy(3, **{field: values})
+    if field == "patients":
+        with pytest.raises(DataError, match="missing"):
+            split_patients(np.array([*"abc", missing], object))
+
+
+def test_identifiers_in_two_columns_are_refused():
+    with pytest.raises(DataError, match=r"one list.*got shape \(3, 2\)"):
+        toy(3, patients=np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, float("nan"), float("inf"), None, "0"])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(DataError, match="seed must be a whole number"):
+        toy(patients=np.arange(12)).split(seed=seed)
+
+
+# Labels, masks and boxes
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "ordinal", "none"])
+def test_labels_in_one_column_are_class_numbers(task):
+    """MedMNIST stores (N, 1)."""
+    card = DataCard(name="x", title="x", task=task, classes=("a", "b"))
+    for labels in (np.arange(6)[:, None] % 2, torch.arange(6.0)[:, None] % 2):
+        cohort = Cohort(images=smooth_pictures(6), card=card, labels=labels)
+        assert cohort.labels.tolist() == [0, 1] * 3 and cohort.labels.dtype == torch.int64
+    findings = DataCard(name="x", title="x", task="multilabel", classes=("a",))
+    one = Cohort(images=smooth_pictures(6), card=findings, labels=np.arange(6)[:, None] % 2)
+    assert one.labels.shape == (6, 1) and one.num_classes == 1
+
+
+ORGANS = DataCard(
+    name="organs", title="Organs", task="segmentation", classes=("background", "kidney", "cyst")
+)
+
+
+def organs(masks=None, size=(8, 10), card=ORGANS, **fields):
+    if masks is None:
+        masks = torch.arange(4 * int(np.prod(size))).reshape(4, *size) % 10 // 8
+    return Cohort(images=torch.zeros(4, 1, *size), masks=masks, card=card, **fields)
+
+
+@pytest.mark.parametrize("size", [(8, 10), (6, 8, 10)])
+def test_a_segmentation_cohort_needs_no_labels(size):
+    cohort = organs(size=size, patients=range(4))
+    assert cohort.num_classes == 3 and cohort.masks.dtype == torch.uint8
+    what = "voxels" if len(size) == 3 else "pixels"
+    assert f"background (80.00% of {what}), kidney (20.00% of {what}), cyst (0.00%" in str(cohort)
+    assert sum(map(len, cohort.split())) == 4
+    bare = dataclasses.replace(ORGANS, classes=())
+    assert organs(size=size, card=bare).num_classes == 2
+    assert "structure 1 (20.00%" in organs(size=size, card=bare).summary()
+    assert organs(np.full((4, *size), 2), size, bare).num_classes == 3
+    with pytest.raises(DataError, match="no class names"):
+        Cohort(images=torch.zeros(4, 1, *size), card=bare).num_classes
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.bool, torch.int16, torch.int64, torch.float32, np.uint16, np.float64, bool]
+)
+def test_whole_numbers_of_any_type_are_masks(kind):
+    masks = np.zeros((4, 8, 10), int)
+    masks[0, 2:4] = 1
+    given = masks.astype(kind) if isinstance(kind, type) else torch.as_tensor(masks).to(kind)
+    for m in (given, given[:, None]):
+        cohort = organs(m)
+        assert cohort.masks.dtype == torch.uint8 and (cohort.masks.numpy() == masks).all()
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (255, r"0…2 \(background, kidney, cyst\); got 0…255. If 255 means.*masks > 0"),
+        (3, "must lie in 0…2.*got 0…3"),
+        (-1, "got -1…0"),
+        (0.5, "whole numbers.*got 0.5"),
+        (float("nan"), "got nan"),
+        (float("inf"), "got inf"),
+    ],
+)
+def test_mask_values_that_are_no_structures_are_refused(value, words):
+    masks = torch.zeros(4, 8, 10)
+    masks[1, 2, 3] = value
+    with pytest.raises(DataError, match=words):
+        organs(masks)
+    if not 0 <= value < 256 or value % 1:
+        with pytest.raises(DataError):
+            organs(masks, card=CARD)
+
+
+@pytest.mark.parametrize(
+    "boxes, words",
+    [
+        ([[[0, 0, 4, 4]], [], [[5, 5, 5, 9]]], "x1 > x0 and y1 > y0; image 2 has"),
+        ([[[0, 0, 4, 4]], [[10, 10, 3, 3]], []], "x, y, x \\+ width, y \\+ height"),
+        ([[[0, 0, 4, float("nan")]], [], []], "image 0 has"),
+        ([[[0, 0, 4, float("inf")]], [], []], "image 0 has"),
+        ([[0, 0, 4, 4], [], []], r"one \(M, 4\) tensor an image.*got \(4,\) for image 0"),
+        ([[[0, 0, 4]], [], []], r"got \(1, 3\)"),
+        ([[[0, 0, 4, 4]], []], "boxes has 2 entries"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(boxes, words):
+    with pytest.raises(DataError, match=words):
+        toy(3, boxes=boxes)
+
+
+def test_boxes_of_any_kind_become_float_tensors():
+    cohort = toy(3, boxes=[np.array([[0, 0, 4, 4]]), [], torch.zeros(0, 4)])
+    assert [tuple(box.shape) for box in cohort.boxes] == [(1, 4), (0, 4), (0, 4)]
+    assert {box.dtype for box in cohort.boxes} == {torch.float32}
+
+
+# Leaks: class numbers, and padded pictures
+
+
+def named(classes, n=6, seed=0):
+    card = DataCard(name="x", title="x", task="multiclass", classes=classes)
+    return Cohort(
+        images=smooth_pictures(n, seed=seed), card=card, patients=np.arange(n) + 100 * seed
+    )
+
+
+def test_class_numbers_that_disagree_are_a_leak():
+    """A folder without one class shifts the numbers of the others."""
+    train = named(("benign", "malignant", "normal"))
+    test = named(("benign", "normal"), seed=1)
+    found = leaks(train, test)
+    assert found and dict(found.classes) == {"train": train.classes, "val": test.classes}
+    assert "one class number, different classes" in str(found) and "'malignant'" in str(found)
+    for other in (
+        ("normal", "malignant", "benign"),
+        ("Benign", "malignant", "normal"),
+        ("normal",),
+    ):
+        assert leaks(train, named(other, seed=1)).classes
+        assert leaks(train, named(train.classes, seed=1), named(other, seed=2)).classes
+
+
+def test_class_numbers_that_agree_are_none():
+    train = named(("a", "b", "c"))
+    for other in (("a", "b", "c"), ("a", "b"), ()):  # a class that lacks at the end shifts nothing
+        assert not leaks(train, named(other, seed=1)).classes
+
+
+def textures(n, seed):
+    """Pictures of different sizes and like texture, none a copy of another."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        h, w = rng.integers(20, 60, 2)
+        y, x = np.mgrid[:h, :w]
+        waves = [12 * np.sin(v / rng.uniform(2, 6) + rng.uniform(0, 6)) for v in (x, y)]
+        picture = 180 + sum(waves) + rng.normal(0, 8, (h, w))
+        yield np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def letterboxed(picture, size=48, margin=0):
+    image = Image.fromarray(picture)
+    image.thumbnail((size, size), Image.Resampling.BILINEAR)
+    small = np.asarray(image)
+    out = np.full((size, size), margin, np.uint8)
+    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
+    out[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return out
+
+
+@pytest.mark.parametrize("margin", [0, 255, 127])
+def test_padding_alone_makes_no_two_pictures_alike(margin):
+    pictures = np.stack([letterboxed(p, margin=margin) for p in textures(400, seed=0)])
+    for images in (
+        torch.as_tensor(pictures)[:, None],
+        torch.as_tensor(pictures)[:, None].repeat(1, 3, 1, 1),
+        torch.as_tensor(pictures)[:, None].float() * 4 - 1024,
+    ):
+        parts = [Cohort(images=some, card=CARD) for some in images.split((280, 60, 60))]
+        assert not leaks(*parts).near
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_of_a_padded_picture_is_found(change):
+    pictures = np.stack([letterboxed(p) for p in textures(400, seed=1)])
+    for place, source in enumerate(range(0, 280, 14)):
+        pictures[280 + place] = CHANGES[change](pictures[source])
+    images = torch.as_tensor(pictures)[:, None]
+    parts = [Cohort(images=some, card=CARD) for some in images.split((280, 60, 60))]
+    found = {pair[:4] for pair in leaks(*parts).near}
+    true = {("train", source, "val", place) for place, source in enumerate(range(0, 280, 14))}
+    assert found <= true
+    assert len(found) >= (18 if change == "resized" else 20)
+
+
+def test_frames_that_are_not_square_and_pictures_of_one_value_are_compared_too():
+    images = smooth_pictures(60)[:, :, :20]
+    images[:, :, :, :6] = 0
+    images[50] = images[2].flip(-1)
+    images[40:44] = 7
+    parts = [Cohort(images=some, card=CARD) for some in images.split((45, 15))]
+    found = leaks(*parts)
+    assert [pair[:4] for pair in found.near] == [("train", 2, "val", 5)] and not found.exact

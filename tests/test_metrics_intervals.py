@@ -482,7 +482,7 @@ def test_what_is_no_whole_number_gets_a_typed_error(value):
 
 
 def test_patients_of_two_types_are_drawn_as_one():
-    labels, scores = case(12)
+    labels, _ = case(12)
     mixed = np.array([1, 1.0, "1", "1.0", 2, "2", 3, 3, 4, 4, 5, "05"], dtype=object)
     plain = ["1"] * 4 + ["2"] * 2 + ["3"] * 2 + ["4"] * 2 + ["5", "05"]
     assert (blocks(labels, groups=mixed, n=50) == blocks(labels, groups=plain, n=50)).all()

@@ -2,16 +2,19 @@
 
 import copy
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
 import medlab
-from medlab.report import envelope as module
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
 from medlab.report import Sealed, SealedError
+from medlab.report import envelope as module
 
 CARD = DataCard(name="toy", title="Toy", task="binary", classes=("well", "ill"))
 
@@ -211,3 +214,83 @@ def test_pictures_seen_at_any_earlier_opening_count_as_seen():
     test = Sealed(both)
     test.open("the whole set")
     assert test.openings[-1].seen == 4
+
+
+IN_ANOTHER_KERNEL = """
+import sys, torch
+from medlab.cohort import Cohort, DataCard
+from medlab.report import Sealed
+card = DataCard(name="toy", title="Toy", task="binary", classes=("well", "ill"))
+test = Sealed(Cohort(images=torch.load(sys.argv[1]), card=card), record=sys.argv[2])
+for look in range(int(sys.argv[3])):
+    test.open(f"look {look} of {sys.argv[4]}")
+"""
+
+
+def another_kernel(tmp_path, looks, name):
+    images = tmp_path / "images.pt"
+    if not images.exists():
+        torch.save(cohort().images, images)
+    command = [sys.executable, "-c", IN_ANOTHER_KERNEL, images, tmp_path / "o.jsonl", looks, name]
+    return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_look_in_another_kernel_is_known_at_once(tmp_path, capsys):
+    test = Sealed(cohort(), record=tmp_path / "o.jsonl")
+    assert another_kernel(tmp_path, 1, "the other").wait() == 0
+    assert [one.reason for one in test.openings] == ["look 0 of the other"]
+    assert "opened once" in repr(test)
+    test.open("final evaluation")
+    assert "opened again, for the 2nd time" in capsys.readouterr().out
+    assert [(one.number, one.seen) for one in test.openings] == [(1, 0), (2, 6)]
+
+
+def test_kernels_that_open_at_the_same_time_get_numbers_of_their_own(tmp_path):
+    kernels = [another_kernel(tmp_path, 20, name) for name in ("one", "two", "three")]
+    said = "".join(kernel.communicate()[0] for kernel in kernels)
+    assert [kernel.returncode for kernel in kernels] == [0, 0, 0]
+    openings = Sealed(cohort(), record=tmp_path / "o.jsonl").openings
+    assert [one.number for one in openings] == list(range(1, 61))
+    assert [one.seen for one in openings] == [0] + [6] * 59
+    assert said.count("opened for the first time") == 1
+
+
+def test_threads_and_seals_of_one_session_share_the_count(tmp_path):
+    seals = [Sealed(cohort(), record=tmp_path / "o.jsonl") for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seal: seal.open("at the same time"), seals))
+    assert [one.number for one in seals[0].openings] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.rstrip("\n"),
+        lambda text: text + "\n\n",
+        lambda text: text.rstrip("\n") + "  ",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", ""),  # two entries on one line, as they once were written
+        lambda text: "\ufeff" + text,
+    ],
+    ids=["no last newline", "empty lines", "blanks", "CRLF", "one line", "byte order mark"],
+)
+def test_an_editor_that_touched_the_record_loses_nothing(tmp_path, monkeypatch, edit):
+    file = tmp_path / "o.jsonl"
+    for reason in ("a first look", "a second look"):
+        Sealed(cohort(), record=file).open(reason)
+    file.write_bytes(edit(file.read_text()).encode())
+    monkeypatch.setattr(module, "_OPENED", [])
+    Sealed(cohort(), record=file).open("a third look")
+    monkeypatch.setattr(module, "_OPENED", [])
+    openings = Sealed(cohort(), record=file).openings
+    assert [one.reason.split()[1] for one in openings] == ["first", "second", "third"]
+    assert [one.number for one in openings] == [1, 2, 3]
+
+
+def test_a_record_damaged_meanwhile_opens_nothing(tmp_path):
+    file = tmp_path / "o.jsonl"
+    test = Sealed(cohort(), record=file)
+    file.write_text('{"number": 1, "reason"')
+    with pytest.raises(DataError, match="no record of openings"):
+        test.open("final evaluation")
+    assert file.read_text() == '{"number": 1, "reason"'

@@ -1,16 +1,19 @@
 """A model card shows what the run computed, and refuses gaps and numbers typed by hand."""
 
 import dataclasses
+import doctest
 import re
 
+import numpy as np
 import pytest
 import torch
 
-from medlab.report import envelope as sealing
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import MedlabError
 from medlab.metrics import Interval
 from medlab.report import ModelCard, Sealed, fill
+from medlab.report import envelope as sealing
+from medlab.report import page as page_module
 from medlab.report.page import SIMULATED, versions
 
 REAL = DataCard(
@@ -147,13 +150,100 @@ def test_a_result_typed_by_hand_is_refused(name, sentence):
         "Weights lie at https://example.org/release/0.93 for now.",
         "Of {missed} missed images, {small} were found by nobody.",
         "One of 3 hospitals.",
+        "Made for 1.5 T scanners.",
+        "Slices of 0.5 mm, voxels of 0.5 × 0.5 × 1.5 mm, exposures of .8 ms.",
+        "From 3 of 5 sites; read by 2 of 3 readers.",
+        "Tried with versions 1.1 and version 0.9.",
     ],
 )
 def test_other_numbers_may_stand(sentence):
-    if sentence.startswith("One of 3"):
-        assert "One of 3 hospitals." in ModelCard(**parts(limits=[sentence])).to_markdown()
-    else:
+    page = ModelCard(**parts(limits=[sentence])).to_markdown()
+    if "{" not in sentence:
+        assert f"- {sentence}" in page
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "It found 47 of 50 patients.",
+        "At 1.5 T the AUC was 0.93.",
+        "In 3 of 5 sites it found 93 % of them.",
+        "It missed 3 of 5 at one of 3 sites.",
+        "Of slices of 0.5 mm it misses 0.12 more.",
+    ],
+)
+def test_a_size_or_a_number_of_sites_hides_no_result(sentence):
+    with pytest.raises(MedlabError, match="typed by hand"):
         ModelCard(**parts(limits=[sentence]))
+
+
+@pytest.mark.parametrize("inside", ["small.low", "small.nothing", "small[0]", "", "0", "large"])
+def test_what_is_no_figure_gets_a_typed_error(inside):
+    with pytest.raises(MedlabError, match="no figure.*passed are: small"):
+        fill(f"It finds {{{inside}}} of them.", {"small": Interval(0.9, 0.8, 0.95, 0.95)})
+    with pytest.raises(MedlabError, match="no figure"):
+        fill("It finds {small:.2f}.", {"small": Interval(0.9, 0.8, 0.95, 0.95)})
+
+
+@pytest.mark.parametrize("name", ["Siemens|3T", "a|b|c", "two\nlines", "ends in |"])
+@pytest.mark.parametrize("section", ["results", "subgroups", "calibration", "threshold"])
+def test_a_name_stays_in_its_cell(section, name):
+    value = Interval(0.9, 0.8, 0.95, 0.95)
+    page = ModelCard(**parts(**{section: {name: value}})).to_markdown()
+    row = next(line for line in page.splitlines() if name.split()[0][:5] in line.replace("\\", ""))
+    assert row.replace("\\|", "").count("|") == 3
+    assert row.endswith(f"| {value} |")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (np.int64(5), "5"),
+        (np.uint8(5), "5"),
+        (torch.tensor(5), "5"),
+        (torch.tensor(0.9), "0.900"),
+        (torch.tensor([0.25]), "0.250"),
+        (np.float32(0.9), "0.900"),
+        (np.array(0.9), "0.900"),
+        (3e-5, "3e-05"),
+        (-3e-5, "-3e-05"),
+        (0.0, "0.000"),
+        (0.0005, "0.001"),
+        (True, "True"),
+        (np.bool_(True), "True"),
+        (float("nan"), "nan"),
+        ("a|b", "a\\|b"),
+    ],
+)
+def test_numbers_of_any_kind_are_shown_as_numbers(value, shown):
+    page = ModelCard(**parts(results={"it": value})).to_markdown()
+    assert f"| it | {shown} |" in page
+    if value != "a|b":
+        assert fill("It is {it}.", {"it": value}) == f"It is {shown}."
+
+
+def test_the_licence_of_the_data_is_told():
+    card = dataclasses.replace(REAL, licence="CC-BY-NC-4.0")
+    assert "Licence: CC-BY-NC-4.0." in ModelCard(**parts(data=card)).to_markdown()
+    assert "Licence: not stated." in ModelCard(**parts()).to_markdown()
+
+
+@pytest.mark.parametrize("name", ["limits", "intended_use", "ethics", "factors", "out_of_scope"])
+def test_sentences_may_come_in_any_collection(name):
+    for kind in (list, tuple, iter, dict.fromkeys, lambda found: (one for one in found)):
+        card = ModelCard(**parts(**{name: kind(["A sentence.", "Another one."])}))
+        for _ in range(2):
+            assert "- A sentence.\n- Another one." in card.to_markdown()
+    for empty in (iter([]), (one for one in ())):
+        with pytest.raises(MedlabError, match="nothing under"):
+            ModelCard(**parts(**{name: empty}))
+    with pytest.raises(MedlabError, match="list of sentences"):
+        ModelCard(**parts(**{name: ["A sentence.", 3]}))
+
+
+def test_the_example_runs():
+    found = doctest.testmod(page_module)
+    assert found.attempted > 10 and not found.failed
 
 
 def test_a_figure_that_was_not_passed_is_named():

@@ -88,9 +88,11 @@ def split_patients(
         (N,) array of "train", "val", "test"; never overlapping in patients, never empty.
 
     Raises:
-        DataError: fewer than three patients, a missing identifier, or fractions that are not
-            positive or do not sum to 1.
+        DataError: fewer than three patients, a missing identifier, a seed that is no whole number
+            from 0 on, or fractions that are not positive or do not sum to 1.
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise DataError(f"seed must be a whole number of at least 0; got {seed!r}")
     patients = identifiers(patients, "patients")
     shares = np.asarray(fractions, dtype=float)
     if shares.shape != (3,) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from numbers import Integral, Real
 from string import Formatter
-
-import numpy as np
 
 from medlab.cohort import DataCard
 from medlab.errors import MedlabError
@@ -69,11 +68,11 @@ class ModelCard:
         >>> from medlab.cohort import Cohort
         >>> data = DataCard(name="films", title="Forty films", task="binary", source="our archive",
         ...                 licence="not to be passed on", description="Chest films of adults.")
-        >>> films = torch.rand(40, 1, 16, 16)
+        >>> films = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> test = Sealed(Cohort(images=films, labels=torch.arange(40) % 2, card=data))
         >>> final = test.open("final evaluation, protocol of 3 May")
         test set opened for the first time: final evaluation, protocol of 3 May (40 images)
-        >>> scores = final.labels * 0.3 + films.mean((1, 2, 3))  # as medlab.predict would give them
+        >>> scores = final.labels * 0.03 + films.mean((1, 2, 3))  # as medlab.predict gives them
         >>> area = metrics.bootstrap(metrics.auc, final.labels, scores, n=200)
         >>> bright = films.mean((1, 2, 3)) > films.mean()
         >>> card = ModelCard(
@@ -86,8 +85,8 @@ class ModelCard:
         ...     results={"AUC": area},
         ...     subgroups={"bright": metrics.bootstrap(
         ...         metrics.auc, final.labels[bright], scores[bright], n=200)},
-        ...     calibration={"Brier score": metrics.brier(final.labels, scores.clamp(0, 1))},
-        ...     threshold={"threshold": 0.65, "chosen": "on validation films"},
+        ...     calibration={"Brier score": metrics.brier(final.labels, scores)},
+        ...     threshold={"threshold": 0.52, "chosen": "on validation films"},
         ...     figures={"ill": int(final.labels.sum())},
         ...     ethics=["Whoever is ill and sorted last waits longer."],
         ...     limits=["Only {ill} ill patients, all of one hospital."],
@@ -119,10 +118,7 @@ class ModelCard:
         for name in _PROSE:
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(value, str):
-                value = tuple(value)  # a generator would be empty the second time
-                object.__setattr__(self, name, value)
-            if value and value is not ... and not _are_sentences(value):
-                raise MedlabError(f"{name} must be a list of sentences")
+                object.__setattr__(self, name, tuple(value))  # a generator can be read only once
         may_be_empty = ("seed", "figures")
         empty = [
             field.name.replace("_", " ")
@@ -135,7 +131,10 @@ class ModelCard:
                 "report, say why in a sentence: a missing section reads as 'no problem'"
             )
         for name in _PROSE:
-            for sentence in getattr(self, name):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(line, str) for line in value):
+                raise MedlabError(f"{name} must be a list of sentences")
+            for sentence in value:
                 self._filled(name, sentence)
         if not self.test.openings:
             raise MedlabError(
@@ -230,13 +229,9 @@ def _is_empty(value) -> bool:
     return value is None or value is ...
 
 
-def _are_sentences(value) -> bool:
-    return not isinstance(value, str) and all(line is ... or isinstance(line, str) for line in value)
-
-
 def _shown(value) -> str:
     """A value as the card prints it: three decimals, or two digits where they would be zeros."""
-    if hasattr(value, "item") and np.size(value) == 1:  # a tensor or NumPy number
+    if hasattr(value, "item") and prod(value.shape) == 1:  # a tensor, or NumPy's number
         value = value.item()
     if isinstance(value, bool | Integral) or not isinstance(value, Real):
         return str(value)
