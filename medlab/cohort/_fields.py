@@ -57,8 +57,6 @@ def checked_masks(masks: Tensor | np.ndarray, shape: tuple[int, ...], card: Data
         masks = masks[:, 0]
     if tuple(masks.shape) != shape:
         raise DataError(f"masks must be {shape}, as the images; got {tuple(masks.shape)}")
-    if masks.dtype == torch.bool:
-        masks = masks.to(torch.uint8)
     masks = _whole(masks, "masks must be whole numbers, 0 background and k the k-th structure")
     named = len(card.classes) if card.task == "segmentation" else 0
     if masks.numel() and (named or masks.dtype != torch.uint8):
@@ -102,7 +100,7 @@ def checked_boxes(boxes: Sequence[Tensor | np.ndarray]) -> list[Tensor]:
 def _whole(values: Tensor, wanted: str) -> Tensor:
     """Values as integers, if all of them are whole."""
     if not values.is_floating_point():
-        return values
+        return values if values.dtype == torch.uint8 else values.long()
     bad = values != values.round()  # NaN too
     if bad.any() or values.isinf().any():
         strange = values[bad | values.isinf()][0].item()
