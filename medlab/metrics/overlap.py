@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medlab.errors import DataError
 
 
-def dice(masks, predicted, *, num_classes: int | None = None) -> np.ndarray:
+def dice(masks, predicted, *, num_classes: int | None = None) -> Tensor:
     """Dice overlap of each structure in each image: 2 |A ∩ B| / (|A| + |B|).
 
     Where neither the truth nor the prediction holds the structure there is nothing to judge: NaN,
-    which `np.nanmean` leaves out. Where one of them holds it alone, 0. So a structure that is
+    which `nanmean` leaves out. Where one of them holds it alone, 0. So a structure that is
     missed, or one that is invented, never improves a mean.
 
     >>> truth = [[[0, 0, 1], [0, 2, 2]]]
     >>> found = [[[0, 1, 1], [0, 0, 0]]]
-    >>> dice(truth, found, num_classes=4).round(3)
-    array([[0.667, 0.   ,   nan]])
+    >>> dice(truth, found, num_classes=4)
+    tensor([[0.6667, 0.0000,    nan]], dtype=torch.float64)
 
     Args:
         masks: (N, *size), pixels or voxels in whole numbers 0…K − 1; 0 is background.
@@ -28,7 +27,8 @@ def dice(masks, predicted, *, num_classes: int | None = None) -> np.ndarray:
             largest value in either mask.
 
     Returns:
-        float64 (N, K − 1): a row an image, a column a structure, background left out; 0 to 1.
+        float64 (N, K − 1), 0 to 1, on the CPU: a row an image, a column a structure; background is
+        left out.
 
     Raises:
         DataError: shapes that do not fit, scores that are NaN, or values that are no structures.
@@ -61,7 +61,7 @@ def dice(masks, predicted, *, num_classes: int | None = None) -> np.ndarray:
         a, b = (truth == k).flatten(1), (found == k).flatten(1)
         columns.append(torch.stack([2 * (a & b).sum(1), a.sum(1) + b.sum(1)]))
     shared, sizes = torch.stack(columns, -1).cpu().double()
-    return (shared / sizes).numpy()  # 0 / 0 is NaN
+    return shared / sizes  # 0 / 0 is NaN
 
 
 def _largest(mask: Tensor, name: str) -> int:
