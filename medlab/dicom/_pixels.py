@@ -17,6 +17,7 @@ import warnings
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -88,14 +89,14 @@ def stored_values(file: DicomFile, *, max_bytes: int) -> tuple[np.ndarray, Layou
         value = _whole_values(value, layout, path)
     if syntax.startswith(_JPEG) and not {"pylibjpeg", "gdcm"} & {*decoder.available_plugins}:
         doing += ', perhaps for want of a decoder: pip install "medlab[dicom]"'
+    options: dict[str, Any] = asdict(layout)
+    options |= {"pixel_vr": str(element.VR), "allow_excess_frames": False}
     with refusing(path, doing, warned="error"):
-        array, properties = decoder.as_array(
-            value, **asdict(layout), pixel_vr=str(element.VR), allow_excess_frames=False
-        )
+        array, properties = decoder.as_array(value, **options)
         photometric = str(properties["photometric_interpretation"])
     if photometric == "PALETTE COLOR":
         array, photometric = _through_palette(array, file), "RGB"
-    shape = (layout.number_of_frames, layout.rows, layout.columns)
+    shape: tuple[int, ...] = (layout.number_of_frames, layout.rows, layout.columns)
     shape += (3,) if photometric == "RGB" else ()
     if (
         photometric not in ("MONOCHROME1", "MONOCHROME2", "RGB")
@@ -225,7 +226,8 @@ def _whole_stream(frame: bytes, layout: Layout, file: DicomFile) -> bytes:
     Returns:
         Its head, up to the first coded data.
     """
-    size, precision, wrong = (), 0, ""
+    size: tuple[int, ...] = ()
+    precision, wrong = 0, ""
     if file.transfer_syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
         kind, position = "JPEG", 2
         if frame[:2] != b"\xff\xd8":
@@ -234,7 +236,8 @@ def _whole_stream(frame: bytes, layout: Layout, file: DicomFile) -> bytes:
             if frame[position] != 0xFF:
                 wrong = f"is damaged at byte {position}"
             if code in _JPEG_FRAMES:
-                precision, *size = struct.unpack_from(">BHHB", frame, position + 4)
+                precision, *size_read = struct.unpack_from(">BHHB", frame, position + 4)
+                size = tuple(size_read)
             length = int.from_bytes(frame[position + 2 : position + 4], "big")
             position += 1 if code == 0xFF else 2 + length
         counted = b"\xff\xdd\x00\x04" in frame  # only then may restart markers stand in the data
@@ -256,9 +259,9 @@ def _whole_stream(frame: bytes, layout: Layout, file: DicomFile) -> bytes:
         wrong = wrong or "has no end marker (FF D9): it is truncated"
     elif len(frame) > end + 3 and frame[end + 2 :].strip(b"\0"):
         wrong = wrong or f"has {len(frame) - end - 2:,} bytes that follow the end"
-    if not wrong and (tuple(size) != ours or precision > max(8, layout.bits_allocated)):
+    if not wrong and (size != ours or precision > max(8, layout.bits_allocated)):
         wrong = (
-            f"has {tuple(size)} rows, columns and samples of {precision} bits; the header says "
+            f"has {size} rows, columns and samples of {precision} bits; the header says "
             f"{ours} and {layout.bits_allocated} bits"
         )
     if wrong:

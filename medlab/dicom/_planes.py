@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +21,19 @@ from medlab.errors import DicomError
 
 @dataclass(frozen=True)
 class Plane:
-    """One image plane: a file, or one frame of a multi-frame file; what it does not say is None."""
+    """One image plane: a file, or one frame of a multi-frame file.
+
+    Position (mm, LPS), direction cosines and pixel spacing (mm) are tuples of numbers, or None
+    where the header is silent.
+    """
 
     path: Path
     frame: int
     size: tuple[int, int]
     header: Dataset = field(repr=False)
-    position: tuple[float, ...] | None
-    orientation: tuple[float, ...] | None
-    spacing: tuple[float, float] | None
+    position: Any
+    orientation: Any
+    spacing: Any
 
     def __str__(self) -> str:
         return self.path.name + (f" frame {self.frame + 1}" if self.frame else "")
@@ -68,13 +73,13 @@ def read_planes(folder: Files, series: str | int | None) -> tuple[list[Plane], L
 
 
 def require_same(
-    what: str, planes: list[Plane], values: list, *, tolerance: float | None = None
+    what: str, planes: list[Plane], values: list[Any], *, tolerance: float = 0.0
 ) -> None:
-    """Refuse planes that differ, naming the odd ones out."""
-    kinds: list[tuple[object, list[Plane]]] = []
+    """Refuse planes that differ by more than `tolerance`, naming the odd ones out."""
+    kinds: list[tuple[Any, list[Plane]]] = []
     for plane, value in zip(planes, values, strict=True):
         for other, members in kinds:
-            near = tolerance is not None and None not in (value, other)
+            near = tolerance > 0 and None not in (value, other)
             if value == other or (near and np.allclose(value, other, rtol=0, atol=tolerance)):
                 members.append(plane)
                 break
@@ -123,7 +128,8 @@ def stacked(
     places = defaultdict(list)
     for index, plane in enumerate(planes):
         places[plane.path].append((index, plane.frame))
-    first, pixels, padded = None, torch.empty(0), None
+    first: DicomImage | None = None
+    padded: Tensor | None = None
     for path, targets in places.items():
         image = decoded_image(path, max_bytes=max_bytes, mirror=mirror)
         frames = image.pixels.reshape(-1, *image.frames.shape[1 if image.colour else 2 :])
@@ -139,6 +145,7 @@ def stacked(
             if image.padding is not None:
                 padded = torch.zeros(pixels.shape, dtype=torch.bool) if padded is None else padded
                 padded[index] = image.padding.reshape(frames.shape)[frame]
+    assert first is not None, "no planes"
     return first, pixels, padded
 
 

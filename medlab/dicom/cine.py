@@ -64,17 +64,19 @@ def read_cine(
 def _times(planes: list[Plane]) -> list[float]:
     """ms of each plane: a multi-frame file's own, else each file's TriggerTime."""
     if len({plane.path for plane in planes}) == 1:
-        times = frame_times(planes[0].header, len(planes), planes[0].path)
-        if times is None:
+        own = frame_times(planes[0].header, len(planes), planes[0].path)
+        if own is None:
             raise DicomError(
                 f"{planes[0].path}: the header gives its frames no times, so they may be no cine "
                 "and have no order in time; read_image reads them as they stand"
             )
-        return [time - min(times) for time in times]
-    times = [number(plane.header, "TriggerTime", plane.path) for plane in planes]
-    if None in times:
-        raise DicomError(
-            f"{planes[times.index(None)].path}: the header has no TriggerTime, so the frames have "
-            "no order in time"
-        )
+        return [time - min(own) for time in own]
+    times = []
+    for plane in planes:
+        time = number(plane.header, "TriggerTime", plane.path)
+        if time is None:
+            raise DicomError(
+                f"{plane.path}: the header has no TriggerTime, so the frames have no order in time"
+            )
+        times.append(time)
     return times

@@ -74,11 +74,11 @@ def choose_series(folder: Files, series: str | int | None) -> tuple[SeriesInfo, 
 
 def _scan(folder: Files) -> tuple[list[SeriesInfo], LeftOut]:
     named = not isinstance(folder, (str, Path))
-    if named:
+    if not isinstance(folder, (str, Path)):
         paths = [Path(path) for path in folder]
     elif Path(folder).exists():
-        found = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else [Path(folder)]
-        paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
+        below = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else [Path(folder)]
+        paths = [path for path in below if path.is_file() and not path.name.startswith(".")]
     else:
         raise DicomError(f"{folder}: no such folder")
     series: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
@@ -104,9 +104,9 @@ def _scan(folder: Files) -> tuple[list[SeriesInfo], LeftOut]:
     found = []
     for uid, members in series.items():
         files, headers = zip(*members, strict=True)
-        words = [text(headers[0], name, files[0]) for name in ("SeriesDescription", "Modality")]
+        name, kind = (text(headers[0], k, files[0]) for k in ("SeriesDescription", "Modality"))
         number = integer(headers[0], "SeriesNumber", files[0])
-        found.append(SeriesInfo(uid, *words, number, files, headers))
+        found.append(SeriesInfo(uid, name, kind, number, files, headers))
     return sorted(found, key=lambda info: (-len(info.files), info.uid)), tuple(left_out)
 
 

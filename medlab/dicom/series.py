@@ -52,7 +52,7 @@ class Volume:
     voxels: Tensor
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: tuple[tuple[float, float, float], ...] = _AXIAL
+    direction: tuple[tuple[float, ...], ...] = _AXIAL
     units: str = "HU"
     modality: str = "CT"
     header: Dataset | None = None
@@ -113,13 +113,14 @@ def read_series(
     planes, left_out = read_planes(folder, series)
     _require_one_grid(planes)
     planes, step = _sorted_stack(planes)
-    ends = [integer(p.header, "InStackPositionNumber", p.path) for p in (planes[0], planes[-1])]
-    if None not in ends and ends[0] > ends[1]:  # the files number their places against the normal
+    low, high = planes[0], planes[-1]
+    first, last = (integer(p.header, "InStackPositionNumber", p.path) for p in (low, high))
+    if first and last and first > last:  # the files number their places against the normal
         planes, step = planes[::-1], -step
-    first, voxels, padded = stacked(planes, max_bytes=max_bytes, mirror=False)
-    if first.colour:
+    image, voxels, padded = stacked(planes, max_bytes=max_bytes, mirror=False)
+    if image.colour:
         raise DicomError(
-            f"{first.path}: a colour image; a volume needs grey values. read_image reads it"
+            f"{image.path}: a colour image; a volume needs grey values. read_image reads it"
         )
     tell_padding(padded, where(planes))
     length = float(np.linalg.norm(step))
@@ -128,10 +129,10 @@ def read_series(
         voxels=voxels.float(),
         spacing=(length, *planes[0].spacing),
         origin=planes[0].position,
-        direction=(tuple(float(c) for c in step / length), cosines[3:], cosines[:3]),
-        units=first.units,
-        modality=first.modality,
-        header=first.header,
+        direction=(tuple(map(float, step / length)), cosines[3:], cosines[:3]),
+        units=image.units,
+        modality=image.modality,
+        header=image.header,
         files=tuple(plane.path for plane in planes),
         left_out=left_out,
         padding=padded,

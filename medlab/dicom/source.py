@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -43,7 +44,9 @@ _FILTERS = threading.RLock()  # the warning filters belong to the process, not t
 
 
 @contextmanager
-def refusing(path: Path | str, doing: str, *, warned: str = "ignore") -> Iterator[None]:
+def refusing(
+    path: Path | str, doing: str, *, warned: Literal["ignore", "error"] = "ignore"
+) -> Iterator[None]:
     """Turn what a library raises on bad bytes into a DicomError that names the file.
 
     Args:
@@ -118,7 +121,7 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
                 f"{path}: {str(syntax)!r} (0002,0010) is not a known transfer syntax, so the bytes "
                 "cannot be interpreted safely"
             )
-        source: io.BufferedIOBase = stream
+        source: BinaryIO = stream
         if syntax == DeflatedExplicitVRLittleEndian:
             inflated = _inflate(stream.read(), path, max_bytes)
             source, size = io.BytesIO(inflated), len(inflated)
@@ -163,7 +166,7 @@ def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
     return tag in (0x7FE00008, 0x7FE00009, 0x7FE00010)
 
 
-def _value(dataset: Dataset, keyword: str, path: Path | str) -> object:
+def _value(dataset: Dataset, keyword: str, path: Path | str) -> Any:
     with refusing(path, f"read {keyword}"):
         value = dataset.get(keyword)
         if isinstance(value, (bytes, str)) and not value.strip():
