@@ -94,6 +94,49 @@ def test_noise_repeats_with_its_seed():
         mri.add_noise(zero, -1, seed=0)
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (15, 16), (1, 9)])
+def test_all_of_kspace_is_the_image_and_none_of_it_the_mean(shape):
+    image = np.random.default_rng(0).random(shape)
+    spectrum, back = mri.keep_kspace(image, 1)
+    np.testing.assert_allclose(back, image, atol=1e-12)
+    assert spectrum[shape[0] // 2, shape[1] // 2].real == pytest.approx(image.sum())
+    np.testing.assert_allclose(mri.keep_kspace(image, 0)[1], image.mean(), atol=1e-12)
+    spectrum, rest = mri.keep_kspace(torch.tensor(image)[None], 0, "edge")
+    np.testing.assert_allclose(rest, np.abs(image - image.mean()), atol=1e-12)
+    assert spectrum[shape[0] // 2, shape[1] // 2] == 0
+
+
+def test_a_wave_survives_inside_the_kept_part_and_vanishes_outside():
+    x = np.arange(64)
+    for cycles in (4, 12):  # the kept third of 64 columns holds up to 10 cycles
+        wave = 2 + np.cos(2 * np.pi * cycles * x / 64) * np.ones((64, 1))
+        expected = wave if cycles < 10 else np.full((64, 64), 2.0)
+        np.testing.assert_allclose(mri.keep_kspace(wave, 1 / 3)[1], expected, atol=1e-9)
+        tall = mri.keep_kspace(wave.T, 1 / 3)[1]
+        np.testing.assert_allclose(tall, expected.T, atol=1e-9)
+
+
+def test_kept_and_dropped_energy_add_up():
+    image = np.random.default_rng(1).random((20, 30))
+    parts = [mri.keep_kspace(image, 0.4, part)[0] for part in ("centre", "edge")]
+    energy = sum((np.abs(p) ** 2).sum() for p in parts) / image.size
+    assert energy == pytest.approx((image**2).sum())
+
+
+def test_a_part_of_kspace_is_asked_for_in_words_that_exist():
+    image = np.ones((8, 8))
+    for wrong, words in [
+        (lambda: mri.keep_kspace(image * -1000, 0.5), "goes down to -1000"),
+        (lambda: mri.keep_kspace(image * np.nan, 0.5), "goes down to nan"),
+        (lambda: mri.keep_kspace(image, 1.5), r"got 1\.5 and 'centre'"),
+        (lambda: mri.keep_kspace(image, 0.5, "middle"), "'middle'"),
+        (lambda: mri.keep_kspace(np.ones((3, 8, 8)), 0.5), "one grey image"),
+        (lambda: mri.keep_kspace(image[:0], 0.5), "one grey image"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            wrong()
+
+
 @pytest.mark.parametrize("seed", [None, 0])
 @pytest.mark.parametrize("acceleration", [1, 2, 4])
 def test_masks_measure_as_many_lines_as_asked(seed, acceleration):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ __all__ = [
     "brain_shares",
     "cartesian_mask",
     "from_kspace",
+    "keep_kspace",
     "rician_mean",
     "spin_echo",
     "to_kspace",
@@ -164,6 +166,44 @@ def from_kspace(kspace: Tensor) -> Tensor:
     """K-space (…, H, W), zero frequency in the middle -> complex image; undoes `to_kspace`."""
     shifted = torch.fft.ifftshift(kspace, dim=(-2, -1))
     return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
+
+
+def keep_kspace(
+    image: Tensor | np.ndarray, fraction: float, part: Literal["centre", "edge"] = "centre"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the central rectangle of k-space, or all but it, and go back to the image.
+
+    Args:
+        image: (H, W) or (1, H, W), ≥ 0.
+        fraction: of each side of k-space that the rectangle spans, 0 (the mean alone) to 1 (all).
+        part: "centre" or "edge".
+
+    Returns:
+        k-space complex (H, W), zero where dropped, with the mean in the middle; and the magnitude
+        of the image that it gives, float64 (H, W).
+
+    Raises:
+        DataError: not one image, negative or missing values, a fraction outside 0…1, or an unknown
+            part.
+    """
+    values = image.detach().cpu().numpy() if torch.is_tensor(image) else np.asarray(image)
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim != 2 or not values.size:
+        raise DataError(f"expected one grey image (H, W) or (1, H, W), got {values.shape}")
+    values = values.astype(float)
+    if not values.min() >= 0:
+        raise DataError(
+            f"k-space is shown for magnitude images, which are ≥ 0; this one goes down to "
+            f"{values.min():.4g}: pass an MR image, or subtract the minimum"
+        )
+    if not 0 <= fraction <= 1 or part not in ("centre", "edge"):
+        raise DataError(
+            f"fraction must be 0 to 1 and part 'centre' or 'edge', got {fraction} and {part!r}"
+        )
+    inside = [np.abs(np.fft.fftshift(np.fft.fftfreq(n))) <= fraction / 2 for n in values.shape]
+    kept = inside[0][:, None] & inside[1]
+    spectrum = np.fft.fftshift(np.fft.fft2(values)) * (kept if part == "centre" else ~kept)
+    return spectrum, np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum)))
 
 
 def cartesian_mask(
