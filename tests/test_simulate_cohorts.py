@@ -7,7 +7,7 @@ from scipy import stats
 
 from medlab import simulate
 from medlab.errors import DataError
-from medlab.simulate import thorax
+from medlab.simulate import _thorax as thorax
 from medlab.simulate._streams import stream
 
 

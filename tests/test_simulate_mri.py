@@ -28,11 +28,6 @@ def test_weightings_order_the_tissues_as_in_every_textbook():
     assert white < grey < csf
 
 
-def test_t1_lengthens_with_the_field():
-    for name in mri.RELAXATION[1.5].keys() - {"csf"}:
-        assert mri.RELAXATION[3.0][name].t1 > mri.RELAXATION[1.5][name].t1
-
-
 @pytest.mark.parametrize(("tr", "te"), [(100, 100), (100, 200), (100, -1)])
 def test_an_echo_cannot_come_after_the_repetition(tr, te):
     with pytest.raises(DataError, match="0 ≤ te < tr"):
@@ -44,29 +39,9 @@ def test_relaxation_times_must_be_positive():
         mri.spin_echo(1.0, 0.0, 80.0, tr=500, te=10)
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (3, 33, 50)])
-def test_kspace_is_unitary_and_goes_back(shape):
-    image = torch.randn(shape, dtype=torch.complex128)
-    kspace = mri.to_kspace(image)
-    assert (kspace.abs() ** 2).sum() == pytest.approx(float((image.abs() ** 2).sum()), rel=1e-12)
-    assert torch.allclose(mri.from_kspace(kspace), image, atol=1e-12)
-    oracle = np.fft.fftshift(
-        np.fft.fft2(np.fft.ifftshift(image.numpy(), axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
-    )
-    assert np.allclose(kspace.numpy(), oracle)
-
-
-def test_a_uniform_image_is_one_point_in_the_middle():
-    kspace = mri.to_kspace(torch.ones(32, 48))
-    assert kspace[16, 24].real == pytest.approx((32 * 48) ** 0.5, rel=1e-5)
-    kspace[16, 24] = 0
-    assert kspace.abs().max() < 1e-4
-
-
 def test_background_of_a_magnitude_image_is_rayleigh():
     sigma = 0.7
-    kspace = mri.add_noise(torch.zeros(300, 300), sigma, seed=0)
-    magnitude = mri.from_kspace(kspace).abs()
+    magnitude = mri.add_noise(torch.zeros(300, 300), sigma, seed=0).abs()
     assert magnitude.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.01)
     assert magnitude.std() == pytest.approx(sigma * np.sqrt(2 - np.pi / 2), rel=0.01)
     sample = magnitude.flatten()[::7].numpy()
@@ -78,7 +53,6 @@ def test_magnitude_in_noise_is_rician(signal):
     magnitude = mri.add_noise(torch.full((250, 250), signal), 0.8, seed=7).abs()
     law = stats.rice(signal / 0.8, scale=0.8)
     assert stats.kstest(magnitude.flatten().numpy(), law.cdf).pvalue > 0.01
-    assert float(mri.rician_mean(signal, 0.8)) == pytest.approx(law.mean(), rel=1e-6)
 
 
 def test_signal_to_noise_where_signal_is_strong():
@@ -137,43 +111,6 @@ def test_a_part_of_kspace_is_asked_for_in_words_that_exist():
             wrong()
 
 
-@pytest.mark.parametrize("seed", [None, 0])
-@pytest.mark.parametrize("acceleration", [1, 2, 4])
-def test_masks_measure_as_many_lines_as_asked(seed, acceleration):
-    mask = mri.cartesian_mask(200, acceleration=acceleration, centre=0.05, seed=seed)
-    assert mask.shape == (200, 1)
-    assert mask[96:105].all()
-    assert int(mask.sum()) == pytest.approx(200 / acceleration, abs=12 if seed is None else 0)
-
-
-def test_every_second_line_folds_the_image_over_by_half():
-    """Sampling every R-th line makes R copies, H/R apart, each 1/R as bright."""
-    image = torch.zeros(64, 64)
-    image[20, 30] = 1.0
-    mask = mri.cartesian_mask(64, acceleration=2, centre=0.0)
-    folded = mri.from_kspace(mri.to_kspace(image) * mask).abs()
-    assert folded[20, 30] == pytest.approx(0.5, abs=1e-5)
-    assert folded[52, 30] == pytest.approx(0.5, abs=1e-5)
-
-
-def test_mask_options_are_checked():
-    with pytest.raises(DataError, match="acceleration"):
-        mri.cartesian_mask(64, acceleration=0.5)
-    with pytest.raises(DataError, match="centre"):
-        mri.cartesian_mask(64, acceleration=2, centre=1.5)
-
-
-def test_shading_is_smooth_and_bounded():
-    field = mri.bias_field(80, 60, strength=0.4, seed=3)
-    assert field.shape == (80, 60)
-    assert field.log().mean() == pytest.approx(0, abs=1e-5)
-    assert field.log().abs().max() == pytest.approx(0.4, abs=1e-5)
-    # Markov: a polynomial of degree 3 within ±1 has no slope beyond 9.
-    assert field.log().diff(dim=0).abs().max() < 0.4 * 9 * 2 / 79
-    assert field.log().diff(dim=1).abs().max() < 0.4 * 9 * 2 / 59
-    assert torch.allclose(mri.bias_field(8, 8, strength=0, seed=0), torch.ones(8, 8))
-
-
 def test_the_brain_is_the_template_seen_from_the_feet():
     from nilearn.datasets import load_mni152_gm_template
 
@@ -199,11 +136,11 @@ def test_the_brain_is_the_template_seen_from_the_feet():
 def test_a_brain_image_mixes_the_tissues_by_their_shares():
     shares = torch.zeros(3, 1, 2)
     shares[0, 0, 0] = shares[2, 0, 1] = 1
-    image = mri.brain_image(shares, tr=600, te=15, field=1.5)
-    white = mri.RELAXATION[1.5]["white matter"]
+    image = mri.brain_image(shares, tr=600, te=15)
+    white = mri.RELAXATION[3.0]["white matter"]
     want = mri.spin_echo(white.pd, white.t1, white.t2, tr=600, te=15)
     assert image[0, 0] == pytest.approx(float(want))
-    with pytest.raises(DataError, match="tesla"):
-        mri.brain_image(shares, tr=600, te=15, field=7.0)
+    with pytest.raises(DataError, match=r"shares must be \(3, H, W\)"):
+        mri.brain_image(shares[:2], tr=600, te=15)
     with pytest.raises(DataError, match="height_mm"):
         mri.brain_shares(200.0)

@@ -13,8 +13,8 @@ PULSE = {"pixel_mm": 0.5, "axial_mm": 0.75, "lateral_mm": 1.5}
 
 def test_speckle_has_the_signal_to_noise_of_rayleigh():
     amplitude = us.envelope(torch.ones(600, 600), **PULSE, seed=0)
-    assert pytest.approx(1.9131, abs=1e-4) == us.SPECKLE_SNR
-    assert amplitude.mean() / amplitude.std() == pytest.approx(us.SPECKLE_SNR, rel=0.01)
+    law = stats.rayleigh()
+    assert amplitude.mean() / amplitude.std() == pytest.approx(law.mean() / law.std(), rel=0.01)
 
 
 @pytest.mark.parametrize("power", [0.25, 1.0, 9.0])
@@ -46,17 +46,6 @@ def test_ten_decibels_of_echogenicity_are_ten_of_power():
     assert float(ratio) == pytest.approx(10, abs=0.3)
 
 
-def test_attenuation_of_a_hand_computed_depth():
-    """5 MHz, 0.5 dB/cm/MHz, 4 cm deep: 20 dB there and back, a tenth of the amplitude."""
-    factor = us.attenuation(101, pixel_mm=0.4, frequency_mhz=5.0, coefficient=0.5)
-    assert float(factor[0]) == 1
-    assert float(factor[100]) == pytest.approx(0.1, rel=1e-5)
-    gained = us.attenuation(
-        101, pixel_mm=0.4, frequency_mhz=5.0, coefficient=0.5, gain_db_per_cm=5.0
-    )
-    assert torch.allclose(gained, torch.ones(101, 1), atol=1e-5)
-
-
 def test_log_compression_of_known_amplitudes():
     grey = us.log_compress(
         torch.tensor([0.0, 1e-3, 1e-1, 1.0, 5.0]), dynamic_range=60, reference=1.0
@@ -74,19 +63,12 @@ def test_speckle_on_the_screen_has_the_known_spread():
 @pytest.mark.parametrize("seed", range(5))
 def test_kidney_and_cyst_lie_where_the_mask_says(seed):
     kidney = us.kidney(seed=seed)
-    image = us.b_scan(kidney.level, pixel_mm=kidney.pixel_mm, seed=seed)
+    power = 10 ** (kidney.level / 10)
+    echoes = us.envelope(power, pixel_mm=0.6, axial_mm=0.4, lateral_mm=0.9, seed=seed)
+    image = us.log_compress(echoes, dynamic_range=48, reference=echoes.max())
     assert image.shape == kidney.mask.shape
     assert 0.08 < (kidney.mask > 0).float().mean() < 0.4
     assert image[kidney.mask == 2].mean() < image[kidney.mask == 1].mean() - 0.3
-    assert not (us.kidney(seed=seed, cyst=False).mask == 2).any()
-
-
-def test_a_fan_keeps_the_middle_beam_and_is_black_outside():
-    lines = torch.arange(100.0)[:, None].expand(100, 81) / 100
-    fan = us.scan_convert(lines, angle=60, apex=0.2)
-    assert (fan[:, 40].diff() > -1e-4)[20:95].all()
-    assert fan[0, 0] == 0
-    assert fan[-1, 0] == 0
 
 
 @pytest.mark.parametrize(
@@ -99,11 +81,8 @@ def test_a_fan_keeps_the_middle_beam_and_is_black_outside():
             ),
             "must be positive",
         ),
-        (lambda: us.log_compress(torch.ones(3), dynamic_range=0), "dynamic_range"),
-        (lambda: us.attenuation(9, pixel_mm=1, frequency_mhz=-1), "not be negative"),
+        (lambda: us.log_compress(torch.ones(3), dynamic_range=0, reference=1), "dynamic_range"),
         (lambda: us.kidney(10, 10), "64×64"),
-        (lambda: us.b_scan(torch.zeros(64, 64), pixel_mm=1, frequency_mhz=0), "frequency_mhz"),
-        (lambda: us.scan_convert(torch.zeros(9, 9), angle=400), "angle"),
     ],
 )
 def test_what_is_wrong_is_said(call, words):
@@ -112,6 +91,9 @@ def test_what_is_wrong_is_said(call, words):
 
 
 def test_the_same_seed_gives_the_same_speckle():
-    one = us.b_scan(torch.zeros(64, 64), pixel_mm=0.6, seed=1)
-    assert torch.equal(one, us.b_scan(torch.zeros(64, 64), pixel_mm=0.6, seed=1))
-    assert not torch.equal(one, us.b_scan(torch.zeros(64, 64), pixel_mm=0.6, seed=2))
+    one = us.envelope(torch.ones(64, 64), **PULSE, seed=1)
+    assert torch.equal(one, us.envelope(torch.ones(64, 64), **PULSE, seed=1))
+    assert not torch.equal(one, us.envelope(torch.ones(64, 64), **PULSE, seed=2))
+    kidney = us.kidney(seed=1)
+    assert torch.equal(kidney.level, us.kidney(seed=1).level)
+    assert not torch.equal(kidney.level, us.kidney(seed=2).level)

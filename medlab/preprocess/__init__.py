@@ -4,13 +4,9 @@ Every function takes a tensor or an array and gives back the same kind, on the s
 last two axes are rows and columns, and any axes before them are channels and images.
 """
 
-from medlab.preprocess.bias import bias_field, correct_bias
-from medlab.preprocess.contrast import clahe, gamma
-from medlab.preprocess.crop_pad import crop_pad
-from medlab.preprocess.denoise import denoise
-from medlab.preprocess.normalise import normalise
-from medlab.preprocess.resample import resample
-from medlab.preprocess.window import window
+from medlab.preprocess.grey_levels import clahe, gamma, normalise, window
+from medlab.preprocess.grids import crop_pad, resample
+from medlab.preprocess.restoration import bias_field, correct_bias, denoise
 
 __all__ = [
     "bias_field",

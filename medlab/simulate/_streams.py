@@ -5,18 +5,24 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
 
 import numpy as np
 import torch
 
-__all__ = ["side_by_side", "stream"]
+from medlab.errors import DataError
 
 
 def stream(name: str, version: str, seed: int, *position: int) -> np.random.Generator:
     """The generator of one patient or image of a named cohort.
 
     Patient k of a cohort draws from `stream(name, version, seed, k)`, whatever the cohort's size.
+
+    Raises:
+        DataError: a seed that is not a whole number ≥ 0.
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise DataError(f"seed must be a whole number ≥ 0; got {seed!r}")
     key = zlib.crc32(f"{name}/{version}".encode())
     # A position among the entropy would not do: there, numpy takes [k] and [k, 0] for the same.
     sequence = np.random.SeedSequence([key, seed], spawn_key=position)

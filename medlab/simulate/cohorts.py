@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,11 @@ from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
+from medlab.simulate._detector import count, film, scatter
+from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import side_by_side, stream
-from medlab.simulate.rays import Beam, soften, splat
-from medlab.simulate.thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, build, water_path
-from medlab.simulate.xray import MU_WATER, count, film, scatter
-
-__all__ = ["CHEST_XRAY", "COHORTS", "SITES", "Simulated", "Site", "chest_xray"]
+from medlab.simulate._thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, build, water_path
+from medlab.simulate.xray import MU_WATER
 
 CHEST_XRAY = DataCard(
     name="chest_xray",
@@ -63,7 +63,7 @@ class Site:
         photons: mean count of an open-beam pixel (see the data card for its meaning).
         blur: standard deviation of the detector's response, mm.
         scatter: scatter-to-primary ratio behind the grid.
-        contrast, equalise, latitude: its display processing, see `xray.film`.
+        contrast, equalise, latitude: its display processing, see `_detector.film`.
         portable: share of bedside exposures: from the front, source near.
         leads: share of images with ECG leads.
         marker: share of images with the letter L at the patient's left; the others have R at
@@ -98,12 +98,9 @@ LETTERS = {
 def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     """Chest radiographs of simulated patients with and without pneumonia.
 
-    Each patient is a three-dimensional chest (`thorax.build`) with 1 to 4 exposures that differ in
+    Each patient is a three-dimensional chest (`_thorax.build`) with 1 to 4 exposures that differ in
     breath, pose, dose and, when ill, in the extent of the pneumonia. Patient k depends on (seed, k)
     alone, so a smaller cohort is the beginning of a larger one.
-
-    Difficulty is set by what a reader could change here: extent of the opacity (`thorax.FILL`,
-    `thorax.SIZE`), photons, blur and scatter of the `SITES`.
 
     Args:
         n: images, ≥ 1; about 0.45 patients each.
@@ -121,12 +118,10 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     Raises:
         DataError: n, seed or size out of range.
     """
-    if not isinstance(n, (int, np.integer)) or n < 1:
+    if not isinstance(n, Integral) or n < 1:
         raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
-    if not isinstance(size, (int, np.integer)) or not 32 <= size <= 512 or size % 2:
+    if not isinstance(size, Integral) or not 32 <= size <= 512 or size % 2:
         raise DataError(f"size is the side in pixels, an even number from 32 to 512; got {size!r}")
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise DataError(f"seed must be a whole number ≥ 0; got {seed!r}")
     rows: list[_Exposure] = []
     while len(rows) < n:
         patient = rows[-1].patient + 1 if rows else 0
@@ -212,7 +207,7 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
     # At the bedside the tube stands in front: the same as a chest mirrored from front to back.
     flip = torch.eye(3).repeat(len(rows), 1, 1)
     flip[portable, 1, 1] = -1
-    thorax = thorax.moved(flip, torch.zeros(len(rows), 3))
+    thorax = thorax.moved(torch.ones(len(rows)), flip, torch.zeros(len(rows), 3))
     fine = 2 if size <= 128 else 1
     beam = Beam(
         torch.where(portable, 1050.0, 1650.0),

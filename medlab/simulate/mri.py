@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,21 +10,6 @@ import torch
 from torch import Tensor
 
 from medlab.errors import DataError
-
-__all__ = [
-    "RELAXATION",
-    "Tissue",
-    "add_noise",
-    "bias_field",
-    "brain_image",
-    "brain_shares",
-    "cartesian_mask",
-    "from_kspace",
-    "keep_kspace",
-    "rician_mean",
-    "spin_echo",
-    "to_kspace",
-]
 
 
 @dataclass(frozen=True)
@@ -37,36 +21,21 @@ class Tissue:
     pd: float
 
 
+BRAIN = ("white matter", "grey matter", "csf")
+
 RELAXATION: dict[float, dict[str, Tissue]] = {
-    1.5: {
-        "white matter": Tissue(884, 72, 0.70),
-        "grey matter": Tissue(1124, 95, 0.82),
-        "csf": Tissue(4300, 2000, 1.00),
-        "blood": Tissue(1441, 290, 0.86),
-        "muscle": Tissue(1008, 44, 0.79),
-        "liver": Tissue(576, 46, 0.79),
-        "kidney": Tissue(690, 55, 0.84),
-        "fat": Tissue(343, 58, 0.90),
-    },
     3.0: {
         "white matter": Tissue(1084, 69, 0.70),
         "grey matter": Tissue(1820, 99, 0.82),
         "csf": Tissue(4300, 2000, 1.00),
-        "blood": Tissue(1932, 275, 0.86),
-        "muscle": Tissue(1412, 50, 0.79),
-        "liver": Tissue(812, 42, 0.79),
-        "kidney": Tissue(1194, 56, 0.84),
-        "fat": Tissue(382, 68, 0.90),
     },
 }
-"""Tissues by field strength in tesla.
+"""Tissues of the brain by field strength in tesla.
 
-Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; fat from de Bazelaire
-et al., Radiology 230 (2004) 652. Cerebrospinal fluid, which varies most between studies, and the
-proton densities are rounded textbook values (Tofts, Quantitative MRI of the Brain, 2003).
+Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1. Cerebrospinal fluid,
+which varies most between studies, and the proton densities are rounded textbook values (Tofts,
+Quantitative MRI of the Brain, 2003).
 """
-
-BRAIN = ("white matter", "grey matter", "csf")
 
 
 def spin_echo(
@@ -138,34 +107,21 @@ def brain_shares(height_mm: float = 18.0, *, resolution: int = 2) -> Tensor:
     return torch.nn.functional.avg_pool2d(shares, int(resolution))
 
 
-def brain_image(shares: Tensor, *, tr: float, te: float, field: float = 3.0) -> Tensor:
-    """Noise-free spin-echo image (H, W) of a slice given as tissue shares (3, H, W).
+def brain_image(shares: Tensor, *, tr: float, te: float) -> Tensor:
+    """Noise-free spin-echo image (H, W) at 3 tesla of a slice given as tissue shares (3, H, W).
 
     Args:
         shares: white matter, grey matter, fluid, as `brain_shares` returns them.
         tr, te: ms.
-        field: 1.5 or 3.0 tesla.
+
+    Raises:
+        DataError: another number of tissues, or times that `spin_echo` refuses.
     """
-    if field not in RELAXATION:
-        known = " or ".join(map(str, RELAXATION))
-        raise DataError(f"relaxation times are known at {known} tesla; got field={field}")
     if shares.shape[0] != len(BRAIN):
         raise DataError(f"shares must be (3, H, W): {', '.join(BRAIN)}; got {tuple(shares.shape)}")
-    tissues = [RELAXATION[field][name] for name in BRAIN]
+    tissues = [RELAXATION[3.0][name] for name in BRAIN]
     signals = torch.stack([spin_echo(t.pd, t.t1, t.t2, tr=tr, te=te) for t in tissues])
     return (signals[:, None, None] * shares).sum(0)
-
-
-def to_kspace(image: Tensor) -> Tensor:
-    """Image (…, H, W) -> k-space, complex (…, H, W), zero frequency in the middle; unitary."""
-    shifted = torch.fft.ifftshift(torch.as_tensor(image), dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
-
-
-def from_kspace(kspace: Tensor) -> Tensor:
-    """K-space (…, H, W), zero frequency in the middle -> complex image; undoes `to_kspace`."""
-    shifted = torch.fft.ifftshift(kspace, dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
 
 
 def keep_kspace(
@@ -206,36 +162,6 @@ def keep_kspace(
     return spectrum, np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum)))
 
 
-def cartesian_mask(
-    height: int, *, acceleration: float, centre: float = 0.08, seed: int | None = None
-) -> Tensor:
-    """Which of `height` phase-encoding lines are measured: bool (height, 1).
-
-    Args:
-        height: k-space rows, zero frequency in the middle.
-        acceleration: R ≥ 1; about height / R lines are measured.
-        centre: share of rows around zero frequency that are always measured, 0 … 1.
-        seed: None measures every R-th line; a number draws the outer lines at random.
-
-    Raises:
-        DataError: acceleration below 1 or a share outside 0 … 1.
-    """
-    if not acceleration >= 1:
-        raise DataError(f"acceleration is how many times fewer lines, ≥ 1; got {acceleration}")
-    if not 0 <= centre <= 1:
-        raise DataError(f"centre is a share of the rows, 0 … 1; got {centre}")
-    rows = torch.arange(height)
-    middle = (rows - height // 2).abs() <= centre * height / 2
-    if seed is None:
-        mask = ((rows - height // 2) % acceleration) < 1
-    else:
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(height))
-        missing = max(0, round(height / acceleration) - int(middle.sum()))
-        mask = torch.zeros(height, dtype=torch.bool)
-        mask[order[~middle[order]][:missing]] = True
-    return (mask | middle)[:, None]
-
-
 def add_noise(data: Tensor, sigma: float, *, seed: int) -> Tensor:
     """Add complex Gaussian noise: standard deviation `sigma` in the real and in the imaginary part.
 
@@ -249,33 +175,3 @@ def add_noise(data: Tensor, sigma: float, *, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     noise = torch.from_numpy(rng.standard_normal((2, *data.shape))).float() * sigma
     return data + torch.complex(noise[0], noise[1])
-
-
-def rician_mean(signal: Tensor | float, sigma: float) -> Tensor:
-    """Expected magnitude of a signal A in complex noise σ: σ√(π/2) · L(−A²/2σ²).
-
-    L is the Laguerre polynomial of order ½. At A = 0 this is σ√(π/2); for A ≫ σ, √(A² + σ²).
-    """
-    half = torch.as_tensor(signal, dtype=torch.float64) ** 2 / (4 * sigma**2)
-    bessel0, bessel1 = torch.special.i0e(half), torch.special.i1e(half)
-    return sigma * math.sqrt(math.pi / 2) * ((1 + 2 * half) * bessel0 + 2 * half * bessel1)
-
-
-def bias_field(height: int, width: int, *, strength: float = 0.3, seed: int = 0) -> Tensor:
-    """Smooth shading of a receive coil, (H, W), geometric mean 1.
-
-    exp(strength · q) with q a random polynomial of degree 3 in the two coordinates, scaled to a
-    largest magnitude of 1: the field stays within exp(±strength).
-
-    Raises:
-        DataError: a negative strength.
-    """
-    if not strength >= 0:
-        raise DataError(f"strength must not be negative; got {strength}")
-    rng = np.random.default_rng(seed)
-    y = torch.linspace(-1, 1, height)[:, None]
-    x = torch.linspace(-1, 1, width)[None]
-    terms = [(i, j) for i in range(4) for j in range(4 - i) if i + j]
-    q = sum(float(rng.normal()) / (i + j) * y**i * x**j for i, j in terms)
-    q = q - q.mean()
-    return torch.exp(strength * q / q.abs().max())

@@ -1,4 +1,4 @@
-"""Ultrasound: speckle from unresolved scatterers, attenuation, log compression, a kidney."""
+"""Ultrasound: speckle from unresolved scatterers, log compression, a kidney."""
 
 from __future__ import annotations
 
@@ -11,20 +11,6 @@ from torch.nn import functional
 
 from medlab.errors import DataError
 
-__all__ = [
-    "SPECKLE_SNR",
-    "Kidney",
-    "attenuation",
-    "b_scan",
-    "envelope",
-    "kidney",
-    "log_compress",
-    "scan_convert",
-]
-
-SPECKLE_SNR = (np.pi / (4 - np.pi)) ** 0.5
-"""Mean over standard deviation of fully developed speckle: √(π / (4 − π)) = 1.91."""
-
 
 def envelope(
     echogenicity: Tensor, *, pixel_mm: float, axial_mm: float, lateral_mm: float, seed: int
@@ -34,7 +20,7 @@ def envelope(
     Each pixel scatters a complex Gaussian echo of variance `echogenicity`: the sum of many small
     echoes of random phase. The echoes are convolved with the pulse, a Gaussian in both directions,
     of unit energy. Where echogenicity e is uniform, the envelope is Rayleigh: its mean is √(πe)/2
-    and mean over standard deviation is `SPECKLE_SNR`, whatever e.
+    and mean over standard deviation is √(π / (4 − π)) = 1.91, whatever e.
 
     Args:
         echogenicity: (H, W) or (B, H, W) mean echo power, ≥ 0; rows are depth.
@@ -76,55 +62,19 @@ def _pulse(field: Tensor, sigma: float, axis: int) -> Tensor:
     return functional.conv1d(padded, taps[None, None]).reshape(shape).movedim(-1, axis)
 
 
-def attenuation(
-    height: int,
-    *,
-    pixel_mm: float,
-    frequency_mhz: float,
-    coefficient: float = 0.5,
-    gain_db_per_cm: float = 0.0,
-) -> Tensor:
-    """Amplitude factor of each depth, (height, 1): loss there and back, less the machine's gain.
-
-    Loss in dB = 2 · coefficient · frequency · depth / 10 mm; the factor is 10^(−dB/20).
-
-    Args:
-        height: rows.
-        pixel_mm: row spacing, mm.
-        frequency_mhz: centre frequency.
-        coefficient: dB per cm and MHz; about 0.5 in soft tissue.
-        gain_db_per_cm: what the machine adds per cm of depth.
-
-    Raises:
-        DataError: a negative frequency or coefficient.
-    """
-    if frequency_mhz < 0 or coefficient < 0:
-        raise DataError(
-            "frequency_mhz and coefficient must not be negative; "
-            f"got {frequency_mhz} and {coefficient}"
-        )
-    depth_cm = torch.arange(height)[:, None] * pixel_mm / 10
-    loss = 2 * coefficient * frequency_mhz * depth_cm - gain_db_per_cm * depth_cm
-    return 10 ** (-loss / 20)
-
-
-def log_compress(
-    amplitude: Tensor, *, dynamic_range: float = 60.0, reference: float | None = None
-) -> Tensor:
+def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | Tensor) -> Tensor:
     """Grey level 0 … 1 of echo amplitudes: 1 + 20 log₁₀(A / reference) / dynamic_range, clipped.
 
     Args:
         amplitude: ≥ 0.
         dynamic_range: dB from black to white, > 0.
-        reference: amplitude shown white; None takes the 99.5th percentile.
+        reference: amplitude shown white.
 
     Raises:
         DataError: a dynamic range that is not positive.
     """
     if not dynamic_range > 0:
         raise DataError(f"dynamic_range is in dB and must be positive; got {dynamic_range}")
-    if reference is None:
-        reference = float(np.percentile(amplitude.numpy(), 99.5))
     level = 20 * torch.log10((amplitude / max(reference, 1e-12)).clamp_min(1e-12))
     return (1 + level / dynamic_range).clamp(0, 1)
 
@@ -144,14 +94,12 @@ class Kidney:
     pixel_mm: float
 
 
-def kidney(
-    height: int = 192, width: int = 192, *, pixel_mm: float = 0.6, cyst: bool = True, seed: int = 0
-) -> Kidney:
+def kidney(height: int = 192, width: int = 192, *, pixel_mm: float = 0.6, seed: int = 0) -> Kidney:
     """Echogenicity of a kidney beneath skin, muscle and liver, drawn from `seed`.
 
     An ellipse of cortex a little darker than liver, darker pyramids around a bright central sinus,
-    and, if asked for, a cyst: free of echoes, with a bright band beneath it, since fluid takes
-    nothing from the sound.
+    and a cyst: free of echoes, with a bright band beneath it, since fluid takes nothing from the
+    sound.
 
     Raises:
         DataError: a picture under 64 pixels or a pixel size that is not positive.
@@ -190,77 +138,14 @@ def kidney(
     ripple = 0.42 + 0.07 * torch.cos(5 * angle + rng.uniform(0, 6))
     level[r < ripple] = 7.0
     mask = (r <= 1).to(torch.uint8)
-    if cyst:
-        where, size = rng.uniform(0.5, 2.6), rng.uniform(0.18, 0.34) * float(half[0])
-        far = 0.68
-        cy = centre[0] + far * half[0] * np.sin(where + np.pi)
-        cx = centre[1] + far * half[1] * np.cos(where)
-        inside = ellipse(cy, cx, size, size * rng.uniform(1.0, 1.3))[2]
-        behind = (rows > cy) & ((cols - cx).abs() < 0.8 * size) & (inside > 1)
-        level[behind] += 5.0
-        level[(inside > 1) & (inside < 1.12)] = 6.0
-        level[inside <= 1] = -45.0
-        mask[inside <= 1] = 2
+    where, size = rng.uniform(0.5, 2.6), rng.uniform(0.18, 0.34) * float(half[0])
+    far = 0.68
+    cy = centre[0] + far * half[0] * np.sin(where + np.pi)
+    cx = centre[1] + far * half[1] * np.cos(where)
+    inside = ellipse(cy, cx, size, size * rng.uniform(1.0, 1.3))[2]
+    behind = (rows > cy) & ((cols - cx).abs() < 0.8 * size) & (inside > 1)
+    level[behind] += 5.0
+    level[(inside > 1) & (inside < 1.12)] = 6.0
+    level[inside <= 1] = -45.0
+    mask[inside <= 1] = 2
     return Kidney(level, mask, pixel_mm)
-
-
-def b_scan(
-    level: Tensor,
-    *,
-    pixel_mm: float,
-    frequency_mhz: float = 3.5,
-    gain_db_per_cm: float = 3.2,
-    dynamic_range: float = 48.0,
-    seed: int = 0,
-) -> Tensor:
-    """A B-mode picture, 0 … 1, of echogenicity in dB: speckle, attenuation, log compression.
-
-    The pulse is one wavelength long (standard deviation), 1.54 mm/µs divided by the frequency, and
-    the beam 2.2 times as wide.
-
-    Args:
-        level: (H, W) dB relative to liver.
-        pixel_mm: mm.
-        frequency_mhz: > 0; higher is sharper and does not reach as deep.
-        gain_db_per_cm: time-gain compensation.
-        dynamic_range: dB.
-        seed: of the scatterers.
-    """
-    if not frequency_mhz > 0:
-        raise DataError(f"frequency_mhz must be positive; got {frequency_mhz}")
-    wavelength = 1.54 / frequency_mhz
-    amplitude = envelope(
-        10 ** (level / 10),
-        pixel_mm=pixel_mm,
-        axial_mm=wavelength,
-        lateral_mm=2.2 * wavelength,
-        seed=seed,
-    )
-    amplitude = amplitude * attenuation(
-        len(level), pixel_mm=pixel_mm, frequency_mhz=frequency_mhz, gain_db_per_cm=gain_db_per_cm
-    )
-    noise = np.random.default_rng(seed + 1).rayleigh(0.004, amplitude.shape)
-    return log_compress(amplitude + torch.from_numpy(noise).float(), dynamic_range=dynamic_range)
-
-
-def scan_convert(lines: Tensor, *, angle: float = 70.0, apex: float = 0.15) -> Tensor:
-    """Bend beam lines (depth, beams) into the fan of a curved probe, same shape; 0 outside the fan.
-
-    Args:
-        lines: row = depth, column = beam from left to right.
-        angle: opening of the fan, degrees, 0 … 160.
-        apex: radius of the probe as share of the depth, > 0.
-    """
-    if not 0 < angle <= 160 or not apex > 0:
-        raise DataError(f"angle must lie in 0 … 160° and apex be positive; got {angle}, {apex}")
-    height, width = lines.shape
-    half = np.deg2rad(angle) / 2
-    top = apex * np.cos(half)
-    y = torch.linspace(top, 1 + apex, height)[:, None]
-    reach = (1 + apex) * np.sin(half)
-    x = torch.linspace(-reach, reach, width)[None]
-    radius, beam = (x**2 + y**2).sqrt() - apex, torch.atan2(x, y)
-    grid = torch.stack([(beam / half).expand(height, width), radius * 2 - 1], -1)
-    return functional.grid_sample(
-        lines[None, None], grid[None].float(), align_corners=True, padding_mode="zeros"
-    )[0, 0]

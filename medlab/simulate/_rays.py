@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Beam", "Ellipsoid", "crossing", "disc", "gaps", "rotation", "soften", "splat", "spread"]
-
 
 @dataclass(frozen=True)
 class Beam:
@@ -88,10 +86,11 @@ class Ellipsoid:
             total = total + (away * turn[..., axis].reshape(shape)).sum(-1) ** 2
         return total <= 1
 
-    def moved(self, turn: Tensor, shift: Tensor) -> Ellipsoid:
-        """The same bodies after p → turn · p + shift; turn (B, 3, 3), shift (B, 3)."""
-        centre = (turn * self.centre[:, None, :]).sum(-1) + shift
-        return Ellipsoid(centre, self.semi, (turn[..., None] * self.turn[:, None]).sum(2))
+    def moved(self, scale: Tensor, turn: Tensor, shift: Tensor) -> Ellipsoid:
+        """The same bodies after p → turn · scale · p + shift; (B,), (B, 3, 3) and (B, 3)."""
+        centre = (turn * (self.centre * scale[:, None])[:, None, :]).sum(-1) + shift
+        semi = self.semi * scale[:, None]
+        return Ellipsoid(centre, semi, (turn[..., None] * self.turn[:, None]).sum(2))
 
 
 def rotation(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -148,22 +147,19 @@ def gaps(
     sorted each for itself, the gaps are therefore (−∞, begin₁), (end₁, begin₂), … (end_K, ∞).
     Parts that are empty have length ≤ 0.
     """
-    begins = _sorted([begin for begin, _ in bodies])
-    ends = _sorted([end for _, end in bodies])
+    begins, ends = (_sorted(list(edges)) for edges in zip(*bodies, strict=True))
     lower, upper = within
-    edges = [lower, *(torch.maximum(end, lower) for end in ends)]
-    return [
-        (edge, torch.minimum(begin, upper) if begin is not None else upper)
-        for edge, begin in zip(edges, [*begins, None], strict=True)
-    ]
+    starts = [lower, *(torch.maximum(end, lower) for end in ends)]
+    stops = [*(torch.minimum(begin, upper) for begin in begins), upper]
+    return list(zip(starts, stops, strict=True))
 
 
 def _sorted(items: list[Tensor]) -> list[Tensor]:
-    items = list(items)
+    """Element by element; `torch.sort` over so short an axis makes the cohort a third slower."""
     for last in range(len(items) - 1, 0, -1):
         for i in range(last):
-            low, high = torch.minimum(items[i], items[i + 1]), torch.maximum(items[i], items[i + 1])
-            items[i], items[i + 1] = low, high
+            one, other = items[i : i + 2]
+            items[i : i + 2] = torch.minimum(one, other), torch.maximum(one, other)
     return items
 
 

@@ -2,7 +2,7 @@
 
 The body is described by its density relative to water, 1 + HU/1000, so that one description gives
 both pictures: `water_path` is its line integral (the radiograph), `ct.hounsfield` its value at
-points (the CT). Coordinates are those of `rays`: x to the patient's left, y to the back, z to the
+points (the CT). Coordinates are those of `_rays`: x to the patient's left, y to the back, z to the
 head.
 
 Sources for sizes and densities: ICRP Publication 110 (2009), reference phantoms; ICRU Report 44
@@ -19,7 +19,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from medlab.simulate.rays import (
+from medlab.simulate._rays import (
     Beam,
     Ellipsoid,
     crossing,
@@ -30,20 +30,6 @@ from medlab.simulate.rays import (
     splat,
     spread,
 )
-
-__all__ = [
-    "AROUND",
-    "DENSITY",
-    "DRAWS_PER_IMAGE",
-    "DRAWS_PER_PATIENT",
-    "Cloud",
-    "Thorax",
-    "Tube",
-    "aerated",
-    "build",
-    "vertebra_density",
-    "water_path",
-]
 
 # Density relative to water at the effective energy of a 120 kV beam; 1 + HU/1000.
 DENSITY = {
@@ -124,18 +110,27 @@ class Thorax:
     bone: Tensor
     vertebra: Tensor
 
-    def moved(self, turn: Tensor, shift: Tensor) -> Thorax:
-        """All of it after p → turn · p + shift."""
+    def moved(self, scale: Tensor, turn: Tensor, shift: Tensor) -> Thorax:
+        """All of it after p → turn · scale · p + shift; (B,), (B, 3, 3) and (B, 3)."""
 
         def carry(points: Tensor) -> Tensor:
-            x, y, z = points.split(1, -1)
+            x, y, z = (points * scale[:, None, None]).split(1, -1)
             turned = x * turn[:, None, :, 0] + y * turn[:, None, :, 1] + z * turn[:, None, :, 2]
             return turned + shift[:, None]
 
-        tubes = {k: replace(t, points=carry(t.points)) for k, t in self.tubes.items()}
-        clouds = {k: replace(c, points=carry(c.points)) for k, c in self.clouds.items()}
-        solids = {k: s.moved(turn, shift) for k, s in self.solids.items()}
-        return Thorax(solids, tubes, clouds, self.lung, self.bone, self.vertebra)
+        def tube(t: Tube) -> Tube:
+            sizes = {k: getattr(t, k) * scale for k in ("radius", "wall")}
+            return replace(t, points=carry(t.points), step=t.step * scale[:, None], **sizes)
+
+        def cloud(c: Cloud) -> Cloud:
+            mass = c.mass * scale[:, None] ** 3
+            return replace(c, points=carry(c.points), mass=mass, sigma=c.sigma * scale)
+
+        solids = {k: s.moved(scale, turn, shift) for k, s in self.solids.items()}
+        tubes = {k: tube(t) for k, t in self.tubes.items()}
+        clouds = {k: cloud(c) for k, c in self.clouds.items()}
+        vertebra = self.vertebra * scale
+        return Thorax(solids, tubes, clouds, self.lung, self.bone, vertebra)
 
 
 class _Draws:
@@ -187,7 +182,7 @@ def build(
 
     Returns:
         The chests, posed, and what was drawn: age (years), female (0/1), fat (mm), heart (cardio-
-        thoracic ratio before projection), breath (0 shallow … 1 deep), yaw, pitch, roll (degrees).
+        thoracic ratio before projection), breath (0 shallow … 1 deep), yaw (degrees).
     """
     d, m = _Draws(patient), _Draws(moment)
     age, female = d.flat(20, 90), (d.flat() < 0.48).float()
@@ -283,11 +278,9 @@ def build(
     if opacity is not None:
         clouds["opacity"] = _opacity(d, m, thorax, opacity)
     thorax = replace(thorax, clouds=clouds)
-    thorax = _scaled(thorax, scale)
-
     yaw, pitch, roll = m.normal(0, 3.5), m.normal(-2, 4), m.normal(0, 2.2)
     shift = torch.stack([m.normal(0, 7), torch.zeros_like(yaw), m.normal(-4, 8)], -1)
-    thorax = thorax.moved(rotation(pitch, roll, yaw), shift)
+    thorax = thorax.moved(scale, rotation(pitch, roll, yaw), shift)
     facts = {
         "age": age,
         "female": female,
@@ -295,37 +288,12 @@ def build(
         "heart": size,
         "breath": breath,
         "yaw": yaw,
-        "pitch": pitch,
-        "roll": roll,
     }
     return thorax, facts
 
 
-def _scaled(thorax: Thorax, s: Tensor) -> Thorax:
-    solids = {
-        k: Ellipsoid(e.centre * s[:, None], e.semi * s[:, None], e.turn)
-        for k, e in thorax.solids.items()
-    }
-    tubes = {
-        k: replace(
-            t,
-            points=t.points * s[:, None, None],
-            step=t.step * s[:, None],
-            radius=t.radius * s,
-            wall=t.wall * s,
-        )
-        for k, t in thorax.tubes.items()
-    }
-    clouds = {
-        k: Cloud(c.points * s[:, None, None], c.mass * s[:, None] ** 3, c.sigma * s, c.widest)
-        for k, c in thorax.clouds.items()
-    }
-    return Thorax(solids, tubes, clouds, thorax.lung, thorax.bone, thorax.vertebra * s)
-
-
 def _bones(d: _Draws, solids, age, wide, middle, tall, flat_chest) -> dict[str, Tube]:
     """Ten pairs of ribs, each a tilted half ellipse from the spine to the front, and clavicles."""
-    batch = len(age)
     spacing, first = d.normal(23.5, 1.0), d.normal(122, 5)
     droop = d.normal(1.0, 0.12)
     phi = torch.linspace(0.12, 2.55, 72)[None, None]  # 0 at the spine, π at the breast bone
@@ -340,28 +308,24 @@ def _bones(d: _Draws, solids, age, wide, middle, tall, flat_chest) -> dict[str, 
     x = reach * torch.sin(phi).clamp_min(0) ** 0.8
     y = depth * torch.cos(phi)
     z = top + 6 * torch.sin(phi * 1.2) - drop * (1 - torch.cos(phi)) / 2
-    right = torch.stack([-x, y, z], -1).flatten(1, 2)
-    ribs = torch.cat([right, right * torch.tensor([-1.0, 1.0, 1.0])], 1)
-    step = _steps(ribs.view(batch, 20, 72, 3))
-    ones = torch.ones(batch)
-    thick = d.normal(6.2, 0.5)
-    added = {k: (DENSITY[k] - DENSITY["muscle"]) * ones for k in ("cortex", "marrow")}
-    tubes = {
-        "ribs": Tube(ribs, step.flatten(1), thick, 1.6 * ones, added["cortex"], added["marrow"], 20)
-    }
+    ribs = _pairs(torch.stack([-x, y, z], -1), radius=d.normal(6.2, 0.5), wall=1.6)
 
     along = torch.linspace(0, 1, 60)[None]
     lift, far = d.normal(20, 7)[:, None], d.normal(140, 6)[:, None]
     x = 20 + (far - 20) * along
     y = -(flat_chest[:, None] * 0.62) + 58 * along - 14 * torch.sin(2 * torch.pi * along)
     z = d.normal(98, 6)[:, None] + lift * along + 5 * torch.sin(2 * torch.pi * along)
-    right = torch.stack([-x, y, z], -1)
-    clavicles = torch.cat([right, right * torch.tensor([-1.0, 1.0, 1.0])], 1)
-    step = _steps(clavicles.view(batch, 2, 60, 3)).flatten(1)
-    tubes["clavicles"] = Tube(
-        clavicles, step, d.normal(6.6, 0.5), 2.8 * ones, added["cortex"], added["marrow"], 2
-    )
-    return tubes
+    right = torch.stack([-x, y, z], -1)[:, None]
+    return {"ribs": ribs, "clavicles": _pairs(right, radius=d.normal(6.6, 0.5), wall=2.8)}
+
+
+def _pairs(right: Tensor, *, radius: Tensor, wall: float) -> Tube:
+    """Bones of the right side (B, n, M, 3) and their mirror images on the left."""
+    curves = torch.cat([right, right * torch.tensor([-1.0, 1.0, 1.0])], 1)
+    ones = torch.ones(len(right))
+    shell, core = ((DENSITY[k] - DENSITY["muscle"]) * ones for k in ("cortex", "marrow"))
+    points, step = curves.flatten(1, 2), _steps(curves).flatten(1)
+    return Tube(points, step, radius, wall * ones, shell, core, curves.shape[1])
 
 
 def _steps(curve: Tensor) -> Tensor:
@@ -532,18 +496,14 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     for side in "rl":
         blade = _both(cross[f"scapula_{side}"], cross["skin"])
         path += _length(blade) * bone * (DENSITY["scapula"] - muscle)
-    if "nodule" in cross:
-        path += _length(cross["nodule"]) * (DENSITY["nodule"] - lung_density)
     slant = beam.slant()
     path *= slant
     for tube in thorax.tubes.values():
         path += bone * _tube_path(tube, beam)
-    for cloud in (thorax.clouds[k] for k in ("hila", "vessels") if k in thorax.clouds):
-        path += _cloud_path(cloud, beam)
-    opacity = torch.zeros_like(path)
-    if "opacity" in thorax.clouds:
-        opacity = _cloud_path(thorax.clouds["opacity"], beam)
-        path += opacity
+    clouds = {k: _cloud_path(cloud, beam) for k, cloud in thorax.clouds.items()}
+    for cloud in clouds.values():
+        path += cloud
+    opacity = clouds.get("opacity", torch.zeros_like(path))
     return {"total": path, "lung": lung * slant, "opacity": opacity}
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from medlab.errors import DataError
 
-__all__ = ["as_float", "as_tensor", "each_image", "finite", "tensor_or_array", "unit"]
-
 
 def tensor_or_array(function: Callable) -> Callable:
     """Let a function written for tensors take arrays too, and answer in kind."""
@@ -32,11 +30,10 @@ def as_tensor(x) -> Tensor:
     array = np.asarray(x)
     if array.dtype.kind not in "biuf":
         raise DataError(f"an image is numbers, got an array of {array.dtype}")
-    # torch knows no big-endian and few unsigned types, which DICOM and TIFF readers return.
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)
-    return torch.from_numpy(np.asarray(array, order="C"))  # nor does it know flipped arrays
+    # torch knows no big-endian, no extended and no flipped arrays, which readers of files return.
+    extended = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    native = np.float64 if extended else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.asarray(array, dtype=native, order="C"))
 
 
 def each_image(x: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tensor:
@@ -47,15 +44,17 @@ def each_image(x: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tenso
     return torch.from_numpy(results).reshape(x.shape).to(x.device)
 
 
-def as_float(x: Tensor) -> Tensor:
-    if x.is_complex():
-        raise DataError(f"this step takes real numbers, got {x.dtype}: take its magnitude, x.abs()")
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def finite(x: Tensor) -> Tensor:
+def not_empty(x: Tensor) -> Tensor:
     if x.numel() == 0:
         raise DataError(f"the image is empty: its shape is {tuple(x.shape)}")
+    return x
+
+
+def real(x: Tensor) -> Tensor:
+    """As float32, or float64 if x is; empty, complex, NaN and infinite images are refused."""
+    if x.is_complex():
+        raise DataError(f"this step takes real numbers, got {x.dtype}: take its magnitude, x.abs()")
+    x = not_empty(x if x.dtype == torch.float64 else x.float())
     bad = int((~x.isfinite()).sum())
     if bad:
         raise DataError(f"{bad} of {x.numel()} values are NaN or infinite: replace them first")
@@ -63,10 +62,16 @@ def finite(x: Tensor) -> Tensor:
 
 
 def unit(x: Tensor, name: str) -> Tensor:
-    x = finite(as_float(x))
+    x = real(x)
     if x.min() < 0 or x.max() > 1:
         raise DataError(
             f"{name} needs values from 0 to 1, got {x.min():.4g} to {x.max():.4g}: window or "
             "normalise(method='minmax') first"
         )
     return x
+
+
+def constant(lowest, highest, dtype: np.dtype):
+    """True where values of `dtype` from lowest to highest differ by no more than their rounding."""
+    largest = np.maximum(np.abs(lowest), np.abs(highest))
+    return highest - lowest <= np.finfo(dtype).eps * largest
