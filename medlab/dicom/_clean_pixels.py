@@ -8,6 +8,7 @@ C (JPEG-LS), T.800 Annex A (JPEG 2000).
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -17,10 +18,9 @@ import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import parse_fragments
-from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ExplicitVRBigEndian, RLELossless, UncompressedTransferSyntaxes
 
-from medlab.dicom.source import DEFLATED_FRAMES, integer, refusing
+from medlab.dicom.source import integer, refusing, text
 from medlab.errors import DicomError
 
 # How a stream starts, and the markers that end its coded data: JPEG stuffs FF 00 and restarts with
@@ -51,7 +51,7 @@ def clean_pixels(clean: Dataset, header: Dataset, path: Path, *, trust: bool) ->
     syntax = clean.file_meta.TransferSyntaxUID
     native = syntax in UncompressedTransferSyntaxes
     kind = "" if native else next((kind for kind in _STREAMS if kind in syntax.name), "")
-    searched = native or kind or syntax in (RLELossless, DEFLATED_FRAMES)
+    searched = native or kind or syntax == RLELossless
     for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
         if keyword not in clean or (trust and not searched):
             continue
@@ -72,14 +72,19 @@ def clean_pixels(clean: Dataset, header: Dataset, path: Path, *, trust: bool) ->
 
 def _native(value: bytes, header: Dataset, order: str, path: Path) -> bytes:
     """Cut to the header's size, and every bit cleared that belongs to no stored value."""
-    with refusing(path, "find the size of its pixels"):
-        size = get_expected_length(header)
-    if len(value) < size or value[size + 1 :].strip(b"\0"):
+    shape = ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel")
+    counts = [integer(header, keyword, path) for keyword in shape]
+    samples = math.prod(1 if count is None else count for count in counts)
+    if text(header, "PhotometricInterpretation", path).upper() == "YBR_FULL_422":
+        samples = samples * 2 // 3
+    allocated = integer(header, "BitsAllocated", path) or 0
+    size = math.ceil(samples * allocated / 8)
+    if not 0 < size <= len(value) or value[size + 1 :].strip(b"\0"):
         raise DicomError(f"{path}: {len(value):,} bytes of pixel data, the header says {size:,}")
     value = value[: size + size % 2].ljust(size + size % 2, b"\0")
-    allocated = integer(header, "BitsAllocated", path)
-    stored = integer(header, "BitsStored", path, allocated)
-    high = integer(header, "HighBit", path, stored - 1)
+    stored = integer(header, "BitsStored", path) or allocated
+    high = integer(header, "HighBit", path)
+    high = stored - 1 if high is None else high
     if stored == allocated or "PixelData" not in header:
         return value
     if allocated not in (8, 16, 32, 64) or not 0 < stored <= high + 1 <= allocated:
@@ -90,7 +95,7 @@ def _native(value: bytes, header: Dataset, order: str, path: Path) -> bytes:
     words = np.frombuffer(value, f"{order}u{allocated // 8}")
     one, low = words.dtype.type(1), high + 1 - stored
     kept = words >> low & (one << stored) - one
-    if integer(header, "PixelRepresentation", path, 0):
+    if integer(header, "PixelRepresentation", path):
         sign = one << (stored - 1)
         kept = (kept ^ sign) - sign  # the unused high bits repeat the sign
     return (kept << low).astype(words.dtype).tobytes()

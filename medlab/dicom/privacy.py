@@ -20,8 +20,8 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
-from pydicom.dataelem import DataElement
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -74,20 +74,19 @@ class Identifier:
 
 
 @cache
+def _lines(name: str) -> list[str]:
+    content = files("medlab.dicom").joinpath(name).read_text(encoding="utf-8")
+    return [line for line in content.splitlines() if line and not line.startswith("#")]
+
+
+@cache
 def _profile() -> dict[str, str]:
     """Keyword (or eight hexadecimal digits) → the table's action code."""
     actions, code = {}, ""
     for line in _lines("profile.txt"):
-        if line.startswith("["):
-            code = line.strip("[]")
-        else:
-            actions.update(dict.fromkeys(line.split(), code))
+        code = line.strip("[]") if line.startswith("[") else code
+        actions.update(dict.fromkeys(line.split(), code))
     return actions
-
-
-def _lines(name: str) -> list[str]:
-    content = files("medlab.dicom").joinpath(name).read_text(encoding="utf-8")
-    return [line for line in content.splitlines() if line and not line.startswith("#")]
 
 
 def identifiers(source: Path | str | Dataset) -> list[Identifier]:
@@ -108,21 +107,9 @@ def identifiers(source: Path | str | Dataset) -> list[Identifier]:
         DicomError: the file cannot be read.
     """
     dataset, path = _opened(source)
-    rules = _Rules.of(dataset, path)
-    listed = (*rules.walk(_meta(dataset), "file_meta."), *rules.walk(dataset))
-    verbs = {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}
-    found = [
-        Identifier(
-            where + (element.keyword or element.name),
-            str(element.tag),
-            _shown(element),
-            _why(element),
-            verbs[code],
-        )
-        for where, element, code in listed
-        if code and _shown(element)
-    ]
-    return found + _doubts(dataset, path)
+    rules = _rules(dataset, path)
+    doubts = [Identifier(*doubt, "look") for doubt in _doubts(dataset, path)]
+    return [*rules.listed(_meta(dataset), "file_meta."), *rules.listed(dataset), *doubts]
 
 
 def deidentify(
@@ -171,12 +158,12 @@ def deidentify(
     dataset, path = _opened(source)
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
-    said, reason = _burnt_in(dataset, path)
-    if said == "YES" and burned_in == "refuse":
-        raise DicomError(f"{path}: {reason}: blank it first, or pass burned_in='keep'")
-    if reason:
-        warnings.warn(f"{path}: look at the pixels: {reason}", stacklevel=2)
-    clean = _Rules.of(dataset, path, key, shift_days).cleaned(dataset)
+    for keyword, _, value, reason in _doubts(dataset, path):
+        if keyword == "BurnedInAnnotation" and value == "YES" and burned_in == "refuse":
+            raise DicomError(f"{path}: {reason}: blank it first, or pass burned_in='keep'")
+        if keyword == "BurnedInAnnotation" and value != "YES":
+            warnings.warn(f"{path}: look at the pixels: {reason}", stacklevel=2)
+    clean = _rules(dataset, path, key, shift_days).cleaned(dataset)
     # The file meta information is a new one. The preamble, where anything could hide, stays behind.
     meta = clean.file_meta = FileMetaDataset()
     default = (
@@ -222,11 +209,20 @@ def _code(value: str, meaning: str) -> Dataset:
     return item
 
 
+def _rules(dataset: Dataset, path: Path, key: str = "", shift_days: int | None = None) -> _Rules:
+    said = " ".join(text(dataset, keyword, path) for keyword in _PERSONAL)
+    words = [re.escape(word) for word in re.split(r"[\W_]+", said) if len(word) > 3]
+    names = re.compile(rf"(?<!\w)({'|'.join(words)})(?!\w)" if words else "(?!)", re.I)
+    enhanced = "SharedFunctionalGroupsSequence" in dataset
+    strict = enhanced or text(dataset, "Modality", path) == "PT"
+    return _Rules(path, key, shift_days, names, strict)
+
+
 @dataclass(frozen=True)
 class _Rules:
     """What happens to the elements of one file.
 
-    `names` are words of the patient's that no text may repeat. `strict` says that the object's
+    `names` finds words of the patient's that no text may repeat. `strict` says that the object's
     definition (enhanced images, PET) wants a dummy where others may have a gap.
     """
 
@@ -236,56 +232,45 @@ class _Rules:
     names: re.Pattern[str]
     strict: bool
 
-    @classmethod
-    def of(
-        cls, dataset: Dataset, path: Path, key: str = "", shift_days: int | None = None
-    ) -> _Rules:
-        said = " ".join(text(dataset, keyword, path) for keyword in _PERSONAL)
-        words = [re.escape(word) for word in re.split(r"[\W_]+", said) if len(word) > 3]
-        names = re.compile(rf"(?<!\w)({'|'.join(words)})(?!\w)" if words else "(?!)", re.I)
-        enhanced = "SharedFunctionalGroupsSequence" in dataset
-        return cls(
-            path, key, shift_days, names, enhanced or text(dataset, "Modality", path) == "PT"
-        )
-
-    def action(self, element: DataElement, nested: bool) -> str | None:
-        """X remove, Z empty, D dummy, U new UID, None keep."""
+    def action(self, element: DataElement, nested: bool) -> str:
+        """X remove, Z empty, D dummy, U new UID, K keep."""
         tag, keyword = element.tag, element.keyword
-        pixels, code = tag.group == 0x7FE0, _profile().get(keyword or f"{tag:08X}")
+        pixels, code = tag.group == 0x7FE0, _profile().get(keyword or f"{tag:08X}", "")
         if tag.is_private or tag.group == 0 or (pixels and nested):
             return "X"
         if tag.group >> 8 in (0x50, 0x60, 0x7F) and not pixels:  # curves, overlays, variable pixels
             return "X"
-        if code == "K" or (tag.element == 0 and element.VR == "UL"):  # the length of a group
-            return None
         if keyword in ("PatientName", "PatientID"):
             return "D"
         if code in ("X/D", "Z/D", "X/Z/D"):
             return "D" if self.strict else code[0]
         if code:  # X/Z empties, which every object allows; X/Z/U* keeps images linked
             return code.removesuffix("*")[-1]
-        kinds = {str(element.VR), dictionary_VR(tag) if keyword else "PN"}
+        if not keyword:
+            return "K" if tag.element == 0 and element.VR == "UL" else "X"  # the length of a group
+        kinds = {str(element.VR), dictionary_VR(tag)}
         if kinds & {"PN", *_DATES}:
             return "X"
         if "UI" in kinds and not re.search("Class|TransferSyntax", keyword):
-            return "U" if any(map(_is_instance, _values(element))) else None
-        return "D" if kinds & _TEXTS and self.names.search(" ".join(_values(element))) else None
+            return "U" if any(map(_is_instance, _values(element))) else "K"
+        return "D" if kinds & _TEXTS and self.names.search(" ".join(_values(element))) else "K"
 
     def elements(self, dataset: Dataset) -> list[DataElement]:
         """All, their values converted: it is the conversion that fails on damaged bytes."""
         with refusing(self.path, "read its header"):
             return list(dataset)
 
-    def walk(
-        self, dataset: Dataset, where: str = ""
-    ) -> Iterator[tuple[str, DataElement, str | None]]:
-        """Every element with its path and action; not the inside of what goes as a whole."""
+    def listed(self, dataset: Dataset, where: str = "") -> Iterator[Identifier]:
+        """What goes or changes; not the inside of what goes as a whole."""
+        verbs = {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}
         for element in self.elements(dataset):
-            code = self.action(element, nested=bool(where))
-            yield where, element, code
-            if isinstance(element.value, Sequence) and code in (None, "U"):
+            code, shown = self.action(element, bool(where)), _shown(element)
+            name = where + (element.keyword or element.name)
+            if code in verbs and shown:
+                yield Identifier(name, str(element.tag), shown, _why(element), verbs[code])
+            if isinstance(element.value, Sequence) and code in "KU":
                 for k, item in enumerate(element.value):
-                    yield from self.walk(item, f"{where}{element.keyword or element.name}[{k}].")
+                    yield from self.listed(item, f"{name}[{k}].")
 
     def cleaned(self, dataset: Dataset, *, nested: bool = False) -> Dataset:
         """A copy with the actions applied."""
@@ -297,27 +282,27 @@ class _Rules:
                 clean.add(kept)
         return clean
 
-    def kept(self, element: DataElement, code: str | None) -> DataElement | None:
+    def kept(self, element: DataElement, code: str) -> DataElement | None:
         """What an element becomes, None where it goes."""
         tag, keyword, vr = element.tag, element.keyword, str(element.VR)
         known = dictionary_VR(tag) if keyword else vr
         vr = vr if " or " in known else known  # a damaged file may declare another
-        sequence = isinstance(element.value, Sequence)
-        if vr in _DATES and self.shift_days is not None and not re.search("Birth|GPS|^$", keyword):
-            if moved := _shifted(_values(element), vr, self.shift_days):
-                return DataElement(tag, vr, moved)
+        sequence, value = isinstance(element.value, Sequence), None
+        shifts = self.shift_days is not None and not re.search("Birth|GPS|^$", keyword)
+        if shifts and vr in _DATES and (value := _shifted(_values(element), vr, self.shift_days)):
+            return DataElement(tag, vr, value)
         if code == "X" or sequence != (vr == "SQ"):
             return None
-        if sequence and code in (None, "U"):
-            items = [self.cleaned(item, nested=True) for item in element.value]
-            return DataElement(tag, "SQ", items)
-        if code is None:
+        if sequence and code in "KU":
+            value = [self.cleaned(item, nested=True) for item in element.value]
+        elif code == "K":
             return element
-        if code == "U":
-            return DataElement(tag, vr, [_new_uid(uid, self.key) for uid in _values(element)])
-        if code == "D":
-            return DataElement(tag, vr, [Dataset()] if sequence else _DUMMIES.get(vr, "ANONYMOUS"))
-        return DataElement(tag, vr, [] if sequence else None)
+        elif code == "U" or (code == "D" and vr == "UI"):
+            uids = _values(element) if element.VR == "UI" else ["\\".join(_values(element))]
+            value = [_new_uid(uid, self.key) for uid in uids]
+        elif code == "D":
+            value = [Dataset()] if sequence else _DUMMIES.get(vr, "ANONYMOUS")
+        return DataElement(tag, vr, value)
 
 
 def _is_instance(uid: str) -> bool:
@@ -350,9 +335,8 @@ def _values(element: DataElement) -> list[str]:
     value = element.value
     if isinstance(value, bytes):
         value = value.decode("latin-1").strip("\0 ")
-    return [
-        str(v).strip() for v in (value if isinstance(value, (list, MultiValue)) else [value]) if v
-    ]
+    parts = value if isinstance(value, (list, MultiValue)) else [value]
+    return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
 
 def _shown(element: DataElement) -> str:
@@ -360,8 +344,8 @@ def _shown(element: DataElement) -> str:
     if isinstance(element.value, (Sequence, bytes)):
         kind = "bytes" if isinstance(element.value, bytes) else "item(s)"
         return f"{len(element.value)} {kind}" if element.value else ""
-    value = "" if element.value is None else "\\".join(_values(element)) or str(element.value)
-    return value.strip() if len(value) <= 60 else value[:59] + "…"
+    value = "\\".join(_values(element))
+    return value if len(value) <= 60 else value[:59] + "…"
 
 
 def _why(element: DataElement) -> str:
@@ -371,45 +355,31 @@ def _why(element: DataElement) -> str:
     return next(reason for pattern, reason in reasons if re.search(pattern, kind))
 
 
-def _burnt_in(dataset: Dataset, path: Path) -> tuple[str, str]:
-    """What BurnedInAnnotation says, and why text may be burnt into the pixels, "" for no reason."""
-    said = text(dataset, "BurnedInAnnotation", path).upper()
-    modality = text(dataset, "Modality", path)
-    if text(dataset, "SpecimenLabelInImage", path).upper() == "YES":
-        return "YES", "the label of a slide is in the picture (SpecimenLabelInImage is YES)"
-    if said == "YES":
-        return said, "text is burnt into the pixels (BurnedInAnnotation is YES)"
-    if said == "NO":
-        return said, ""
-    kind = text(dataset, "SOPClassUID", path) or text(
-        _meta(dataset), "MediaStorageSOPClassUID", path
-    )
-    if (
-        re.fullmatch(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.\d)?", kind)
+def _doubts(dataset: Dataset, path: Path) -> list[tuple[str, str, str, str]]:
+    """What only a look at the pixels can settle: keyword, tag, value, why."""
+
+    def said(*keywords: str) -> str:
+        return " ".join(text(dataset, keyword, path) for keyword in keywords).upper().strip()
+
+    burned, modality, doubts = said("BurnedInAnnotation"), said("Modality"), []
+    capture = (
+        re.fullmatch(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.\d)?", said("SOPClassUID"))
         or "ConversionType" in dataset
-        or "SECONDARY" in text(dataset, "ImageType", path).upper()
-    ):
-        return (
-            said,
-            "a secondary capture: text may be burnt into the pixels, often the patient's name",
-        )
-    if modality not in _WITHOUT_TEXT or text(dataset, "SamplesPerPixel", path) == "3":
-        kind = modality or "an unknown modality"
-        return said, f"{kind}: text may be burnt into the pixels, often the patient's name"
-    return said, ""
-
-
-def _doubts(dataset: Dataset, path: Path) -> list[Identifier]:
-    """What only a look at the pixels can settle."""
-    said, reason = _burnt_in(dataset, path)
-    found = [("BurnedInAnnotation", "(0028,0301)", said or "absent", reason)] if reason else []
-    if text(dataset, "RecognizableVisualFeatures", path).upper() == "YES":
+        or "SECONDARY" in said("ImageType")
+        or said("SamplesPerPixel") == "3"
+        or modality not in _WITHOUT_TEXT
+    )
+    if "YES" in (burned, said("SpecimenLabelInImage")):
+        reason = "text is burnt into the pixels, as the header says"
+        doubts.append(("BurnedInAnnotation", "(0028,0301)", "YES", reason))
+    elif capture and burned != "NO":
+        reason = "text may be burnt into the pixels, often the patient's name"
+        doubts.append(("BurnedInAnnotation", "(0028,0301)", burned or "absent", reason))
+    if said("RecognizableVisualFeatures") == "YES":
         reason = "the patient may be recognised in the image"
-        found.append(("RecognizableVisualFeatures", "(0028,0302)", "YES", reason))
-    parts = ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
-    where = " ".join(text(dataset, keyword, path) for keyword in parts)
-    modality = text(dataset, "Modality", path)
+        doubts.append(("RecognizableVisualFeatures", "(0028,0302)", "YES", reason))
+    where = said("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
     if modality in ("CT", "MR", "PT") and _HEAD.search(where):
         reason = "a face can be rendered from a head scan, and recognised"
-        found.append(("PixelData", "(7FE0,0010)", modality, reason))
-    return [Identifier(*doubt, "look") for doubt in found]
+        doubts.append(("PixelData", "(7FE0,0010)", modality, reason))
+    return doubts
