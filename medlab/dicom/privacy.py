@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
+from numbers import Integral
 from pathlib import Path
 
 from pydicom.datadict import dictionary_VR
@@ -153,7 +154,7 @@ def deidentify(
         raise DicomError(f'burned_in must be "refuse" or "keep", got {burned_in!r}')
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
-    if shift_days is not None and (isinstance(shift_days, bool) or int(shift_days) != shift_days):
+    if isinstance(shift_days, bool) or not isinstance(shift_days, Integral | None):
         raise DicomError(f"shift_days must be a whole number of days or None, got {shift_days!r}")
     dataset, path = _opened(source)
     if "Rows" not in dataset:
