@@ -253,7 +253,8 @@ class _Rules:
         if kinds & {"PN", *_DATES}:
             return "X"
         if "UI" in kinds and not re.search("Class|TransferSyntax", keyword):
-            return "U" if any(map(_is_instance, _values(element))) else "K"
+            issued = [uid for uid in _values(element) if not uid.startswith("1.2.840.10008.")]
+            return "U" if issued else "K"  # what the standard issued is the same for everybody
         return "D" if kinds & _TEXTS and self.names.search(" ".join(_values(element))) else "K"
 
     def elements(self, dataset: Dataset) -> list[DataElement]:
@@ -306,11 +307,6 @@ class _Rules:
         return DataElement(tag, vr, value)
 
 
-def _is_instance(uid: str) -> bool:
-    """Whether a UID was issued for one object; those of the standard are the same for everybody."""
-    return uid not in UID_dictionary and not uid.startswith("1.2.840.10008.")
-
-
 def _new_uid(uid: str, key: str) -> str:
     """A UUID-derived UID (PS3.5 B.2) from a keyed hash: equal for equal UIDs, not to be undone."""
     digest = hmac.new(key.encode(), uid.encode(), hashlib.sha256).digest()
@@ -350,8 +346,9 @@ def _shown(element: DataElement) -> str:
 
 
 def _why(element: DataElement) -> str:
-    known = not element.tag.is_private and element.keyword
-    kind = f"{element.VR} {element.tag.group:04X} {element.keyword}" if known else "private"
+    kind = f"{element.VR} {element.tag.group:04X} {element.keyword}"
+    if element.tag.is_private or not element.keyword:
+        kind = "private" if element.tag.is_private else "unknown"
     reasons = (line.split(" → ") for line in _lines("reasons.txt"))
     return next(reason for pattern, reason in reasons if re.search(pattern, kind))
 
