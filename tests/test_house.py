@@ -33,11 +33,11 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md") if (ROOT / nam
 REAL_PYTHON = Path(sys.executable).resolve()
 TOOLS = (
     "sh",
-    "df",
-    "awk",
     "grep",
     "tail",
     "cut",
+    "find",
+    "ls",
     "rm",
     "touch",
     "uname",
@@ -53,6 +53,7 @@ IN_VENV = """
 case "$*" in
   *'m.version("torch")'*) [ -n "$TORCH" ] ;;
   *'pip install'*) printf '%s\\n' "$PIP_SAYS"; exit "$PIP_EXIT" ;;
+  *jupyterlab*) echo "opened $*" ;;
 esac
 """
 
@@ -69,17 +70,18 @@ def house(tmp_path):
     for name in ("Makefile", "pyproject.toml", "constraints.txt", ".ci/venv.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("benchmarks", "data_scripts", "medlab", "notebooks", "tests", "bin"):
+        (tmp_path / name).mkdir()
     tools = tmp_path / "bin"
-    tools.mkdir()
     for name in TOOLS:
         (tools / name).symlink_to(shutil.which(name))
     return tmp_path
 
 
-def make(house: Path, target: str, **environment: str) -> subprocess.CompletedProcess:
+def make(house: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     settings = {"PATH": str(house / "bin"), "HOME": str(house), "LC_ALL": "C.UTF-8", **environment}
     return subprocess.run(
-        ["make", "--no-print-directory", target],
+        ["make", "--no-print-directory", *arguments],
         cwd=house,
         env=settings,
         capture_output=True,
@@ -87,6 +89,35 @@ def make(house: Path, target: str, **environment: str) -> subprocess.CompletedPr
         stdin=subprocess.DEVNULL,
         timeout=60,
     )
+
+
+def quick_python(house: Path) -> None:
+    """A python3 that is real, but makes an environment at once, with a pip that cannot install."""
+    script(house / "answering", IN_VENV)
+    copy = (
+        f'mkdir -p "$3/bin"; touch "$3/pyvenv.cfg"; {shutil.which("cp")} answering "$3/bin/python"'
+    )
+    script(
+        house / "bin/python3",
+        f'case "$*" in "-m venv "*) {copy}; exit;; esac; exec {REAL_PYTHON} "$@"',
+    )
+
+
+OFFLINE = {
+    "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": "/nowhere",
+    "PIP_CONFIG_FILE": "/dev/null",
+    "PIP_SAYS": "[Errno 111] Connection refused",
+    "PIP_EXIT": "1",
+}
+
+
+def answering_venv(house: Path, name: str = ".venv") -> Path:
+    """An environment of make's own making, whose pip answers as a test says."""
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    script(house / name / "bin/python", IN_VENV)
+    (house / name / ".medlab").write_text(f"{house.resolve()}\n")
+    return house / name
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
@@ -129,14 +160,43 @@ def test_no_venv_module(house):
     assert not (house / ".venv").exists()
 
 
-def test_no_disk_for_torch(house):
+# What shutil.disk_usage says, by folder, and where the temporary folder lies
+DISKS = """
+import os, shutil, tempfile
+from types import SimpleNamespace
+tempfile.gettempdir = lambda: os.environ["TEMPORARY"]
+shutil.disk_usage = lambda path: SimpleNamespace(
+    free=float(os.environ["SMALL" if str(path) == os.environ["TEMPORARY"] else "LARGE"]) * 1e9
+)
+stat = os.stat
+os.stat = lambda path, **options: (
+    SimpleNamespace(st_dev=-1) if path == os.environ["TEMPORARY"] else stat(path, **options)
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "expected"),
+    [
+        (1, 50, r"not enough disk for PyTorch: \d GB needed in .*, 1 GB free"),
+        (50, 0.02, r"temporary files \(TMPDIR\): \d GB needed in /small, 0 GB free: .*TMPDIR=/"),
+    ],
+)
+def test_room_for_torch_and_for_temporary_files(house, large, small, expected):
     script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
-    script(house / ".venv/bin/python", IN_VENV)
-    (house / "bin/df").unlink()
-    script(house / "bin/df", "echo header; echo /dev/disk 9000000 8000000 1000000 89% /")
-    assert re.search(
-        r"not enough disk for PyTorch: \d GB needed in .*, 1 GB free", complaint(make(house, "lab"))
+    (house / "sitecustomize.py").write_text(DISKS)
+    disks = {"LARGE": f"{large}", "SMALL": f"{small}", "TEMPORARY": "/small"}
+    done = make(house, "lab", PYTHONPATH=str(house), **disks, **OFFLINE)
+    assert re.search(expected, complaint(done))
+
+
+def test_a_disk_whose_name_has_spaces(house):
+    """df's columns hold anything, so df is not asked."""
+    script(
+        house / "bin/df", "echo header; echo my data disk 1 900000000 100000000 800000000 12% /x"
     )
+    quick_python(house)
+    assert "package index cannot be reached" in complaint(make(house, "lab", **OFFLINE))
 
 
 PIP = [
@@ -169,8 +229,7 @@ PIP = [
 
 @pytest.mark.parametrize(("says", "expected"), PIP)
 def test_pip_fails(house, says, expected):
-    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
-    script(house / ".venv/bin/python", IN_VENV)
+    answering_venv(house)
     line = complaint(make(house, "test", TORCH="1", PIP_SAYS=says, PIP_EXIT="1"))
     assert expected in line
     assert ".venv/install.log" in line
@@ -179,17 +238,237 @@ def test_pip_fails(house, says, expected):
 
 
 def test_lab_opens_the_first_notebook_and_installs_once(house):
-    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
-    script(house / ".venv/bin/python", IN_VENV)
-    script(house / ".venv/bin/jupyter", 'echo "opened $*"')
+    answering_venv(house)
     settings = {"TORCH": "1", "PIP_SAYS": "fine", "PIP_EXIT": "0"}
     done = make(house, "lab", **settings)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"opened lab .*notebooks/00_start_here.ipynb", done.stdout)
+    assert re.search(r"opened -m jupyterlab .*notebooks/00_start_here.ipynb", done.stdout)
     # a second call needs no pip, and a changed list of requirements does
     assert make(house, "lab", **{**settings, "PIP_EXIT": "1"}).returncode == 0
     os.utime(house / "pyproject.toml", (2**31, 2**31))
     assert make(house, "lab", **{**settings, "PIP_EXIT": "1"}).returncode != 0
+
+
+# ------------------------------------------------------------------------------ others' folders
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def outside(house, tmp_path_factory) -> Path:
+    """A folder beside the course, with a file of the user's in it; the course has a real Python."""
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    folder = tmp_path_factory.mktemp("user") / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    return folder
+
+
+def refused(house: Path, target: str, venv: str | Path) -> str:
+    done = make(house, target, f"VENV={venv}", **OFFLINE)
+    return complaint(done)
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "clean"])
+def test_a_folder_of_the_users_is_left_alone(house, outside, target):
+    before = snapshot(outside)
+    line = refused(house, target, outside)
+    assert str(outside) in line
+    assert ("no virtual environment" if target != "clean" else "nothing in it was deleted") in line
+    assert snapshot(outside) == before
+
+
+@pytest.mark.parametrize("target", ["lab", "clean"])
+@pytest.mark.parametrize("stamp", [None, ".test", ".lab"])
+def test_a_virtual_environment_of_the_users_is_left_alone(house, outside, target, stamp):
+    """Made by `uv venv` (no pip in it) or by hand, whatever else lies in it."""
+    subprocess.run([REAL_PYTHON, "-m", "venv", "--without-pip", outside], check=True)
+    if stamp:
+        (outside / stamp).touch()
+        os.utime(outside / stamp, (1, 1))
+    before = snapshot(outside)
+    line = refused(house, target, outside)
+    assert ("make did not make" if target == "lab" else "was not made by make") in line
+    assert snapshot(outside) == before
+
+
+def test_an_environment_of_an_earlier_edition_is_used_but_not_removed(house):
+    venv = answering_venv(house)
+    (venv / ".medlab").unlink()
+    (venv / ".lab").touch()
+    (venv / "pyvenv.cfg").touch()
+    os.utime(venv / ".lab", (1, 1))
+    done = make(house, "lab", TORCH="1", PIP_SAYS="fine", PIP_EXIT="0")
+    assert done.returncode == 0, done.stderr
+    assert "was not made by make" in complaint(make(house, "clean"))
+    assert (venv / "bin/python").exists()
+
+
+def test_a_file_a_link_and_a_link_to_nowhere(house, outside):
+    notes = outside / "notes.txt"
+    assert "is a file" in refused(house, "lab", notes)
+    assert "is a file" in refused(house, "clean", notes)
+    link, lost = house / "link", house / "lost"
+    link.symlink_to(outside)
+    lost.symlink_to(house / "gone")
+    for target in ("lab", "clean"):
+        assert str(link) in refused(house, target, link)
+        assert "leads nowhere" in refused(house, target, lost)
+    assert link.is_symlink() and lost.is_symlink()
+    assert notes.read_text() == "precious"
+
+
+def test_a_link_to_an_environment_of_makes_own_is_not_removed(house):
+    venv = answering_venv(house)
+    (house / "link").symlink_to(venv)
+    assert "is a link" in refused(house, "clean", house / "link")
+    assert (venv / ".medlab").exists()
+
+
+@pytest.mark.parametrize("target", ["lab", "clean"])
+@pytest.mark.parametrize("venv", ["", ".", "..", "/", "./", "//", "notebooks", "~/env", "-f"])
+def test_names_that_mean_something_else(house, outside, venv, target):
+    (house / "notebooks/mine.ipynb").write_text("precious")
+    if venv == "-f":
+        (house / "-f").mkdir()
+        (house / "-f/notes.txt").write_text("precious")
+    before = snapshot(house)
+    line = refused(house, target, venv)
+    assert line.startswith("medlab: ")
+    assert snapshot(house) == before
+
+
+def test_the_course_inside_its_own_environment_is_not_removed(house, tmp_path_factory):
+    venv = tmp_path_factory.mktemp("around")
+    inner = venv / "lib" / "course"
+    shutil.copytree(house, inner, symlinks=True)
+    (venv / ".medlab").write_text(f"{inner.resolve()}\n")
+    assert "holds the course itself" in refused(inner, "clean", venv)
+    assert (inner / "Makefile").exists()
+
+
+@pytest.mark.parametrize("name", [".venv", "my env", "deep/er/env", "env with 'quotes\" and ü"])
+def test_an_environment_is_made_where_it_was_asked_for_and_removed_again(house, name):
+    quick_python(house)
+    place = house / "place"  # the index is out of reach, so the installation ends behind the venv
+    place.mkdir()
+    line = refused(house, "lab", place / name)
+    assert "package index cannot be reached" in line
+    assert (place / name / "pyvenv.cfg").exists()
+    assert make(house, "clean", f"VENV={place / name}").returncode == 0
+    assert not (place / name).exists()
+    assert place.exists()
+
+
+def test_a_course_in_a_folder_with_spaces(house, tmp_path_factory):
+    course = tmp_path_factory.mktemp("my courses") / "deep learning (2026)"
+    shutil.copytree(house, course, symlinks=True)
+    venv = answering_venv(course)
+    done = make(course, "lab", TORCH="1", PIP_SAYS="fine", PIP_EXIT="0")
+    assert done.returncode == 0, done.stderr
+    assert (venv / ".lab").exists()
+    assert make(course, "clean").returncode == 0
+    assert not venv.exists()
+    assert (course / "pyproject.toml").exists()
+
+
+def test_an_empty_folder_may_become_the_environment(house, outside):
+    quick_python(house)
+    (outside / "notes.txt").unlink()
+    assert "package index cannot be reached" in refused(house, "lab", outside)
+    assert (outside / "pyvenv.cfg").exists()
+
+
+def test_a_half_made_environment_goes_and_a_half_filled_folder_stays(house, outside):
+    """`venv` itself fails: a folder made in this run is removed, an older one is not."""
+    fails = f'case "$*" in "-m venv "*) echo no luck >&2; exit 1;; esac; exec {REAL_PYTHON} "$@"'
+    script(house / "bin/python3", fails)
+    assert "could not make the virtual environment .venv: no luck" in complaint(make(house, "lab"))
+    assert not (house / ".venv").exists()
+    (outside / "notes.txt").unlink()
+    assert "no luck" in refused(house, "lab", outside)
+    assert outside.exists()
+
+
+def test_an_own_environment_without_pip_is_mended_in_place(house):
+    venv = house / ".venv"
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    subprocess.run([REAL_PYTHON, "-m", "venv", "--without-pip", venv], check=True)
+    (venv / ".medlab").write_text(f"{house.resolve()}\n")
+    (site,) = venv.glob("lib/python3*/site-packages")
+    (site / "mine.py").write_text("precious")
+    assert "package index cannot be reached" in complaint(make(house, "lab", **OFFLINE))
+    assert (site / "mine.py").read_text() == "precious"
+    assert (site / "pip").is_dir()
+
+
+def test_files_that_somebody_put_into_the_environment_are_kept(house):
+    venv = answering_venv(house)
+    (venv / "notes.txt").write_text("precious")
+    assert ".venv/notes.txt was not put there by make" in complaint(make(house, "clean"))
+    assert (venv / "notes.txt").exists() and (venv / "bin/python").exists()
+
+
+def test_clean_takes_caches_and_nothing_else(house):
+    for name in (".pytest_cache/x", "tests/__pycache__/x", "mine/__pycache__/x", "build/x"):
+        (house / name).parent.mkdir(parents=True)
+        (house / name).write_text("")
+    assert make(house, "clean").returncode == 0
+    assert not (house / ".pytest_cache").exists()
+    assert not (house / "tests/__pycache__").exists()
+    assert (house / "mine/__pycache__/x").exists()
+    assert (house / "build/x").exists(), "no command of make makes it"
+
+
+def test_a_course_that_was_moved_or_shares_an_environment(house, outside):
+    venv = answering_venv(house)
+    (venv / ".medlab").write_text("/elsewhere/course\n")
+    line = complaint(make(house, "lab"))
+    assert "when the course stood in /elsewhere/course: run 'make clean'" in line
+    assert make(house, "clean").returncode == 0
+    assert not venv.exists()
+    (outside / ".medlab").write_text("/elsewhere/course\n")
+    assert "made for the course in /elsewhere/course" in refused(house, "lab", outside)
+    assert "nothing in it was deleted" in refused(house, "clean", outside)
+    assert (outside / "notes.txt").exists()
+
+
+def test_a_place_that_cannot_be_written_to(house):
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    # the reason's words differ between systems
+    assert "cannot make the folder /dev/null/env: " in refused(house, "lab", "/dev/null/env")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_somebody_else(house, outside):
+    (outside / "notes.txt").unlink()
+    outside.chmod(0o555)
+    assert "cannot write into" in refused(house, "lab", outside)
+    assert "Permission denied" in refused(house, "lab", outside / "env")
+
+
+def test_pins_that_are_not_there(house):
+    answering_venv(house)
+    line = complaint(make(house, "lab", CONSTRAINTS="my pins.txt"))
+    assert "no file of pins CONSTRAINTS=my pins.txt" in line
+    assert "make lab CONSTRAINTS=" in line
+
+
+def test_a_benchmark_that_fails_does_not_hide_the_others(house):
+    venv = answering_venv(house)
+    (venv / ".test").touch()
+    for name, body in {"a": "import sys; sys.exit(3)", "b": "print('measured')"}.items():
+        (house / f"benchmarks/{name}.py").write_text(body)
+    script(venv / "bin/python", f'exec {REAL_PYTHON} "$@"')
+    (venv / ".test").touch()
+    done = make(house, "bench")
+    assert complaint(done) == "medlab: did not run: benchmarks/a.py"
+    assert "measured" in done.stdout
 
 
 def test_what_the_makefile_names_is_there():
