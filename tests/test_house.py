@@ -1,4 +1,5 @@
-"""The house: commands that fail plainly, pins, licences, one address and a fork that moves it."""
+"""The house: commands that fail plainly and delete only what they made, pins, licences, habits, one
+address and a fork that moves it."""
 
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ from medlab import fork
 from medlab.errors import MedlabError
 from tests.where import NOTEBOOKS, ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = CONFIGURATION["project"]
 ADDRESS = PROJECT["urls"]["Repository"]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md") if (ROOT / name).exists()]
+PAGES = sorted(ROOT.glob("*.md"))
 
 
 # ------------------------------------------------------------------------------ plain failure
@@ -67,6 +69,8 @@ def script(path: Path, body: str) -> None:
 @pytest.fixture
 def house(tmp_path):
     """A copy of the build files and a PATH that holds only standard tools and what a test adds."""
+    if os.name == "nt":
+        pytest.skip("no make and no sh on Windows; the README says what to do there")
     for name in ("Makefile", "pyproject.toml", "constraints.txt", ".ci/venv.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -444,7 +448,7 @@ def test_a_place_that_cannot_be_written_to(house):
     assert "cannot make the folder /dev/null/env: " in refused(house, "lab", "/dev/null/env")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write everywhere")
 def test_a_folder_of_somebody_else(house, outside):
     (outside / "notes.txt").unlink()
     outside.chmod(0o555)
@@ -523,6 +527,66 @@ def test_environment_holds_what_conda_and_binder_need():
     assert Requirement(asked).specifier == own["torch"]
 
 
+def test_the_newest_edition_of_the_changelog_is_this_one():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    editions = re.findall(r"^## \[([^]]+)\](.*)$", text, re.M)
+    assert editions[0] == ("Unreleased", "")
+    assert editions[1][0] == PROJECT["version"]
+    assert all(re.fullmatch(r" - 20\d\d-[01]\d-[0-3]\d", date) for _, date in editions[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.M)) <= kinds
+
+
+def test_types_travel_with_the_package():
+    assert (ROOT / "medlab/py.typed").exists()
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    wheel = CONFIGURATION["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["medlab"]}, "everything in the folder, py.typed and data included"
+
+
+def test_the_workflow_covers_what_the_metadata_promises():
+    text = (ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8")
+    linux, elsewhere = yaml.safe_load(text)["jobs"].values()
+    prefix = "Programming Language :: Python :: 3."
+    promised = {c.split(" :: ")[-1] for c in PROJECT["classifiers"] if c.startswith(prefix)}
+    matrix = elsewhere["strategy"]["matrix"]
+    assert set(matrix["python"]) == promised
+    assert matrix["system"] == ["macos-latest", "windows-latest"]
+    assert {row["python"] for row in linux["strategy"]["matrix"]["include"]} == promised
+    assert any("make -k test" in step.get("run", "") for step in linux["steps"])
+
+
+FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*_*.yml"))
+
+
+def test_there_is_a_form_for_each_kind_of_report():
+    assert [path.stem for path in FORMS] == ["does_not_run", "exercise_misjudged", "wrong_sentence"]
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_a_form_is_one_that_the_site_accepts(path):
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", "description", "title", "labels", "body"} == set(form)
+    assert len({field["id"] for field in form["body"]}) == len(form["body"])
+    for field in form["body"]:
+        assert field["type"] in {"input", "textarea", "dropdown"}
+        assert field["attributes"]["label"]
+        assert (field["type"] == "dropdown") == ("options" in field["attributes"])
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_hooks_before_a_commit_run_what_is_there():
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    local = next(r for r in yaml.safe_load(text)["repos"] if r["repo"] == "local")
+    tools = {hook["entry"].split()[2] for hook in local["hooks"]}
+    assert tools == {"ruff", "mypy", "pytest"}
+    assert tools <= {Requirement(t).name for t in PROJECT["optional-dependencies"]["test"]}
+    for name in re.findall(r"tests/\w+\.py", text):
+        assert (ROOT / name).exists()
+    limit = int(re.search(r"--maxkb=(\d+)", text)[1])
+    assert limit * 1000 == MAX_TRACKED
+
+
 def tracked() -> list[Path]:
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -530,6 +594,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+MAX_TRACKED = 3_000_000
 HOSTS = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org")
 PLACES = re.compile(r"(?<![\w.~])/(?:work|root|home)/\w")
 
@@ -545,7 +610,7 @@ def test_nothing_names_a_machine_or_a_package_host():
 
 
 def test_large_files_are_not_tracked():
-    assert not [path.name for path in tracked() if path.stat().st_size > 3_000_000]
+    assert not [path.name for path in tracked() if path.stat().st_size > MAX_TRACKED]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -607,13 +672,28 @@ def test_a_fork_moves_everything_and_comes_back(course, capsys):
         cells = json.loads(path.read_text())["cells"]
         assert fork.badge(NEW, path.name) in "".join(cells[0]["source"])
         setup = next(cell for cell in cells if cell["cell_type"] == "code")
-        assert "".join(setup["source"]) == fork.setup_cell(NEW)
+        assert "".join(setup["source"]) == fork.setup_cell(NEW, f"v{PROJECT['version']}")
     moved = names(course)
     assert fork.main([NEW, "--root", str(course)]) == 0
     assert names(course) == moved
     assert "nothing to change" in capsys.readouterr().out
     assert fork.main([ADDRESS, "--root", str(course)]) == 0
     assert names(course) == before
+
+
+def test_a_new_version_reaches_every_set_up_cell_and_nothing_else(course, capsys):
+    before = names(course)
+    path = course / "pyproject.toml"
+    old, new = PROJECT["version"], "2027.1.0rc1"
+    path.write_text(path.read_text().replace(f'version = "{old}"', f'version = "{new}"'))
+    assert fork.main(["--root", str(course)]) == 0
+    assert f"push the tag v{new}" in capsys.readouterr().out
+    changed = {name for name, data in names(course).items() if data != before[name]}
+    assert changed == {"pyproject.toml", *(f"notebooks/{path.name}" for path in NOTEBOOKS)}
+    for path in (course / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        setup = next(cell for cell in cells if cell["cell_type"] == "code")
+        assert "".join(setup["source"]) == fork.setup_cell(ADDRESS, f"v{new}")
 
 
 def test_an_interrupted_fork_is_repaired_by_another(course):
