@@ -169,7 +169,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default=".", help="the course's folder (default: here)")
     options = parser.parse_args(arguments)
     try:
-        changed = rewrite(options.address or repository(options.root), root=options.root)
+        here = repository(options.root)
+        changed = rewrite(here if options.address is None else options.address, root=options.root)
     except MedlabError as error:
         print(f"medlab.fork: {error}", file=sys.stderr)
         return 1

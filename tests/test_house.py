@@ -91,7 +91,7 @@ def make(house: Path, *arguments: str, **environment: str) -> subprocess.Complet
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=300,  # making an environment takes ten seconds on an idle machine
     )
 
 
