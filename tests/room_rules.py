@@ -120,6 +120,12 @@ class House:
         full = f"{module}.{name}" if name else module
         return full if full in self.modules else module
 
+    def is_taken(self, module: Module) -> bool:
+        """Whether the room holds something else under the name of a file in it."""
+        room = self.modules[f"medlab.{module.room}"]
+        taken = {name for source, name in room.imports() if self.target(source, name) == source}
+        return module.path.stem in taken | room.defined()
+
     def edges(self) -> Iterator[tuple[Module, Module, str]]:
         """Each import of one file of the package by another, and the name it takes or ""."""
         for module in self.modules.values():
@@ -161,14 +167,30 @@ def _called(call: ast.Call) -> str:
 
 
 def _assigned(tree: ast.Module, name: str):
-    """Value of a literal that is assigned to `name` at the top level, or None."""
+    """Value of a literal that is assigned to `name` at the top level, or None.
+
+    Lists may spread others, as in ["load", *_NAMES]; a dict spreads its keys.
+
+    Raises:
+        ValueError: it is computed in another way.
+    """
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            try:
-                return ast.literal_eval(node.value)
-            except ValueError:  # computed, as in [*_NAMES, *_ROOMS]
-                return []
+            value = node.value
+            if isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "split":
+                return ast.literal_eval(value.func.value).split()
+            if not isinstance(value, ast.List | ast.Tuple):
+                return ast.literal_eval(value)
+            return [
+                text
+                for part in value.elts
+                for text in (
+                    _assigned(tree, part.value.id) or []
+                    if isinstance(part, ast.Starred) and isinstance(part.value, ast.Name)
+                    else [ast.literal_eval(part)]
+                )
+            ]
     return None
 
 
@@ -274,7 +296,7 @@ def file_names(house: House) -> Iterator[str]:
         inner = module.name.count(".") > 1
         if stem in module.defined():
             yield f"{module.name} holds a {stem}"
-        elif inner and stem in house.public[module.room]:
+        elif inner and stem in house.public[module.room] and house.is_taken(module):
             yield f"{module.name} is called as the room's {stem}"
     files = Counter(m.path.stem for m in house.modules.values() if not m.is_init)
     folders = [m.path.parent.name for m in house.modules.values() if m.is_init and m.room]

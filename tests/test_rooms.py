@@ -140,6 +140,7 @@ ADDITIONS = [
     ("medlab/training/loop.py", "def loop(): ...", "file_names", "holds a loop"),
     ("medlab/training/loop.py", "class loop: ...", "file_names", "holds a loop"),
     ("medlab/training/fit.py", "x = 1", "file_names", "called as the room's fit"),
+    ("medlab/exercises/check.py", "x = 1", "file_names", "called as the room's check"),
     (
         "medlab/training/container.py",
         "x = 1",
@@ -152,6 +153,13 @@ ADDITIONS = [
     ("medlab/plotting.py", "__all__ = ['show']", "used", "nothing uses plotting.show"),
     ("medlab/plotting.py", "__all__: list[str] = ['show']", "used", "nothing uses plotting.show"),
     ("benchmarks/run.py", "from medlab.training import Run", "used", "Run, which the course uses"),
+    (
+        "medlab/plotting.py",
+        "_MORE = ('show',)\n__all__ = ['look', *_MORE]",
+        "used",
+        "nothing uses plotting.show",
+    ),
+    ("medlab/plotting.py", "__all__ = 'look show'.split()", "used", "nothing uses plotting.show"),
     # doors
     ("benchmarks/run.py", "from medlab.training.loop import fit", "doors", "training.loop"),
     ("data_scripts/make.py", "import medlab.training.loop as l", "doors", "training.loop"),
@@ -211,6 +219,21 @@ def test_a_notebook_enters_by_the_door(small, code):
 def test_what_counts_as_use(small, code, counts):
     build(small, {"notebooks/01_next.ipynb": notebook(code)})
     assert see(room_rules.used, House(small, {})) == ("" if counts else "nothing uses training.Run")
+
+
+def test_a_room_may_hand_out_files_of_its_own_as_rooms_in_it(small):
+    """As `medlab.simulate.ct`, where four modalities have functions of the same names."""
+    path = small / "medlab/training/__init__.py"
+    path.write_text(path.read_text().replace('["Run", "fit"]', '["Run", "fit", *_PARTS]'))
+    path.write_text("_PARTS = ('loop',)\n" + path.read_text())
+    build(small, {"notebooks/01_next.ipynb": notebook("from medlab.training import loop")})
+    assert room_rules.complaints(House(small, SMALL_NEEDS)) == []
+
+
+def test_a_public_list_that_cannot_be_read_is_refused(small):
+    (small / "medlab/plotting.py").write_text("__all__ = sorted(globals())\n")
+    with pytest.raises(ValueError, match="malformed"):
+        room_rules.complaints(House(small, SMALL_NEEDS))
 
 
 def test_what_medlab_lends_counts_for_its_room(small):
