@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import csv
 import dataclasses
 import json
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 import medlab
@@ -48,20 +48,16 @@ def write(cohort: medlab.Cohort, out: Path) -> None:
         for image, name in zip(cohort.images, names, strict=True)
     ]
     columns = _columns(cohort)
-    with open(out / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", *columns])
-        table.writerows(zip(files, *columns.values(), strict=True))
+    pd.DataFrame({"file": files, **columns}).to_csv(out / "labels.csv", index=False)
     if cohort.masks is not None:
         (out / "masks").mkdir()
         for mask, name in zip(cohort.masks, names, strict=True):
             _write_image(mask.numpy()[None], out / "masks" / name)
     if cohort.boxes is not None:
-        with open(out / "boxes.csv", "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["file", "x0", "y0", "x1", "y1"])
-            for name, boxes in zip(files, cohort.boxes, strict=True):
-                table.writerows([name, *box] for box in boxes.tolist())
+        rows = zip(files, cohort.boxes, strict=True)
+        boxes = [[name, *box] for name, boxes in rows for box in boxes.tolist()]
+        table = pd.DataFrame(boxes, columns=["file", "x0", "y0", "x1", "y1"])
+        table.to_csv(out / "boxes.csv", index=False)
     card = dataclasses.asdict(cohort.card) | {"spacing_mm": cohort.spacing}
     text = json.dumps(card, indent=1, ensure_ascii=False)
     (out / "card.json").write_text(text + "\n", encoding="utf-8")
@@ -137,13 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     options = {"seed": given.seed, **dict(given.option)}
-    options |= {key: getattr(given, key) for key in ("n", "size") if getattr(given, key)}
+    sizes = {"n": given.n, "size": given.size}
+    options |= {key: value for key, value in sizes.items() if value is not None}
     try:
         if given.name not in medlab.simulate.COHORTS:
             raise DataError(f"there is no simulated cohort {given.name!r}; known: {known}")
         cohort = medlab.load(given.name, **options)
         write(cohort, given.out)
-    except DataError as error:
+    except (DataError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{given.out}: {cohort.summary()}")

@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         files = write_series(
             volume,
             options.folder,
-            patient_id=options.patient or f"SIM-{options.seed:04d}",
+            patient_id=f"SIM-{options.seed:04d}" if options.patient is None else options.patient,
             study_description="Simulated chest CT",
             series_description=f"Chest {options.slice_mm:g} mm {options.kernel}",
             seed=options.seed,

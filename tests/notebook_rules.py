@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nbformat
 
-from medlab.fork import badge, edition, repository, setup_cell
+from notebooks.fork import badge, edition, repository, setup_cell
 from tests.where import ROOT
 
 __all__ = ["RULES", "Page"]
@@ -211,7 +211,7 @@ def setup_is_the_same(page: Page) -> list[str]:
     first = page.code[0]
     found = [] if first.id == "setup" else [f"the first code cell is {first.id!r}, not 'setup'"]
     if first.source != setup_cell(repository(ROOT), edition(ROOT)):
-        found.append("the set-up cell differs from medlab.fork.setup_cell")
+        found.append("the set-up cell differs from setup_cell of notebooks/fork.py")
     return found
 
 

@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from medlab.fork import edition, repository, setup_cell
+from notebooks.fork import edition, repository, setup_cell
 from tests.where import REAL_DATA, ROOT, WHY_NO_DATA
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

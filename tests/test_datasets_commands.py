@@ -103,6 +103,12 @@ def test_wrong_words(tmp_path, capsys):
     assert "no simulated cohort 'pneumoniamnist'" in capsys.readouterr().err
     assert simulate.main(["chest_xray", "--n", "6", "--out", out, "--option", "colour=3"]) == 1
     assert "no option 'colour'" in capsys.readouterr().err
+    for numbers in (["--n", "0"], ["--n", "-3"], ["--size", "0"], ["--option", "n=0"]):
+        assert simulate.main(["chest_xray", *numbers, "--out", out]) == 1  # 0 is no "not given"
+        assert ("size" if "--size" in numbers else "n ") in capsys.readouterr().err
+    (tmp_path / "file").write_text("taken")
+    assert simulate.main(["chest_xray", "--n", "6", "--out", str(tmp_path / "file")]) == 1
+    assert "file" in capsys.readouterr().err
     assert fetch.main(["chest_xray", "pneumonia", "--root", out]) == 1
     error = capsys.readouterr().err
     assert "chest_xray is simulated" in error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import math
 
 import numpy as np
 import pydicom
@@ -121,7 +123,14 @@ def test_it_says_that_it_is_simulated(tmp_path):
         (hounsfield(voxels=torch.full((2, 2, 2), 4e4)), {}, "must lie between"),
         (hounsfield(voxels=torch.full((2, 2, 2), float("nan"))), {}, "finite"),
         (hounsfield(), {"patient_id": "x" * 65}, "up to 64"),
-        (hounsfield(), {"study_date": "2000-01-01"}, "YYYYMMDD"),
+        (hounsfield(), {"series_description": "a\\b"}, "backslash"),
+        (hounsfield(voxels=torch.zeros(1, 3, 4)), {}, "two slices or more"),
+        (hounsfield(voxels=torch.zeros(3, 0, 4)), {}, "two slices or more"),
+        (hounsfield(origin=(0.0, 0.0, float("inf"))), {}, "finite"),
+        (hounsfield(spacing=(float("inf"), 1.0, 1.0)), {}, "finite"),
+        (hounsfield(direction=((0, 0, 1), (0, 2, 0), (1, 0, 0))), {}, "unit vectors"),
+        (hounsfield(direction=((0, 0, 1), (0.6, 0.8, 0), (1, 0, 0))), {}, "perpendicular"),
+        (hounsfield(direction=((0, 1, 0), (0, 1, 0), (1, 0, 0))), {}, "no stack"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, volume, options, message):
@@ -136,7 +145,49 @@ def test_two_studies_are_never_mixed_in_one_folder(tmp_path):
         write_series(hounsfield(), tmp_path, seed=1)
 
 
-def test_the_window_is_the_one_given(tmp_path):
-    data = pydicom.dcmread(write_series(hounsfield(), tmp_path, window=(-600, 1500))[0])
-    assert (data.WindowCenter, data.WindowWidth) == (-600, 1500)
-    assert np.allclose(data.pixel_array - 1024.0, read_series(tmp_path).voxels[0])
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+@pytest.mark.parametrize("mirrored", range(8))
+def test_axes_that_run_any_way_come_back(tmp_path, modality, mirrored):
+    """Half of these are left-handed: their slices run against the normal of the image."""
+    signs = [1 - 2 * (mirrored >> axis & 1) for axis in range(3)]
+    direction = tuple(tuple(s * c for c in axis) for s, axis in zip(signs, TURNED, strict=True))
+    volume = hounsfield(direction=direction, modality=modality)
+    volume = dataclasses.replace(volume, voxels=volume.voxels.clamp(0, 2000))
+    files = write_series(volume, tmp_path)
+    back = read_series(tmp_path)
+    assert torch.allclose(back.voxels, volume.voxels, atol=0.02)
+    assert torch.allclose(back.affine, volume.affine, atol=1e-9)
+    assert list(back.files) == files
+    # the place of every voxel in the patient, by pydicom and the equation of PS3.3 C.7.6.2.1.1
+    data = pydicom.dcmread(files[4])
+    x, y = np.split(np.array(data.ImageOrientationPatient, float), 2)
+    rows, columns = data.PixelSpacing
+    place = np.array(data.ImagePositionPatient, float) + 2 * rows * y + 3 * columns * x
+    assert np.allclose(volume.affine.numpy() @ [4, 2, 3, 1], [*place, 1], atol=1e-5)
+
+
+def test_a_sheared_volume_comes_back(tmp_path):
+    tilted = (0.0, math.sin(0.2), math.cos(0.2))
+    volume = hounsfield(direction=(tilted, (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
+    write_series(volume, tmp_path)
+    with pytest.warns(UserWarning, match="tilted"):
+        back = read_series(tmp_path)
+    assert torch.equal(back.voxels, volume.voxels)
+    assert torch.allclose(back.affine, volume.affine, atol=1e-9)
+
+
+def test_the_window_suits_the_modality(tmp_path):
+    data = pydicom.dcmread(write_series(hounsfield(), tmp_path / "ct")[0])
+    assert (data.WindowCenter, data.WindowWidth) == (40, 400)
+    assert np.allclose(data.pixel_array - 1024.0, read_series(tmp_path / "ct").voxels[0])
+    voxels = torch.linspace(10, 20, 24).reshape(2, 3, 4)
+    data = pydicom.dcmread(
+        write_series(hounsfield(modality="MR", voxels=voxels), tmp_path / "mr")[0]
+    )
+    assert (data.WindowCenter, data.WindowWidth) == (15, 10)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("taken")
+    with pytest.raises(DicomError, match="cannot write"):
+        write_series(hounsfield(), tmp_path / "file" / "study")

@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import medlab.exercises
-from medlab.fork import badge, edition, repository, setup_cell
+from notebooks.fork import badge, edition, repository, setup_cell
 from tests import notebook_rules
 from tests.notebook_rules import RULES, Page
 from tests.where import ROOT

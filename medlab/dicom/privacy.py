@@ -1,8 +1,9 @@
-"""What in a header identifies a patient, and how to take it out.
+"""What in a file identifies a patient, and how to take it out.
 
 `profile.txt` holds the attributes of the Basic Application Level Confidentiality Profile (DICOM
-PS3.15 Table E.1-1) and what to do with each. Rules add what no table can list: private elements,
-overlays and curves, and every person's name, date and instance UID wherever it stands.
+PS3.15 Table E.1-1) and what to do with each. Rules add what no table can list: private and unknown
+elements, overlays and curves, every person's name, date and instance UID wherever it stands, and
+what hides in the pixel data beside the picture.
 """
 
 from __future__ import annotations
@@ -13,30 +14,44 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
+from numbers import Integral
 from pathlib import Path
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, UID_dictionary
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, UID_dictionary
+from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
+from medlab.dicom._clean_pixels import clean_pixels
 from medlab.dicom.source import open_dicom, refusing, text
 from medlab.errors import DicomError
 
-__all__ = ["Identifier", "deidentify", "identifiers"]
-
-_DATES, _FREE_TEXT = ("DA", "DT", "TM"), ("LT", "ST", "UT", "UC")
-_NEVER_EMPTY = {"PatientName": "ANONYMOUS", "PatientID": "ANONYMOUS"}
-_DUMMIES = {
-    **dict.fromkeys(("PN", "LO", "SH", "AE", "LT", "ST", "UT", "UC", "CS"), "ANONYMOUS"),
+_DUMMIES: dict[str, object] = {
+    **dict.fromkeys(INT_VR, 0),
+    **dict.fromkeys(FLOAT_VR, 0.0),
+    **dict.fromkeys(BYTES_VR, b"\0\0"),
     **{"DA": "19000101", "DT": "19000101000000", "TM": "000000", "AS": "000Y"},
-    **{"DS": "0", "IS": "0", "US": 0, "UL": 0, "FD": 0.0, "FL": 0.0, "OB": b"\0\0", "UN": b"\0\0"},
 }
+_TIME = r"[0-9]{2}(?:[0-5][0-9](?:[0-6][0-9](?:\.[0-9]{1,6})?)?)?"
+_DATES = {
+    "DA": "[0-9]{8}",
+    "TM": _TIME,
+    "DT": rf"[0-9]{{8}}(?:{_TIME})?(?:[+-][0-9]{{4}})?",
+}
+_TEXTS = {"LO", "LT", "SH", "ST", "UC", "UT"}
+_PERSONAL = (
+    "PatientName PatientID PatientBirthDate PatientBirthName PatientMotherBirthName AccessionNumber"
+    " OtherPatientIDs OtherPatientNames"
+).split()
 _HEAD = re.compile("HEAD|BRAIN|SKULL|FACE|FACIAL|SINUS|ORBIT|CRANI|CEREBR|MAXILL|JAW", re.I)
-_PIXEL_TEXT_MODALITIES = ("US", "SC", "OT", "XC", "ES", "XA", "RF")
+_WITHOUT_TEXT = "CR CT DX IO MG MR NM OPT PT PX RTDOSE RTIMAGE SEG".split()
 
 
 @dataclass(frozen=True)
@@ -60,15 +75,18 @@ class Identifier:
 
 
 @cache
+def _lines(name: str) -> list[str]:
+    content = files("medlab.dicom").joinpath(name).read_text(encoding="utf-8")
+    return [line for line in content.splitlines() if line and not line.startswith("#")]
+
+
+@cache
 def _profile() -> dict[str, str]:
     """Keyword (or eight hexadecimal digits) → the table's action code."""
     actions, code = {}, ""
-    content = files("medlab.dicom").joinpath("profile.txt").read_text(encoding="utf-8")
-    for line in content.splitlines():
-        if line.startswith("["):
-            code = line.strip("[]")
-        elif not line.startswith("#"):
-            actions.update(dict.fromkeys(line.split(), code))
+    for line in _lines("profile.txt"):
+        code = line.strip("[]") if line.startswith("[") else code
+        actions.update(dict.fromkeys(line.split(), code))
     return actions
 
 
@@ -90,20 +108,9 @@ def identifiers(source: Path | str | Dataset) -> list[Identifier]:
         DicomError: the file cannot be read.
     """
     dataset, path = _opened(source)
-    meta = getattr(dataset, "file_meta", None) or Dataset()
-    listed = (*_walk(meta, "file_meta.", path), *_walk(dataset, "", path))
-    found = [
-        Identifier(
-            where + (element.keyword or element.name),
-            str(element.tag),
-            _shown(element),
-            _why(element),
-            _plain(element),
-        )
-        for where, element in listed
-        if _action(element) and not _is_empty(element)
-    ]
-    return found + _doubts(dataset, path)
+    rules = _rules(dataset, path)
+    doubts = [Identifier(*doubt, "look") for doubt in _doubts(dataset, path)]
+    return [*rules.listed(_meta(dataset), "file_meta."), *rules.listed(dataset), *doubts]
 
 
 def deidentify(
@@ -116,21 +123,24 @@ def deidentify(
 ) -> Dataset:
     """A copy of an image's data set with the basic profile applied.
 
-    Names and identifiers are removed or emptied, private elements, overlays and curves removed,
-    UIDs replaced so that files of one study still refer to each other, dates removed or shifted by
-    one interval, and the file marked with PatientIdentityRemoved and DeidentificationMethod. Save
-    it with `.save_as(path, enforce_file_format=True)`.
+    Names and identifiers are removed or emptied, private and unknown elements, overlays and curves
+    removed, unused bits and comments of the pixel data blanked, UIDs replaced so that files of one
+    study still refer to each other, dates removed or shifted by one interval, and the file marked
+    with PatientIdentityRemoved and the method. Save it with
+    `.save_as(path, enforce_file_format=True)`.
 
-    What it does not do: change pixels (burnt-in names, faces), judge descriptions that the profile
-    keeps, or anonymise in the sense of a law. Structured reports and other files without pixels are
-    refused, since their text is the content. Have a second person look before data leave the house.
+    What it does not do: change the picture (burnt-in names, faces), judge descriptions that the
+    profile keeps, or anonymise in the sense of a law. Structured reports and other files without
+    pixels are refused, since their text is the content. Have a second person look before data leave
+    the house.
 
     Args:
         source: a file, or a data set, which is left as it is.
         key: secret text; the same key maps the same UID to the same new one, across files and runs.
-        patient_id: the pseudonym that becomes PatientID and PatientName.
+        patient_id: the pseudonym that becomes PatientID and PatientName, up to 64 characters.
         shift_days: None removes dates; a number shifts them, so that intervals survive.
-        burned_in: "refuse" raises where BurnedInAnnotation says YES, "keep" lets it pass.
+        burned_in: "refuse" raises where the header says that text is burnt into the pixels, and for
+            videos; "keep" lets them pass.
 
     Raises:
         DicomError: unreadable, no image, no key, or text burnt into the pixels.
@@ -138,213 +148,236 @@ def deidentify(
     Source: DICOM PS3.15 Annex E, Basic Application Level Confidentiality Profile; with `shift_days`
     also the Retain Longitudinal Temporal Information with Modified Dates option.
     """
-    if not key:
-        raise DicomError("deidentify needs a key: without a secret, UIDs could be mapped back")
+    if not isinstance(key, str) or not key:
+        raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
     if burned_in not in ("refuse", "keep"):
         raise DicomError(f'burned_in must be "refuse" or "keep", got {burned_in!r}')
-    dataset, path = _opened(source, pixels=True)
+    if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
+        raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
+    if isinstance(shift_days, bool) or not isinstance(shift_days, Integral | None):
+        raise DicomError(f"shift_days must be a whole number of days or None, got {shift_days!r}")
+    dataset, path = _opened(source)
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
-    if text(dataset, "BurnedInAnnotation", path).upper() == "YES" and burned_in == "refuse":
-        raise DicomError(
-            f"{path}: text is burnt into the pixels (BurnedInAnnotation is YES): blank it first, "
-            "or pass burned_in='keep'"
-        )
-    if text(dataset, "BurnedInAnnotation", path) == "" and (
-        text(dataset, "Modality", path) in _PIXEL_TEXT_MODALITIES
-    ):
-        warnings.warn(
-            f"{path}: look at the pixels: the header does not say they are free of text",
-            stacklevel=2,
-        )
-    clean = _cleaned(dataset, path, key, shift_days)
-    for keyword in _NEVER_EMPTY:
-        setattr(clean, keyword, patient_id)
+    for keyword, _, value, reason in _doubts(dataset, path):
+        if keyword == "BurnedInAnnotation" and value == "YES" and burned_in == "refuse":
+            raise DicomError(f"{path}: {reason}: blank it first, or pass burned_in='keep'")
+        if keyword == "BurnedInAnnotation" and value != "YES":
+            warnings.warn(f"{path}: look at the pixels: {reason}", stacklevel=2)
+    clean = _rules(dataset, path, key, shift_days).cleaned(dataset)
+    # The file meta information is a new one. The preamble, where anything could hide, stays behind.
+    meta = clean.file_meta = FileMetaDataset()
+    default = (
+        ExplicitVRBigEndian if dataset.original_encoding[1] is False else ExplicitVRLittleEndian
+    )
+    meta.TransferSyntaxUID = UID(text(_meta(dataset), "TransferSyntaxUID", path, default))
+    clean_pixels(clean, dataset, path, trust=burned_in == "keep")
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        uid = text(_meta(dataset), f"MediaStorage{keyword}", path)
+        if uid and not clean.get(keyword):
+            setattr(clean, keyword, uid if keyword == "SOPClassUID" else _new_uid(uid, key))
+        setattr(meta, f"MediaStorage{keyword}", clean.get(keyword, ""))
+    if not patient_id.isascii():
+        clean.SpecificCharacterSet = "ISO_IR 192"
+    clean.PatientName = clean.PatientID = patient_id
     clean.PatientIdentityRemoved = "YES"
     clean.DeidentificationMethod = "DICOM PS3.15 E basic profile, medlab"
-    dates = "REMOVED" if shift_days is None else "MODIFIED"
-    clean.LongitudinalTemporalInformationModified = dates
-    clean.file_meta = _clean_meta(dataset, clean)
+    methods = {"113100": "Basic Application Confidentiality Profile"}
+    clean.LongitudinalTemporalInformationModified = "REMOVED"
+    if shift_days is not None:
+        clean.LongitudinalTemporalInformationModified = "MODIFIED"
+        methods["113107"] = "Retain Longitudinal Temporal Information Modified Dates Option"
+    clean.DeidentificationMethodCodeSequence = [_code(*method) for method in methods.items()]
+    with refusing(path, "write what is left of it"):
+        clean.save_as(BytesIO(), enforce_file_format=True)
     return clean
 
 
-def _opened(source: Path | str | Dataset, *, pixels: bool = False) -> tuple[Dataset, Path]:
+def _opened(source: Path | str | Dataset) -> tuple[Dataset, Path]:
     if isinstance(source, Dataset):
         return source, Path("header")
-    file = open_dicom(source, pixels=pixels)
+    file = open_dicom(source)
     return file.dataset, file.path
 
 
-def _elements(dataset: Dataset, path: Path) -> list[DataElement]:
-    """All elements, their values converted: it is the conversion that fails on damaged bytes."""
-    with refusing(path, "read its header"):
-        return list(dataset)
+def _meta(dataset: Dataset) -> Dataset:
+    return getattr(dataset, "file_meta", None) or Dataset()
 
 
-def _walk(dataset: Dataset, where: str, path: Path) -> Iterator[tuple[str, DataElement]]:
-    """Every element with its path; the inside of a sequence that goes as a whole is not listed."""
-    for element in _elements(dataset, path):
-        yield where, element
-        if element.VR == "SQ" and _action(element) in (None, "U", "D", "X/Z/U*"):
-            for k, item in enumerate(element.value):
-                yield from _walk(item, f"{where}{element.keyword or element.name}[{k}].", path)
+def _code(value: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
 
 
-def _action(element: DataElement) -> str | None:
-    """The profile's code for an element, None where it stays."""
-    tag, keyword = element.tag, element.keyword
-    if tag.is_private or 0x5000 <= tag.group <= 0x501F:
-        return "X"
-    if 0x6000 <= tag.group <= 0x601F:  # an overlay goes as a whole: planes without data are no use
-        return "X"
-    code = _profile().get(keyword or f"{tag.group:04X}{tag.element:04X}")
-    if code is not None:
-        return code
-    if keyword == "IconImageSequence":
-        return "X"
-    if element.VR == "PN" or element.VR in _DATES:
-        return "X"
-    instance = element.VR == "UI" and any(map(_is_instance, _values(element)))
-    if instance and not keyword.endswith("ClassUID"):
-        return "U"
-    return None
+def _rules(dataset: Dataset, path: Path, key: str = "", shift_days: int | None = None) -> _Rules:
+    said = " ".join(text(dataset, keyword, path) for keyword in _PERSONAL)
+    words = [re.escape(word) for word in re.split(r"[\W_]+", said) if len(word) > 3]
+    names = re.compile(rf"(?<!\w)({'|'.join(words)})(?!\w)" if words else "(?!)", re.I)
+    enhanced = "SharedFunctionalGroupsSequence" in dataset
+    strict = enhanced or text(dataset, "Modality", path) == "PT"
+    return _Rules(path, key, shift_days, names, strict)
 
 
-def _is_instance(uid: str) -> bool:
-    """Whether a UID was issued for one object; those of the standard are the same for everybody."""
-    return bool(uid) and uid not in UID_dictionary and not uid.startswith("1.2.840.10008.")
+@dataclass(frozen=True)
+class _Rules:
+    """What happens to the elements of one file.
+
+    `names` finds words of the patient's that no text may repeat. `strict` says that the object's
+    definition (enhanced images, PET) wants a dummy where others may have a gap.
+    """
+
+    path: Path
+    key: str
+    shift_days: int | None
+    names: re.Pattern[str]
+    strict: bool
+
+    def action(self, element: DataElement, nested: bool) -> str:
+        """X remove, Z empty, D dummy, U new UID, K keep."""
+        tag, keyword = element.tag, element.keyword
+        pixels, code = tag.group == 0x7FE0, _profile().get(keyword or f"{tag:08X}", "")
+        if tag.is_private or tag.group == 0 or (pixels and nested):
+            return "X"
+        if tag.group >> 8 in (0x50, 0x60, 0x7F) and not pixels:  # curves, overlays, variable pixels
+            return "X"
+        if keyword in ("PatientName", "PatientID"):
+            return "D"
+        if code in ("X/D", "Z/D", "X/Z/D"):
+            return "D" if self.strict else code[0]
+        if code:  # X/Z empties, which every object allows; X/Z/U* keeps images linked
+            return code.removesuffix("*")[-1]
+        if not keyword:
+            return "K" if tag.element == 0 and element.VR == "UL" else "X"  # the length of a group
+        kinds = {str(element.VR), dictionary_VR(tag)}
+        if kinds & {"PN", *_DATES}:
+            return "X"
+        if "UI" in kinds and not re.search("Class|TransferSyntax", keyword):
+            issued = [uid for uid in _values(element) if not uid.startswith("1.2.840.10008.")]
+            return "U" if issued else "K"  # what the standard issued is the same for everybody
+        return "D" if kinds & _TEXTS and self.names.search(" ".join(_values(element))) else "K"
+
+    def elements(self, dataset: Dataset) -> list[DataElement]:
+        """All, their values converted: it is the conversion that fails on damaged bytes."""
+        with refusing(self.path, "read its header"):
+            return list(dataset)
+
+    def listed(self, dataset: Dataset, where: str = "") -> Iterator[Identifier]:
+        """What goes or changes; not the inside of what goes as a whole."""
+        verbs = {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}
+        for element in self.elements(dataset):
+            code, shown = self.action(element, bool(where)), _shown(element)
+            name = where + (element.keyword or element.name)
+            if code in verbs and shown:
+                yield Identifier(name, str(element.tag), shown, _why(element), verbs[code])
+            if isinstance(element.value, Sequence) and code in "KU":
+                for k, item in enumerate(element.value):
+                    yield from self.listed(item, f"{name}[{k}].")
+
+    def cleaned(self, dataset: Dataset, *, nested: bool = False) -> Dataset:
+        """A copy with the actions applied."""
+        clean = Dataset()
+        clean.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
+        for element in self.elements(dataset):
+            kept = self.kept(element, self.action(element, nested))
+            if kept is not None and kept.tag.group != 2:
+                clean.add(kept)
+        return clean
+
+    def kept(self, element: DataElement, code: str) -> DataElement | None:
+        """What an element becomes, None where it goes."""
+        tag, keyword, vr = element.tag, element.keyword, str(element.VR)
+        known = dictionary_VR(tag) if keyword else vr
+        vr = vr if " or " in known else known  # a damaged file may declare another
+        sequence, value = isinstance(element.value, Sequence), None
+        shifts = self.shift_days is not None and not re.search("Birth|GPS|^$", keyword)
+        if shifts and vr in _DATES and (value := _shifted(_values(element), vr, self.shift_days)):
+            return DataElement(tag, vr, value)
+        if code == "X" or sequence != (vr == "SQ"):
+            return None
+        if sequence and code in "KU":
+            value = [self.cleaned(item, nested=True) for item in element.value]
+        elif code == "K":
+            return element
+        elif code == "U" or (code == "D" and vr == "UI"):
+            uids = _values(element) if element.VR == "UI" else ["\\".join(_values(element))]
+            value = [_new_uid(uid, self.key) for uid in uids]
+        elif code == "D":
+            value = [Dataset()] if sequence else _DUMMIES.get(vr, "ANONYMOUS")
+        return DataElement(tag, vr, value)
+
+
+def _new_uid(uid: str, key: str) -> str:
+    """A UUID-derived UID (PS3.5 B.2) from a keyed hash: equal for equal UIDs, not to be undone."""
+    digest = hmac.new(key.encode(), uid.encode(), hashlib.sha256).digest()
+    return uid if uid in UID_dictionary else f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def _shifted(values: list[str], vr: str, days: int) -> list[str]:
+    """Dates moved, times as they are; what is no date or time, or cannot be moved, is left out."""
+    moved = []
+    for value in values:
+        if re.fullmatch(_DATES[vr], value) and vr != "TM":
+            try:
+                day = datetime.strptime(value[:8], "%Y%m%d") + timedelta(days=days)
+            except (ValueError, OverflowError):
+                continue
+            value = f"{day.date():%Y%m%d}".zfill(8) + value[8:]
+        if re.fullmatch(_DATES[vr], value):
+            moved.append(value)
+    return moved
 
 
 def _values(element: DataElement) -> list[str]:
     value = element.value
-    return [str(v) for v in (value if isinstance(value, (list, MultiValue)) else [value]) if v]
-
-
-def _is_empty(element: DataElement) -> bool:
-    value = element.value
-    if element.VR == "SQ" or isinstance(value, (bytes, bytearray, MultiValue, list)):
-        return not len(value)
-    return value is None or not str(value).strip()
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").strip("\0 ")
+    parts = value if isinstance(value, (list, MultiValue)) else [value]
+    return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
 
 def _shown(element: DataElement) -> str:
-    if element.VR == "SQ":
-        return f"{len(element.value)} item(s)"
-    if isinstance(element.value, (bytes, bytearray)):
-        return f"{len(element.value)} bytes"
-    value = "\\".join(_values(element)) or str(element.value)
+    """The value for a reader, "" where there is none."""
+    if isinstance(element.value, (Sequence, bytes)):
+        kind = "bytes" if isinstance(element.value, bytes) else "item(s)"
+        return f"{len(element.value)} {kind}" if element.value else ""
+    value = "\\".join(_values(element))
     return value if len(value) <= 60 else value[:59] + "…"
 
 
-def _plain(element: DataElement) -> str:
-    if element.keyword in _NEVER_EMPTY:
-        return "dummy"
-    code = _action(element) or "X"
-    if code == "X/Z/U*":  # kept, so that images of a study still refer to each other
-        return "new UID"
-    return {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}[code[0]]
-
-
 def _why(element: DataElement) -> str:
-    group, keyword, vr = element.tag.group, element.keyword, str(element.VR)
-    if element.tag.is_private:
-        return "private element: only its maker knows what it holds"
-    if 0x5000 <= group <= 0x601F or keyword == "IconImageSequence":
-        return "drawn on the image, and may be text"
-    if vr == "PN" or ("Name" in keyword and group == 0x0010):
-        return "name of a person"
-    if vr in _DATES:
-        return "date or time: with a hospital's records it finds the patient"
-    if vr == "UI":
-        return "UID: the archive that issued it finds the patient by it"
-    if re.search("Serial|Device|Detector|Gantry|Plate|Cassette|Machine|Software", keyword):
-        return "device: few patients lie in it on a given day"
-    if re.search("IDs?$|Identifier|AccessionNumber|OrderNumber|Issuer", keyword):
-        return "number or code that stands for the patient, visit or order"
-    if group == 0x0010:
-        return "trait or history of the patient"
-    if re.search("Institution|Station|Address|Telephone|Physician|Operator|AETitle", keyword):
-        return "where or by whom the patient was examined"
-    if vr in _FREE_TEXT or re.search("Description|Comment|Name|Reason|Text|Label|History", keyword):
-        return "text in which anything may stand, names too"
-    return "listed by the basic profile"
+    kind = f"{element.VR} {element.tag.group:04X} {element.keyword}"
+    if element.tag.is_private or not element.keyword:
+        kind = "private" if element.tag.is_private else "unknown"
+    reasons = (line.split(" → ") for line in _lines("reasons.txt"))
+    return next(reason for pattern, reason in reasons if re.search(pattern, kind))
 
 
-def _doubts(dataset: Dataset, path: Path) -> list[Identifier]:
-    """What only a look at the pixels can settle."""
-    doubts = []
+def _doubts(dataset: Dataset, path: Path) -> list[tuple[str, str, str, str]]:
+    """What only a look at the pixels can settle: keyword, tag, value, why."""
 
-    def add(keyword: str, tag: str, value: str, why: str) -> None:
-        doubts.append(Identifier(keyword, tag, value, why, "look"))
+    def said(*keywords: str) -> str:
+        return " ".join(text(dataset, keyword, path) for keyword in keywords).upper().strip()
 
-    burned = text(dataset, "BurnedInAnnotation", path).upper()
-    modality = text(dataset, "Modality", path)
-    if burned == "YES" or (not burned and modality in _PIXEL_TEXT_MODALITIES):
+    burned, modality, doubts = said("BurnedInAnnotation"), said("Modality"), []
+    capture = (
+        re.fullmatch(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.\d)?", said("SOPClassUID"))
+        or "ConversionType" in dataset
+        or "SECONDARY" in said("ImageType")
+        or said("SamplesPerPixel") == "3"
+        or modality not in _WITHOUT_TEXT
+    )
+    if "YES" in (burned, said("SpecimenLabelInImage")):
+        reason = "text is burnt into the pixels, as the header says"
+        doubts.append(("BurnedInAnnotation", "(0028,0301)", "YES", reason))
+    elif capture and burned != "NO":
         reason = "text may be burnt into the pixels, often the patient's name"
-        add("BurnedInAnnotation", "(0028,0301)", burned or "absent", reason)
-    if text(dataset, "RecognizableVisualFeatures", path).upper() == "YES":
+        doubts.append(("BurnedInAnnotation", "(0028,0301)", burned or "absent", reason))
+    if said("RecognizableVisualFeatures") == "YES":
         reason = "the patient may be recognised in the image"
-        add("RecognizableVisualFeatures", "(0028,0302)", "YES", reason)
-    parts = ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
-    where = " ".join(text(dataset, keyword, path) for keyword in parts)
+        doubts.append(("RecognizableVisualFeatures", "(0028,0302)", "YES", reason))
+    where = said("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
     if modality in ("CT", "MR", "PT") and _HEAD.search(where):
         reason = "a face can be rendered from a head scan, and recognised"
-        add("PixelData", "(7FE0,0010)", modality, reason)
+        doubts.append(("PixelData", "(7FE0,0010)", modality, reason))
     return doubts
-
-
-def _cleaned(dataset: Dataset, path: Path, key: str, shift_days: int | None) -> Dataset:
-    clean = Dataset()
-    clean.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
-    for element in _elements(dataset, path):
-        code, tag, vr = _action(element), element.tag, str(element.VR)
-        shifts = shift_days is not None and vr in _DATES and "Birth" not in element.keyword
-        if shifts and not tag.is_private:
-            kept = element if vr == "TM" else DataElement(tag, vr, _shifted(element, shift_days))
-            if not _is_empty(kept):
-                clean.add(kept)
-        elif code in (None, "U", "X/Z/U*") or (code == "D" and vr == "SQ"):
-            clean.add(_mapped(element, path, key, shift_days))
-        elif code == "D":
-            clean.add(DataElement(tag, vr, _DUMMIES.get(vr)))
-        elif code in ("Z", "Z/D"):
-            clean.add(DataElement(tag, vr, [] if vr == "SQ" else None))
-    return clean
-
-
-def _mapped(element: DataElement, path: Path, key: str, shift_days: int | None) -> DataElement:
-    if element.VR == "SQ":
-        items = [_cleaned(item, path, key, shift_days) for item in element.value]
-        return DataElement(element.tag, "SQ", items)
-    if element.VR == "UI":
-        uids = [_new_uid(uid, key) if _is_instance(uid) else uid for uid in _values(element)]
-        return DataElement(element.tag, "UI", uids if len(uids) != 1 else uids[0])
-    return element
-
-
-def _new_uid(uid: str, key: str) -> UID:
-    """A UUID-derived UID (PS3.5 B.2) from a keyed hash: equal for equal UIDs, not to be undone."""
-    digest = hmac.new(key.encode(), uid.encode(), hashlib.sha256).digest()
-    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
-
-
-def _shifted(element: DataElement, days: int) -> str | list[str]:
-    moved = []
-    for value in _values(element):
-        try:
-            day = datetime.strptime(value[:8], "%Y%m%d").date() + timedelta(days=days)
-        except (ValueError, OverflowError):
-            continue  # a date that cannot be shifted is removed
-        moved.append(date.strftime(day, "%Y%m%d") + value[8:])
-    return moved if len(moved) != 1 else moved[0]
-
-
-def _clean_meta(dataset: Dataset, clean: Dataset) -> FileMetaDataset:
-    """New file meta information; the preamble, where anything could hide, is not copied either."""
-    meta = FileMetaDataset()
-    old = getattr(dataset, "file_meta", Dataset())
-    if "TransferSyntaxUID" in old:
-        meta.TransferSyntaxUID = old.TransferSyntaxUID
-    meta.MediaStorageSOPClassUID = clean.get("SOPClassUID", "")
-    meta.MediaStorageSOPInstanceUID = clean.get("SOPInstanceUID", "")
-    return meta

@@ -20,7 +20,7 @@ from medlab.dicom.folder import Files
 from medlab.dicom.frames import rescale
 from medlab.dicom.image import without_pixels
 from medlab.dicom.pixels import stored_values
-from medlab.dicom.source import MAX_BYTES, open_dicom, text
+from medlab.dicom.source import MAX_BYTES, integer, open_dicom, text
 from medlab.dicom.stack import Plane, read_planes, require_one_grid, sorted_stack, where
 from medlab.errors import DicomError
 
@@ -113,6 +113,9 @@ def read_series(
     planes, left_out = read_planes(folder, series=series)
     require_one_grid(planes)
     planes, step = sorted_stack(planes)
+    ends = [integer(p.header, "InStackPositionNumber", p.path) for p in (planes[0], planes[-1])]
+    if None not in ends and ends[0] > ends[1]:  # the files number their places against the normal
+        planes, step = planes[::-1], -step
     depth, (rows, columns) = len(planes), planes[0].size
     if depth * rows * columns * 4 > max_bytes:
         raise DicomError(

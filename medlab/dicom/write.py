@@ -6,28 +6,21 @@ mandatory modules is written, and nothing that would claim a real scanner.
 
 from __future__ import annotations
 
-import math
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-)
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from medlab.dicom.series import Volume
-from medlab.errors import DicomError
-
-__all__ = ["write_series"]
+from medlab.errors import DicomError, atomic_write
 
 _NAMESPACE = uuid.UUID("6d65646c-6162-5000-8000-000000000000")
 _CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
+_NAME, _MOMENT = "Simulated^Patient", datetime(2000, 1, 1, 9)
 
 
 def write_series(
@@ -35,11 +28,8 @@ def write_series(
     folder: Path | str,
     *,
     patient_id: str = "SIM-0001",
-    patient_name: str = "Simulated^Patient",
     study_description: str = "Simulated study",
     series_description: str = "Simulated volume",
-    study_date: str = "20000101",
-    window: tuple[float, float] | None = None,
     seed: int = 0,
     shuffle: bool = True,
 ) -> list[Path]:
@@ -49,14 +39,12 @@ def write_series(
     values are stored in 65,536 equal steps between their minimum and maximum. The affine is kept.
 
     Args:
-        volume: what to write; its modality must be "CT" (in HU, −32768 to 31743) or "MR".
+        volume: what to write, two slices or more; its modality must be "CT" (in HU, −32768 to
+            31743) or "MR".
         folder: created where it does not exist; it must hold no DICOM files yet.
         patient_id: up to 64 characters.
-        patient_name: "Family^Given", up to 64 characters.
         study_description: up to 64 characters.
         series_description: up to 64 characters.
-        study_date: YYYYMMDD.
-        window: (level, width) for viewers; soft tissue (40, 400) for CT, the full range for MR.
         seed: with the texts above it fixes every UID and the file names: same input, same bytes.
         shuffle: name the files in random order, as archives do; False numbers them by position.
 
@@ -64,21 +52,20 @@ def write_series(
         The files, in slice order.
 
     Raises:
-        DicomError: another modality, values that are not finite or do not fit, a text too long or a
-            folder that already holds DICOM files.
+        DicomError: another modality, values that are not finite or do not fit, axes that no series
+            can hold, a text too long, a folder that already holds DICOM files or cannot be written.
     """
-    if volume.modality not in _CLASSES:
-        raise DicomError(f"write_series writes CT and MR, not {volume.modality!r}")
-    for name, value in (
-        ("patient_id", patient_id),
-        ("patient_name", patient_name),
-        ("study_description", study_description),
-        ("series_description", series_description),
-    ):
+    texts = {
+        "patient_id": patient_id,
+        "study_description": study_description,
+        "series_description": series_description,
+    }
+    for name, value in texts.items():
         if len(value) > 64 or "\\" in value:
             raise DicomError(
                 f"{name} must be up to 64 characters without a backslash, got {value!r}"
             )
+    _require_writable(volume)
     folder = Path(folder)
     if folder.is_dir() and any(folder.glob("*.dcm")):
         raise DicomError(
@@ -86,64 +73,56 @@ def write_series(
             "an empty folder"
         )
     stored, slope, intercept = _stored(volume)
-    moment = _moment(study_date)
-    key = (patient_id, patient_name, study_description, series_description, study_date, str(seed))
-    common = _common(volume, key, moment)
-    common.PatientID, common.PatientName = patient_id, patient_name
+    key = (patient_id, _NAME, study_description, series_description, f"{_MOMENT:%Y%m%d}", str(seed))
+    common = _common(volume, key)
+    common.PatientID = patient_id
     common.StudyDescription, common.SeriesDescription = study_description, series_description
     common.RescaleSlope, common.RescaleIntercept = _ds(slope), _ds(intercept)
-    level, width = window or _default_window(volume)
-    common.WindowCenter, common.WindowWidth = _ds(level), _ds(width)
     depth = len(stored)
     order = np.random.default_rng(seed).permutation(depth) if shuffle else np.arange(depth)
-    folder.mkdir(parents=True, exist_ok=True)
-    affine = volume.affine.numpy()
-    paths = []
-    for k in range(depth):
-        path = folder / f"IM{order[k]:05d}.dcm"
-        _slice(common, stored[k], k, affine, volume, key, moment).save_as(
-            path, enforce_file_format=True
-        )
-        paths.append(path)
+    paths = [folder / f"IM{number:05d}.dcm" for number in order]
+    for k, path in enumerate(paths):
+        data = _slice(common, stored[k], k, volume, key)
+        with atomic_write(path, error=DicomError) as part:
+            data.save_as(part, enforce_file_format=True)
     return paths
+
+
+def _require_writable(volume: Volume) -> None:
+    """Refuse what `read_series` would not give back."""
+    if volume.modality not in _CLASSES:
+        raise DicomError(f"write_series writes CT and MR, not {volume.modality!r}")
+    if len(volume.voxels) < 2 or not volume.voxels.numel():
+        raise DicomError(
+            f"a series needs two slices or more, got voxels {tuple(volume.voxels.shape)}"
+        )
+    if not (np.isfinite(volume.affine.numpy()).all() and volume.voxels.isfinite().all()):
+        raise DicomError("voxels and axes must be finite numbers: there are NaN or infinite ones")
+    normal, row, column = np.array(volume.direction, dtype=float)
+    lengths = np.linalg.norm([normal, row, column], axis=1)
+    if np.abs(lengths - 1).max() > 1e-3 or abs(row @ column) > 1e-3:
+        raise DicomError(
+            "direction must be three unit vectors, rows perpendicular to columns, got "
+            f"{volume.direction}"
+        )
+    if abs(normal @ np.cross(row, column)) < 0.05:
+        raise DicomError("the slices run inside the image plane: such a volume is no stack")
 
 
 def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
     """Stored integers (D, H, W), and the slope and intercept that give the values back."""
     values = volume.voxels.detach().cpu().numpy().astype(np.float64)
-    if not np.isfinite(values).all():
-        raise DicomError("the voxels must be finite numbers: there are NaN or infinite ones")
+    low, high = float(values.min()), float(values.max())
     if volume.modality == "CT":
-        slope, intercept, kind = 1.0, -1024.0, np.int16
-    else:
-        low, high = float(values.min()), float(values.max())
-        # The slope that a reader uses is the one that fits into a decimal string of 16 characters.
-        slope = float(_ds((high - low) / 65535 * (1 + 1e-9) or 1.0))
-        intercept, kind = float(_ds(low)), np.uint16
-    stored = np.rint((values - intercept) / slope)
-    bounds = np.iinfo(kind)
-    if volume.modality != "CT":
-        stored = stored.clip(bounds.min, bounds.max)  # low itself was rounded in the 16th digit
-    if stored.min() < bounds.min or stored.max() > bounds.max:
-        raise DicomError(
-            f"CT voxels must lie between {bounds.min + intercept:g} and {bounds.max + intercept:g} "
-            f"HU, got {values.min():g} to {values.max():g}"
-        )
-    return stored.astype(kind), slope, intercept
-
-
-def _default_window(volume: Volume) -> tuple[float, float]:
-    if volume.modality == "CT":
-        return 40.0, 400.0
-    low, high = float(volume.voxels.min()), float(volume.voxels.max())
-    return (low + high) / 2, max(high - low, 1.0)
-
-
-def _moment(study_date: str) -> datetime:
-    try:
-        return datetime.strptime(study_date, "%Y%m%d").replace(hour=9)
-    except ValueError as error:
-        raise DicomError(f"study_date must be YYYYMMDD, got {study_date!r}") from error
+        if low < -32768 or high > 31743:
+            raise DicomError(
+                f"CT voxels must lie between -32768 and 31743 HU, got {low:g} to {high:g}"
+            )
+        return np.rint(values + 1024).astype("<i2"), 1.0, -1024.0
+    # The slope that a reader uses is the one that fits into a decimal string of 16 characters.
+    slope = float(_ds((high - low) / 65535 * (1 + 1e-9) or 1.0))
+    stored = np.rint((values - float(_ds(low))) / slope)  # low is rounded in the 16th digit: clip
+    return stored.clip(0, 65535).astype("<u2"), slope, float(_ds(low))
 
 
 def _uid(*parts: str) -> UID:
@@ -156,7 +135,7 @@ def _ds(value: float) -> str:
     return format_number_as_ds(float(value))
 
 
-def _common(volume: Volume, key: tuple[str, ...], moment: datetime) -> Dataset:
+def _common(volume: Volume, key: tuple[str, ...]) -> Dataset:
     """What all slices share."""
     data = Dataset()
     data.SpecificCharacterSet = "ISO_IR 192"
@@ -168,10 +147,11 @@ def _common(volume: Volume, key: tuple[str, ...], moment: datetime) -> Dataset:
     data.Modality = volume.modality
     data.Manufacturer = "medlab simulation"
     data.ManufacturerModelName = "simulated scanner"
+    data.PatientName = _NAME
     data.PatientBirthDate = data.PatientSex = ""
     data.ReferringPhysicianName = data.AccessionNumber = ""
     data.StudyID, data.SeriesNumber, data.AcquisitionNumber = "1", 1, 1
-    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+    date, time = _MOMENT.strftime("%Y%m%d"), _MOMENT.strftime("%H%M%S")
     data.StudyDate = data.SeriesDate = data.AcquisitionDate = data.ContentDate = date
     data.StudyTime = data.SeriesTime = data.AcquisitionTime = time
     data.PatientPosition = "HFS"
@@ -180,52 +160,42 @@ def _common(volume: Volume, key: tuple[str, ...], moment: datetime) -> Dataset:
     data.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if volume.modality == "CT" else "OTHER"]
     data.DerivationDescription = "Simulated: no patient was imaged"
     data.ImageComments = "Simulated data, not for clinical use"
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.Rows, data.Columns = volume.voxels.shape[1:]
-    data.BitsAllocated = data.BitsStored = 16
-    data.HighBit = 15
-    data.PixelRepresentation = int(volume.modality == "CT")
     data.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
-    data.SliceThickness = data.SpacingBetweenSlices = _ds(volume.spacing[0])
+    data.SliceThickness = _ds(volume.spacing[0])
     data.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]
     if volume.modality == "CT":
         data.KVP = "120"
         data.RescaleType = "HU"
         data.ConvolutionKernel = "SIMULATED"
-        del data.SpacingBetweenSlices  # not an attribute of the CT image
+        level, width = 40.0, 400.0
     else:
         data.ScanningSequence, data.SequenceVariant, data.ScanOptions = "RM", "NONE", ""
         data.MRAcquisitionType = "3D"
         data.RepetitionTime = data.EchoTime = data.InversionTime = data.EchoTrainLength = None
         data.RescaleType = "US"
+        data.SpacingBetweenSlices = data.SliceThickness
+        low, high = float(volume.voxels.min()), float(volume.voxels.max())
+        level, width = (low + high) / 2, max(high - low, 1.0)
+    data.WindowCenter, data.WindowWidth = _ds(level), _ds(width)
     return data
 
 
 def _slice(
-    common: Dataset,
-    stored: np.ndarray,
-    k: int,
-    affine: np.ndarray,
-    volume: Volume,
-    key: tuple[str, ...],
-    moment: datetime,
+    common: Dataset, stored: np.ndarray, k: int, volume: Volume, key: tuple[str, ...]
 ) -> Dataset:
     data = Dataset(common)
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.ImplementationClassUID = _uid("medlab")
+    data.file_meta.ImplementationVersionName = "MEDLAB"
     data.SOPInstanceUID = _uid("image", str(k), *key)
     data.InstanceNumber = k + 1
-    data.ContentTime = (moment + timedelta(seconds=k)).strftime("%H%M%S")
-    data.ImagePositionPatient = [_ds(x) for x in affine[:3, 3] + k * affine[:3, 0]]
-    normal = np.cross(volume.direction[2], volume.direction[1])
-    data.SliceLocation = _ds(
-        math.fsum(a * b for a, b in zip(normal, affine[:3, 3] + k * affine[:3, 0], strict=True))
-    )
-    little = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
-    data.add_new("PixelData", "OW", little.tobytes())
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = data.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = _uid("medlab")
-    meta.ImplementationVersionName = "MEDLAB"
-    data.file_meta = meta
+    data.ContentTime = (_MOMENT + timedelta(seconds=k)).strftime("%H%M%S")
+    affine = volume.affine.numpy()
+    place, normal = affine[:3, 3] + k * affine[:3, 0], np.cross(*volume.direction[:0:-1])
+    data.ImagePositionPatient = [_ds(x) for x in place]
+    data.SliceLocation = _ds(normal @ place)
+    if normal @ volume.direction[0] < 0:  # readers sort along the normal; this brings ours back
+        data.StackID, data.InStackPositionNumber = "1", k + 1
+    data.set_pixel_data(stored, "MONOCHROME2", 16, generate_instance_uid=False)
     return data

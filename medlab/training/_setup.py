@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +50,7 @@ def standardise(model: nn.Module, images: Tensor) -> None:
             layer.fit(images)
 
 
-def augmentation(augment: str | Callable | None, task: Task) -> Callable | None:
+def augmentation(augment: str | Callable | None) -> Callable | None:
     """What "auto" stands for, or what the caller gave."""
     if not isinstance(augment, str):
         return augment
@@ -101,3 +104,14 @@ def batch_loss(
     with precision.autocast(images.device):
         outputs = model(images.contiguous(memory_format=precision.layout(images.ndim - 2)))
     return loss(as_tensor(outputs, images).float(), target)
+
+
+def fits(value: Any, kind: type, lowest: float) -> bool:
+    """A finite number of at least `lowest`; a whole one if `kind` is int."""
+    number = Integral if kind is int else Real
+    return (
+        isinstance(value, number)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= lowest
+    )

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,14 @@ from medlab.cohort import Cohort
 from medlab.errors import DataError, MedlabError
 from medlab.training._examples import as_cohort
 from medlab.training._run import Run, fingerprint
-from medlab.training._setup import augmentation, batch_loss, first_look, in_training, standardise
+from medlab.training._setup import (
+    augmentation,
+    batch_loss,
+    first_look,
+    fits,
+    in_training,
+    standardise,
+)
 from medlab.training.checkpoint import check_writable
 from medlab.training.history import History
 from medlab.training.precision import Precision
@@ -116,7 +122,7 @@ def fit(
     chosen = Precision.by_rule(device, dims) if precision == "auto" else Precision.named(precision)
     task = _task(task, train, class_weights)
     num_outputs = first_look(model.to(device), train, val, task)
-    augment = augmentation(augment, task)
+    augment = augmentation(augment)
     config = {
         "task": repr(task),
         "model": fingerprint(model),
@@ -133,9 +139,11 @@ def fit(
         "seed": seed,
         "precision": str(chosen),
     }
-    standardise(model, train.images)
+    resume = resume and os.path.exists(checkpoint)
+    if not resume:  # else the checkpoint holds it
+        standardise(model, train.images)
     run = Run(model, config, chosen, train.images)
-    done = run.restore(checkpoint) if resume and os.path.exists(checkpoint) else 0
+    done = run.restore(checkpoint) if resume else 0
     loss = task.loss(train, num_outputs)
     start = time.perf_counter() - run.history.seconds
     bar = _bar(epochs, done, progress)
@@ -221,27 +229,17 @@ def _finite(loss: Tensor, epoch: int, lr: float, precision: Precision) -> float:
 
 
 def _check_options(epochs, lr, batch_size, weight_decay, average, keep, seed) -> None:
-    whole, number = Integral, Real
     faults = {
-        f"epochs must be a whole number of at least 1; got {epochs!r}": _fits(epochs, whole, 1),
-        f"lr must be a positive number; got {lr!r}": _fits(lr, number, 0) and lr > 0,
-        f"batch_size must be a whole number of at least 2; got {batch_size!r}": _fits(
-            batch_size, whole, 2
+        f"epochs must be a whole number of at least 1; got {epochs!r}": fits(epochs, int, 1),
+        f"lr must be a positive number; got {lr!r}": fits(lr, float, 0) and lr > 0,
+        f"batch_size must be a whole number of at least 2; got {batch_size!r}": fits(
+            batch_size, int, 2
         ),
-        f"weight_decay must be a number of at least 0; got {weight_decay!r}": _fits(
-            weight_decay, number, 0
-        ),
-        f"average must be a number of epochs, 0 for none; got {average!r}": _fits(
-            average, number, 0
-        ),
+        f"weight_decay must be at least 0; got {weight_decay!r}": fits(weight_decay, float, 0),
+        f"average must be a number of epochs, 0 for none; got {average!r}": fits(average, float, 0),
         f"keep must be 'last' or 'best'; got {keep!r}": keep in ("last", "best"),
-        f"seed must be a whole number of at least 0; got {seed!r}": _fits(seed, whole, 0),
+        f"seed must be a whole number of at least 0; got {seed!r}": fits(seed, int, 0),
     }
     for message, fine in faults.items():
         if not fine:
             raise MedlabError(message)
-
-
-def _fits(value: Any, kind: type, lowest: float) -> bool:
-    fine = isinstance(value, kind) and not isinstance(value, bool)
-    return fine and math.isfinite(value) and value >= lowest

@@ -1,6 +1,6 @@
 """Point the whole course at another repository.
 
-``python -m medlab.fork https://github.com/someone/course`` moves everything to a teacher's fork.
+``python notebooks/fork.py https://github.com/someone/course`` moves everything to a teacher's fork.
 ``[project.urls]`` in pyproject.toml is the one place for the address and its version the one for
 the edition; the Colab badge and the set-up cell of every notebook are written here from them.
 Without an address, the course stays where it is and its set-up cells follow the version.
@@ -16,8 +16,6 @@ import tomllib
 from pathlib import Path
 
 from medlab.errors import MedlabError
-
-__all__ = ["badge", "edition", "repository", "rewrite", "setup_cell"]
 
 # Files besides the notebooks that name the address.
 PAGES = ("README.md", "CITATION.cff", "CONTRIBUTING.md")
@@ -163,7 +161,7 @@ def _moved(text: str, old: str, new: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line: prints what was changed; 1 with one line if it cannot be done."""
     parser = argparse.ArgumentParser(
-        prog="python -m medlab.fork", description=__doc__.split("\n")[0]
+        prog="python notebooks/fork.py", description=__doc__.split("\n")[0]
     )
     parser.add_argument("address", nargs="?", help="https://github.com/someone/course")
     parser.add_argument("--root", default=".", help="the course's folder (default: here)")
@@ -172,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
         here = repository(options.root)
         changed = rewrite(here if options.address is None else options.address, root=options.root)
     except MedlabError as error:
-        print(f"medlab.fork: {error}", file=sys.stderr)
+        print(f"fork: {error}", file=sys.stderr)
         return 1
     for path in changed:
         print(path)
