@@ -4,17 +4,19 @@
 PYTHON ?=
 CONSTRAINTS ?= constraints.txt
 VENV = .venv
-BIN = $(VENV)/bin
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
-PYTEST = $(BIN)/python -m pytest $(PYTEST_FLAGS)
-SETUP = PYTHON="$(PYTHON)" CONSTRAINTS="$(CONSTRAINTS)" VENV="$(VENV)" sh .ci/venv.sh
 # Threads that wait should sleep soon: spinning, they starve a machine that does anything else.
-export GOMP_SPINCOUNT ?= 10000
-PINS = pyproject.toml constraints.txt .ci/venv.sh
+GOMP_SPINCOUNT ?= 10000
+# By the environment, not by text put into commands: a path may hold spaces.
+export PYTHON CONSTRAINTS VENV GOMP_SPINCOUNT
+RUN = "$$VENV/bin/python" -m
+PYTEST = $(RUN) pytest $(PYTEST_FLAGS)
+CACHES = __pycache__ .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 .NOTPARALLEL:
-.PHONY: help lab test test-lint test-unit test-serial test-notebooks test-browser notebooks bench robustness clean
+.PHONY: help install install-lab lab test test-lint test-types test-unit test-serial test-notebooks test-browser \
+        notebooks bench robustness clean
 
 help:
 	@echo 'make lab          install and open JupyterLab on notebook 00'
@@ -24,45 +26,54 @@ help:
 	@echo 'make robustness   the long run over damaged DICOM files'
 	@echo 'make clean        remove what the commands above made, but no downloaded data'
 
-# Each stamp stands for an installation that fits pyproject.toml and the pins; the second holds all of the first.
-$(VENV)/.lab: $(PINS)
-	@$(SETUP) lab
+# Each does nothing where the last installation is newer than pyproject.toml and the pins.
+install-lab:
+	@sh .ci/venv.sh lab
 
-$(VENV)/.test: $(PINS)
-	@$(SETUP) lab,test,dicom
+install:
+	@sh .ci/venv.sh lab,test,dicom
 
-lab: $(VENV)/.lab
+lab: install-lab
 	@if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
-	exec $(BIN)/jupyter lab $$root $(LAB_FLAGS) \
+	exec $(RUN) jupyterlab $$root $(LAB_FLAGS) \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
-test: test-lint test-unit test-serial test-notebooks
+test: test-lint test-types test-unit test-serial test-notebooks
 
-test-lint: $(VENV)/.test
-	$(BIN)/ruff check .
+test-lint: install
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+test-types: install
+	$(RUN) mypy
 
 # One thread a worker: two workers with two threads each are slower on two cores than either alone.
-test-unit: $(VENV)/.test
+test-unit: install
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal -m "not serial" tests
 
-test-serial: $(VENV)/.test
+test-serial: install
 	$(PYTEST) -m serial tests
 
-test-notebooks: $(VENV)/.test
+test-notebooks: install
 	$(PYTEST) --nbval -p no:cacheprovider notebooks
 
-test-browser: $(VENV)/.test
+test-browser: install
 	$(PYTEST) -m browser -rs tests/test_browser*.py
 
-notebooks: $(VENV)/.test
-	$(BIN)/python notebooks/execute.py $(NB)
+notebooks: install
+	"$$VENV/bin/python" notebooks/execute.py $(NB)
 
-bench: $(VENV)/.test
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+# One that cannot run must not hide the others.
+bench: install
+	@failed=; for file in benchmarks/*.py; do \
+	  echo "== $$file"; "$$VENV/bin/python" "$$file" || failed="$$failed $$file"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "medlab: did not run:$$failed" >&2; exit 1; fi
 
-robustness: $(VENV)/.test
+robustness: install
 	MEDLAB_ROBUSTNESS=full $(PYTEST) -rs -s tests/test_robustness_*.py tests/test_checkpoint.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(CACHES)
+	find benchmarks data_scripts medlab notebooks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@sh .ci/venv.sh clean

@@ -1,8 +1,9 @@
 """Point the whole course at another repository.
 
 ``python notebooks/fork.py https://github.com/someone/course`` moves everything to a teacher's fork.
-``[project.urls]`` in pyproject.toml is the one place for the address; the Colab badge and the
-set-up cell of every notebook are written here from it.
+``[project.urls]`` in pyproject.toml is the one place for the address and its version the one for
+the edition; the Colab badge and the set-up cell of every notebook are written here from them.
+Without an address, the course stays where it is and its set-up cells follow the version.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ import subprocess
 import sys
 
 REPOSITORY = "{repository}"
+EDITION = "{edition}"
 if importlib.util.find_spec("medlab") is None:
     if "google.colab" not in sys.modules:
         raise ModuleNotFoundError(
             "this kernel has no medlab: in the course's folder run `make lab`, "
-            f"or `pip install git+{{REPOSITORY}}`, then restart the kernel"
+            f"or `pip install git+{{REPOSITORY}}@{{EDITION}}`, then restart the kernel"
         )
     print("Installing medlab on Colab, about a minute …")
-    pip = [sys.executable, "-m", "pip", "install", "-q", f"git+{{REPOSITORY}}"]
+    source = f"git+{{REPOSITORY}}@{{EDITION}}"
+    pip = [sys.executable, "-m", "pip", "install", "-q", source]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError("pip could not install medlab:\\n" + done.stderr[-2000:])
@@ -49,18 +52,39 @@ def repository(root: Path | str = ".") -> str:
     Raises:
         MedlabError: `root` holds no pyproject.toml of this course.
     """
+    return _project(root)[0]
+
+
+def edition(root: Path | str = ".") -> str:
+    """The tag that set-up cells install, "v" and the version in pyproject.toml.
+
+    Raises:
+        MedlabError: `root` holds no pyproject.toml of this course.
+    """
+    return f"v{_project(root)[1]}"
+
+
+def _project(root: Path | str) -> tuple[str, str]:
+    """Address and version."""
     path = Path(root) / "pyproject.toml"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        return project["urls"]["Repository"], project["version"]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
         raise MedlabError(
-            f"{path} does not name the repository: run this in the course's folder ({error})"
+            f"{path} does not name the repository and the version: run this in the course's folder "
+            f"({error})"
         ) from error
 
 
-def setup_cell(address: str) -> str:
-    """Source of the set-up cell, the same in every notebook."""
-    return SETUP_CELL.format(repository=address).rstrip("\n")
+def setup_cell(address: str, tag: str) -> str:
+    """Source of the set-up cell, the same in every notebook.
+
+    Args:
+        address: the repository's.
+        tag: the edition that it installs on Colab, as `edition` gives it.
+    """
+    return SETUP_CELL.format(repository=address, edition=tag).rstrip("\n")
 
 
 def badge(address: str, notebook: str) -> str:
@@ -91,8 +115,9 @@ def valid_address(text: str) -> str:
 def rewrite(new: str, *, root: Path | str = ".") -> list[Path]:
     """Move pyproject.toml, the pages and all notebooks under `root` to the address `new`.
 
-    Every file is computed before the first is written, pyproject.toml is written last, and running
-    it twice changes nothing more, so an interrupted run is repaired by another.
+    Set-up cells then install the edition that pyproject.toml names. Every file is computed before
+    the first is written, pyproject.toml is written last, and running it twice changes nothing more,
+    so an interrupted run is repaired by another.
 
     Returns:
         The files changed.
@@ -110,6 +135,7 @@ def rewrite(new: str, *, root: Path | str = ".") -> list[Path]:
         before = path.read_text(encoding="utf-8")
         after = _moved(before, old.removeprefix("https://"), new.removeprefix("https://"))
         if path.suffix == ".ipynb":
+            after = re.sub(r'(?<="EDITION = \\")v[^"\\]+', edition(root), after)
             json.loads(after)  # a damaged notebook must stop the run before anything is written
         if after != before:
             changed[path] = after
@@ -137,11 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python notebooks/fork.py", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("address", help="https://github.com/someone/course")
+    parser.add_argument("address", nargs="?", help="https://github.com/someone/course")
     parser.add_argument("--root", default=".", help="the course's folder (default: here)")
     options = parser.parse_args(arguments)
     try:
-        changed = rewrite(options.address, root=options.root)
+        here = repository(options.root)
+        changed = rewrite(here if options.address is None else options.address, root=options.root)
     except MedlabError as error:
         print(f"fork: {error}", file=sys.stderr)
         return 1
@@ -152,6 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
         if changed
         else "nothing to change: all files already say so"
     )
+    tag = edition(options.root)
+    print(f"Colab installs {tag} from there: when all is committed, tag it and push the tag {tag}")
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nbformat
 
-from notebooks.fork import badge, repository, setup_cell
+from notebooks.fork import badge, edition, repository, setup_cell
 from tests.where import ROOT
 
 __all__ = ["RULES", "Page"]
@@ -210,7 +210,7 @@ def badge_points_here(page: Page) -> list[str]:
 def setup_is_the_same(page: Page) -> list[str]:
     first = page.code[0]
     found = [] if first.id == "setup" else [f"the first code cell is {first.id!r}, not 'setup'"]
-    if first.source != setup_cell(repository(ROOT)):
+    if first.source != setup_cell(repository(ROOT), edition(ROOT)):
         found.append("the set-up cell differs from setup_cell of notebooks/fork.py")
     return found
 

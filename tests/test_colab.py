@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from notebooks.fork import repository, setup_cell
+from notebooks.fork import edition, repository, setup_cell
 from tests.where import REAL_DATA, ROOT, WHY_NO_DATA
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -137,7 +137,7 @@ def test_what_is_installed_here_lies_within_the_ranges_too():
 
 # ------------------------------------------------------------------------------------ set-up cell
 
-CELL = setup_cell(repository(ROOT))
+CELL = setup_cell(repository(ROOT), edition(ROOT))
 
 
 class Pip:
@@ -183,7 +183,8 @@ def test_on_colab_the_cell_installs_from_the_repository_once(
     exec(compile(CELL, "setup", "exec"), names)
     [command] = pip.commands
     assert command[:4] == [sys.executable, "-m", "pip", "install"]
-    assert command[-1] == "git+" + PROJECT["urls"]["Repository"]
+    tag = "v" + PROJECT["version"]  # an edition that stays as it is, never a branch
+    assert command[-1] == f"git+{PROJECT['urls']['Repository']}@{tag}"
     assert names["medlab"] is sys.modules["medlab"]
     assert "Installing medlab" in capsys.readouterr().out
 
@@ -205,7 +206,7 @@ def test_where_medlab_is_installed_the_cell_changes_and_says_nothing(on_colab, m
 def test_elsewhere_without_medlab_one_line_says_what_to_do(without_medlab, monkeypatch):
     pip = Pip(0)
     monkeypatch.setattr(subprocess, "run", pip)
-    with pytest.raises(ModuleNotFoundError, match="run `make lab`"):
+    with pytest.raises(ModuleNotFoundError, match=r"run `make lab`, or `pip install git\+.*@v\d"):
         exec(compile(CELL, "setup", "exec"), {})
     assert pip.commands == []
 

@@ -1,4 +1,5 @@
-"""The house: commands that fail plainly, pins, licences, one address and a fork that moves it."""
+"""The house: commands that fail plainly and delete only what they made, pins, licences, habits, one
+address and a fork that moves it."""
 
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ from medlab.errors import MedlabError
 from notebooks import fork
 from tests.where import NOTEBOOKS, ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = CONFIGURATION["project"]
 ADDRESS = PROJECT["urls"]["Repository"]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md") if (ROOT / name).exists()]
+PAGES = sorted(ROOT.glob("*.md"))
 
 
 # ------------------------------------------------------------------------------ plain failure
@@ -33,11 +35,11 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md") if (ROOT / nam
 REAL_PYTHON = Path(sys.executable).resolve()
 TOOLS = (
     "sh",
-    "df",
-    "awk",
     "grep",
     "tail",
     "cut",
+    "find",
+    "ls",
     "rm",
     "touch",
     "uname",
@@ -53,6 +55,7 @@ IN_VENV = """
 case "$*" in
   *'m.version("torch")'*) [ -n "$TORCH" ] ;;
   *'pip install'*) printf '%s\\n' "$PIP_SAYS"; exit "$PIP_EXIT" ;;
+  *jupyterlab*) echo "opened $*" ;;
 esac
 """
 
@@ -66,27 +69,59 @@ def script(path: Path, body: str) -> None:
 @pytest.fixture
 def house(tmp_path):
     """A copy of the build files and a PATH that holds only standard tools and what a test adds."""
+    if os.name == "nt":
+        pytest.skip("no make and no sh on Windows; the README says what to do there")
     for name in ("Makefile", "pyproject.toml", "constraints.txt", ".ci/venv.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("benchmarks", "data_scripts", "medlab", "notebooks", "tests", "bin"):
+        (tmp_path / name).mkdir()
     tools = tmp_path / "bin"
-    tools.mkdir()
     for name in TOOLS:
         (tools / name).symlink_to(shutil.which(name))
     return tmp_path
 
 
-def make(house: Path, target: str, **environment: str) -> subprocess.CompletedProcess:
+def make(house: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     settings = {"PATH": str(house / "bin"), "HOME": str(house), "LC_ALL": "C.UTF-8", **environment}
     return subprocess.run(
-        ["make", "--no-print-directory", target],
+        ["make", "--no-print-directory", *arguments],
         cwd=house,
         env=settings,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=300,  # making an environment takes ten seconds on an idle machine
     )
+
+
+def quick_python(house: Path) -> None:
+    """A python3 that is real, but makes an environment at once, with a pip that cannot install."""
+    script(house / "answering", IN_VENV)
+    copy = (
+        f'mkdir -p "$3/bin"; touch "$3/pyvenv.cfg"; {shutil.which("cp")} answering "$3/bin/python"'
+    )
+    script(
+        house / "bin/python3",
+        f'case "$*" in "-m venv "*) {copy}; exit;; esac; exec {REAL_PYTHON} "$@"',
+    )
+
+
+OFFLINE = {
+    "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": "/nowhere",
+    "PIP_CONFIG_FILE": "/dev/null",
+    "PIP_SAYS": "[Errno 111] Connection refused",
+    "PIP_EXIT": "1",
+}
+
+
+def answering_venv(house: Path, name: str = ".venv") -> Path:
+    """An environment of make's own making, whose pip answers as a test says."""
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    script(house / name / "bin/python", IN_VENV)
+    (house / name / ".medlab").write_text(f"{house.resolve()}\n")
+    return house / name
 
 
 def complaint(done: subprocess.CompletedProcess) -> str:
@@ -129,14 +164,43 @@ def test_no_venv_module(house):
     assert not (house / ".venv").exists()
 
 
-def test_no_disk_for_torch(house):
+# What shutil.disk_usage says, by folder, and where the temporary folder lies
+DISKS = """
+import os, shutil, tempfile
+from types import SimpleNamespace
+tempfile.gettempdir = lambda: os.environ["TEMPORARY"]
+shutil.disk_usage = lambda path: SimpleNamespace(
+    free=float(os.environ["SMALL" if str(path) == os.environ["TEMPORARY"] else "LARGE"]) * 1e9
+)
+stat = os.stat
+os.stat = lambda path, **options: (
+    SimpleNamespace(st_dev=-1) if path == os.environ["TEMPORARY"] else stat(path, **options)
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "expected"),
+    [
+        (1, 50, r"not enough disk for PyTorch: \d GB needed in .*, 1 GB free"),
+        (50, 0.02, r"temporary files \(TMPDIR\): \d GB needed in /small, 0 GB free: .*TMPDIR=/"),
+    ],
+)
+def test_room_for_torch_and_for_temporary_files(house, large, small, expected):
     script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
-    script(house / ".venv/bin/python", IN_VENV)
-    (house / "bin/df").unlink()
-    script(house / "bin/df", "echo header; echo /dev/disk 9000000 8000000 1000000 89% /")
-    assert re.search(
-        r"not enough disk for PyTorch: \d GB needed in .*, 1 GB free", complaint(make(house, "lab"))
+    (house / "sitecustomize.py").write_text(DISKS)
+    disks = {"LARGE": f"{large}", "SMALL": f"{small}", "TEMPORARY": "/small"}
+    done = make(house, "lab", PYTHONPATH=str(house), **disks, **OFFLINE)
+    assert re.search(expected, complaint(done))
+
+
+def test_a_disk_whose_name_has_spaces(house):
+    """df's columns hold anything, so df is not asked."""
+    script(
+        house / "bin/df", "echo header; echo my data disk 1 900000000 100000000 800000000 12% /x"
     )
+    quick_python(house)
+    assert "package index cannot be reached" in complaint(make(house, "lab", **OFFLINE))
 
 
 PIP = [
@@ -169,8 +233,7 @@ PIP = [
 
 @pytest.mark.parametrize(("says", "expected"), PIP)
 def test_pip_fails(house, says, expected):
-    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
-    script(house / ".venv/bin/python", IN_VENV)
+    answering_venv(house)
     line = complaint(make(house, "test", TORCH="1", PIP_SAYS=says, PIP_EXIT="1"))
     assert expected in line
     assert ".venv/install.log" in line
@@ -179,17 +242,236 @@ def test_pip_fails(house, says, expected):
 
 
 def test_lab_opens_the_first_notebook_and_installs_once(house):
-    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
-    script(house / ".venv/bin/python", IN_VENV)
-    script(house / ".venv/bin/jupyter", 'echo "opened $*"')
+    answering_venv(house)
     settings = {"TORCH": "1", "PIP_SAYS": "fine", "PIP_EXIT": "0"}
     done = make(house, "lab", **settings)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"opened lab .*notebooks/00_start_here.ipynb", done.stdout)
+    assert re.search(r"opened -m jupyterlab .*notebooks/00_start_here.ipynb", done.stdout)
     # a second call needs no pip, and a changed list of requirements does
     assert make(house, "lab", **{**settings, "PIP_EXIT": "1"}).returncode == 0
     os.utime(house / "pyproject.toml", (2**31, 2**31))
     assert make(house, "lab", **{**settings, "PIP_EXIT": "1"}).returncode != 0
+
+
+# ------------------------------------------------------------------------------ others' folders
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def outside(house, tmp_path_factory) -> Path:
+    """A folder beside the course, with a file of the user's in it; the course has a real Python."""
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    folder = tmp_path_factory.mktemp("user") / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    return folder
+
+
+def refused(house: Path, target: str, venv: str | Path) -> str:
+    done = make(house, target, f"VENV={venv}", **OFFLINE)
+    return complaint(done)
+
+
+@pytest.mark.parametrize("target", ["lab", "test", "clean"])
+def test_a_folder_of_the_users_is_left_alone(house, outside, target):
+    before = snapshot(outside)
+    line = refused(house, target, outside)
+    assert str(outside) in line
+    assert ("no virtual environment" if target != "clean" else "nothing in it was deleted") in line
+    assert snapshot(outside) == before
+
+
+@pytest.mark.parametrize("target", ["lab", "clean"])
+@pytest.mark.parametrize("stamp", [None, ".test", ".lab"])
+def test_a_virtual_environment_of_the_users_is_left_alone(house, outside, target, stamp):
+    """Made by `uv venv` (no pip in it) or by hand, whatever else lies in it."""
+    subprocess.run([REAL_PYTHON, "-m", "venv", "--without-pip", outside], check=True)
+    if stamp:
+        (outside / stamp).touch()
+        os.utime(outside / stamp, (1, 1))
+    before = snapshot(outside)
+    line = refused(house, target, outside)
+    assert ("make did not make" if target == "lab" else "was not made by make") in line
+    assert snapshot(outside) == before
+
+
+def test_an_environment_of_an_earlier_edition_is_used_but_not_removed(house):
+    venv = answering_venv(house)
+    (venv / ".medlab").unlink()
+    (venv / ".lab").touch()
+    (venv / "pyvenv.cfg").touch()
+    os.utime(venv / ".lab", (1, 1))
+    done = make(house, "lab", TORCH="1", PIP_SAYS="fine", PIP_EXIT="0")
+    assert done.returncode == 0, done.stderr
+    assert "was not made by make" in complaint(make(house, "clean"))
+    assert (venv / "bin/python").exists()
+
+
+def test_a_file_a_link_and_a_link_to_nowhere(house, outside):
+    notes = outside / "notes.txt"
+    assert "is a file" in refused(house, "lab", notes)
+    assert "is a file" in refused(house, "clean", notes)
+    link, lost = house / "link", house / "lost"
+    link.symlink_to(outside)
+    lost.symlink_to(house / "gone")
+    for target in ("lab", "clean"):
+        assert str(link) in refused(house, target, link)
+        assert "leads nowhere" in refused(house, target, lost)
+    assert link.is_symlink() and lost.is_symlink()
+    assert notes.read_text() == "precious"
+
+
+def test_a_link_to_an_environment_of_makes_own_is_not_removed(house):
+    venv = answering_venv(house)
+    (house / "link").symlink_to(venv)
+    assert "is a link" in refused(house, "clean", house / "link")
+    assert (venv / ".medlab").exists()
+
+
+@pytest.mark.parametrize("target", ["lab", "clean"])
+@pytest.mark.parametrize("venv", ["", ".", "..", "/", "./", "//", "notebooks", "~/env", "-f"])
+def test_names_that_mean_something_else(house, outside, venv, target):
+    (house / "notebooks/mine.ipynb").write_text("precious")
+    if venv == "-f":
+        (house / "-f").mkdir()
+        (house / "-f/notes.txt").write_text("precious")
+    before = snapshot(house)
+    line = refused(house, target, venv)
+    assert line.startswith("medlab: ")
+    assert snapshot(house) == before
+
+
+def test_the_course_inside_its_own_environment_is_not_removed(house, tmp_path_factory):
+    venv = tmp_path_factory.mktemp("around")
+    inner = venv / "lib" / "course"
+    shutil.copytree(house, inner, symlinks=True)
+    (venv / ".medlab").write_text(f"{inner.resolve()}\n")
+    assert "holds the course itself" in refused(inner, "clean", venv)
+    assert (inner / "Makefile").exists()
+
+
+@pytest.mark.parametrize("name", [".venv", "my env", "deep/er/env", "env with 'quotes\" and ü"])
+def test_an_environment_is_made_where_it_was_asked_for_and_removed_again(house, name):
+    quick_python(house)
+    place = house / "place"  # the index is out of reach, so the installation ends behind the venv
+    place.mkdir()
+    line = refused(house, "lab", place / name)
+    assert "package index cannot be reached" in line
+    assert (place / name / "pyvenv.cfg").exists()
+    assert make(house, "clean", f"VENV={place / name}").returncode == 0
+    assert not (place / name).exists()
+    assert place.exists()
+
+
+def test_a_course_in_a_folder_with_spaces(house, tmp_path_factory):
+    course = tmp_path_factory.mktemp("my courses") / "deep learning (2026)"
+    shutil.copytree(house, course, symlinks=True)
+    venv = answering_venv(course)
+    done = make(course, "lab", TORCH="1", PIP_SAYS="fine", PIP_EXIT="0")
+    assert done.returncode == 0, done.stderr
+    assert (venv / ".lab").exists()
+    assert make(course, "clean").returncode == 0
+    assert not venv.exists()
+    assert (course / "pyproject.toml").exists()
+
+
+def test_an_empty_folder_may_become_the_environment(house, outside):
+    quick_python(house)
+    (outside / "notes.txt").unlink()
+    assert "package index cannot be reached" in refused(house, "lab", outside)
+    assert (outside / "pyvenv.cfg").exists()
+
+
+def test_a_half_made_environment_goes_and_a_half_filled_folder_stays(house, outside):
+    """`venv` itself fails: a folder made in this run is removed, an older one is not."""
+    fails = f'case "$*" in "-m venv "*) echo no luck >&2; exit 1;; esac; exec {REAL_PYTHON} "$@"'
+    script(house / "bin/python3", fails)
+    assert "could not make the virtual environment .venv: no luck" in complaint(make(house, "lab"))
+    assert not (house / ".venv").exists()
+    (outside / "notes.txt").unlink()
+    assert "no luck" in refused(house, "lab", outside)
+    assert outside.exists()
+
+
+def test_an_own_environment_without_python_is_mended_in_place(house):
+    quick_python(house)
+    site = house / ".venv/lib/python3.12/site-packages"
+    site.mkdir(parents=True)
+    (site / "mine.py").write_text("precious")
+    (house / ".venv/.medlab").write_text(f"{house.resolve()}\n")
+    assert "package index cannot be reached" in complaint(make(house, "lab", **OFFLINE))
+    assert (site / "mine.py").read_text() == "precious"
+    assert (house / ".venv/bin/python").exists()
+
+
+def test_files_that_somebody_put_into_the_environment_are_kept(house):
+    venv = answering_venv(house)
+    (venv / "notes.txt").write_text("precious")
+    assert ".venv/notes.txt was not put there by make" in complaint(make(house, "clean"))
+    assert (venv / "notes.txt").exists() and (venv / "bin/python").exists()
+
+
+def test_clean_takes_caches_and_nothing_else(house):
+    for name in (".pytest_cache/x", "tests/__pycache__/x", "mine/__pycache__/x", "build/x"):
+        (house / name).parent.mkdir(parents=True)
+        (house / name).write_text("")
+    assert make(house, "clean").returncode == 0
+    assert not (house / ".pytest_cache").exists()
+    assert not (house / "tests/__pycache__").exists()
+    assert (house / "mine/__pycache__/x").exists()
+    assert (house / "build/x").exists(), "no command of make makes it"
+
+
+def test_a_course_that_was_moved_or_shares_an_environment(house, outside):
+    venv = answering_venv(house)
+    (venv / ".medlab").write_text("/elsewhere/course\n")
+    line = complaint(make(house, "lab"))
+    assert "when the course stood in /elsewhere/course: run 'make clean'" in line
+    assert make(house, "clean").returncode == 0
+    assert not venv.exists()
+    (outside / ".medlab").write_text("/elsewhere/course\n")
+    assert "made for the course in /elsewhere/course" in refused(house, "lab", outside)
+    assert "nothing in it was deleted" in refused(house, "clean", outside)
+    assert (outside / "notes.txt").exists()
+
+
+def test_a_place_that_cannot_be_written_to(house):
+    script(house / "bin/python3", f'exec {REAL_PYTHON} "$@"')
+    # the reason's words differ between systems
+    assert "cannot make the folder /dev/null/env: " in refused(house, "lab", "/dev/null/env")
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may write everywhere")
+def test_a_folder_of_somebody_else(house, outside):
+    (outside / "notes.txt").unlink()
+    outside.chmod(0o555)
+    assert "cannot write into" in refused(house, "lab", outside)
+    assert "Permission denied" in refused(house, "lab", outside / "env")
+
+
+def test_pins_that_are_not_there(house):
+    answering_venv(house)
+    line = complaint(make(house, "lab", CONSTRAINTS="my pins.txt"))
+    assert "no file of pins CONSTRAINTS=my pins.txt" in line
+    assert "make lab CONSTRAINTS=" in line
+
+
+def test_a_benchmark_that_fails_does_not_hide_the_others(house):
+    venv = answering_venv(house)
+    (venv / ".test").touch()
+    for name, body in {"a": "import sys; sys.exit(3)", "b": "print('measured')"}.items():
+        (house / f"benchmarks/{name}.py").write_text(body)
+    script(venv / "bin/python", f'exec {REAL_PYTHON} "$@"')
+    (venv / ".test").touch()
+    done = make(house, "bench")
+    assert complaint(done) == "medlab: did not run: benchmarks/a.py"
+    assert "measured" in done.stdout
 
 
 def test_what_the_makefile_names_is_there():
@@ -240,9 +522,68 @@ def test_environment_holds_what_conda_and_binder_need():
     assert python.split("=")[1] + ".0" in SpecifierSet(PROJECT["requires-python"])
     assert pip == {"pip": ["-e .[lab]"]}
     own = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
-    for name, package in (("torch", "pytorch-cpu"), ("torchvision", "torchvision")):
-        asked = next(p for p in packages if p.startswith(package))
-        assert Requirement(asked).specifier == own[name]
+    asked = next(p for p in packages if p.startswith("pytorch-cpu"))
+    assert Requirement(asked).specifier == own["torch"]
+
+
+def test_the_newest_edition_of_the_changelog_is_this_one():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    editions = re.findall(r"^## \[([^]]+)\](.*)$", text, re.M)
+    assert editions[0] == ("Unreleased", "")
+    assert editions[1][0] == PROJECT["version"]
+    assert all(re.fullmatch(r" - 20\d\d-[01]\d-[0-3]\d", date) for _, date in editions[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.M)) <= kinds
+
+
+def test_types_travel_with_the_package():
+    assert (ROOT / "medlab/py.typed").exists()
+    assert "Typing :: Typed" in PROJECT["classifiers"]
+    wheel = CONFIGURATION["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel == {"packages": ["medlab"]}, "everything in the folder, py.typed and data included"
+
+
+def test_the_workflow_covers_what_the_metadata_promises():
+    text = (ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8")
+    linux, elsewhere = yaml.safe_load(text)["jobs"].values()
+    prefix = "Programming Language :: Python :: 3."
+    promised = {c.split(" :: ")[-1] for c in PROJECT["classifiers"] if c.startswith(prefix)}
+    matrix = elsewhere["strategy"]["matrix"]
+    assert set(matrix["python"]) == promised
+    assert matrix["system"] == ["macos-latest", "windows-latest"]
+    assert {row["python"] for row in linux["strategy"]["matrix"]["include"]} == promised
+    assert any("make -k test" in step.get("run", "") for step in linux["steps"])
+
+
+FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*_*.yml"))
+
+
+def test_there_is_a_form_for_each_kind_of_report():
+    assert [path.stem for path in FORMS] == ["does_not_run", "exercise_misjudged", "wrong_sentence"]
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_a_form_is_one_that_the_site_accepts(path):
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", "description", "title", "labels", "body"} == set(form)
+    assert len({field["id"] for field in form["body"]}) == len(form["body"])
+    for field in form["body"]:
+        assert field["type"] in {"input", "textarea", "dropdown"}
+        assert field["attributes"]["label"]
+        assert (field["type"] == "dropdown") == ("options" in field["attributes"])
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_hooks_before_a_commit_run_what_is_there():
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    local = next(r for r in yaml.safe_load(text)["repos"] if r["repo"] == "local")
+    tools = {hook["entry"].split()[2] for hook in local["hooks"]}
+    assert tools == {"ruff", "mypy", "pytest"}
+    assert tools <= {Requirement(t).name for t in PROJECT["optional-dependencies"]["test"]}
+    for name in re.findall(r"tests/\w+\.py", text):
+        assert (ROOT / name).exists()
+    limit = int(re.search(r"--maxkb=(\d+)", text)[1])
+    assert limit * 1000 == MAX_TRACKED
 
 
 def tracked() -> list[Path]:
@@ -252,6 +593,7 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
+MAX_TRACKED = 3_000_000
 HOSTS = ("pypi" + ".org", "pythonhosted" + ".org", "registry.npmjs" + ".org")
 PLACES = re.compile(r"(?<![\w.~])/(?:work|root|home)/\w")
 
@@ -267,7 +609,7 @@ def test_nothing_names_a_machine_or_a_package_host():
 
 
 def test_large_files_are_not_tracked():
-    assert not [path.name for path in tracked() if path.stat().st_size > 3_000_000]
+    assert not [path.name for path in tracked() if path.stat().st_size > MAX_TRACKED]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -329,13 +671,28 @@ def test_a_fork_moves_everything_and_comes_back(course, capsys):
         cells = json.loads(path.read_text())["cells"]
         assert fork.badge(NEW, path.name) in "".join(cells[0]["source"])
         setup = next(cell for cell in cells if cell["cell_type"] == "code")
-        assert "".join(setup["source"]) == fork.setup_cell(NEW)
+        assert "".join(setup["source"]) == fork.setup_cell(NEW, f"v{PROJECT['version']}")
     moved = names(course)
     assert fork.main([NEW, "--root", str(course)]) == 0
     assert names(course) == moved
     assert "nothing to change" in capsys.readouterr().out
     assert fork.main([ADDRESS, "--root", str(course)]) == 0
     assert names(course) == before
+
+
+def test_a_new_version_reaches_every_set_up_cell_and_nothing_else(course, capsys):
+    before = names(course)
+    path = course / "pyproject.toml"
+    old, new = PROJECT["version"], "2027.1.0rc1"
+    path.write_text(path.read_text().replace(f'version = "{old}"', f'version = "{new}"'))
+    assert fork.main(["--root", str(course)]) == 0
+    assert f"push the tag v{new}" in capsys.readouterr().out
+    changed = {name for name, data in names(course).items() if data != before[name]}
+    assert changed == {"pyproject.toml", *(f"notebooks/{path.name}" for path in NOTEBOOKS)}
+    for path in (course / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        setup = next(cell for cell in cells if cell["cell_type"] == "code")
+        assert "".join(setup["source"]) == fork.setup_cell(ADDRESS, f"v{new}")
 
 
 def test_an_interrupted_fork_is_repaired_by_another(course):

@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import medlab.exercises
-from notebooks.fork import badge, repository, setup_cell
+from notebooks.fork import badge, edition, repository, setup_cell
 from tests import notebook_rules
 from tests.notebook_rules import RULES, Page
 from tests.where import ROOT
@@ -43,7 +43,7 @@ def model() -> nbformat.NotebookNode:
         "| Time | Needs | Before this | Data |\n|---|---|---|---|\n| 45 min | 2 GB | - | - |\n\n"
         "## You will be able to\n\n- load\n- look\n- train\n"
     )
-    cells = [new_markdown_cell(head), new_code_cell(setup_cell(address), id="setup")]
+    cells = [new_markdown_cell(head), new_code_cell(setup_cell(address, edition(ROOT)), id="setup")]
     cells += [new_markdown_cell("## Words\n\n**Predict.** " + "word " * 1600)]
     cells += [code(f"x{k} = {k}\nprint(x{k})", f"{k}\n") for k in range(12)]
     cells += [new_code_cell(TRAIN, outputs=[figure])]
