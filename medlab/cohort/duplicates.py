@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,8 @@ from medlab.cohort._fields import to_float
 from medlab.cohort.card import PARTS
 from medlab.errors import DataError
 
-_SLACK = 0.2  # what re-encoding and resizing may cost of the cosine inside a narrow content
+_SLACK = 0.07  # what re-encoding and resizing may cost of the cosine inside a narrow content
+_EVEN = 0.03  # of the range of a picture: how much a margin may vary, since JPEG is not exact
 
 
 class Part(Protocol):
@@ -142,69 +143,37 @@ def _exact_duplicates(parts: dict[str, Part]) -> tuple:
 def _near_duplicates(parts: list[Part], threshold: float) -> list[tuple[int, int, float]]:
     """(position, position, cosine) of pairs from different parts, counted through all parts."""
     images = [part.images.cpu() for part in parts]
-    first = np.cumsum([0, *map(len, images)])
+    pictures = [picture for some in images for picture in some.unbind()]
+    first = [0, *accumulate(map(len, parts))]
     prints = torch.cat([_fingerprints(some) for some in images])
     whiten = _whitening(prints)
     anchors = whiten(prints)
-    found: dict[tuple[int, int], tuple[float, int]] = {}
+    found = []
     for p in range(1, len(parts)):
         part = prints[first[p] : first[p + 1]]
         others = [whiten(_turned(part, turn)) for turn in range(8)]
-        for start in range(0, int(first[p]), 2048):
-            block = anchors[start : min(start + 2048, int(first[p]))]
+        for start in range(0, first[p], 2048):
+            block = anchors[start : min(start + 2048, first[p])]
             similarity, turn = torch.stack([block @ other.T for other in others]).max(0)
             for i, j in (similarity >= threshold).nonzero().tolist():
-                cosine = min(1.0, similarity[i, j].item())
-                found[start + i, int(first[p]) + j] = cosine, int(turn[i, j])
+                other = _turned(images[p][j], int(turn[i, j]))
+                if _cosine_inside(pictures[start + i], other, whiten) >= threshold - _SLACK:
+                    found.append((start + i, first[p] + j, min(1.0, similarity[i, j].item())))
+    return sorted(found)
 
-    boxes = torch.cat([_content(some) for some in images])
-    padded = (boxes != _frame(images[0])).any(1)
-    doubtful = [pair for pair in found if padded[list(pair)].any()]
-    if doubtful:
-        whiten = _whitening(
-            torch.cat(
-                [
-                    _fingerprints(some, boxes[start:stop])
-                    for some, start, stop in zip(images, first, first[1:], strict=False)
-                ]
-            )
-        )
 
-        def picture(position: int) -> Tensor:
-            p = int(np.searchsorted(first, position, side="right")) - 1
-            return images[p][position - first[p]]
-
-        for i, j in doubtful:
-            other = _turned(picture(j), found[i, j][1])
-            if _similarity_inside(picture(i), other, whiten) < threshold - _SLACK:
-                del found[i, j]
-    return [(i, j, cosine) for (i, j), (cosine, _) in sorted(found.items())]
+def _fingerprints(images: Tensor) -> Tensor:
+    """(N, C, …) -> (N, 1, 16, 16) or, for volumes, (N, 1, 8, 8, 8): zero mean, unit length."""
+    pool = {4: nn.AdaptiveAvgPool2d(16), 5: nn.AdaptiveAvgPool3d(8)}[images.ndim]
+    small = torch.cat([pool(to_float(chunk).mean(1, keepdim=True)) for chunk in images.split(1024)])
+    flat = small.flatten(1)
+    flat = flat - flat.mean(1, keepdim=True)
+    return (flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)).view_as(small)
 
 
 def _turned(images: Tensor, turn: int) -> Tensor:
     """One of the eight flips and quarter turns of the last two axes."""
     return torch.rot90(images.flip(-1) if turn >= 4 else images, turn % 4, (-2, -1))
-
-
-def _fingerprints(images: Tensor, boxes: Tensor | None = None) -> Tensor:
-    """(N, C, …) -> (N, 1, 16, 16) or, for volumes, (N, 1, 8, 8, 8): zero mean, unit length.
-
-    Args:
-        images: (N, C, H, W) or (N, C, D, H, W).
-        boxes: (N, axes, 2) from and to along each axis, what to look at; None for all.
-    """
-    boxes = _frame(images).expand(len(images), -1, -1) if boxes is None else boxes
-    axes = images.ndim - 2
-    pool = {2: nn.AdaptiveAvgPool2d(16), 3: nn.AdaptiveAvgPool3d(8)}[axes]
-    small = torch.empty(len(images), 1, *{2: (16, 16), 3: (8, 8, 8)}[axes])
-    alike, which = boxes.unique(dim=0, return_inverse=True)
-    for k, box in enumerate(alike.tolist()):
-        inside = (slice(None), slice(None), *(slice(*span) for span in box))
-        for some in (which == k).nonzero()[:, 0].split(1024):
-            small[some] = pool(to_float(images[some][inside]).mean(1, keepdim=True))
-    flat = small.flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
-    return (flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)).view_as(small)
 
 
 def _whitening(prints: Tensor, components: int = 48) -> Callable[[Tensor], Tensor]:
@@ -215,8 +184,7 @@ def _whitening(prints: Tensor, components: int = 48) -> Callable[[Tensor], Tenso
         components: principal components to keep.
     """
     step = max(1, len(prints) // 4000)
-    sample = torch.cat([_turned(prints, t).flatten(1)[::step] for t in (0, 1, 2, 3, 4, 5, 6, 7)])
-    sample = sample.double()
+    sample = torch.cat([_turned(prints, turn).flatten(1)[::step] for turn in range(8)]).double()
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     keep = values.flip(0) > 1e-6 * values[-1]
@@ -225,45 +193,25 @@ def _whitening(prints: Tensor, components: int = 48) -> Callable[[Tensor], Tenso
     return lambda some: nn.functional.normalize((some.flatten(1) - mean) @ basis, dim=1)
 
 
-def _frame(images: Tensor) -> Tensor:
-    """(1, axes, 2): from 0 to the size of each axis."""
-    return torch.tensor([[(0, size) for size in images.shape[2:]]])
-
-
-def _content(images: Tensor, tolerance: float = 0.03) -> Tensor:
-    """(N, axes, 2): from and to, along each axis, without the even margins of a padded picture.
-
-    Args:
-        images: (N, C, H, W) or (N, C, D, H, W).
-        tolerance: what still counts as even, as a share of the picture's range; JPEG is not exact.
-    """
-    if not len(images):
-        return _frame(images).expand(0, -1, -1)
-    low, high = images.amin(1).float(), images.amax(1).float()
-    slack = tolerance * (high.flatten(1).amax(1) - low.flatten(1).amin(1))[:, None]
-    spans = []
-    for axis in range(1, low.ndim):
-        rest = [other for other in range(1, low.ndim) if other != axis]
-        a, b = low.amin(rest), high.amax(rest)
-        start, rear = (
-            ((y - x[:, :1] > slack) | (y[:, :1] - x > slack)).long().cumsum(1).eq(0).sum(1)
-            for x, y in ((a, b), (a.flip(1), b.flip(1)))
-        )
-        even = start == a.shape[1]  # no content along this axis: look at all of it
-        spans.append(torch.stack([start, a.shape[1] - rear], 1).where(~even[:, None], 0))
-        spans[-1][even, 1] = a.shape[1]
-    return torch.stack(spans, 1)
-
-
-def _similarity_inside(one: Tensor, other: Tensor, whiten: Callable) -> float:
-    """Cosine of two aligned pictures (C, …), looking only where neither has a margin."""
+def _cosine_inside(one: Tensor, other: Tensor, whiten: Callable[[Tensor], Tensor]) -> float:
+    """Cosine of two aligned pictures (C, …), looking only where neither has an even margin."""
     if one.shape != other.shape:  # a quarter turn of a frame that is not square
         size = one.shape[1:]
         other = nn.functional.interpolate(other[None].float(), size=size)[0].to(one.dtype)
     pair = torch.stack([one, other])
-    boxes = _content(pair)
-    box = torch.stack([boxes[:, :, 0].amax(0), boxes[:, :, 1].amin(0)], 1)
-    if (box[:, 0] >= box[:, 1]).any():
-        return -1.0
-    one, other = whiten(_fingerprints(pair, box.expand(2, -1, -1)))
-    return float(one @ other)
+    low, high = pair.amin(1).float(), pair.amax(1).float()
+    slack = _EVEN * (high.flatten(1).amax(1) - low.flatten(1).amin(1))[:, None]
+    inside = [slice(None), slice(None)]
+    for axis in range(1, low.ndim):
+        rest = [a for a in range(1, low.ndim) if a != axis]
+        a, b = low.amin(rest), high.amax(rest)
+        size, margins = a.shape[1], []
+        for x, y in ((a, b), (a.flip(1), b.flip(1))):
+            even = (y - x[:, :1] <= slack) & (y[:, :1] - x <= slack)
+            # Modulo: a picture that is even altogether has no margin.
+            margins.append(int((even.long().cumprod(1).sum(1) % size).max()))
+        if sum(margins) >= size:
+            return -1.0
+        inside.append(slice(margins[0], size - margins[1]))
+    first, second = whiten(_fingerprints(pair[tuple(inside)]))
+    return float(first @ second)
