@@ -181,19 +181,18 @@ class Cohort:
         if self.patients is not None:
             lines.append(f"patients: {len(np.unique(self.patients))}")
         if self.sites is not None:
-            names, counts = np.unique(self.sites, return_counts=True)
-            pairs = zip(names, counts, strict=True)
+            pairs = zip(*np.unique(self.sites, return_counts=True), strict=True)
             lines.append("sites: " + ", ".join(f"{s} ({c} images)" for s, c in pairs))
         segmentation = self.card.task == "segmentation"
         if self.masks is not None and segmentation:
-            counts = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
-            names = self.classes or [f"structure {k}" for k in range(len(counts))]
-            pairs = zip(names, (counts / counts.sum().clamp_min(1)).tolist(), strict=True)
+            sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
+            names = self.classes or [f"structure {k}" for k in range(len(sizes))]
+            pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
             what = "voxels" if self.images.ndim == 5 else "pixels"
             lines.append("masks: " + ", ".join(f"{s} ({c:.2%} of {what})" for s, c in pairs))
         elif self.labels is not None and self.classes and not segmentation:
-            counts = class_counts(self.labels, self.num_classes).sum(0).long().tolist()
-            pairs = zip(self.classes, counts, strict=True)
+            images = class_counts(self.labels, self.num_classes).sum(0).long().tolist()
+            pairs = zip(self.classes, images, strict=True)
             lines.append("labels: " + ", ".join(f"{name} ({c} images)" for name, c in pairs))
         return "\n".join(lines)
 

@@ -84,7 +84,9 @@ def leaks(train: Part, val: Part, test: Part | None = None, *, threshold: float 
     of its width is usually missed.
 
     Args:
-        train, val, test: the parts, images of any type; all of one shape. `test` may be left out.
+        train: one part, with images of any type; all parts have images of one shape.
+        val: another.
+        test: another, if there is one.
         threshold: cosine from which a pair is reported as near, 0…1.
 
     Returns:
@@ -196,8 +198,8 @@ def _whitening(prints: Tensor, components: int = 48) -> Callable[[Tensor], Tenso
 def _cosine_inside(one: Tensor, other: Tensor, whiten: Callable[[Tensor], Tensor]) -> float:
     """Cosine of two aligned pictures (C, …), looking only where neither has an even margin."""
     if one.shape != other.shape:  # a quarter turn of a frame that is not square
-        size = one.shape[1:]
-        other = nn.functional.interpolate(other[None].float(), size=size)[0].to(one.dtype)
+        grown = nn.functional.interpolate(other[None].float(), size=one.shape[1:])
+        other = grown[0].to(one.dtype)
     pair = torch.stack([one, other])
     low, high = pair.amin(1).float(), pair.amax(1).float()
     slack = _EVEN * (high.flatten(1).amax(1) - low.flatten(1).amin(1))[:, None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from medlab.errors import DataError
 from medlab.metrics._arguments import binary_pairs, pairs, probabilities
 
 
-class Reliability(NamedTuple):
+@dataclass(frozen=True)
+class Reliability:
     """A reliability diagram; bins without images are left out.
 
     Attributes:
@@ -54,7 +56,8 @@ def ece(
     Args:
         labels: (N,) classes.
         scores: (N,), (N, 1), (N, 2) or (N, K) probabilities.
-        bins, strategy: as for `reliability`. More bins, more noise: the figure grows with them.
+        bins: as for `reliability`. More bins, more noise: the figure grows with them.
+        strategy: as for `reliability`.
 
     Returns:
         0 (calibrated) to 1.

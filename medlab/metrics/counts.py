@@ -142,7 +142,8 @@ def accuracy(labels, scores) -> float:
     of exactly 0.5 is class 0 here (as `argmax` has it), while `confusion` calls it positive.
 
     Args:
-        labels, scores: as for `auc`; for two classes or K findings, scores are probabilities.
+        labels: as for `auc`.
+        scores: as for `auc`; for two classes or K findings they are probabilities.
 
     Raises:
         DataError: two classes or K findings with scores outside 0…1.
@@ -219,7 +220,7 @@ def per_class(
     if kind == "binary":
         truth, called = (np.stack([~two, two], axis=1) for two in (truth, called))
         s = np.stack([-s, s], axis=1)
-    names = list(classes) or list(range(s.shape[1]))
+    names = list(classes or range(s.shape[1]))
     if len(names) != s.shape[1]:
         raise DataError(f"{len(names)} class names for {s.shape[1]} columns of scores")
     rows = []

@@ -78,7 +78,8 @@ def average_precision(labels, scores) -> float:
     """Mean precision over the positive images: Σ (Rₖ − Rₖ₋₁) Pₖ over falling thresholds.
 
     Args:
-        labels, scores: as for `auc`; for K classes or findings the unweighted mean over K.
+        labels: as for `auc`.
+        scores: as for `auc`; for K classes or findings the unweighted mean over K.
 
     Returns:
         0 to 1; chance is the prevalence.

@@ -53,7 +53,8 @@ def decision_curve(labels, probabilities, thresholds=None) -> DecisionCurve:
     """`net_benefit` of the model, of treating all and of treating none.
 
     Args:
-        labels, probabilities: as for `net_benefit`.
+        labels: as for `net_benefit`.
+        probabilities: as for `net_benefit`.
         thresholds: (M,), each 0 ≤ t < 1; 0.01, 0.02 … 0.99 if not given. Show the range that
             reasonable people would choose.
 

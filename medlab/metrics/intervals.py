@@ -93,7 +93,8 @@ def delong_test(labels, a, b, *, level: float = 0.95) -> DeLongTest:
 
     Args:
         labels: (N,) of 0 and 1, at least two of each.
-        a, b: scores of the two models, (N,), (N, 1) or (N, 2), in the same order of images.
+        a: scores of the one model, (N,), (N, 1) or (N, 2).
+        b: scores of the other, in the same order of images.
         level: confidence of the interval of the difference.
 
     Raises:

@@ -54,7 +54,7 @@ def bootstrap(
         seed: of the random draw, ≥ 0; the same seed draws the same patients.
         stratify: keep the number of patients with each set of classes, as in a study that
             fixed how many ill and how many well patients to recruit.
-        options: passed to the metric, such as `threshold=0.3`.
+        **options: passed to the metric, such as `threshold=0.3`.
 
     Raises:
         UndefinedMetric: the metric is undefined on the data, or on half of the resamples.
@@ -85,8 +85,16 @@ def bootstrap_difference(
     """Interval of metric(a) − metric(b), both models judged on the same resampled patients.
 
     Args:
-        a, b: scores of the two models on the same images.
-        metric, labels, groups, n, level, seed, stratify, options: as for `bootstrap`.
+        metric: as for `bootstrap`.
+        labels: as for `bootstrap`.
+        a: scores of the one model.
+        b: scores of the other on the same images.
+        groups: as for `bootstrap`.
+        n: as for `bootstrap`.
+        level: as for `bootstrap`.
+        seed: as for `bootstrap`.
+        stratify: as for `bootstrap`.
+        **options: as for `bootstrap`.
 
     Raises:
         UndefinedMetric, DataError: as for `bootstrap`.
@@ -108,7 +116,9 @@ def resamples(
     Args:
         labels: (N,) or (N, K); only their number matters, and their classes when stratifying.
         groups: (N,) patient of each image; None if every image is another patient.
-        n, seed, stratify: as for `bootstrap`.
+        n: as for `bootstrap`.
+        seed: as for `bootstrap`.
+        stratify: as for `bootstrap`.
 
     Yields:
         int64 (block, N); the blocks together have n rows. They do not depend on memory or machine.
@@ -150,8 +160,11 @@ def resampled_values(
     """The metric on each resample: the distribution whose percentiles `bootstrap` reports.
 
     Args:
-        metric, labels, scores, options: as for `bootstrap`.
+        metric: as for `bootstrap`.
+        labels: as for `bootstrap`.
+        scores: as for `bootstrap`.
         counts: (B, N) how often each image occurs in each resample, as `resamples` yields.
+        **options: as for `bootstrap`.
 
     Returns:
         float64 (B,); NaN where the metric is undefined.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -197,7 +198,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     """The record, open for reading and appending, held by one process at a time."""
     try:
         with path.open("a+b") as file:
-            if os.name == "nt":
+            if sys.platform == "win32":
                 import msvcrt
 
                 file.seek(2**30)  # a byte that no record reaches: others may still read

@@ -74,17 +74,17 @@ class ModelCard:
         test set opened for the first time: final evaluation, protocol of 3 May (40 images)
         >>> scores = final.labels * 0.03 + films.mean((1, 2, 3))  # as medlab.predict gives them
         >>> area = metrics.bootstrap(metrics.auc, final.labels, scores, n=200)
-        >>> bright = films.mean((1, 2, 3)) > films.mean()
+        >>> early = torch.arange(40) < 20
         >>> card = ModelCard(
         ...     title="Which film first?", seed=0, data=data, test=test,
         ...     details={"architecture": "SmallCNN of width 8"},
         ...     intended_use=["Sorts the films of adults that wait to be read."],
         ...     out_of_scope=["Children: there was none among them."],
-        ...     factors=["Brightness of the film."],
+        ...     factors=["The year in which the film was taken."],
         ...     protocol={"success": "the interval of the AUC lies above 0.8"},
         ...     results={"AUC": area},
-        ...     subgroups={"bright": metrics.bootstrap(
-        ...         metrics.auc, final.labels[bright], scores[bright], n=200)},
+        ...     subgroups={"early films": metrics.bootstrap(
+        ...         metrics.auc, final.labels[early], scores[early], n=200)},
         ...     calibration={"Brier score": metrics.brier(final.labels, scores)},
         ...     threshold={"threshold": 0.52, "chosen": "on validation films"},
         ...     figures={"ill": int(final.labels.sum())},
@@ -235,7 +235,8 @@ def _shown(value) -> str:
         value = value.item()
     if isinstance(value, bool | Integral) or not isinstance(value, Real):
         return str(value)
-    return f"{value:.2g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
+    number = float(value)
+    return f"{number:.2g}" if 0 < abs(number) < 0.0005 else f"{number:.3f}"
 
 
 def _pairs(entries: Mapping) -> str:
