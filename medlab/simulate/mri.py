@@ -46,8 +46,11 @@ def spin_echo(
     The formula assumes TE much shorter than TR.
 
     Args:
-        pd, t1, t2: proton density and relaxation times (ms), numbers or maps that broadcast.
-        tr, te: repetition and echo time, ms; 0 ≤ te < tr.
+        pd: proton density; a number, or a map that broadcasts with the others.
+        t1: longitudinal relaxation time, ms.
+        t2: transverse relaxation time, ms.
+        tr: repetition time, ms.
+        te: echo time, ms; 0 ≤ te < tr.
 
     Returns:
         Signal relative to that of pure water without relaxation.
@@ -112,7 +115,8 @@ def brain_image(shares: Tensor, *, tr: float, te: float) -> Tensor:
 
     Args:
         shares: white matter, grey matter, fluid, as `brain_shares` returns them.
-        tr, te: ms.
+        tr: repetition time, ms.
+        te: echo time, ms.
 
     Raises:
         DataError: another number of tissues, or times that `spin_echo` refuses.

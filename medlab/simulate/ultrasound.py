@@ -25,7 +25,8 @@ def envelope(
     Args:
         echogenicity: (H, W) or (B, H, W) mean echo power, ≥ 0; rows are depth.
         pixel_mm: pixel size, mm.
-        axial_mm, lateral_mm: standard deviation of the pulse along depth and across, mm, > 0.
+        axial_mm: standard deviation of the pulse along depth, mm, > 0.
+        lateral_mm: standard deviation of the pulse across, mm, > 0.
         seed: of the scatterers.
 
     Returns:
