@@ -731,3 +731,12 @@ def test_shifts_of_volumes_are_averaged():
     views = [padded[:, :, d : d + 16, r : r + 17, c : c + 18] for d, r, c in corners]
     expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
     assert torch.allclose(predict(model, volumes, tta=True), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(20, 100), (64, 34), (1000, 12)])
+def test_a_small_set_is_seen_often_enough(monkeypatch, images, epochs):
+    monkeypatch.setattr("medlab.training.loop._STEPS", 200)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    data = torch.rand(images, 1, 4, 4), torch.arange(images) % 2
+    history = fit(model, data, batch_size=10, augment=None, **QUIET)
+    assert history.config["epochs"] == len(history) == epochs

@@ -33,6 +33,8 @@ from medlab.training.prediction import outputs_of
 from medlab.training.recipe import batches, one_cycle
 from medlab.training.tasks import Task, plain_weights, task_for
 
+_STEPS = 1000  # that a training run takes at least, unless the caller says how many epochs
+
 
 def fit(
     model: nn.Module,
@@ -40,7 +42,7 @@ def fit(
     val: Cohort | tuple[Tensor, Tensor] | None = None,
     *,
     task: str | Task | None = None,
-    epochs: int = 12,
+    epochs: int | None = None,
     lr: float = 3e-3,
     batch_size: int = 64,
     weight_decay: float = 0.01,
@@ -78,7 +80,8 @@ def fit(
         train: a cohort, or a pair (images, targets).
         val: the same, other patients; only for the scores in the history and for keep="best".
         task: default: what the data say; a `DataCard.task`, or a `medlab.training.Task`.
-        epochs: passes over the training set.
+        epochs: passes over the training set; default: as many as make 1,000 steps, at least 12, so
+            that a small set is seen as often as learning takes.
         lr: peak of the one-cycle schedule.
         batch_size: images a step; every image is used once an epoch, the last batch is never tiny.
         weight_decay: of AdamW; not applied to biases and normalisation.
@@ -110,6 +113,8 @@ def fit(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     train = as_cohort(train, "train").to(device)
     val = None if val is None else as_cohort(val, "val").to(device)
+    if epochs is None:
+        epochs = max(12, math.ceil(_STEPS / batches(len(train), batch_size)))
     if len(train) < 2:
         raise DataError("training needs at least two images: batch normalisation compares them")
     if keep == "best" and val is None:
@@ -230,7 +235,8 @@ def _finite(loss: Tensor, epoch: int, lr: float, precision: Precision) -> float:
 
 def _check_options(epochs, lr, batch_size, weight_decay, average, keep, seed) -> None:
     faults = {
-        f"epochs must be a whole number of at least 1; got {epochs!r}": fits(epochs, int, 1),
+        f"epochs must be a whole number of at least 1; got {epochs!r}": epochs is None
+        or fits(epochs, int, 1),
         f"lr must be a positive number; got {lr!r}": fits(lr, float, 0) and lr > 0,
         f"batch_size must be a whole number of at least 2; got {batch_size!r}": fits(
             batch_size, int, 2
