@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlab.cohort import Cohort, to_float
+from medlab.cohort import Cohort, images_of, to_float
 from medlab.errors import DataError
 from medlab.models import undisturbed
-from medlab.training._examples import images_of
 
 __all__ = ["grad_cam", "occlusion", "pointing_game"]
 

@@ -14,17 +14,53 @@ from tests.where import ROOT
 
 # Public names that no notebook, exercise, script, benchmark or page uses, and who needs them.
 CAUGHT = "a user's program catches it"
+GIVEN = "what a public function gives, for a user's type hints"
+LATER = "the summary of a lesson names it, or the lesson that trains with it comes"
+SHARED = "rooms below build on it"
 NEEDS = {
     "errors.CheckpointError": CAUGHT,
     "errors.DicomError": CAUGHT,
     "errors.DownloadError": CAUGHT,
     "errors.HashMismatch": CAUGHT,
+    "errors.atomic_write": SHARED,
     "cohort.DataCard": "a user's own cohort is described by one",
+    "cohort.Leaks": GIVEN,
+    "cohort.images_of": SHARED,
+    "dicom.DicomImage": GIVEN,
+    "dicom.Identifier": GIVEN,
+    "dicom.SeriesInfo": GIVEN,
+    "dicom.Window": GIVEN,
     "dicom.deidentify": "a user shares a file",
+    "dicom.header_windows": "a user shows a file as its makers meant it",
     "dicom.list_series": "a user's folder holds more than one series",
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
+    "simulate.Simulated": SHARED,
+    "preprocess.correct_bias": LATER,
+    "preprocess.gamma": LATER,
+    "models.undisturbed": SHARED,
+    "losses.cross_entropy_dice": SHARED,
+    "losses.soft_dice": LATER,
+    "metrics.Interval": GIVEN,
+    "metrics.UndefinedMetric": CAUGHT,
+    "metrics.average_precision": LATER,
+    "metrics.binary_pairs": SHARED,
+    "metrics.f1": LATER,
+    "metrics.npv": LATER,
+    "metrics.per_class": "a user with several classes asks which one fails",
+    "metrics.ppv": LATER,
+    "metrics.roc_curve": SHARED,
+    "training.Classification": "a user smooths labels",
+    "training.History": GIVEN,
+    "training.Multilabel": "a user smooths labels",
+    "training.RangeTest": GIVEN,
+    "training.Segmentation": "a user passes a task of their own making",
+    "training.Task": "a user writes a task of their own",
+    "training.average_into": "a user writes the loop by hand",
+    "training.load_model": "a user takes a trained model elsewhere",
     "training.load_weights": "a user takes a trained model elsewhere",
+    "training.one_cycle": "a user writes the loop by hand",
     "training.save_weights": "a user takes a trained model elsewhere",
+    "widgets.slices": LATER,
 }
 
 

@@ -4,7 +4,7 @@ What one must know of a set (`DataCard`), parts that share no patient (`split_pa
 crosses them all the same (`leaks`).
 """
 
-from medlab.cohort._fields import to_float
+from medlab.cohort._fields import images_of, to_float
 from medlab.cohort.card import PARTS as PARTS
 from medlab.cohort.card import DataCard
 from medlab.cohort.container import Cohort
@@ -12,4 +12,4 @@ from medlab.cohort.duplicates import Leaks, leaks
 from medlab.cohort.patients import identifiers as identifiers
 from medlab.cohort.patients import split_patients
 
-__all__ = ["Cohort", "DataCard", "Leaks", "leaks", "split_patients", "to_float"]
+__all__ = ["Cohort", "DataCard", "Leaks", "images_of", "leaks", "split_patients", "to_float"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,31 @@ from medlab.errors import DataError
 def to_float(images: Tensor) -> Tensor:
     """Images as float32: uint8 0…255 becomes 0…1, any other type keeps its values."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def images_of(data: Any) -> Tensor:
+    """The images of a cohort, of a pair (images, labels), or the images themselves.
+
+    Raises:
+        DataError: anything else, such as a DataLoader, or images without a batch axis.
+    """
+    # Asked for its images, a sealed cohort says how to open it.
+    images = getattr(data, "images", data)
+    if isinstance(images, (tuple, list)) and len(images) == 2 and isinstance(images[0], Tensor):
+        images = images[0]
+    if not isinstance(images, (Tensor, np.ndarray)):
+        raise DataError(
+            "expected a Cohort, or images as one tensor of shape (N, C, H, W), or (N, C, D, H, W) "
+            f"for volumes; got {type(data).__name__}. Gather the batches of a DataLoader first: "
+            "torch.cat([images for images, _ in loader])."
+        )
+    images = torch.as_tensor(images)
+    if images.ndim not in (4, 5):
+        raise DataError(
+            "images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "
+            f"{tuple(images.shape)}. For one image pass image[None]."
+        )
+    return images
 
 
 def checked_labels(labels: Tensor | np.ndarray, card: DataCard) -> Tensor:

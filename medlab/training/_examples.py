@@ -12,8 +12,6 @@ from torch import Tensor
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
 
-AXES = "(N, C, H, W), or (N, C, D, H, W) for volumes"
-
 
 def as_cohort(data: Cohort | tuple[Tensor, Tensor], name: str) -> Cohort:
     """A cohort, or a pair (images, targets) as a cohort; refuse what cannot be trained on.
@@ -49,8 +47,8 @@ def _from_pair(data: Any, name: str) -> Cohort:
     images, targets = torch.as_tensor(data[0]), torch.as_tensor(data[1])
     if images.ndim not in (4, 5):
         raise DataError(
-            f"{name} images must be {AXES}; got {tuple(images.shape)}. For grey images (N, H, W) "
-            "pass images[:, None]."
+            f"{name} images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "
+            f"{tuple(images.shape)}. For grey images (N, H, W) pass images[:, None]."
         )
     if len(targets) != len(images):
         raise DataError(f"{name} has {len(images)} images but {len(targets)} labels")
@@ -79,30 +77,6 @@ def _from_pair(data: Any, name: str) -> Cohort:
 
 def _card(name: str, task: str) -> DataCard:
     return DataCard(name=name, title=name, task=task)
-
-
-def images_of(data: Any) -> Tensor:
-    """The images of a cohort, of a pair (images, labels), or the images themselves.
-
-    Raises:
-        DataError: anything else, such as a DataLoader, or images without a batch axis.
-    """
-    # Asked for its images, a sealed cohort says how to open it.
-    images = getattr(data, "images", data)
-    if isinstance(images, (tuple, list)) and len(images) == 2 and isinstance(images[0], Tensor):
-        images = images[0]
-    if not isinstance(images, (Tensor, np.ndarray)):
-        raise DataError(
-            f"expected a Cohort, or images as one tensor of shape {AXES}; got "
-            f"{type(data).__name__}. Gather the batches of a DataLoader first: "
-            "torch.cat([images for images, _ in loader])."
-        )
-    images = torch.as_tensor(images)
-    if images.ndim not in (4, 5):
-        raise DataError(
-            f"images must be {AXES}; got {tuple(images.shape)}. For one image pass image[None]."
-        )
-    return images
 
 
 def check_parts(train: Cohort, val: Cohort) -> None:

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlab.cohort import Cohort, to_float
+from medlab.cohort import Cohort, images_of, to_float
 from medlab.errors import DataError
 from medlab.models import undisturbed
-from medlab.training._examples import images_of
 from medlab.training.tasks import Task, task_for
 
 

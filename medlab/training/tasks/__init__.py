@@ -16,8 +16,6 @@ from medlab.cohort import Cohort
 from medlab.errors import DataError
 from medlab.metrics import UndefinedMetric, auc
 
-__all__ = ["Task", "task_for"]
-
 # Kinds of labels that are one task for a network
 _SAME = {"binary": "classification", "multiclass": "classification", "ordinal": "classification"}
 
