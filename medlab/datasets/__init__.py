@@ -58,14 +58,14 @@ def load(
     """
     name = find(name)
     if name in simulated():
-        return load_simulated(name, simulated()[name], root=data_root(root), options=options)
-    where: dict[str, Any] = {"root": root, "download": download, "verify": verify}
-    sizes = {} if name == HIPPOCAMPUS.name else {"size": medmnist.SETS[name].md5}
-    if strange := options.keys() - sizes.keys():
+        return load_simulated(name, simulated()[name], data_root(root), options)
+    allowed = set() if name == HIPPOCAMPUS.name else {"size"}
+    if strange := options.keys() - allowed:
         raise DataError(
             f"{name} is a fixed set and has no option {', '.join(map(repr, strange))}; it has "
-            + (f"size= ({', '.join(map(str, sizes['size']))})" if sizes else "none")
+            f"{', '.join(allowed) or 'none'}"
         )
-    if not sizes:
+    where: dict[str, Any] = {"root": root, "download": download, "verify": verify}
+    if name == HIPPOCAMPUS.name:
         return load_hippocampus(**where)
-    return medmnist.load(name, size=options.get("size") or 28, **where)
+    return medmnist.read(*medmnist.bring(name, **where, **options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -10,109 +11,77 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from medlab.datasets._files import Files, some
-from medlab.datasets._pictures import placement
-from medlab.datasets._tables import locate, read_table, text
+from medlab.datasets._files import listing, reading, some
+from medlab.datasets._pictures import Picture, placement
+from medlab.datasets._tables import locate, read_table, require, text
 from medlab.errors import DataError
 
-_CORNERS = (["x0", "y0", "x1", "y1"], ["xmin", "ymin", "xmax", "ymax"])
-_LARGEST_XML = 1 << 24
+_CORNERS = ["x0", "y0", "x1", "y1"]
+_VOC = ["xmin", "ymin", "xmax", "ymax"]
 
 
-class _NoEntities(ElementTree.TreeBuilder):
-    """Stops at a document type, before entities could be defined that grow without end."""
-
-    def doctype(self, name, pubid, system):
-        raise DataError("it declares a document type, which VOC annotations do not need")
-
-
-def read_boxes(boxes: Any, files: Files, names: list[str], *, file: str) -> pd.DataFrame:
-    """One row a box: image, x0, y0, x1, y1 in pixels of the file (x1, y1 exclusive), class.
+def read_boxes(boxes: Any, names: Sequence[str], folder: Path, *, file: str) -> pd.DataFrame:
+    """One row a box: image, x0, y0, x1, y1 in pixels of the file (x1, y1 exclusive), label.
 
     Args:
         boxes: a table (see `read_table`) with columns x0, y0, x1, y1, or xmin, ymin, xmax, ymax,
-            and, if boxes have classes, label or class; "voc" for XML files of the images' names
-            among them; or a folder or .zip of such files.
-        files: the images' folder.
+            and, if boxes have classes, label or class; or a folder of VOC files.
         names: the images.
+        folder: where they lie.
         file: column of file names.
 
     Returns:
-        DataFrame; column `kind`, its class, is "" where boxes have none.
+        DataFrame; the label is "finding" where boxes have none.
 
     Raises:
         DataError: columns missing, coordinates that are no numbers, an image without XML file,
-            XML that is damaged or declares a document type.
+            damaged XML.
     """
-    if isinstance(boxes, str) and boxes == "voc":
-        return _voc(files, names)
-    if isinstance(boxes, str | os.PathLike) and (
-        Path(boxes).expanduser().is_dir() or str(boxes).lower().endswith(".zip")
-    ):
-        with Files(boxes) as annotations:
-            return _voc(annotations, names)
-    frame, what = read_table(boxes, file=file, label="label")
-    what = what.replace("label", "box")
-    columns = next((c for c in _CORNERS if set(c) <= set(frame.columns)), None)
-    if columns is None:
-        raise DataError(f"{what} has no columns x0, y0, x1, y1; it has {some(frame.columns, 20)}")
-    found = locate(frame[file], names, files.path, what)
-    if found.isna().any():
-        gone = frame[file][found.isna()]
-        raise DataError(f"{len(gone)} rows of {what} name a file that is no image: {some(gone)}")
-    frame = frame[(frame[columns] != "").any(axis=1)]  # an image without boxes has empty cells
-    try:
-        corners = frame[columns].to_numpy(dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"{what} holds a coordinate that is no number: {error}") from error
-    out = pd.DataFrame(corners, columns=_CORNERS[0])
-    kind = next((c for c in ("label", "class") if c in frame.columns), None)
-    kinds = frame[kind].to_numpy() if kind else ""
-    return out.assign(image=found[frame.index].to_numpy(), kind=kinds)
+    if isinstance(boxes, str | os.PathLike) and Path(boxes).expanduser().is_dir():
+        return _voc(Path(boxes).expanduser(), names)
+    frame = read_table(boxes, file=file, label="label")
+    frame = frame.rename(columns=dict(zip(_VOC, _CORNERS, strict=True)) | {"class": "label"})
+    require(frame, _CORNERS)
+    frame["image"] = locate(frame[file], names, folder)
+    frame = frame[(frame[_CORNERS] != "").any(axis=1)]  # an image without boxes has empty cells
+    with reading("the table of boxes holds a coordinate that is no number"):
+        frame = frame.astype(dict.fromkeys(_CORNERS, float))
+    return frame if "label" in frame else frame.assign(label="finding")
 
 
-def _voc(annotations: Files, names: list[str]) -> pd.DataFrame:
+def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
     """VOC counts pixels from 1 and includes the last one: xmin…xmax is xmin − 1 up to xmax."""
-    sheets: dict[str, list[str]] = {}
-    for name in annotations.names:
-        if name.lower().endswith(".xml"):
-            sheets.setdefault(PurePosixPath(name).stem, []).append(name)
-    rows, missing = [], []
-    for name in names:
-        found = sheets.get(PurePosixPath(name).stem, [])
-        if len(found) > 1:
-            raise DataError(f"{name} could have any of the annotations {some(found)}")
-        missing += [] if found else [name]
-        for sheet in found:
-            rows += [(name, *box) for box in _objects(annotations.read(sheet, _LARGEST_XML), sheet)]
-    if missing:
+    images = [(PurePosixPath(name).stem, name) for name in names]
+    sheets = [
+        (PurePosixPath(name).stem, path)
+        for name, path in listing(folder).items()
+        if path.suffix.lower() == ".xml"
+    ]
+    found = dict(sheets)
+    if len(found) < len(sheets) or len(dict(images)) < len(images):
+        raise DataError("VOC files belong to the image of their name, but two have one name")
+    if missing := [name for stem, name in images if stem not in found]:
         raise DataError(
-            f"{len(missing)} images have no XML file in {annotations.path}: {some(missing)}. An "
-            "image without findings needs one without objects."
+            f"{len(missing)} images have no XML file in {folder}: {some(missing)}. An image "
+            "without findings needs one without objects."
         )
-    return pd.DataFrame(rows, columns=["image", *_CORNERS[0], "kind"])
-
-
-def _objects(data: bytes, name: str) -> list[tuple]:
-    try:
-        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_NoEntities()))
-        found = []
-        for item in root.iter("object"):
-            xmin, ymin, xmax, ymax = (float(item.findtext(f"bndbox/{c}", "")) for c in _CORNERS[1])
-            found.append((xmin - 1, ymin - 1, xmax, ymax, text(item.findtext("name"))))
-        return found
-    except (ElementTree.ParseError, DataError, TypeError, ValueError, LookupError) as error:
-        raise DataError(f"{name} cannot be read as a VOC annotation: {error}") from error
+    rows = []
+    for stem, name in images:
+        with reading(f"{found[stem]} is no VOC annotation", ElementTree.ParseError):
+            for item in ElementTree.parse(found[stem]).iter("object"):
+                x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}", "")) for c in _VOC)
+                rows.append((name, x0 - 1, y0 - 1, x1, y1, text(item.findtext("name"))))
+    return pd.DataFrame(rows, columns=["image", *_CORNERS, "label"])
 
 
 def place_boxes(
-    boxes: pd.DataFrame, shapes: dict[str, tuple[int, int]], size: tuple[int, int] | None
+    boxes: pd.DataFrame, pictures: dict[str, Picture], size: tuple[int, int] | None
 ) -> np.ndarray:
     """Move and scale boxes as their pictures were.
 
     Args:
         boxes: as from `read_boxes`, M of them.
-        shapes: image -> (height, width) of its file.
+        pictures: by image.
         size: (height, width) into which all were fitted, or None.
 
     Returns:
@@ -121,17 +90,19 @@ def place_boxes(
     Raises:
         DataError: boxes without area, or more than a pixel outside their picture.
     """
-    whole = np.array([shapes[name] for name in boxes["image"]]).reshape(-1, 2)
-    low, high = boxes[["y0", "x0"]].to_numpy(), boxes[["y1", "x1"]].to_numpy()
+    shapes = [pictures[name].shape for name in boxes["image"]]
+    whole = np.array(shapes).reshape(-1, 2)
+    low, high = boxes[["y0", "x0"]].to_numpy(float), boxes[["y1", "x1"]].to_numpy(float)
     bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
     if bad.any():
-        rows = boxes[bad][["image", *_CORNERS[0]]].to_numpy()
-        told = [f"{name} ({', '.join(f'{edge:g}' for edge in box)})" for name, *box in rows]
+        told = [
+            f"{name} {tuple(box)}" for name, *box in boxes[bad][["image", *_CORNERS]].to_numpy()
+        ]
         raise DataError(
             f"{len(told)} boxes have no area or lie outside their picture: {some(told, 3)}. They "
             "must be x0 < x1, y0 < y1 in pixels of the file."
         )
-    placed = [placement(shapes[name], size or shapes[name]) for name in boxes["image"]]
+    placed = [placement(shape, size or shape) for shape in shapes]
     inner, margin = np.array(placed).reshape(-1, 2, 2).swapaxes(0, 1)
     moved = np.clip([low, high], 0, whole) * (inner / whole) + margin  # (2, M, 2) of y, x
     return moved.swapaxes(0, 1)[..., ::-1].reshape(-1, 4).astype(np.float32)

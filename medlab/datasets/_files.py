@@ -1,25 +1,42 @@
-"""A folder or a .zip full of files, read without unpacking anything."""
+"""Files that may be broken, foreign or hostile: which there are, and one error for all damage."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
 
-from medlab.datasets.npz import BROKEN
+from medlab.cohort import DataCard
 from medlab.errors import DataError
 
-PICTURES = ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp".split()
-DICOM = (".dcm", ".dicom", ".ima")
-_LARGEST = 1 << 30  # bytes of one file: more is no picture but an accident or an attack
+ENDINGS = ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .dcm .dicom .ima".split()
 _COMPANIONS = (  # what lies beside pictures without being one
     " .csv .tsv .txt .md .json .xml .yaml .yml .html .htm .pdf .py .ipynb .xlsx .xls .ods .db .ini"
 ).split(" ")
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
+# What zipfile, its decompressors, numpy, pandas, Pillow and nibabel raise on damaged input.
+_BROKEN = (
+    *(OSError, EOFError, ValueError, RuntimeError, TypeError, LookupError, AttributeError),
+    *(SyntaxError, OverflowError, MemoryError, AssertionError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+
+
+@contextlib.contextmanager
+def reading(what: str, *also: type[Exception]) -> Iterator[None]:
+    """Make whatever damaged input raises, and `also`, a DataError: `what`, then the reason."""
+    try:
+        yield
+    except (*_BROKEN, *also) as error:
+        raise DataError(f"{what}: {error or 'it ends too early'}") from error
 
 
 def some(names: Iterable, limit: int = 5) -> str:
@@ -29,111 +46,61 @@ def some(names: Iterable, limit: int = 5) -> str:
     return ", ".join(names[:limit]) + rest
 
 
-class Files:
-    """The files of a folder (subfolders too) or of a .zip; hidden ones are left out.
+def card_of(facts: dict[str, Any]) -> DataCard:
+    """The card whose fields were read from JSON, which knows lists instead of tuples."""
+    return DataCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
-    A zip is read in place: no name in it ever becomes a path on disk. Names are brought to one
-    Unicode form (NFC), since macOS and Windows write "ü" differently.
 
-    Args:
-        path: folder, or .zip file.
+def listing(folder: Path) -> dict[str, Path]:
+    """Every file in `folder` and its subfolders, hidden ones left out, sorted by name.
 
-    Attributes:
-        names: paths relative to `path`, with "/", sorted.
+    Returns:
+        Path relative to `folder`, with "/" -> file. Names are in one Unicode form (NFC), since
+        macOS and Windows write "ü" differently.
 
     Raises:
-        DataError: neither folder nor zip, or two names that are one in NFC.
+        DataError: no folder, or two names that are one in NFC.
     """
+    if not folder.is_dir():
+        hint = " Unpack archives first." if folder.is_file() else ""
+        raise DataError(f"{folder} is not a folder.{hint}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = normalize("NFC", path.relative_to(folder).as_posix())
+        parts = PurePosixPath(name).parts
+        if "__MACOSX" in parts or any(p.startswith(".") for p in parts) or not path.is_file():
+            continue
+        if name in found:
+            raise DataError(f"{folder} holds two files called {name}: rename one")
+        found[name] = path
+    return found
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path).expanduser()
-        self._zip: zipfile.ZipFile | None = None
-        if self.path.is_dir():
-            members: list[tuple[str, Any]] = [
-                (file.relative_to(self.path).as_posix(), file)
-                for file in self.path.rglob("*")
-                if file.is_file()
-            ]
-        elif self.path.is_file():
-            try:
-                self._zip = zipfile.ZipFile(self.path)
-                infos = [info for info in self._zip.infolist() if not info.is_dir()]
-            except BROKEN as error:
-                raise DataError(
-                    f"{self.path} is neither a folder nor a .zip file that can be read: {error}"
-                ) from error
-            members = [(info.filename.replace("\\", "/"), info) for info in infos]
-        else:
-            raise DataError(f"there is no folder or .zip file {self.path}")
-        self._members: dict[str, Any] = {}  # name -> Path or ZipInfo
-        for raw, member in members:
-            name = normalize("NFC", raw)
-            parts = PurePosixPath(name).parts
-            if "__MACOSX" in parts or any(p.startswith(".") and p != ".." for p in parts):
-                continue
-            if name in self._members:
-                raise DataError(f"{self.path} holds two files called {name}: rename one")
-            self._members[name] = member
-        self.names = tuple(sorted(self._members))
 
-    def __enter__(self) -> Files:
-        return self
+def images_in(folder: Path) -> tuple[dict[str, Path], str]:
+    """The pictures and DICOM files among `listing`, and a note on what else may be a picture.
 
-    def __exit__(self, *_) -> None:
-        if self._zip is not None:
-            self._zip.close()
+    Raises:
+        DataError: no image; as `listing`.
+    """
+    files = listing(folder)
+    images = {name: path for name, path in files.items() if _is_image(path)}
+    rest = Counter(path.suffix.lower() for name, path in files.items() if name not in images)
+    odd = [f"{kind} ({n})" for kind, n in sorted(rest.items()) if kind not in _COMPANIONS]
+    if not images:
+        raise DataError(
+            f"{folder} holds no image, in subfolders neither: looked for {', '.join(ENDINGS)}; "
+            f"found {len(files)} other files {some(odd)}"
+        )
+    return images, f"Left out: files of a kind that is not read: {some(odd)}." if odd else ""
 
-    def images(self) -> tuple[tuple[str, ...], str]:
-        """The names of pictures and DICOM files, and a note on what else there is that may be one.
 
-        Raises:
-            DataError: no image.
-        """
-        images = tuple(name for name in self.names if self._is_image(name))
-        rest = Counter(PurePosixPath(name).suffix.lower() for name in set(self.names) - set(images))
-        if not images:
-            kinds = some(sorted(kind or "(none)" for kind in rest))
-            raise DataError(
-                f"{self.path} holds no image. Looked for {', '.join((*PICTURES, *DICOM))}, in "
-                f"subfolders too; found {len(self.names)} files"
-                + (f" with endings {kinds}." if rest else ".")
-            )
-        odd = [f"{kind} ({n})" for kind, n in sorted(rest.items()) if kind not in _COMPANIONS]
-        return images, f"Left out: files of a kind that is not read: {some(odd)}." if odd else ""
-
-    def read(self, name: str, most: int | None = None) -> bytes:
-        """The bytes of one file, at most `most` of them if given.
-
-        Raises:
-            DataError: damaged, encrypted or larger than 1 GiB.
-        """
-        limit = _LARGEST if most is None else most
-        try:
-            with self._open(name) as stream:
-                data = stream.read(limit)
-                # A zip may claim a small size and unpack to a huge one.
-                if most is None and stream.read(1):
-                    raise DataError(f"{name} is larger than {limit >> 20} MiB: no single image")
-                return data
-        except DataError:
-            raise
-        except BROKEN as error:
-            raise DataError(f"{name} cannot be read: {error or 'it ends too early'}") from error
-
-    def _open(self, name: str):
-        member = self._members[name]
-        return open(member, "rb") if self._zip is None else self._zip.open(member)
-
-    def _is_image(self, name: str) -> bool:
-        path = PurePosixPath(name)
-        suffix = path.suffix.lower()
-        if suffix in (*PICTURES, *DICOM):
-            return True
-        # DICOM files from an archive often have no ending, or a piece of their UID for one.
-        if path.name == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
-            return False
-        try:
-            head = self.read(name, 132)
-        except DataError:
-            return False
-        return head[128:] == b"DICM" or head.startswith(_MAGIC) or head[8:12] == b"WEBP"
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in ENDINGS:
+        return True
+    # DICOM files from an archive often have no ending, or a piece of their UID for one.
+    if path.name == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
+        return False
+    with reading(f"{path} cannot be read"), path.open("rb") as stream:
+        head = stream.read(132)
+    return head[128:] == b"DICM" or head.startswith(_MAGIC)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import tempfile
-from collections import defaultdict
-from collections.abc import Callable
+import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 
-from medlab.datasets._files import DICOM, some
-from medlab.datasets.npz import BROKEN
-from medlab.errors import DataError, DicomError
+from medlab.datasets._files import reading, some
+from medlab.errors import DataError
 
-MOST_PIXELS = 100_000_000  # 10,000 × 10,000; a mammogram has 13 million
 _FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
-_HEADER = (
-    "PatientID StudyInstanceUID SeriesInstanceUID InstitutionName Manufacturer "
-    "ManufacturerModelName StationName BodyPartExamined ViewPosition"
-).split()
+_HEADER = "PatientID StudyInstanceUID SeriesInstanceUID InstitutionName Manufacturer".split()
 
 
 @dataclass(frozen=True)
@@ -30,39 +23,40 @@ class Picture:
     """Pixels of one file.
 
     Attributes:
-        pixels: (C, H, W), C 1 or 3; uint8, uint16, int32 or float32, as the file holds them.
+        pixels: (C, H, W), C 1 or 3, of the type that the file holds.
+        shape: (height, width) of the file.
         spacing: millimetres between pixels (row, column), from DICOM only.
         header: DICOM attributes that tell patients and scanners apart, as "dicom:PatientID".
-        units: of the pixel values, from DICOM only.
+        units: of the pixel values.
     """
 
     pixels: np.ndarray
+    shape: tuple[int, int]
     spacing: tuple[float, float] | None = None
     header: dict[str, str] = field(default_factory=dict)
-    units: str = ""
+    units: str = "display grey level"
 
 
-def decode(data: bytes, name: str) -> Picture:
+def decode(path: Path) -> Picture:
     """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file.
 
-    EXIF rotation is applied, palettes are resolved, a fully opaque alpha channel is dropped;
-    16-bit grey keeps its values.
+    EXIF rotation is applied, a fully opaque alpha channel is dropped; 16-bit grey keeps its values.
 
     Args:
-        data: the whole file.
-        name: for messages, and for telling DICOM from pictures.
+        path: the file.
 
     Raises:
-        DataError: damaged, several pages, real transparency, CMYK, 16-bit colour (Pillow would
-            quietly drop half of it), more than 100 million pixels, or values that are not numbers.
+        DataError: damaged, several pages, real transparency, 16-bit colour (Pillow would quietly
+            drop half of it), or values that are not numbers.
     """
-    if PurePosixPath(name).suffix.lower() in DICOM or data[128:132] == b"DICM":
-        return _dicom(data, name)
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            return Picture(_pixels(image, data))
-    except (*BROKEN, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image: {error}") from error
+    with reading(f"{path} cannot be read as an image", Image.DecompressionBombError):
+        with path.open("rb") as stream:
+            is_dicom = stream.read(132)[128:] == b"DICM"
+        if is_dicom or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+            return _dicom(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            pixels = _pixels(image)
+    return Picture(pixels, pixels.shape[1:])
 
 
 def placement(shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple, tuple]:
@@ -72,169 +66,116 @@ def placement(shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple, tup
     return inner, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
 
 
-def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale to fit into `size`, keeping proportions, and pad evenly.
+def fit(picture: Picture, size: tuple[int, int]) -> Picture:
+    """Scale to fit into `size` (height, width), keeping proportions, and pad evenly.
 
     Shrinking averages over the area that a pixel covers (triangle filter as wide as the scale), so
     fine structure does not alias. The margin is 0 for uint8, else the image's lowest value.
-
-    Args:
-        pixels: (C, H, W), any type.
-        size: (height, width).
-
-    Returns:
-        (C, height, width) of the same type.
     """
-    channels, *shape = pixels.shape
-    if tuple(shape) == size:
-        return pixels
-    (height, width), (top, left) = placement(tuple(shape), size)
+    pixels = picture.pixels
+    if pixels.shape[1:] == size:
+        return picture
+    (height, width), (top, left) = placement(picture.shape, size)
     lowest = 0 if pixels.dtype == np.uint8 else pixels.min()
-    out = np.full((channels, *size), lowest, dtype=pixels.dtype)
-    for channel in range(channels):
-        plane = Image.fromarray(np.ascontiguousarray(pixels[channel], dtype=np.float32))
+    out = np.full((len(pixels), *size), lowest, dtype=pixels.dtype)
+    for channel, values in zip(out, pixels, strict=True):
+        plane = Image.fromarray(values.astype(np.float32))
         scaled = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
-        if pixels.dtype.kind != "f":
-            scaled = scaled.round()
-        out[channel, top : top + height, left : left + width] = scaled
-    return out
+        inside = channel[top : top + height, left : left + width]
+        inside[:] = scaled if pixels.dtype.kind == "f" else scaled.round()
+    spacing = picture.spacing
+    if spacing is not None:
+        grown = max(picture.shape[0] / size[0], picture.shape[1] / size[1])
+        spacing = (spacing[0] * grown, spacing[1] * grown)
+    return dataclasses.replace(picture, pixels=out, spacing=spacing)
 
 
-def recolour(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """(C, H, W) with 1 or 3 channels as (channels, H, W); grey is luma, or the common value."""
-    if len(pixels) == channels:
-        return pixels
-    if channels == 3:
-        return np.repeat(pixels, 3, axis=0)
-    if (pixels == pixels[0]).all():
-        return pixels[:1]
-    # Luma of ITU-R BT.601, as every picture program uses for grey.
-    grey = np.tensordot(np.array([0.299, 0.587, 0.114]), pixels.astype(np.float64), axes=1)
-    return (grey if pixels.dtype.kind == "f" else grey.round()).astype(pixels.dtype)[None]
+def recolour(picture: Picture, channels: int) -> Picture:
+    """The same picture with 1 or 3 channels; grey of colour is Pillow's (BT.601 luma)."""
+    pixels = picture.pixels
+    if channels == 3 and len(pixels) == 1:
+        pixels = np.repeat(pixels, 3, axis=0)
+    elif channels == 1 and len(pixels) == 3:
+        pixels = np.asarray(Image.fromarray(np.moveaxis(pixels, 0, -1)).convert("L"))[None]
+    return dataclasses.replace(picture, pixels=pixels)
 
 
 def stack(pictures: dict[str, Picture]) -> np.ndarray:
-    """All pictures as (N, C, H, W): uint8, else int16 where all values fit, else float32.
+    """All pictures as (N, C, H, W), uint8 or float32.
 
     Raises:
-        DataError: mixed colours, sizes or bit depths; how many of each, an example, what to do.
+        DataError: mixed colours, sizes, bit depths or units; how many of each, and an example.
     """
-    pixels = {name: picture.pixels for name, picture in pictures.items()}
-    colours = _kinds(pixels, lambda p: "grey" if len(p) == 1 else "RGB")
-    if len(colours) > 1:
-        hidden = all((p == p[0]).all() for p in pixels.values() if len(p) == 3)
+    kinds = pd.Series(
+        {
+            name: f"{'×'.join(map(str, p.pixels.shape))} {p.pixels.dtype} {p.units}"
+            for name, p in pictures.items()
+        }
+    )
+    if kinds.nunique() > 1:
+        counts = kinds.value_counts()
+        told = [f"{kind}: {n}, such as {kinds.eq(kind).idxmax()}" for kind, n in counts.items()]
         raise DataError(
-            f"images differ in colour: {some(colours)}. Pass channels=1 to make all grey"
-            + (", which loses nothing: the RGB ones are grey in truth" if hidden else "")
-            + ", or channels=3."
+            f"images differ (channels × height × width, type, unit): {some(told)}. Pass size=… for "
+            "one size, channels=1 or 3 for one colour; read types and units as separate cohorts."
         )
-    sizes = _kinds(pixels, lambda p: f"{p.shape[1]}×{p.shape[2]}")
-    if len(sizes) > 1:
-        edge = max(max(p.shape[1:]) for p in pixels.values())
-        raise DataError(
-            f"images have {len(sizes)} sizes (height×width): {some(sizes)}. Pass size=…, such as "
-            f"size={min(edge, 256)}, to bring all to one size, proportions kept."
-        )
-    types = {"uint16" if p.dtype == np.int32 else p.dtype.name for p in pixels.values()}
-    if len(types) > 1:
-        raise DataError(
-            f"images differ in bit depth: {some(_kinds(pixels, lambda p: p.dtype.name))}. Their "
-            "grey levels do not compare; convert them alike, or read them as separate cohorts."
-        )
-    return storable(np.stack(list(pixels.values())))
+    return storable(np.stack([picture.pixels for picture in pictures.values()]))
 
 
 def storable(values: np.ndarray) -> np.ndarray:
-    """The same values as uint8 (unchanged), else int16 if they fit, else float32.
+    """The same values as uint8 (unchanged) or float32.
 
     Raises:
-        DataError: not finite numbers, or whole numbers that float32 cannot hold.
+        DataError: not finite numbers, or whole numbers that float32 cannot hold exactly.
     """
     if values.dtype in (np.uint8, np.float32):
         return values
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise DataError(f"grey levels must be finite numbers; got type {values.dtype}")
-    if values.dtype.kind == "f":
-        return values.astype(np.float32)
-    low, high = int(values.min()), int(values.max())
-    if low >= -32768 and high <= 32767:
-        return values.astype(np.int16)
-    if max(-low, high) > 1 << 24:
-        raise DataError(f"grey levels {low}…{high} are too large for float32 to hold exactly")
+    if (
+        values.dtype.kind in "iu"
+        and values.size
+        and max(-int(values.min()), int(values.max())) > 1 << 24
+    ):
+        raise DataError(f"grey levels up to {values.max()} are too large for float32 to hold")
     return values.astype(np.float32)
 
 
-def _kinds(pixels: dict[str, np.ndarray], what: Callable[[np.ndarray], Any]) -> list[str]:
-    """Each kind of picture, the most frequent first, with its number and an example."""
-    seen = defaultdict(list)
-    for name, values in pixels.items():
-        seen[what(values)].append(name)
-    ordered = sorted(seen.items(), key=lambda kind: -len(kind[1]))
-    return [f"{kind}: {len(names)} images (such as {names[0]})" for kind, names in ordered]
-
-
-def _pixels(image: Any, data: bytes) -> np.ndarray:
+def _pixels(image: Any) -> np.ndarray:
     """(C, H, W) of a picture that loses nothing on the way; else a ValueError that says what."""
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(
-            f"{image.width} × {image.height} pixels, more than {MOST_PIXELS // 10**6} million: cut "
-            "or shrink it first"
-        )
-    if image.format not in ("JPEG", "MPO") and getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ValueError(f"{image.n_frames} pages: save one picture a file")
-    # A PNG's bit depth stands in its first chunk, which is always IHDR.
-    tiff = image.tag_v2 if image.format == "TIFF" else {}
-    bits = data[24] if image.format == "PNG" else max(tiff.get(258, (8,)))
-    if bits > 8 and image.mode in ("RGB", "RGBA", "LA", "CMYK"):
-        raise ValueError(
-            f"colour or transparency with {bits} bits a channel, which cannot be read without "
-            "loss: save it as 16-bit grey or 8-bit colour"
-        )
-    if image.mode in ("CMYK", "LAB", "HSV"):
-        raise ValueError(f"{image.mode}: save it as RGB or grey, so that colours are sure")
+    # How Pillow unpacks the file, such as "RGB;16B"; only single-channel modes hold 16 bits.
+    deep = image.mode.startswith(("I", "F"))
+    if not deep and ";16" in str(image.tile):
+        raise ValueError("16 bits a channel: save it as 16-bit grey or 8-bit colour")
+    white_is_0 = image.format == "TIFF" and image.tag_v2.get(262) == 0
     image = ImageOps.exif_transpose(image)
-    grey, palette = image.mode in ("1", "L", "LA"), image.mode == "P"
-    if image.has_transparency_data:
-        image = image.convert("LA" if grey else "RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("partly transparent: lay it on a background of your choice first")
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint16)
-        return (65535 - values if tiff.get(262) == 0 else values)[None]  # 0 is white on film
-    if grey or image.mode in ("I", "F"):
-        values = np.array(image.convert("L") if grey else image)[None]
+        return (65535 - values if white_is_0 else values)[None]
+    if deep:
+        values = np.array(image)[None]
         if not np.isfinite(values).all():
             raise ValueError("some values are not finite numbers")
         return values
-    values = np.ascontiguousarray(np.moveaxis(np.asarray(image.convert("RGB")), -1, 0))
-    return values[:1] if palette and (values == values[0]).all() else values
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+        raise ValueError("partly transparent: lay it on a background of your choice first")
+    if image.mode in ("1", "L", "LA"):
+        return np.array(image.convert("L"))[None]
+    return np.ascontiguousarray(np.moveaxis(np.asarray(image.convert("RGB")), -1, 0))
 
 
-def _dicom(data: bytes, name: str) -> Picture:
+def _dicom(path: Path) -> Picture:
     from medlab.dicom import read_image
 
-    with tempfile.TemporaryDirectory(prefix="medlab-") as folder:
-        path = Path(folder) / "file.dcm"
-        path.write_bytes(data)
-        try:
-            image = read_image(path)
-        except DicomError as error:
-            raise DataError(str(error).replace(str(path), name)) from error
-    frames = image.frames
-    if len(frames) != 1:
-        raise DataError(
-            f"{name} has {len(frames)} frames: from_folder takes single images; read it with "
-            "medlab.dicom.read_image and choose frames"
+    image = read_image(path)
+    if len(image.frames) != 1:
+        raise ValueError(
+            f"{len(image.frames)} frames, where one is read: choose from medlab.dicom.read_image"
         )
-    values = frames[0].numpy()
-    if values.dtype not in (np.uint8, np.float32):
-        exact = values.astype(np.float32)
-        if (exact.astype(values.dtype) != values).any():
-            raise DataError(f"{name} holds whole numbers too large to be kept exactly")
-        values = exact
-    header = {
-        f"dicom:{key}": str(image.header.get(key)).strip()
-        for key in _HEADER
-        if image.header.get(key) not in (None, "")
-    }
-    return Picture(values, spacing=image.spacing, header=header, units=image.units)
+    pixels = image.frames[0].numpy()
+    if pixels.dtype not in (np.uint8, np.float32):
+        raise ValueError("its grey levels are too large for float32 to hold exactly")
+    header = {f"dicom:{key}": str(image.header.get(key, "")) for key in _HEADER}
+    return Picture(pixels, pixels.shape[1:], image.spacing, header, image.units)

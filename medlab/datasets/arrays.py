@@ -11,10 +11,14 @@ import pandas as pd
 import torch
 
 from medlab.cohort import Cohort, DataCard
-from medlab.datasets._faults import UNKNOWN_PATIENTS, faults
 from medlab.datasets._pictures import storable
-from medlab.datasets._tables import Classes, class_numbers, indicators, kind_of_task, text
+from medlab.datasets._tables import Classes, class_numbers, text
 from medlab.errors import DataError
+
+_UNKNOWN_PATIENTS = (
+    "Patients are unknown: each image counts as another patient, so that a patient on both sides "
+    "of a split cannot be excluded."
+)
 
 
 def from_arrays(
@@ -45,46 +49,62 @@ def from_arrays(
         fields: further fields of `Cohort`: masks, boxes, sites, official, spacing, files, extras.
 
     Returns:
-        Cohort; images uint8, or int16 or float32 where they hold other values.
+        Cohort; images uint8, or float32 where they hold other values.
 
     Raises:
         DataError: arrays that do not fit together, or of which no shape listed fits.
     """
     pixels = storable(np.array(_channels_first(np.asarray(images)), order="C"))
-    notes = []
+    return assemble(pixels, labels, patient, classes, {"name": name}, **fields)
+
+
+def assemble(
+    pixels: np.ndarray,
+    labels: Any,
+    patient: Sequence | np.ndarray | None,
+    classes: Classes,
+    facts: dict[str, Any],
+    **fields: Any,
+) -> Cohort:
+    """What `from_arrays` and `from_folder` have in common; `pixels` are as a cohort holds them.
+
+    Args:
+        pixels: (N, C, H, W) or (N, C, D, H, W), uint8 or float32.
+        labels: as for `from_arrays`.
+        patient: as for `from_arrays`.
+        classes: as for `from_arrays`.
+        facts: fields of the card, its name among them.
+        fields: further fields of `Cohort`.
+
+    Raises:
+        DataError: as `from_arrays`.
+    """
     target, names, task = None, tuple(classes or ()), "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)
-    if target is not None and target.ndim == 2 and (target.sum(1) == 1).all():
-        notes.append(
-            "Every image has exactly one label: if the classes exclude each other, pass "
-            "labels=labels.argmax(1) for a task with one label an image."
-        )
-        warnings.warn(notes[-1], stacklevel=2)
-    owners = np.arange(len(pixels)) if patient is None else np.array([text(p) for p in patient])
+    elif fields.get("masks") is not None:
+        task = "segmentation"
+    elif fields.get("boxes") is not None:
+        task = "detection"
+    faults = tuple(facts.pop("faults", ()))
     if patient is None:
-        notes.append(UNKNOWN_PATIENTS)
-        warnings.warn(notes[-1], stacklevel=2)
-    elif (owners == "").any():
-        raise DataError(f"{(owners == '').sum()} images have no patient")
-    for what, values in (("labels", target), ("patient", owners)):
-        if values is not None and len(values) != len(pixels):
-            raise DataError(f"{what} has {len(values)} entries for {len(pixels)} images")
-    if labels is None:
-        shown = [key for key in ("masks", "boxes") if fields.get(key) is not None]
-        task = {"masks": "segmentation", "boxes": "detection"}[shown[0]] if shown else "none"
+        faults = (*faults, _UNKNOWN_PATIENTS)
+        warnings.warn(_UNKNOWN_PATIENTS, stacklevel=3)
+        patient = range(len(pixels))
+    owners = np.array([text(who) for who in patient])
+    if (owners == "").any():
+        raise DataError(f"{(owners == '').sum()} images have no patient: complete the table")
     return Cohort(
         images=torch.from_numpy(pixels),
         labels=None if target is None else torch.from_numpy(target),
         patients=owners,
         card=DataCard(
-            name=name,
-            title=f"Images of {name}",
+            title=f"Images of {facts['name']}",
             task=task,
             classes=names,
-            description="Made by medlab.datasets.from_arrays.",
-            faults=tuple(notes + faults(pixels, target, owners, patient is not None)),
+            faults=faults,
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
+            **facts,
         ),
         **fields,
     )
@@ -98,25 +118,33 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
     if first == last:
         raise DataError(
             "images must be (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with one axis "
-            f"C of 1 or 3 colours; got {images.shape}. For grey volumes pass images[:, None]; "
-            "for other orders numpy.moveaxis helps."
+            f"C of 1 or 3 colours; got {images.shape}. For grey volumes pass images[:, None]."
         )
     return images if first else np.moveaxis(images, -1, 1)
 
 
 def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Labels as numbers, the class names and the task."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        frame = pd.DataFrame(labels).map(text).rename(columns=str)
-        return *indicators(frame, list(frame.columns), classes), "multilabel"
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim not in (1, 2):
         raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
-    if labels.dtype == bool:
-        labels = labels.astype(int)
-    cells = [text(label) for label in labels.reshape(len(labels))]
-    if "" in cells:
-        raise DataError(f"{cells.count('')} images have no label")
-    if labels.dtype.kind in "iuf" and isinstance(classes, Sequence):
-        classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
-    numbers, names = class_numbers(cells, classes)
-    return numbers, names, kind_of_task(names, ordinal=False)
+    if labels.dtype.kind in "biuf":
+        labels = labels.astype(float)  # True and 1.0 are written as 1
+        if classes is not None and not isinstance(classes, dict):
+            classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
+    cells = pd.DataFrame(labels).map(text).to_numpy()
+    if (cells == "").any():
+        raise DataError(f"{(cells == '').any(axis=1).sum()} images have no label")
+    if labels.ndim == 1:
+        numbers, names = class_numbers(cells[:, 0], classes)
+        if len(names) < 2:
+            raise DataError(f"all images have the label {names[0]!r}: name two classes=…")
+        return numbers, names, "binary" if len(names) == 2 else "multiclass"
+    if odd := set(cells.ravel()) - {"0", "1"}:
+        raise DataError(f"several labels an image must be 0 or 1 each; found {sorted(odd)}")
+    names = tuple((classes.values() if isinstance(classes, dict) else classes) or ())
+    names = names or tuple(map(str, range(labels.shape[1])))
+    if len(names) != labels.shape[1]:
+        raise DataError(f"{labels.shape[1]} labels an image need as many class names; got {names}")
+    return cells.astype(np.float32), names, "multilabel"

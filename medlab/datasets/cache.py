@@ -7,7 +7,6 @@ import functools
 import inspect
 import json
 import warnings
-from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlab.cohort import Cohort, DataCard
+from medlab.cohort import Cohort
+from medlab.datasets._files import card_of
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError, atomic_write
 
@@ -27,9 +27,7 @@ _LAYOUT = 2
 _FIELDS = ("images", "labels", "masks", "patients", "sites", "files", "official")
 
 
-def load_simulated(
-    name: str, simulated: Simulated, *, root: Path, options: Mapping[str, Any]
-) -> Cohort:
+def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[str, Any]) -> Cohort:
     """The simulated cohort `name`, from the cache under `root` or made now and put there.
 
     The file's name holds name, version, n and seed, and a hash of all options and of the
@@ -42,104 +40,66 @@ def load_simulated(
         options: options of `simulated.make` other than its defaults.
 
     Raises:
-        DataError: an option that the cohort does not have.
+        DataError: an option that the cohort does not have, or that is no number or text.
     """
-    options = _checked_options(name, simulated, options)
-    if not all(map(_is_plain, options.values())):
-        return simulated.make(**options)  # a tensor, say, whose value no file name can hold
+    known = {key: p.default for key, p in inspect.signature(simulated.make).parameters.items()}
+    for key, value in options.items():
+        if key not in known or not isinstance(value, bool | int | float | str | None):
+            raise DataError(
+                f"{name} has no option {key!r} of type {type(value).__name__}; it has "
+                f"{', '.join(known)}, each a number or text"
+            )
+    options = known | simulated.defaults | options
     path = root / "simulated" / f"{_key(name, simulated.version, options)}.npz"
     if path.exists():
         try:
             return read_cohort(path)
         except DataError as error:
-            warnings.warn(f"a cached cohort is damaged and made again: {error}", stacklevel=4)
+            warnings.warn(f"a cached cohort is damaged and made again: {error}", stacklevel=3)
     cohort = simulated.make(**options)
     try:
         write_cohort(cohort, path)
     except DataError as error:
-        warnings.warn(f"{name} is not kept and will be made again: {error}", stacklevel=4)
+        warnings.warn(f"{name} is not kept and will be made again: {error}", stacklevel=3)
     return cohort
 
 
 def write_cohort(cohort: Cohort, path: Path) -> None:
-    """Write a cohort as one .npz file, whole or not at all.
-
-    Args:
-        cohort: any cohort.
-        path: of the file.
+    """Write a cohort as one .npz file, whole or not at all, for `read_cohort`.
 
     Raises:
         DataError: it cannot be written.
     """
-    arrays: dict[str, Any] = {
-        key: getattr(cohort, key) for key in _FIELDS if getattr(cohort, key) is not None
-    }
+    arrays = {key: getattr(cohort, key) for key in _FIELDS if getattr(cohort, key) is not None}
     if cohort.boxes is not None:
         arrays["boxes"] = torch.cat([*cohort.boxes, torch.zeros(0, 4)])
         arrays["boxes_per_image"] = torch.tensor([len(b) for b in cohort.boxes], dtype=torch.int64)
     arrays |= {f"extras/{key}": value for key, value in cohort.extras.items()}
     tensors = [key for key, value in arrays.items() if isinstance(value, Tensor)]
     facts = {"card": dataclasses.asdict(cohort.card), "spacing": cohort.spacing, "tensors": tensors}
-    arrays["facts"] = json.dumps(facts, ensure_ascii=False)
-    stored: dict[str, Any] = {
-        key: value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        for key, value in arrays.items()
-    }
+    stored = {key: np.asarray(value) for key, value in arrays.items()}
     with atomic_write(path) as part, open(part, "wb") as file:
-        np.savez(file, **stored)
+        np.savez(file, facts=np.array(json.dumps(facts)), **stored)
 
 
 def read_cohort(path: Path) -> Cohort:
-    """Read what `write_cohort` wrote.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The cohort, equal in every byte to the one written.
+    """The cohort that `write_cohort` wrote to `path`, equal in every byte.
 
     Raises:
         DataError: the file is damaged, which its checksums show.
     """
-    with Npz(path) as npz:
-        facts = json.loads(str(npz.read("facts")))
-        arrays: dict[str, Any] = {name: npz.read(name) for name in npz.names if name != "facts"}
+    npz = Npz(path)
+    facts = json.loads(str(npz.read("facts")))
+    arrays: dict[str, Any] = {name: npz.read(name) for name in npz.names if name != "facts"}
     arrays |= {key: torch.from_numpy(arrays[key]) for key in facts["tensors"]}
-    card = facts["card"]
-    card |= {
-        key: tuple(card[key])
-        for key in ("classes", "faults", "value_range")
-        if card[key] is not None
-    }
-    boxes = None
     if "boxes" in arrays:
-        boxes = list(arrays.pop("boxes").split(arrays.pop("boxes_per_image").tolist()))
+        arrays["boxes"] = list(arrays["boxes"].split(arrays.pop("boxes_per_image").tolist()))
     extras = {key[7:]: arrays.pop(key) for key in list(arrays) if key.startswith("extras/")}
     spacing = facts["spacing"] and tuple(facts["spacing"])
-    return Cohort(card=DataCard(**card), boxes=boxes, extras=extras, spacing=spacing, **arrays)
+    return Cohort(card=card_of(facts["card"]), extras=extras, spacing=spacing, **arrays)
 
 
-def _checked_options(name: str, simulated: Simulated, options: Mapping) -> dict[str, Any]:
-    parameters = inspect.signature(simulated.make).parameters
-    known = dict.fromkeys(simulated.defaults)
-    known |= {key: None for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-    if strange := [key for key in options if key not in known]:
-        raise DataError(
-            f"{name} has no option {', '.join(map(repr, strange))}; it has {', '.join(known)}"
-        )
-    written = {
-        key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty
-    }
-    return {**written, **simulated.defaults, **options}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _key(name: str, version: str, options: Mapping[str, Any]) -> str:
+def _key(name: str, version: str, options: dict[str, Any]) -> str:
     # repr keeps apart what JSON would not, such as 1 and True, or 1 and 1.0.
     text = "\n".join(f"{key}={options[key]!r}" for key in sorted(options))
     tail = blake2b(f"{_LAYOUT}\n{text}\n{_source_hash()}".encode(), digest_size=6).hexdigest()

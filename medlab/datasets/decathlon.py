@@ -19,8 +19,7 @@ import torch
 
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
-from medlab.datasets._files import some
-from medlab.datasets.npz import BROKEN
+from medlab.datasets._files import card_of, reading, some
 from medlab.errors import DataError
 
 _NOT_NIFTI = (
@@ -31,15 +30,9 @@ _NOT_NIFTI = (
 )
 _MOST_VOXELS = 1 << 28  # a CT of 1,024 slices
 _PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("imagesTs", "labelsTs"))
-_UNITS = "standard deviations from the volume's mean"
-
-
-def _hippocampus() -> DataCard:
-    facts = json.loads((files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8"))
-    return DataCard(**facts | {key: tuple(facts[key]) for key in ("classes", "faults")})
-
-
-HIPPOCAMPUS = _hippocampus()
+_MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
+_FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8")
+HIPPOCAMPUS = card_of(json.loads(_FACTS))
 
 
 def load_hippocampus(
@@ -65,7 +58,6 @@ def from_decathlon(
     *,
     classes: Sequence[str] | None = None,
     card: DataCard | None = None,
-    multiple: int = 8,
 ) -> Cohort:
     """Read a folder of NIfTI volumes and their label volumes.
 
@@ -75,15 +67,14 @@ def from_decathlon(
     Images stand in `imagesTr` and labels under the same names in `labelsTr` (or images and labels,
     or imagesTs and labelsTs; the first pair that exists). Every volume is turned to the nearest
     RAS orientation and normalised by itself: clipped to its 0.5th and 99.5th percentile, mean
-    subtracted, divided by the standard deviation. All are padded evenly with 0 to one size, so no
-    voxel is lost. Nothing is resampled.
+    subtracted, divided by the standard deviation. All are padded evenly with 0 to one size, edges a
+    multiple of 8, so no voxel is lost. Nothing is resampled.
 
     Args:
         folder: the folder, or one that holds it.
         classes: names of the label values 0, 1, 2 …, background first. Default: those of the card,
             else the numbers.
         card: the data card. Default: one made from the folder's name.
-        multiple: edges are rounded up to a multiple of it, which a U-Net can halve: 8, three times.
 
     Returns:
         Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients and files the
@@ -111,12 +102,23 @@ def from_decathlon(
         volumes.append(_normalised(volume, image))
         masks.append(mask.astype(np.uint8))
         spacings.append(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
-    card = _card(card, classes, home, max(int(mask.max()) for mask in masks))
+    highest = max(int(mask.max()) for mask in masks)
+    if card is None:
+        name = home.absolute().name
+        classes = classes or tuple(map(str, range(highest + 1)))
+        units = HIPPOCAMPUS.units
+        card = DataCard(name=name, title=f"Volumes of {name}", task="segmentation", units=units)
+    card = dataclasses.replace(card, classes=tuple(classes or card.classes))
+    if highest >= len(card.classes):
+        raise DataError(
+            f"labels of {home} reach {highest}, but the classes are {', '.join(card.classes)} (the "
+            "first is background). Name all with classes=…"
+        )
     if len(set(spacings)) > 1:
         text = f"Voxel sizes differ ({some(sorted(set(spacings)), 3)} mm) and were not made equal."
         card = dataclasses.replace(card, faults=(*card.faults, text))
     sizes = np.array([mask.shape for mask in masks])
-    target = -(-sizes.max(0) // multiple) * multiple
+    target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
     start = (target - sizes) // 2
     images = np.zeros((len(volumes), 1, *target), np.float32)
     labels = np.zeros((len(volumes), *target), np.uint8)
@@ -181,7 +183,7 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(D, H, W) values in nearest RAS orientation, and the affine of (W, H, D)."""
-    try:
+    with reading(f"{path} cannot be read as a NIfTI volume", *_NOT_NIFTI):
         image: Any = nibabel.load(path)
         if len(image.shape) != 3 or not 0 < math.prod(image.shape) <= _MOST_VOXELS:
             raise ValueError(f"not one volume of at most 268 million voxels, but {image.shape}")
@@ -189,8 +191,6 @@ def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image.dataobj)
         if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
             raise ValueError("some values are not finite numbers")
-    except (*_NOT_NIFTI, *BROKEN) as error:
-        raise DataError(f"{path} cannot be read as a NIfTI volume: {error}") from error
     return values.T, image.affine
 
 
@@ -201,25 +201,3 @@ def _normalised(volume: np.ndarray, path: Path) -> np.ndarray:
     if not values.std() > 0:
         raise DataError(f"{path} has one value almost everywhere")
     return ((values - values.mean()) / values.std()).astype(np.float32)
-
-
-def _card(
-    card: DataCard | None, classes: Sequence[str] | None, home: Path, highest: int
-) -> DataCard:
-    """The card, with a class name for every label value."""
-    if card is None:
-        card = DataCard(
-            name=home.name,
-            title=f"Volumes of {home.name}",
-            task="segmentation",
-            classes=tuple(map(str, range(highest + 1))),
-            description=f"Read by medlab.datasets.from_decathlon from {home.name}.",
-            units=_UNITS,
-        )
-    card = dataclasses.replace(card, classes=tuple(classes or card.classes))
-    if highest >= len(card.classes):
-        raise DataError(
-            f"labels of {home} reach {highest}, but the classes are {', '.join(card.classes)} (the "
-            "first is background). Name all with classes=…"
-        )
-    return card

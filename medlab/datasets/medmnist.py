@@ -21,6 +21,7 @@ import torch
 
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
+from medlab.datasets._files import card_of
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError
 
@@ -60,30 +61,21 @@ class MedMNISTSet:
     published: dict[str, Published]
 
 
-def _sets() -> dict[str, MedMNISTSet]:
-    made = {}
-    text = (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
-    for name, facts in json.loads(text).items():
-        about = facts["card"] | {key: tuple(facts["card"][key]) for key in ("classes", "faults")}
-        made[name] = MedMNISTSet(
-            card=DataCard(
-                name=name,
-                **about,
-                citation=_CITATION,
-                units=f"{'display grey' if facts['channels'] == 1 else 'red, green, blue'} level",
-                value_range=(0.0, 255.0),
-                version="2",
-            ),
-            samples=tuple(facts["samples"]),
-            channels=facts["channels"],
-            volume=facts["volume"],
-            md5={int(size): md5 for size, md5 in facts["md5"].items()},
-            published={key: Published(*scores) for key, scores in facts["published"].items()},
-        )
-    return made
+def _set(name: str, facts: dict) -> MedMNISTSet:
+    more = {"units": "display grey level" if facts["channels"] == 1 else "red, green, blue level"}
+    more |= {"name": name, "citation": _CITATION, "value_range": (0.0, 255.0), "version": "2"}
+    return MedMNISTSet(
+        card=card_of(facts["card"] | more),
+        samples=tuple(facts["samples"]),
+        channels=facts["channels"],
+        volume=facts["volume"],
+        md5={int(size): md5 for size, md5 in facts["md5"].items()},
+        published={key: Published(*scores) for key, scores in facts["published"].items()},
+    )
 
 
-SETS = _sets()
+_TABLE = (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
+SETS = {name: _set(name, facts) for name, facts in json.loads(_TABLE).items()}
 
 
 def card(name: str, *, size: int = 28) -> DataCard:
@@ -115,24 +107,6 @@ def filename(name: str, size: int) -> str:
     return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
 
 
-def load(name: str, *, size: int = 28, **where) -> Cohort:
-    """A MedMNIST set with its official split.
-
-    Args:
-        name: one of the eighteen, in lower case.
-        size: edge length in pixels.
-        where: `root`, `download` and `verify`, as for `medlab.load`.
-
-    Returns:
-        Cohort; images uint8 (N, 1, H, W), (N, 3, H, W) or (N, 1, D, H, W), train first, then val,
-        then test, as `official` says. Patient ids are not published.
-
-    Raises:
-        DataError: not there and not to be fetched, or a file that is damaged or another's.
-    """
-    return read(*bring(name, size=size, **where))
-
-
 def bring(
     name: str,
     *,
@@ -141,7 +115,7 @@ def bring(
     verify: bool | None = None,
     size: int = 28,
 ) -> tuple[Path, DataCard]:
-    """Make sure that the file of a set is on disk; arguments and errors as for `load`.
+    """Make sure that the file of a set is on disk; arguments and errors as for `medlab.load`.
 
     Returns:
         Where it is, and its card, with a remark among the faults if it is not the official file.
@@ -154,53 +128,41 @@ def bring(
 def read(path: Path, card: DataCard) -> Cohort:
     """Read one .npz file into a cohort, after checking everything the card promises.
 
+    Returns:
+        Cohort; images uint8 (N, 1, H, W), (N, 3, H, W) or (N, 1, D, H, W), train first, then val,
+        then test, as `official` says. Patient ids are not published.
+
     Raises:
         DataError: naming the file and what differs from the card.
     """
     facts = SETS[card.name]
     edge = next(size for size, md5 in facts.md5.items() if md5 == card.md5)
     shape = (edge,) * (3 if facts.volume else 2)
+    colour = (3,) if facts.channels == 3 else ()
+    multi, classes = card.task == "multilabel", len(card.classes)
     images = np.empty((sum(facts.samples), facts.channels, *shape), dtype=np.uint8)
-    labels, start = [], 0
-    with Npz(path) as npz:
-        for part, n in zip(_PARTS, facts.samples, strict=True):
-            want = (n, *shape, *([3] if facts.channels == 3 else []))
-            values = _whole(npz, f"{part}_images", 255)
-            if values.shape != want:
-                raise DataError(
-                    f"{path}: {part}_images has shape {values.shape}, but {card.name} at {edge} "
-                    f"pixels has {want}. Is it the file of another set or size?"
-                )
-            images[start : start + n] = (
-                np.moveaxis(values, -1, 1) if facts.channels == 3 else values[:, None]
-            )
-            labels.append(_labels(npz, f"{part}_labels", n, card))
-            start += n
+    labels, start, npz = [], 0, Npz(path)
+    for part, n in zip(_PARTS, facts.samples, strict=True):
+        values = _whole(npz, f"{part}_images", (n, *shape, *colour), 255)
+        images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
+        columns, top = (classes, 1) if multi else (1, classes - 1)
+        labels.append(_whole(npz, f"{part}_labels", (n, columns), top))
+        start += n
+    target = torch.from_numpy(np.concatenate(labels).astype(np.int64))
     return Cohort(
         images=torch.from_numpy(images),
-        labels=torch.from_numpy(np.concatenate(labels)),
+        labels=target.float() if multi else target[:, 0],
         card=card,
         official=np.repeat(_PARTS, facts.samples),
     )
 
 
-def _whole(npz: Npz, name: str, top: int) -> np.ndarray:
-    """An array of whole numbers 0…top."""
+def _whole(npz: Npz, name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
     values = npz.read(name)
-    if values.dtype.kind not in "biu":
-        raise DataError(f"{npz.path}: {name} must hold whole numbers; got type {values.dtype}")
-    if values.size and (values.min() < 0 or values.max() > top):
+    whole = values.shape == shape and values.dtype.kind in "biu"
+    if not whole or values.min() < 0 or values.max() > top:
         raise DataError(
-            f"{npz.path}: {name} must lie in 0…{top}; got {values.min()}…{values.max()}"
+            f"{npz.path}: {name} must hold whole numbers 0…{top} in shape {shape}; got type "
+            f"{values.dtype}, shape {values.shape}. Is it the file of another set or size?"
         )
     return values
-
-
-def _labels(npz: Npz, name: str, n: int, card: DataCard) -> np.ndarray:
-    """(n,) int64 classes, or (n, K) float32 of 0 and 1."""
-    multi = card.task == "multilabel"
-    values = _whole(npz, name, 1 if multi else len(card.classes) - 1)
-    want = (n, len(card.classes) if multi else 1)
-    if values.shape != want and (multi or values.shape != (n,)):
-        raise DataError(f"{npz.path}: {name} must have shape {want}; got {values.shape}")
-    return values.astype(np.float32) if multi else values.reshape(n).astype(np.int64)

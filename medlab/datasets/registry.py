@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import pandas as pd
 
 from medlab.cohort import DataCard
@@ -11,8 +9,6 @@ from medlab.datasets import medmnist
 from medlab.datasets.decathlon import HIPPOCAMPUS
 from medlab.datasets.medmnist import SETS, Published
 from medlab.errors import DataError
-
-_REAL = (*SETS, HIPPOCAMPUS.name)
 
 
 def simulated() -> dict:
@@ -29,36 +25,35 @@ def cards() -> pd.DataFrame:
         Table with name, title, task, number of classes and of images, and licence; the card of a
         set says more (`medlab.datasets.card(name)`).
     """
-    rows = []
-    for name in (*simulated(), *_REAL):
-        about = card(name)
-        images = sum(SETS[name].samples) if name in SETS else 260
-        rows.append(
-            {
-                "name": name,
-                "title": about.title,
-                "task": about.task,
-                "classes": len(about.classes),
-                "images": "any number" if about.simulated else f"{images:,}",
-                "licence": "simulated" if about.simulated else about.licence,
-            }
-        )
-    return pd.DataFrame(rows)
+    images = dict.fromkeys(simulated(), "any number")
+    images |= {name: f"{sum(facts.samples):,}" for name, facts in SETS.items()}
+    images[HIPPOCAMPUS.name] = "260"
+    about = list(map(card, images))
+    return pd.DataFrame(
+        {
+            "name": list(images),
+            "title": [c.title for c in about],
+            "task": [c.task for c in about],
+            "classes": [len(c.classes) for c in about],
+            "images": list(images.values()),
+            "licence": ["simulated" if c.simulated else c.licence for c in about],
+        }
+    )
 
 
-def card(name: str, *, size: int | None = None) -> DataCard:
+def card(name: str, *, size: int = 28) -> DataCard:
     """The card of one set.
 
     Args:
         name: as `medlab.load` takes it.
-        size: edge length in pixels of a MedMNIST set; it decides on url and hash. Default: 28.
+        size: edge length in pixels of a MedMNIST set; it decides on url and hash.
 
     Raises:
         DataError: unknown name, or a size that is not published.
     """
     name = find(name)
     if name in SETS:
-        return medmnist.card(name, size=size or 28)
+        return medmnist.card(name, size=size)
     return HIPPOCAMPUS if name == HIPPOCAMPUS.name else simulated()[name].card
 
 
@@ -85,18 +80,13 @@ def find(name: str) -> str:
     """The registered spelling of a name.
 
     Raises:
-        DataError: unknown; the message lists what comes close and what there is.
+        DataError: unknown; the message lists what there is.
     """
-    known = [*simulated(), *_REAL]
+    known = [*simulated(), *SETS, HIPPOCAMPUS.name]
     spelt = str(name).strip().lower()
-    if spelt in known:
-        return spelt
-    base, _, size = spelt.rpartition("_")
-    if base in SETS and size.isdigit():
-        raise DataError(f"there is no set {name!r}; say load({base!r}, size={size})")
-    close = difflib.get_close_matches(spelt, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise DataError(
-        f"there is no set {name!r}.{hint} Known: {', '.join(known)}. For your own images use "
-        "medlab.from_folder."
-    )
+    if spelt not in known:
+        raise DataError(
+            f"there is no set {name!r}; there are {', '.join(known)}. For your own images use "
+            "medlab.from_folder."
+        )
+    return spelt
