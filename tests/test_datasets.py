@@ -53,23 +53,24 @@ def test_cards_agree_with_the_makers_table():
     assert set(info) == set(SETS)
     for name, theirs in info.items():
         ours = SETS[name]
-        for size in ours.md5:
+        card = ours["card"]
+        for size in map(int, ours["md5"]):
             end = "" if size == 28 else f"_{size}"
-            card = medlab.datasets.card(name, size=size)
-            assert card.md5 == theirs[f"MD5{end}"]
-            assert card.url == theirs[f"url{end}"]
-        assert {f"MD5_{s}" for s in ours.md5 if s != 28} == {
+            sized = medlab.datasets.card(name, size=size)
+            assert sized.md5 == theirs[f"MD5{end}"]
+            assert sized.url == theirs[f"url{end}"]
+        assert {f"MD5_{s}" for s in ours["md5"] if s != "28"} == {
             key for key in theirs if key.startswith("MD5_")
         }
-        assert ours.card.task == tasks[theirs["task"]]
-        assert ours.samples == tuple(theirs["n_samples"][part] for part in PARTS)
-        assert ours.channels == theirs["n_channels"]
-        assert ours.card.licence == theirs["license"]
+        assert card["task"] == tasks[theirs["task"]]
+        assert ours["samples"] == [theirs["n_samples"][part] for part in PARTS]
+        assert ours["channels"] == theirs["n_channels"]
+        assert card["licence"] == theirs["license"]
         labels = tuple(theirs["label"][str(i)] for i in range(len(theirs["label"])))
         if name == "retinamnist":  # there only "0" to "4"
-            assert len(ours.card.classes) == len(labels)
+            assert len(card["classes"]) == len(labels)
         else:
-            assert ours.card.classes == labels
+            assert tuple(card["classes"]) == labels
 
 
 def test_every_card_is_complete():
@@ -96,17 +97,17 @@ def test_cards_show_as_a_table():
     assert "OCTMNIST" in table._repr_html_()
 
 
-def test_unknown_names_get_close_ones():
-    with pytest.raises(DataError, match=r"Did you mean 'pneumoniamnist'.*Known: .*octmnist"):
+def test_unknown_names_are_told_what_there_is():
+    with pytest.raises(
+        DataError, match=r"no set 'pneumonamnist'; there are .*octmnist.*pneumoniamnist"
+    ):
         medlab.load("pneumonamnist")
-    with pytest.raises(DataError, match=r"load\('octmnist', size=64\)"):
-        medlab.load("octmnist_64")
     with pytest.raises(DataError, match="from_folder"):
         medlab.datasets.card("zzzzzz")
 
 
 def test_options_a_real_set_does_not_have():
-    with pytest.raises(DataError, match=r"no option 'n'.*size="):
+    with pytest.raises(DataError, match=r"no option 'n'; it has size"):
         medlab.load("breastmnist", n=5)
     with pytest.raises(DataError, match="28, 64, 128, 224; got 32"):
         medlab.load("breastmnist", size=32)
@@ -121,12 +122,12 @@ def test_options_a_real_set_does_not_have():
 def sound(name: str, size: int = 28) -> dict[str, np.ndarray]:
     """Arrays as an official file has them, filled with noise."""
     facts, rng = SETS[name], np.random.default_rng(0)
-    shape = (size,) * (3 if facts.volume else 2) + ((3,) if facts.channels == 3 else ())
+    shape = (size,) * (3 if facts["volume"] else 2) + ((3,) if facts["channels"] == 3 else ())
     arrays = {}
-    for part, n in zip(PARTS, facts.samples, strict=True):
+    for part, n in zip(PARTS, facts["samples"], strict=True):
         arrays[f"{part}_images"] = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
-        classes = len(facts.card.classes)
-        top, k = (2, classes) if facts.card.task == "multilabel" else (classes, 1)
+        classes = len(facts["card"]["classes"])
+        top, k = (2, classes) if facts["card"]["task"] == "multilabel" else (classes, 1)
         arrays[f"{part}_labels"] = rng.integers(0, top, (n, k), dtype=np.uint8)
     return arrays
 
@@ -142,7 +143,7 @@ def put(folder: Path, name: str, arrays=None, *, size: int = 28, compress=False)
 def trust(monkeypatch, path: Path, name: str, size: int = 28) -> str:
     """Make the file at `path` the official one."""
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    facts = dataclasses.replace(SETS[name], md5=SETS[name].md5 | {size: md5})
+    facts = SETS[name] | {"md5": SETS[name]["md5"] | {str(size): md5}}
     monkeypatch.setitem(SETS, name, facts)
     return md5
 
@@ -161,14 +162,14 @@ def test_the_three_layouts(tmp_path, monkeypatch, name, size):
     assert cohort.patients is None
     for part, cut in zip(PARTS, cohort.split(), strict=True):
         want = arrays[f"{part}_images"]  # oracle: what was written
-        want = want.transpose(0, 3, 1, 2) if facts.channels == 3 else want[:, None]
+        want = want.transpose(0, 3, 1, 2) if facts["channels"] == 3 else want[:, None]
         assert np.array_equal(cut.images.numpy(), want)
         assert np.array_equal(cut.labels.numpy(), arrays[f"{part}_labels"][:, 0])
     assert not any("not the official" in fault for fault in cohort.card.faults)
 
 
 def test_multilabel_and_odd_but_sound_arrays(tmp_path, monkeypatch):
-    facts = dataclasses.replace(SETS["chestmnist"], samples=(6, 3, 2))
+    facts = SETS["chestmnist"] | {"samples": [6, 3, 2]}
     monkeypatch.setitem(SETS, "chestmnist", facts)
     sound.cache_clear()
     arrays = dict(sound("chestmnist"))
@@ -185,13 +186,13 @@ def test_multilabel_and_odd_but_sound_arrays(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_loads_by_its_name(tmp_path, monkeypatch, name):
-    facts = dataclasses.replace(SETS[name], samples=(9, 4, 5))
+    facts = SETS[name] | {"samples": [9, 4, 5]}
     monkeypatch.setitem(SETS, name, facts)
     arrays = sound.__wrapped__(name)  # not remembered: the numbers of samples are not the real ones
     put(tmp_path, name, arrays)
     with pytest.warns(UserWarning, match="not the official"):
         cohort = medlab.load(name, root=tmp_path, download=False, verify=False)
-    assert cohort.images.shape == (18, facts.channels, *(28,) * (3 if facts.volume else 2))
+    assert cohort.images.shape == (18, facts["channels"], *(28,) * (3 if facts["volume"] else 2))
     assert [len(part) for part in cohort.split()] == [9, 4, 5]
     assert cohort.num_classes == len(cohort.classes)
     assert cohort.labels.shape == ((18, 14) if name == "chestmnist" else (18,))
@@ -208,36 +209,39 @@ def without(name):
 
 A = sound("breastmnist")
 BAD_ARRAYS = {
-    "missing key": (without("val_labels"), "no array 'val_labels'; it has"),
-    "other set": (lambda: sound("vesselmnist3d"), "train_images has shape .*Is it the file of"),
+    "missing key": (
+        without("val_labels"),
+        "array 'val_labels' cannot be read; it has train_images",
+    ),
+    "other set": (lambda: sound("vesselmnist3d"), "train_images must hold .*Is it the file of"),
     "colour": (
         changed(train_images=np.zeros((546, 28, 28, 3), np.uint8)),
-        "train_images has shape",
+        "train_images must hold",
     ),
-    "split size": (changed(test_images=A["test_images"][:-1]), r"has \(156, 28, 28\)"),
-    "flat": (changed(train_images=np.zeros(546, np.uint8)), r"has shape \(546,\)"),
+    "split size": (changed(test_images=A["test_images"][:-1]), r"in shape \(156, 28, 28\)"),
+    "flat": (changed(train_images=np.zeros(546, np.uint8)), r"shape \(546,\)"),
     "wide": (
         lambda: {
             k: np.zeros((len(v), 64, 64), np.uint8) if "images" in k else v
             for k, v in sound("breastmnist").items()
         },
-        "breastmnist at 28 pixels has",
+        r"in shape \(546, 28, 28\)",
     ),
     "unheard-of size": (
         lambda: {
             k: np.zeros((len(v), 9, 9), np.uint8) if "images" in k else v
             for k, v in sound("breastmnist").items()
         },
-        "breastmnist at 28 pixels has",
+        r"in shape \(546, 28, 28\)",
     ),
-    "label range": (changed(val_labels=A["val_labels"] + 2), "must lie in 0…1"),
-    "negative": (changed(val_labels=-A["val_labels"].astype(int) - 1), "must lie in 0…1"),
+    "label range": (changed(val_labels=A["val_labels"] + 2), "whole numbers 0…1"),
+    "negative": (changed(val_labels=-A["val_labels"].astype(int) - 1), "whole numbers 0…1"),
     "label shape": (changed(val_labels=np.zeros((78, 2), np.uint8)), r"shape \(78, 1\); got"),
     "label count": (changed(val_labels=np.zeros((77, 1), np.uint8)), r"shape \(78, 1\); got"),
-    "label type": (changed(val_labels=np.zeros((78, 1))), "whole numbers; got type float64"),
-    "floats": (changed(val_images=np.zeros((78, 28, 28))), "whole numbers; got type float64"),
-    "grey range": (changed(val_images=np.full((78, 28, 28), 256)), "got 256…256"),
-    "text": (changed(val_labels=np.full((78, 1), "a")), "whole numbers; got type <U1"),
+    "label type": (changed(val_labels=np.zeros((78, 1))), "whole numbers .*got type float64"),
+    "floats": (changed(val_images=np.zeros((78, 28, 28))), "whole numbers .*got type float64"),
+    "grey range": (changed(val_images=np.full((78, 28, 28), 256)), "whole numbers 0…255"),
+    "text": (changed(val_labels=np.full((78, 1), "a")), "whole numbers .*got type <U1"),
 }
 
 
@@ -271,8 +275,8 @@ def test_pickled_objects_never_run(tmp_path, monkeypatch):
         medlab.load("breastmnist", root=tmp_path, download=False, verify=False)
     with zipfile.ZipFile(path, "w") as zip_:  # a bare pickle under an array's name
         zip_.writestr("train_images.npy", pickle.dumps(Evil()))
-    with Npz(path) as npz, pytest.raises(DataError, match="train_images.*magic"):
-        npz.read("train_images")
+    with pytest.raises(DataError, match="train_images.*magic"):
+        Npz(path).read("train_images")
     assert not trace.exists()
 
 
@@ -308,11 +312,8 @@ def test_array_headers_are_distrusted(tmp_path, content, message):
     path = tmp_path / "x.npz"
     with zipfile.ZipFile(path, "w") as zip_:
         zip_.writestr("val_labels.npy", content)
-    with (
-        Npz(path) as npz,
-        pytest.raises(DataError, match=f"x.npz: array 'val_labels' cannot be read.*{message}"),
-    ):
-        npz.read("val_labels")
+    with pytest.raises(DataError, match=f"x.npz: array 'val_labels' cannot be read.*{message}"):
+        Npz(path).read("val_labels")
 
 
 def test_not_a_zip_truncated_and_damaged(tmp_path):
@@ -338,8 +339,7 @@ def test_random_damage_is_always_named(tmp_path):
                 broken[rng.integers(len(broken))] = rng.integers(256)
             path.write_bytes(broken)
             try:
-                with Npz(path) as npz:
-                    found = {name: npz.read(name) for name in arrays}
+                found = {name: Npz(path).read(name) for name in arrays}
             except DataError as error:
                 messages.append(str(error))
             else:
@@ -359,7 +359,7 @@ def test_absent_and_not_to_be_fetched(tmp_path):
 def test_a_wrong_local_file_is_refused_unless_told(tmp_path, monkeypatch):
     path = put(tmp_path, "breastmnist")
     got = hashlib.md5(path.read_bytes()).hexdigest()
-    both = f"{got}.*{SETS['breastmnist'].md5[28]}"
+    both = f"{got}.*{SETS['breastmnist']['md5']['28']}"
     with pytest.raises(HashMismatch, match=both):
         medlab.load("breastmnist", root=tmp_path)
     with pytest.warns(UserWarning, match=both) as caught:
@@ -521,7 +521,7 @@ def test_every_option_version_and_source_has_its_own_place(toy, tmp_path, monkey
     monkeypatch.setattr(cache, "_source_hash", lambda: "changed")
     medlab.load("toy", root=tmp_path)
     assert len(toy.calls) == 7
-    with pytest.raises(DataError, match="toy has no option 'N'; it has n, seed, size, kind"):
+    with pytest.raises(DataError, match="toy has no option 'N' .*it has n, seed, size, kind"):
         medlab.load("toy", root=tmp_path, N=3)
 
 
@@ -596,7 +596,7 @@ def test_the_folder_name_tells_alike_values_apart():
 
 def _race(root, gate, answers):
     gate.wait()
-    cohort = cache.load_simulated("toy", Toy(), root=root, options={"n": 400})
+    cohort = cache.load_simulated("toy", Toy(), root, {"n": 400})
     answers.put(hashlib.sha256(cohort.images.numpy().tobytes()).hexdigest())
 
 

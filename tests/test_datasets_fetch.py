@@ -153,12 +153,17 @@ def server():
 
 
 @pytest.fixture
-def get(server, tmp_path):
-    def get(*scripts, **options):
+def get(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDLAB_PROGRESS", "0")
+    monkeypatch.setattr(_download, "_PAUSE", 0.01)
+    monkeypatch.setattr(_download, "_TIMEOUT", (2, 0.5))
+
+    def get(*scripts, md5=MD5):
         if scripts:
             server.scripts = list(scripts)
-        options = {"md5": MD5, "progress": False, "pause": 0.01, "timeout": (2, 0.5)} | options
-        return fetch(server.url, tmp_path / "medmnist" / "set.npz", **options)
+        path = tmp_path / "medmnist" / "set.npz"
+        fetch(server.url, path, md5=md5)
+        return path
 
     return get
 
@@ -173,7 +178,7 @@ def left(path):
         (["whole"], 1),
         (["slow"], 1),
         (["drops", "whole"], 2),
-        (["drops", "drops", "whole"], 3),
+        (["drops", "drops", "whole"], 4),
         (["broken", "whole"], 2),
         (["busy", "whole"], 2),
         (["hangs", "whole"], 2),
@@ -203,7 +208,7 @@ def test_without_a_hash_half_a_file_is_still_not_taken(get):
 
 def test_a_length_that_is_no_number(get, server, tmp_path):
     server.odd = lambda handler: server.start(handler, length="many")
-    with pytest.raises(DownloadError, match="cannot be fetched"):
+    with pytest.raises(DownloadError, match="could not be fetched"):
         get("odd")
     assert left(tmp_path) == []
 
@@ -229,13 +234,8 @@ def test_a_wrong_file_is_refused_and_nothing_kept(get, server, tmp_path):
     assert left(tmp_path) == []
 
 
-def test_a_wrong_file_is_kept_when_verification_is_off(get, server, monkeypatch):
-    server.body = OTHER
-    assert get("whole", verify=False).read_bytes() == OTHER
-
-
 def test_a_login_page_is_recognised(get):
-    with pytest.raises(HashMismatch, match="web page"):
+    with pytest.raises(HashMismatch, match="log-in page"):
         get("login_page")
 
 
@@ -243,16 +243,16 @@ def test_a_login_page_is_recognised(get):
     ("script", "message", "requests"),
     [
         ("not_found", "404.*MEDLAB_MIRROR", 1),
-        ("broken", "500", 3),
-        ("hangs", "silence for 0.5 s", 3),
-        ("drops_at_once", "broke off", 3),
+        ("broken", "500", 4),
+        ("hangs", "timed out", 4),
+        ("drops_at_once", "Connection broken|IncompleteRead", 4),
         ("circle", "redirects", None),
-        ("badly_squeezed", "decode|decompress", 1),
+        ("badly_squeezed", "decode|decompress", 4),
     ],
 )
 def test_failures_are_bounded_and_named(get, server, tmp_path, script, message, requests):
     with pytest.raises(DownloadError, match=message) as caught:
-        get(script, attempts=3)
+        get(script)
     assert server.url.split("?")[0] in str(caught.value)
     assert requests is None or len(server.requests) == requests
     assert left(tmp_path) == []
@@ -261,12 +261,13 @@ def test_failures_are_bounded_and_named(get, server, tmp_path, script, message, 
 def test_nobody_there(get, server):
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(DownloadError, match="no connection to the server"):
-        get(attempts=2)
+    with pytest.raises(DownloadError, match="refused"):
+        get()
 
 
-def test_other_addresses_than_http_are_refused(tmp_path):
-    with pytest.raises(DownloadError, match="only http"):
+def test_other_addresses_than_http_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_download, "_PAUSE", 0.01)
+    with pytest.raises(DownloadError, match="file:///etc/hostname could not be fetched"):
         fetch("file:///etc/hostname", tmp_path / "x")
 
 
@@ -288,28 +289,26 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
 
 def test_two_at_once_get_a_whole_file_each(server, tmp_path):
     server.scripts = ["slow"]
-    paths = []
-
-    def work():
-        paths.append(fetch(server.url, tmp_path / "set.npz", md5=MD5, progress=False))
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    path = tmp_path / "set.npz"
+    threads = [
+        threading.Thread(target=fetch, args=(server.url, path), kwargs={"md5": MD5})
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(paths) == 3
-    assert (tmp_path / "set.npz").read_bytes() == BODY
+    assert path.read_bytes() == BODY
     assert left(tmp_path) == ["set.npz"]
 
 
 def test_an_interrupt_leaves_the_old_file_alone(get, tmp_path, monkeypatch):
     path = get("whole")
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_download, "_md5", interrupted)
+    monkeypatch.setattr(_download, "check_hash", interrupted)
     with pytest.raises(KeyboardInterrupt):
         get("whole")
     assert path.read_bytes() == BODY

@@ -46,7 +46,7 @@ def test_a_row_of_the_table_is_found(row):
 def test_every_set_has_every_method_and_scores_that_can_be():
     for name, facts in SETS.items():
         scores = datasets.published(name)
-        assert list(scores) == (DEEP if facts.volume else FLAT)
+        assert list(scores) == (DEEP if facts["volume"] else FLAT)
         for score in scores.values():
             assert all(0.3 < share < 1 and round(share, 3) == share for share in score)
     assert datasets.published("chest_xray") == datasets.published("hippocampus") == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import struct
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,8 +18,8 @@ import torch
 from PIL import Image
 
 from medlab import from_folder
-from medlab.datasets import _files, _pictures
-from medlab.datasets._pictures import decode, fit
+from medlab.datasets import _pictures
+from medlab.datasets._pictures import Picture
 from medlab.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -38,6 +39,13 @@ def encoded(pixels, kind="PNG", **options) -> bytes:
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def decode(data: bytes, name: str) -> Picture:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(data)
+        return _pictures.decode(path)
 
 
 def table(path: Path, rows: list[dict], *, delimiter=",", encoding="utf-8") -> Path:
@@ -75,7 +83,7 @@ def test_the_plain_case(lungs, tmp_path):
     folder, rows, pixels = lungs
     order = [4, 0, 5, 2, 1, 3]
     path = table(tmp_path / "t.csv", [rows[i] for i in order])
-    cohort = from_folder(folder, labels=path, patient="patient", site="ward", modality="X-ray")
+    cohort = from_folder(folder, labels=path, patient="patient", site="ward")
     assert cohort.images.dtype == torch.uint8
     assert np.array_equal(cohort.images[:, 0].numpy(), pixels[order])  # order of the table
     assert cohort.classes == ("fit", "sick")  # sorted
@@ -84,21 +92,18 @@ def test_the_plain_case(lungs, tmp_path):
     assert cohort.files.tolist() == [f"im{i}.png" for i in order]
     assert set(cohort.sites) == {"W"}
     assert cohort.card.task == "binary"
-    assert cohort.card.modality == "X-ray"
     assert len(cohort.split()) == 3
-    assert cohort.card.faults == ("1 of 3 patients have images in more than one class: 001.",)
+    assert cohort.card.faults == ()
 
 
 def test_all_forms_of_a_table_agree(lungs, tmp_path):
     folder, rows, _ = lungs
     short = {row["file"]: row["label"] for row in rows}
-    long = {row["file"]: {k: v for k, v in row.items() if k != "file"} for row in rows}
     stems = [row | {"file": row["file"][:-4]} for row in rows]
     forms = [
         table(tmp_path / "a.csv", rows),
         str(table(tmp_path / "b.csv", rows, delimiter=";", encoding="utf-8-sig")),
         table(tmp_path / "c.csv", rows, delimiter="\t"),
-        long,
         rows,
         stems,
         [row | {"file": f".\\{row['file']}"} for row in rows],
@@ -124,29 +129,10 @@ def test_pandas_gaps_do_not_change_numbers(lungs):
     assert cohort.patients.tolist() == ["1", "1", "2", "2", "im4.png", "3"]
 
 
-def test_a_zip_is_read_in_place(lungs, tmp_path):
-    folder, rows, _ = lungs
-    archive = tmp_path / "in.zip"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for i, image in enumerate(sorted(folder.iterdir())):
-            file.write(image, f"deep/{image.name}" if i else f"../../{image.name}")  # Zip Slip
-        file.writestr("__MACOSX/deep/._im0.png", b"rubbish")
-        file.writestr("__MACOSX/deep/im7.png", b"rubbish")
-        file.writestr("deep/.hidden.png", b"rubbish")
-        file.writestr("deep/readme.txt", b"hello")
-    before = sorted(tmp_path.parent.rglob("*"))
-    cohort = from_folder(archive, labels=rows, patient="patient")
-    assert sorted(tmp_path.parent.rglob("*")) == before
-    assert torch.equal(cohort.images, from_folder(folder, labels=rows, patient="patient").images)
-    assert cohort.files[1] == "deep/im1.png"
-
-
 def test_a_folder_for_each_class(lungs, tmp_path):
     folder, rows, _ = lungs
     for row in rows:
-        part = (
-            "train" if row["patient"] == "000" else "testing" if row["patient"] == "001" else "val"
-        )
+        part = "train" if row["patient"] == "000" else "test" if row["patient"] == "001" else "val"
         home = tmp_path / "tree" / part / row["label"]
         home.mkdir(parents=True, exist_ok=True)
         (home / row["file"]).write_bytes((folder / row["file"]).read_bytes())
@@ -158,7 +144,7 @@ def test_a_folder_for_each_class(lungs, tmp_path):
     )
     assert cohort.classes == ("fit", "sick")
     assert sorted(cohort.official.tolist()) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
-    with pytest.raises(DataError, match="6 images lie in none: im0"):
+    with pytest.raises(DataError, match="6 images have an empty label, or lie in no folder: im0"):
         from_folder(folder, labels="folder", patient=None)
 
 
@@ -173,11 +159,7 @@ def test_classes_ordered_mapped_merged_and_ordinal(lungs):
     counted = from_folder(folder, labels=numbers, patient="patient")
     assert counted.classes == ("8", "9", "10", "11", "12", "13")  # by value, not by text
     assert counted.card.task == "multiclass"
-    graded = read(classes=["fit", "so-so", "sick"], ordinal=True)
-    assert graded.card.task == "ordinal"
-    assert graded.labels.max() == 2
-    with pytest.raises(DataError, match="rising order"):
-        read(ordinal=True)
+    assert read(classes=["fit", "so-so", "sick"]).labels.max() == 2  # one class has no image
     none = from_folder(folder, labels=None, patient=lambda row: row["file"])
     assert none.labels is None
     assert none.card.task == "none"
@@ -192,7 +174,7 @@ def test_several_columns_make_a_multilabel_task(lungs):
     assert cohort.labels.dtype == torch.float32
     assert cohort.labels.tolist() == [[i % 2, float(i > 3)] for i in range(6)]
     rows[2]["mass"] = 7
-    with pytest.raises(DataError, match="must hold 0 or 1; found '7'"):
+    with pytest.raises(DataError, match="must be 0 or 1 each; found .*'7'"):
         from_folder(folder, labels=rows, label=["mass", "oedema"], patient="patient")
 
 
@@ -206,35 +188,30 @@ def change(rows, i, **cells):
 TABLES = {
     "file missing": (
         lambda r: [*r, r[0] | {"file": "gone.png"}],
-        r"1 rows of the label list name a file that is not in .*images: gone\.png",
-    ),
-    "row missing": (
-        lambda r: r[2:],
-        r"2 images in .* have no row in .*: im0\.png, im1",
+        r"1 rows of the table fit no image of .*images, or several: gone\.png \(none\)",
     ),
     "label empty": (
         lambda r: change(r, 1, label=" "),
-        r"1 images have an empty .*: im1\.png",
+        r"1 images have an empty label.*: im1\.png",
     ),
     "label None": (lambda r: change(r, 1, label=None), "empty label"),
     "twice": (
         lambda r: [*r, r[0] | {"label": "fit"}],
-        "'im0.png' twice, with different rows",
+        r"several rows, which differ: im0\.png",
     ),
-    "no name": (lambda r: change(r, 0, file=""), "row without a file name"),
-    "spelling": (lambda r: change(r, 1, label="Sick"), "'sick' / 'Sick'.*classes="),
+    "no name": (lambda r: change(r, 0, file=""), "row without a name in column 'file'"),
     "one class": (
         lambda r: [row | {"label": "fit"} for row in r],
         "all images have the label",
     ),
     "no label column": (
         lambda r: [{"file": row["file"], "patient": "1"} for row in r],
-        "no column 'label'; it has file, patient",
+        "one column 'label'; it has file, patient",
     ),
-    "no file column": (lambda r: [{"name": "x", "label": "fit"}], "no column 'file' .*it has name"),
-    "no rows": (lambda r: [], "has no rows"),
-    "no table": (lambda r: 5, "labels must be the path .*got int"),
-    "no csv": (lambda r: "nowhere.csv", "there is no label table"),
+    "no file column": (lambda r: [{"name": "x", "label": "fit"}], "one column 'file'; it has name"),
+    "no rows": (lambda r: [], "one column 'file'; it has $"),
+    "no table": (lambda r: 5, "labels must be a CSV file, .*a DataFrame, or 'folder'"),
+    "no csv": (lambda r: "nowhere.csv", "nowhere.csv cannot be read as a table"),
     "patient empty": (lambda r: change(r, 5, patient=""), r"1 images have no patient: im5\.png"),
 }
 
@@ -250,11 +227,11 @@ def test_tables_that_do_not_fit(lungs, case):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "is empty"),
-        (b"file,label\nim0.png\n", "line 2: 1 cells for 2 columns"),
-        (b"file,label,label\n", "two columns called label"),
-        (b"file,label\nim0.png,M\xfcnchen\n", "not UTF-8"),
-        (b'file,label\nim0.png,"open\n', "line 2"),
+        (b"", "cannot be read as a table"),
+        (b"file,label\nim0.png,a,b\n", "cannot be read as a table.*line 2"),
+        (b"file,label,label\nim0.png,a,b\n", "one column 'label'; it has file, label, label"),
+        (b"file,label\nim0.png,M\xfcnchen\n", "save it as 'CSV UTF-8'"),
+        (b'file,label\nim0.png,"open\n', "cannot be read as a table"),
         (b"file,label\n", "has no rows"),
     ],
 )
@@ -269,30 +246,15 @@ def test_unknown_labels_are_counted(lungs):
     rows = change(rows, 0, label="unclear")
     with pytest.raises(DataError, match=r"not among the classes fit, sick: 'unclear' \(1 images\)"):
         from_folder(folder, labels=rows, patient="patient", classes=["fit", "sick"])
-    with pytest.raises(DataError, match="single text 'fit'"):
-        from_folder(folder, labels=rows, patient="patient", classes="fit")
 
 
 def test_many_names_are_cut_short(lungs):
     folder, rows, _ = lungs
     more = [rows[0] | {"file": f"gone{i}.png"} for i in range(9)]
-    with pytest.raises(DataError, match=r"^9 rows .*: gone0\.png.*gone4\.png and 4 more\. Correct"):
+    with pytest.raises(
+        DataError, match=r"^9 rows .*: gone0\.png.*gone4\.png \(none\) and 4 more\. Correct"
+    ):
         from_folder(folder, labels=[*rows, *more], patient="patient")
-
-
-def test_not_strict_leaves_out_and_says_so(lungs):
-    folder, rows, _ = lungs
-    (folder / "im5.png").write_bytes(b"not a picture")
-    rows = [*change(rows[1:], 0, label=""), rows[0] | {"file": "gone.png"}, rows[2]]
-    cohort = from_folder(folder, labels=rows, patient="patient", strict=False)
-    assert cohort.files.tolist() == ["im2.png", "im3.png", "im4.png"]
-    text = "\n".join(cohort.card.faults)
-    assert "1 rows of the table stood there twice" in text
-    assert "Left out: 1 rows of the label list name a file" in text
-    assert "Left out: 1 images in" in text
-    assert "have no row" in text
-    assert "Left out: 1 images have an empty label" in text
-    assert "Left out: 1 images that cannot be used (im5.png" in text
 
 
 def test_same_name_in_two_folders_needs_the_path(lungs, tmp_path):
@@ -300,7 +262,7 @@ def test_same_name_in_two_folders_needs_the_path(lungs, tmp_path):
     for home, image in (("a", 0), ("b", 1)):
         (tmp_path / "two" / home).mkdir(parents=True)
         (tmp_path / "two" / home / "im.png").write_bytes(encoded(pixels[image]))
-    with pytest.raises(DataError, match=r"'im\.png', which could be any of a/im\.png, b/im\.png"):
+    with pytest.raises(DataError, match=r"or several: im\.png \(a/im\.png, b/im\.png\)"):
         from_folder(tmp_path / "two", labels={"im.png": "x"}, patient=None)
     with pytest.warns(UserWarning, match="Patients are unknown"):
         cohort = from_folder(
@@ -326,7 +288,7 @@ def test_names_from_further_up_without_ending_and_in_the_index(lungs, tmp_path):
         lambda name: str(folder / name),
     ):
         assert torch.equal(read(change).images, want.images)
-    with pytest.raises(DataError, match=r"name a file that is not in .*: pictures/im0\.png"):
+    with pytest.raises(DataError, match=r"fit no image of .*: pictures/im0\.png"):
         read(lambda name: f"pictures/{name}")  # another folder's image of the same name
     frame = pandas.DataFrame(rows).set_index("file")
     for index in (frame, frame.rename_axis(None), frame.rename_axis("name")):
@@ -334,12 +296,6 @@ def test_names_from_further_up_without_ending_and_in_the_index(lungs, tmp_path):
         assert found.labels.tolist() == want.labels.tolist()
     series = from_folder(folder, labels=frame["label"], patient=lambda row: row["file"][2])
     assert series.labels.tolist() == want.labels.tolist()
-    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        for file in folder.iterdir():
-            archive.write(file, file.name)
-    rows = [row | {"file": f"images/{row['file']}"} for row in rows]
-    zipped = from_folder(tmp_path / "images.zip", labels=rows, patient="patient")
-    assert torch.equal(zipped.images, want.images)
 
 
 def test_letters_that_are_written_in_two_ways(tmp_path):
@@ -357,22 +313,18 @@ def test_letters_that_are_written_in_two_ways(tmp_path):
     people = zip(table.items(), (one, two, "x"), strict=True)
     rows = [{"file": name, "label": kind, "patient": who} for (name, kind), who in people]
     assert len(set(from_folder(tmp_path / "in", labels=rows, patient="patient").patients)) == 2
-    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
-        archive.writestr(f"{two}.png", encoded(grey()))
-    zipped = from_folder(
-        tmp_path / "mac.zip", labels={one: "x"}, classes=("x", "y"), patient="file"
-    )
-    assert zipped.files.tolist() == [f"{one}.png"]
     (tmp_path / "in" / one / "b.png").write_bytes(encoded(grey()))
     with pytest.raises(DataError, match="two files called"):
         from_folder(tmp_path / "in", labels="folder", patient="file")
 
 
-def test_names_that_differ_in_case_alone_are_told(lungs):
+def test_images_that_no_row_names_are_told(lungs):
     folder, rows, _ = lungs
-    rows = change(rows, 0, file="IM0.PNG")
-    with pytest.raises(DataError, match=r"upper and lower case: IM0\.PNG and im0\.png"):
-        from_folder(folder, labels=rows, patient="patient")
+    with pytest.warns(UserWarning, match=r"2 images that no row names: im0\.png, im1") as caught:
+        cohort = from_folder(folder, labels=rows[2:] + rows[-1:], patient="patient")
+    assert caught[0].filename == __file__
+    assert cohort.files.tolist() == [f"im{i}.png" for i in range(2, 6)]  # a row said twice is one
+    assert "2 images that no row names" in cohort.card.faults[0]
 
 
 # Patients
@@ -380,25 +332,17 @@ def test_names_that_differ_in_case_alone_are_told(lungs):
 
 def test_patients_must_be_spoken_of(lungs):
     folder, rows, _ = lungs
-    with pytest.raises(DataError, match=r"say which patient.*patient='patient'.*patient=None"):
+    with pytest.raises(TypeError, match="patient"):
         from_folder(folder, labels=rows)
-    with pytest.raises(DataError, match=r"patient='pat': there is no such .*patient, label"):
+    with pytest.raises(DataError, match=r"one column 'pat'; it has .*patient, label"):
         from_folder(folder, labels=rows, patient="pat")
     with pytest.warns(UserWarning, match="cannot be excluded") as caught:
         cohort = from_folder(folder, labels=rows, patient=None)
     assert caught[0].filename == __file__
     assert len(set(cohort.patients)) == 6
     assert any("cannot be excluded" in fault for fault in cohort.card.faults)
-    with pytest.raises(DataError, match=r"function given as patient failed on im0\.png \(KeyError"):
-        from_folder(folder, labels=rows, patient=lambda row: row["pat"])
-
-
-def test_copies_are_counted(lungs):
-    folder, rows, _ = lungs
-    for name in ("im3.png", "im5.png"):
-        (folder / name).write_bytes((folder / "im0.png").read_bytes())
-    faults = from_folder(folder, labels=rows, patient="patient").card.faults
-    assert "2 images are exact copies of another, 1 of them with another label." in faults
+    by_folder = from_folder(folder.parent, labels=None, patient="folder")
+    assert set(by_folder.patients) == {"images"}
 
 
 # Pictures
@@ -421,7 +365,6 @@ def test_16_bit_grey_keeps_its_values(tmp_path, kind):
     assert np.array_equal(cohort.images[0, 0].numpy(), high)
     low = (high // 4).astype(np.uint16)
     cohort = one(tmp_path, encoded(low, kind), suffix=suffix)
-    assert cohort.images.dtype == torch.int16
     assert np.array_equal(cohort.images[0, 0].numpy(), low)
 
 
@@ -489,14 +432,12 @@ def test_colour_modes():
     with pytest.raises(DataError, match="partly transparent"):
         decode(encoded(glass), "a.png")
     indexed = Image.fromarray(plain % 7).convert("P")
-    assert np.array_equal(decode(encoded(indexed), "a.png").pixels, (plain % 7)[None])
+    assert (decode(encoded(indexed), "a.png").pixels == plain % 7).all()
     few = image.quantize(4)
     want = np.asarray(few.convert("RGB")).transpose(2, 0, 1)
     assert np.array_equal(decode(encoded(few), "a.png").pixels, want)
     with pytest.raises(DataError, match="partly transparent"):
         decode(encoded(few, transparency=0), "a.png")
-    with pytest.raises(DataError, match="CMYK"):
-        decode(encoded(image.convert("CMYK"), "JPEG"), "a.jpg")
     black = Image.fromarray(plain > 99)
     assert np.array_equal(decode(encoded(black), "a.png").pixels[0], (plain > 99) * np.uint8(255))
 
@@ -560,25 +501,15 @@ def test_pictures_of_every_ending_are_read_or_counted(tmp_path):
 
 @pytest.mark.parametrize("data", [b"", b"hello", encoded(grey())[:-40], encoded(grey(), "GIF")])
 def test_unreadable_files_are_named(tmp_path, data):
-    with pytest.raises(DataError, match=r"1 of 2 images cannot be used: 1\.png"):
+    with pytest.raises(DataError, match=r"1\.png cannot be read as an image"):
         one(tmp_path, encoded(grey()), data)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_bombs_are_refused(tmp_path, monkeypatch):
-    flat = encoded(Image.new("1", (12000, 12000)))
-    assert len(flat) < 100_000
-    with pytest.raises(DataError, match="12000 × 12000 pixels, more than 100 million"):
-        decode(flat, "a.png")
+def test_bombs_are_refused():
     huge = encoded(Image.new("1", (20000, 20000)))
     with pytest.raises(DataError, match=r"a\.png"):
         decode(huge, "a.png")
-    assert _pictures.MOST_PIXELS == 100_000_000
-    monkeypatch.setattr(_files, "_LARGEST", 10_000)
-    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("a.png", bytes(5_000_000))
-    with pytest.raises(DataError, match=r"a\.png is larger than"):
-        from_folder(tmp_path / "x.zip", labels=None, patient=None)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -604,56 +535,17 @@ def test_random_damage_is_an_image_or_a_named_error():
     assert refused > 300
 
 
-def zipped(kind: int, name="a\u00e9.png") -> bytearray:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", kind) as archive:
-        archive.writestr(name, encoded(grey(64, 64)))
-        archive.writestr("b.png", encoded(grey(64, 64)))
-    return bytearray(file.getvalue())
-
-
-KINDS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_damaged_zips_are_read_or_named(tmp_path, kind):
-    whole, rng, refused = zipped(kind), np.random.default_rng(kind), 0
-    path = tmp_path / "x.zip"
-    index = bytes(whole).index(b"PK\x01\x02")
-    damaged = [bytes(whole).replace("é".encode(), b"\xe9\xe9"), whole[:-30], whole[:200]]
-    for byte, value in ((6, 100), (8, 1), (8, 0x41), (10, 93), (10, 99), (24, 255), (42, 255)):
-        damaged.append(whole.copy())  # version, flags, method, size and place in the index
-        damaged[-1][index + byte] = value
-    for _ in range(200):
-        damaged.append(whole.copy())
-        for _ in range(rng.integers(1, 6)):
-            damaged[-1][rng.integers(len(whole))] = rng.integers(256)
-    for data in damaged:
-        path.write_bytes(data)
-        try:
-            from_folder(path, labels=None, patient="file", strict=False)
-        except DataError:
-            refused += 1
-    assert refused > 5
-
-
 # Sizes and kinds
 
 
 def test_mixed_kinds_are_told_apart(tmp_path):
     a, b = encoded(grey(12, 10)), encoded(grey(8, 30))
-    with pytest.raises(DataError, match=r"2 sizes .*12×10: 2 images \(such as 0\.png\), 8×30: 1"):
+    with pytest.raises(DataError, match=r"differ .*1×12×10 uint8.*: 2, such as 0\.png, 1×8×30"):
         one(tmp_path, a, a, b)
     colour = encoded(RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8))
-    with pytest.raises(
-        DataError, match=r"grey: 2 .*RGB: 1 images \(such as 2\.png\).*all grey, or"
-    ):
+    with pytest.raises(DataError, match=r"1×12×10 .*: 2, .*3×12×10 .*: 1, such as 2\.png"):
         one(tmp_path, a, a, colour)
-    false_colour = encoded(Image.fromarray(grey()).convert("RGB"))
-    with pytest.raises(DataError, match="loses nothing"):
-        one(tmp_path, a, a, false_colour)
-    with pytest.raises(DataError, match=r"bit depth: uint8: 2 images.*uint16: 1"):
+    with pytest.raises(DataError, match=r"uint8 .*: 2, .*float32 .*: 1"):
         one(tmp_path, a, a, encoded(grey(top=9999, dtype=np.uint16)))
 
 
@@ -672,6 +564,10 @@ def test_channels(tmp_path):
         one(tmp_path, channels=2)
 
 
+def fit(pixels, size):
+    return _pictures.fit(Picture(pixels, pixels.shape[1:]), size)
+
+
 def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
     wide = np.full((20, 40), 200, np.uint8)
     cohort = one(tmp_path, encoded(wide), encoded(wide.T.copy()), encoded(wide[:20, :20]), size=10)
@@ -681,9 +577,9 @@ def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
     assert cohort.images[1, 0].float().mean(0).tolist() == rows
     assert (cohort.images[2] == 200).all()
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    small = fit(checks[None], (16, 16))
+    small = fit(checks[None], (16, 16)).pixels
     assert np.abs(small.astype(int) - 127).max() <= 2  # every fourth pixel would be all black
-    deep = fit(np.full((1, 4, 8), -1000, np.int16), (8, 8))
+    deep = fit(np.full((1, 4, 8), -1000, np.int16), (8, 8)).pixels
     assert (deep == -1000).all()
     assert deep.dtype == np.int16
     assert one(tmp_path, encoded(wide), size=(20, 40)).images.shape == (3, 1, 20, 40)
@@ -693,13 +589,15 @@ def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
 
 
 def test_folders_without_images(tmp_path):
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match="none is not a folder"):
         from_folder(tmp_path / "none", labels=None, patient=None)
     (tmp_path / "a.gif").write_bytes(encoded(grey(), "GIF"))  # animated ones are films
-    with pytest.raises(DataError, match=r"holds no image.*found 1 files with endings \.gif"):
+    with pytest.raises(DataError, match=r"holds no image.*found 1 other files \.gif \(1\)"):
         from_folder(tmp_path, labels=None, patient=None)
-    with pytest.raises(DataError, match=r"neither a folder nor a \.zip"):
-        from_folder(tmp_path / "a.gif", labels=None, patient=None)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", encoded(grey()))
+    with pytest.raises(DataError, match=r"x\.zip is not a folder\. Unpack archives first"):
+        from_folder(tmp_path / "x.zip", labels=None, patient=None)
 
 
 # DICOM
@@ -733,7 +631,7 @@ def dicom_file():
     return make
 
 
-def test_dicom_in_folder_and_zip(tmp_path, dicom_file):
+def test_dicom_files(tmp_path, dicom_file):
     pixels = [grey(top=3000, dtype=np.uint16) for _ in range(4)]
     folder = tmp_path / "ct"
     folder.mkdir()
@@ -750,44 +648,45 @@ def test_dicom_in_folder_and_zip(tmp_path, dicom_file):
     assert cohort.spacing == (0.5, 0.25)
     assert cohort.patients.tolist() == ["P0", "P0", "P1", "P1"]
     assert cohort.sites.tolist() == ["Toy"] * 4
-    with zipfile.ZipFile(tmp_path / "ct.zip", "w") as archive:
-        for name in names:
-            archive.write(folder / name, name)
-    zipped = from_folder(tmp_path / "ct.zip", **options)
-    assert torch.equal(zipped.images, cohort.images)
     half = from_folder(folder, **options, size=(6, 5))
     assert half.spacing == (1.0, 0.5)
     (folder / "a.dcm").write_bytes((folder / "a.dcm").read_bytes()[:-50])
-    with pytest.raises(DataError, match=r"1 of 4 images cannot be used: a\.dcm") as caught:
+    with pytest.raises(DataError, match=r"a\.dcm cannot be read"):
         from_folder(folder, **options)
-    assert "medlab-" not in str(caught.value)  # no name of a temporary file
 
 
 # Real images
 
 
-def test_nih_chest_x_rays(real_data):
+def unpacked(archive: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
+    return folder
+
+
+def test_nih_chest_x_rays(real_data, tmp_path):
     home = real_data / "chest_xray_nih"
-    cohort = from_folder(home / "images.zip", labels=home / "labels.csv", patient="patient_id")
+    images = unpacked(home / "images.zip", tmp_path)
+    cohort = from_folder(images, labels=home / "labels.csv", patient="patient_id")
     assert cohort.images.shape == (743, 1, 128, 128)
     assert cohort.classes == ("No_findings", "Pneumonia")
     assert cohort.labels.sum() == 343
-    assert "21 of 591 patients have images in more than one class" in cohort.card.faults[0]
     parts = [set(part.patients) for part in cohort.split()]
     assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
 
 
-def test_lung_nodules_by_blocks_of_rows(real_data):
+def test_lung_nodules_by_blocks_of_rows(real_data, tmp_path):
     home = real_data / "lung_nodules"
+    patches = unpacked(home / "patches.zip", tmp_path)
     options = {
         "labels": home / "labels.csv",
         "classes": {"0": "no nodule", "1": "nodule"},
         # Rows are sorted by scan, so a block of neighbours never mixes far-apart patients.
         "patient": lambda row: int(row["candidate_row"]) // 500,
     }
-    with pytest.raises(DataError, match=r"50×50: 6614 .*47×50: 1 images \(such as image_3937"):
-        from_folder(home / "patches.zip", **options)
-    cohort = from_folder(home / "patches.zip", **options, size=50)
+    with pytest.raises(DataError, match=r"50×50 .*: 6614, .*47×50 .*: 1, such as image_3937"):
+        from_folder(patches, **options)
+    cohort = from_folder(patches, **options, size=50)
     assert cohort.images.shape == (6615, 1, 50, 50)
     assert cohort.labels.sum() == 1115
     odd = cohort[np.flatnonzero(cohort.files == "image_393762.jpg")].images[0, 0]

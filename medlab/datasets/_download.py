@@ -11,6 +11,10 @@ from pathlib import Path
 from medlab.cohort import DataCard
 from medlab.errors import DataError, DownloadError, HashMismatch, atomic_write
 
+_ATTEMPTS = 4
+_TIMEOUT = (10.0, 30.0)  # seconds to connect, and of silence while reading
+_PAUSE = 1.0  # seconds before the second attempt; doubled each time
+
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """The folder that holds data sets: `root`, else MEDLAB_DATA, else the user's cache folder."""
@@ -22,7 +26,7 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     return Path(pooch.os_cache("medlab"))
 
 
-def shows_progress(progress: bool | None) -> bool:
+def shows_progress(progress: bool | None = None) -> bool:
     """Whether to show a progress bar: as asked, else yes unless MEDLAB_PROGRESS is 0."""
     return os.environ.get("MEDLAB_PROGRESS", "1") != "0" if progress is None else progress
 
@@ -57,19 +61,36 @@ def check_hash(path: Path, md5: str, *, verify: bool | None = None, origin: str 
             f"{fact}. Perhaps a network's log-in page came instead: delete what is there and load "
             "again, or, if you know this edition, pass verify=False (or set MEDLAB_VERIFY=0)."
         )
-    warnings.warn(f"{fact}. It is used all the same: verification is off.", stacklevel=6)
+    warnings.warn(f"{fact}. It is used all the same: verification is off.", stacklevel=5)
     return f"This copy is not the official file (MD5 {got}, official {md5})."
 
 
-def provide(path: Path, card: DataCard, *, download: bool, verify: bool | None) -> DataCard:
-    """Make sure that the file of a set is at `path`, fetched from the card's url if it must be.
+def provide(
+    path: str | os.PathLike,
+    card: DataCard,
+    *,
+    root: str | os.PathLike | None = None,
+    download: bool = True,
+    verify: bool | None = None,
+) -> tuple[Path, DataCard]:
+    """Make sure that the file of a set is on disk, fetched from the card's url if it must be.
 
-    MEDLAB_MIRROR names another folder on the web. Returns the card, with a remark among its faults
-    if the file is not the official one.
+    MEDLAB_MIRROR names another folder on the web.
+
+    Args:
+        path: where it is, below the data folder.
+        card: of the set; its `md5` is that of the file.
+        root: as for `medlab.load`.
+        download: as for `medlab.load`.
+        verify: as for `medlab.load`.
+
+    Returns:
+        Where the file is, and the card, with a remark if it is not the official file.
 
     Raises:
         DataError: not there and not to be fetched; as `fetch` and `check_hash`.
     """
+    path = data_root(root) / path
     if not path.is_file():
         if not download:
             raise DataError(
@@ -81,32 +102,16 @@ def provide(path: Path, card: DataCard, *, download: bool, verify: bool | None) 
         url = f"{mirror.rstrip('/')}/{path.name}" if mirror else card.url
         fetch(url, path, md5=card.md5 if must_verify(verify) else None)
     remark = check_hash(path, card.md5, verify=verify)
-    return dataclasses.replace(card, faults=(remark, *card.faults)) if remark else card
+    return path, dataclasses.replace(card, faults=(remark, *card.faults)) if remark else card
 
 
-def fetch(
-    url: str,
-    path: str | os.PathLike,
-    *,
-    md5: str | None = None,
-    progress: bool | None = None,
-    attempts: int = 4,
-    timeout: tuple[float, float] = (10.0, 30.0),
-    pause: float = 1.0,
-) -> Path:
+def fetch(url: str, path: Path, *, md5: str | None = None) -> None:
     """Download `url` to `path`; nobody ever sees half a file, or a wrong one, under that name.
 
     Args:
         url: http or https address.
         path: where the file shall stand; missing folders are made.
         md5: official hash; None takes what comes, as long as it is complete.
-        progress: show a progress bar; default yes, unless MEDLAB_PROGRESS is 0.
-        attempts: how often to try, ≥ 1; each starts from the beginning.
-        timeout: seconds to connect, and of silence while reading.
-        pause: seconds before the second attempt; doubled each time, at most 30.
-
-    Returns:
-        `path`.
 
     Raises:
         DownloadError: the server refused, was silent or kept breaking off, the disk is full, or the
@@ -116,28 +121,26 @@ def fetch(
     import pooch
     import requests
 
-    path = Path(path)
     # Uncompressed, please; what a server compresses all the same is unpacked.
     bring = pooch.HTTPDownloader(
-        progressbar=shows_progress(progress),
+        progressbar=shows_progress(),
         chunk_size=1 << 16,
-        timeout=timeout,
+        timeout=_TIMEOUT,
         headers={"Accept-Encoding": "identity"},
     )
     with atomic_write(path, error=DownloadError) as part:
-        for attempt in range(1, attempts + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 bring(url, str(part), None)
                 break
             except (requests.RequestException, ValueError) as error:  # ValueError: a bad length
                 reply = getattr(error, "response", None)
                 refused = reply is not None and reply.status_code in (401, 403, 404, 410)
-                if refused or attempt == attempts:
+                if refused or attempt == _ATTEMPTS:
                     raise DownloadError(
                         f"{url} could not be fetched in {attempt} attempts: {error}. Check the "
                         f"network, and MEDLAB_MIRROR if set, or put the file at {path} by hand."
                     ) from error
-                time.sleep(min(30.0, pause * 2 ** (attempt - 1)))
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
         if md5 is not None:
             check_hash(part, md5, verify=True, origin=url)
-    return path

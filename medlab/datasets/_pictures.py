@@ -23,7 +23,7 @@ class Picture:
     """Pixels of one file.
 
     Attributes:
-        pixels: (C, H, W), C 1 or 3, of the type that the file holds.
+        pixels: (C, H, W), C 1 or 3; uint8, or float32 where the file holds other values.
         shape: (height, width) of the file.
         spacing: millimetres between pixels (row, column), from DICOM only.
         header: DICOM attributes that tell patients and scanners apart, as "dicom:PatientID".
@@ -55,7 +55,7 @@ def decode(path: Path) -> Picture:
         if is_dicom or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
             return _dicom(path)
         with Image.open(path, formats=_FORMATS) as image:
-            pixels = _pixels(image)
+            pixels = storable(_pixels(image))
     return Picture(pixels, pixels.shape[1:])
 
 
@@ -82,11 +82,9 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
         plane = Image.fromarray(values.astype(np.float32))
         scaled = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
         inside = channel[top : top + height, left : left + width]
-        inside[:] = scaled if pixels.dtype.kind == "f" else scaled.round()
-    spacing = picture.spacing
-    if spacing is not None:
-        grown = max(picture.shape[0] / size[0], picture.shape[1] / size[1])
-        spacing = (spacing[0] * grown, spacing[1] * grown)
+        inside[:] = scaled.round() if pixels.dtype == np.uint8 else scaled
+    grown = max(picture.shape[0] / size[0], picture.shape[1] / size[1])
+    spacing = picture.spacing and tuple(step * grown for step in picture.spacing)
     return dataclasses.replace(picture, pixels=out, spacing=spacing)
 
 
@@ -119,7 +117,7 @@ def stack(pictures: dict[str, Picture]) -> np.ndarray:
             f"images differ (channels × height × width, type, unit): {some(told)}. Pass size=… for "
             "one size, channels=1 or 3 for one colour; read types and units as separate cohorts."
         )
-    return storable(np.stack([picture.pixels for picture in pictures.values()]))
+    return np.stack([picture.pixels for picture in pictures.values()])
 
 
 def storable(values: np.ndarray) -> np.ndarray:
@@ -128,17 +126,14 @@ def storable(values: np.ndarray) -> np.ndarray:
     Raises:
         DataError: not finite numbers, or whole numbers that float32 cannot hold exactly.
     """
-    if values.dtype in (np.uint8, np.float32):
+    if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise DataError(f"grey levels must be finite numbers; got type {values.dtype}")
-    if (
-        values.dtype.kind in "iu"
-        and values.size
-        and max(-int(values.min()), int(values.max())) > 1 << 24
-    ):
-        raise DataError(f"grey levels up to {values.max()} are too large for float32 to hold")
-    return values.astype(np.float32)
+    exact = values.astype(np.float32, copy=False)
+    if values.dtype.kind in "iu" and (exact.astype(np.float64) != values).any():
+        raise DataError("grey levels are whole numbers too large for float32 to hold exactly")
+    return exact
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -155,10 +150,7 @@ def _pixels(image: Any) -> np.ndarray:
         values = np.asarray(image).astype(np.uint16)
         return (65535 - values if white_is_0 else values)[None]
     if deep:
-        values = np.array(image)[None]
-        if not np.isfinite(values).all():
-            raise ValueError("some values are not finite numbers")
-        return values
+        return np.array(image)[None]
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
         raise ValueError("partly transparent: lay it on a background of your choice first")
     if image.mode in ("1", "L", "LA"):
@@ -174,8 +166,6 @@ def _dicom(path: Path) -> Picture:
         raise ValueError(
             f"{len(image.frames)} frames, where one is read: choose from medlab.dicom.read_image"
         )
-    pixels = image.frames[0].numpy()
-    if pixels.dtype not in (np.uint8, np.float32):
-        raise ValueError("its grey levels are too large for float32 to hold exactly")
+    pixels = storable(image.frames[0].numpy())
     header = {f"dicom:{key}": str(image.header.get(key, "")) for key in _HEADER}
     return Picture(pixels, pixels.shape[1:], image.spacing, header, image.units)

@@ -15,7 +15,7 @@ from medlab.datasets._pictures import storable
 from medlab.datasets._tables import Classes, class_numbers, text
 from medlab.errors import DataError
 
-_UNKNOWN_PATIENTS = (
+UNKNOWN_PATIENTS = (
     "Patients are unknown: each image counts as another patient, so that a patient on both sides "
     "of a split cannot be excluded."
 )
@@ -54,31 +54,7 @@ def from_arrays(
     Raises:
         DataError: arrays that do not fit together, or of which no shape listed fits.
     """
-    pixels = storable(np.array(_channels_first(np.asarray(images)), order="C"))
-    return assemble(pixels, labels, patient, classes, {"name": name}, **fields)
-
-
-def assemble(
-    pixels: np.ndarray,
-    labels: Any,
-    patient: Sequence | np.ndarray | None,
-    classes: Classes,
-    facts: dict[str, Any],
-    **fields: Any,
-) -> Cohort:
-    """What `from_arrays` and `from_folder` have in common; `pixels` are as a cohort holds them.
-
-    Args:
-        pixels: (N, C, H, W) or (N, C, D, H, W), uint8 or float32.
-        labels: as for `from_arrays`.
-        patient: as for `from_arrays`.
-        classes: as for `from_arrays`.
-        facts: fields of the card, its name among them.
-        fields: further fields of `Cohort`.
-
-    Raises:
-        DataError: as `from_arrays`.
-    """
+    pixels = np.require(storable(_channels_first(np.asarray(images))), requirements="CW")
     target, names, task = None, tuple(classes or ()), "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)
@@ -86,25 +62,22 @@ def assemble(
         task = "segmentation"
     elif fields.get("boxes") is not None:
         task = "detection"
-    faults = tuple(facts.pop("faults", ()))
+    owners = np.arange(len(pixels)) if patient is None else np.array([text(p) for p in patient])
     if patient is None:
-        faults = (*faults, _UNKNOWN_PATIENTS)
-        warnings.warn(_UNKNOWN_PATIENTS, stacklevel=3)
-        patient = range(len(pixels))
-    owners = np.array([text(who) for who in patient])
-    if (owners == "").any():
-        raise DataError(f"{(owners == '').sum()} images have no patient: complete the table")
+        warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
+    elif (owners == "").any():
+        raise DataError(f"{(owners == '').sum()} images have no patient")
     return Cohort(
         images=torch.from_numpy(pixels),
         labels=None if target is None else torch.from_numpy(target),
         patients=owners,
         card=DataCard(
-            title=f"Images of {facts['name']}",
+            name=name,
+            title=f"Images of {name}",
             task=task,
             classes=names,
-            faults=faults,
+            faults=(UNKNOWN_PATIENTS,) if patient is None else (),
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
-            **facts,
         ),
         **fields,
     )

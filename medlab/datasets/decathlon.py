@@ -36,20 +36,30 @@ HIPPOCAMPUS = card_of(json.loads(_FACTS))
 
 
 def load_hippocampus(
-    *,
-    root: str | os.PathLike | None = None,
-    download: bool = True,
-    verify: bool | None = None,
+    *, root: str | os.PathLike | None = None, download: bool = True, verify: bool | None = None
 ) -> Cohort:
-    """The volumes at `root`/hippocampus, fetched there if need be; see `medlab.load`."""
+    """The volumes at `root`/hippocampus, fetched and put there whole; see `medlab.load`."""
     folder, card = data_root(root) / HIPPOCAMPUS.name, HIPPOCAMPUS
-    if not folder.is_dir():
-        if not download:
-            raise DataError(
-                f"hippocampus is not at {folder}, and download=False. Unpack {card.url} there, "
-                "name another folder with root=… or MEDLAB_DATA, or allow the download."
-            )
-        card = _unpack(folder, verify=verify)
+    if folder.is_dir():
+        return from_decathlon(folder, card=card)
+    if not download:
+        raise DataError(
+            f"hippocampus is not at {folder}, and download=False. Unpack {card.url} there, "
+            "name another folder with root=… or MEDLAB_DATA, or allow the download."
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
+            path = Path(draft).absolute() / card.url.rpartition("/")[2]
+            path, card = provide(path, card, verify=verify)
+            with tarfile.open(path) as archive:
+                archive.extractall(draft, filter="data")  # refuses paths that lead outside
+            os.rename(path.with_suffix(""), folder)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(
+            f"{card.url} cannot be unpacked to {folder} ({error}). Free some space, name another "
+            "folder with root=… or MEDLAB_DATA, or unpack it there by hand."
+        ) from error
     return from_decathlon(folder, card=card)
 
 
@@ -135,24 +145,6 @@ def from_decathlon(
         extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
         card=card,
     )
-
-
-def _unpack(folder: Path, *, verify: bool | None) -> DataCard:
-    """Fetch the archive and put its folder at `folder` in one step."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
-            path = Path(draft) / HIPPOCAMPUS.url.rpartition("/")[2]
-            card = provide(path, HIPPOCAMPUS, download=True, verify=verify)
-            with tarfile.open(path) as archive:
-                archive.extractall(draft, filter="data")  # refuses paths that lead outside
-            os.rename(path.with_suffix(""), folder)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(
-            f"{HIPPOCAMPUS.url} cannot be unpacked to {folder} ({error}). Free some space, name "
-            "another folder with root=… or MEDLAB_DATA, or unpack it there by hand."
-        ) from error
-    return card
 
 
 def _pairs(folder: Path) -> tuple[Path, dict[str, tuple[Path, Path]]]:

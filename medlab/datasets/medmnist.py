@@ -8,19 +8,16 @@ makers describe the split. Published scores are tables 3 and 4 of Yang et al., S
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from medlab.cohort import Cohort, DataCard
-from medlab.datasets._download import data_root, provide
+from medlab.datasets._download import provide
 from medlab.datasets._files import card_of
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError
@@ -40,42 +37,10 @@ class Published(NamedTuple):
     accuracy: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class MedMNISTSet:
-    """Facts of one set.
-
-    Attributes:
-        card: the card but for what depends on the image size.
-        samples: images in the official train, val and test part.
-        channels: 1 grey, 3 colour.
-        volume: True for the 3-D sets.
-        md5: edge length in pixels -> hash of the official file.
-        published: method -> what it scored.
-    """
-
-    card: DataCard
-    samples: tuple[int, int, int]
-    channels: int
-    volume: bool
-    md5: dict[int, str]
-    published: dict[str, Published]
-
-
-def _set(name: str, facts: dict) -> MedMNISTSet:
-    more = {"units": "display grey level" if facts["channels"] == 1 else "red, green, blue level"}
-    more |= {"name": name, "citation": _CITATION, "value_range": (0.0, 255.0), "version": "2"}
-    return MedMNISTSet(
-        card=card_of(facts["card"] | more),
-        samples=tuple(facts["samples"]),
-        channels=facts["channels"],
-        volume=facts["volume"],
-        md5={int(size): md5 for size, md5 in facts["md5"].items()},
-        published={key: Published(*scores) for key, scores in facts["published"].items()},
-    )
-
-
-_TABLE = (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
-SETS = {name: _set(name, facts) for name, facts in json.loads(_TABLE).items()}
+# Name -> card, samples (train, val, test), channels, volume, md5 (by edge length), published.
+SETS: dict[str, dict[str, Any]] = json.loads(
+    (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
+)
 
 
 def card(name: str, *, size: int = 28) -> DataCard:
@@ -89,17 +54,26 @@ def card(name: str, *, size: int = 28) -> DataCard:
         DataError: a size that is not published.
     """
     facts = SETS[name]
-    if size not in facts.md5:
-        raise DataError(f"{name} comes in sizes {', '.join(map(str, facts.md5))}; got {size}")
-    train, val, test = facts.samples
-    edge = "×".join([str(size)] * (3 if facts.volume else 2))
+    if str(size) not in facts["md5"]:
+        raise DataError(f"{name} comes in sizes {', '.join(facts['md5'])}; got {size}")
+    train, val, test = facts["samples"]
+    edge, colour = "×".join([str(size)] * (2 + facts["volume"])), facts["channels"] == 3
     description = (
-        f"{facts.card.description} {edge} pixels{', colour' if facts.channels == 3 else ''}; "
-        f"official split: {train} train, {val} val, {test} test. For teaching and methods, not for "
-        "clinical use."
+        f"{facts['card']['description']} {edge} pixels{', colour' if colour else ''}; official "
+        f"split: {train} train, {val} val, {test} test. For teaching and methods, not for clinical "
+        "use."
     )
-    url = f"{_RECORD}/{filename(name, size)}?download=1"
-    return dataclasses.replace(facts.card, description=description, url=url, md5=facts.md5[size])
+    more = {
+        "name": name,
+        "description": description,
+        "url": f"{_RECORD}/{filename(name, size)}?download=1",
+        "md5": facts["md5"][str(size)],
+        "citation": _CITATION,
+        "units": "red, green, blue level" if colour else "display grey level",
+        "value_range": (0.0, 255.0),
+        "version": "2",
+    }
+    return card_of(facts["card"] | more)
 
 
 def filename(name: str, size: int) -> str:
@@ -107,22 +81,13 @@ def filename(name: str, size: int) -> str:
     return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
 
 
-def bring(
-    name: str,
-    *,
-    root: str | os.PathLike | None = None,
-    download: bool = True,
-    verify: bool | None = None,
-    size: int = 28,
-) -> tuple[Path, DataCard]:
+def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
     """Make sure that the file of a set is on disk; arguments and errors as for `medlab.load`.
 
     Returns:
         Where it is, and its card, with a remark among the faults if it is not the official file.
     """
-    facts = card(name, size=size)
-    path = data_root(root) / "medmnist" / filename(name, size)
-    return path, provide(path, facts, download=download, verify=verify)
+    return provide(Path("medmnist", filename(name, size)), card(name, size=size), **where)
 
 
 def read(path: Path, card: DataCard) -> Cohort:
@@ -136,13 +101,13 @@ def read(path: Path, card: DataCard) -> Cohort:
         DataError: naming the file and what differs from the card.
     """
     facts = SETS[card.name]
-    edge = next(size for size, md5 in facts.md5.items() if md5 == card.md5)
-    shape = (edge,) * (3 if facts.volume else 2)
-    colour = (3,) if facts.channels == 3 else ()
+    edge = next(int(size) for size, md5 in facts["md5"].items() if md5 == card.md5)
+    shape = (edge,) * (2 + facts["volume"])
+    colour = (3,) if facts["channels"] == 3 else ()
     multi, classes = card.task == "multilabel", len(card.classes)
-    images = np.empty((sum(facts.samples), facts.channels, *shape), dtype=np.uint8)
+    images = np.empty((sum(facts["samples"]), facts["channels"], *shape), dtype=np.uint8)
     labels, start, npz = [], 0, Npz(path)
-    for part, n in zip(_PARTS, facts.samples, strict=True):
+    for part, n in zip(_PARTS, facts["samples"], strict=True):
         values = _whole(npz, f"{part}_images", (n, *shape, *colour), 255)
         images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
         columns, top = (classes, 1) if multi else (1, classes - 1)
@@ -153,7 +118,7 @@ def read(path: Path, card: DataCard) -> Cohort:
         images=torch.from_numpy(images),
         labels=target.float() if multi else target[:, 0],
         card=card,
-        official=np.repeat(_PARTS, facts.samples),
+        official=np.repeat(_PARTS, facts["samples"]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from medlab.datasets._download import shows_progress
 from medlab.datasets._files import images_in, some
 from medlab.datasets._pictures import Picture, decode, fit, recolour, stack
 from medlab.datasets._tables import Classes, class_numbers, locate, read_table, require, text
-from medlab.datasets.arrays import assemble
+from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
 
 Column = str | Callable[[dict], object]
@@ -115,30 +116,34 @@ def from_folder(
     table = table.join(pd.DataFrame([p.header for p in read], index=table.index))
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if found is not None:
-        box_classes = classes if not columns else None
-        fields |= _boxes(found, pictures, size, box_classes)
-        if not columns:
-            classes = fields.pop("names")
-        elif names := fields.pop("names"):
+        numbers, names = class_numbers(found["label"], None if columns else classes)
+        edges = place_boxes(found, pictures, size)
+        rows = [(found["image"] == image).to_numpy() for image in pictures]
+        fields["boxes"] = [torch.from_numpy(edges[row]) for row in rows]
+        fields["extras"] = {"box_labels": [torch.from_numpy(numbers[row]) for row in rows]}
+        if columns:
             notes.append(f"Boxes have their own classes: {', '.join(names)}.")
-    if len(columns) > 1 and classes is None:
-        classes = columns
-    return assemble(
+        else:
+            classes = names
+    if patient is None:
+        warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
+        notes.append(UNKNOWN_PATIENTS)
+    for role, column in (("sites", site), ("official", official)):
+        fields[role] = None if column is None else _column(role, column, table)
+    cohort = from_arrays(
         stack(pictures),
-        table[columns] if columns else None,
-        None if patient is None else _column("patient", patient, table),
-        classes,
-        {
-            "name": name,
-            "description": f"Read by medlab.from_folder from {folder.name}.",
-            "faults": notes,
-            "units": read[0].units,
-        },
-        sites=None if site is None else _column("site", site, table),
-        official=None if official is None else _column("official", official, table),
+        labels=table[columns] if columns else None,
+        patient=table.index if patient is None else _column("patient", patient, table),
+        classes=columns if len(columns) > 1 and classes is None else classes,
+        name=name,
         spacing=read[0].spacing if len({p.spacing for p in read}) == 1 else None,
         **fields,
     )
+    about = f"Read by medlab.from_folder from {folder.name}."
+    card = dataclasses.replace(
+        cohort.card, description=about, faults=tuple(notes), units=read[0].units
+    )
+    return dataclasses.replace(cohort, card=card)
 
 
 def _checked_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -170,23 +175,6 @@ def _table(
             "Complete the table, or leave out their rows."
         )
     return table
-
-
-def _boxes(
-    found: pd.DataFrame,
-    pictures: dict[str, Picture],
-    size: tuple[int, int] | None,
-    classes: Classes,
-) -> dict[str, Any]:
-    """The fields `boxes` and `extras` of the cohort, and the names of the boxes' classes."""
-    edges = torch.from_numpy(place_boxes(found, pictures, size))
-    numbers, names = class_numbers(found["label"], classes)
-    rows = [torch.from_numpy((found["image"] == image).to_numpy()) for image in pictures]
-    return {
-        "boxes": [edges[row] for row in rows],
-        "extras": {"box_labels": [torch.from_numpy(numbers)[row] for row in rows]},
-        "names": names,
-    }
 
 
 def _column(role: str, column: Column, table: pd.DataFrame) -> np.ndarray:

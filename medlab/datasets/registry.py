@@ -26,7 +26,7 @@ def cards() -> pd.DataFrame:
         set says more (`medlab.datasets.card(name)`).
     """
     images = dict.fromkeys(simulated(), "any number")
-    images |= {name: f"{sum(facts.samples):,}" for name, facts in SETS.items()}
+    images |= {name: f"{sum(facts['samples']):,}" for name, facts in SETS.items()}
     images[HIPPOCAMPUS.name] = "260"
     about = list(map(card, images))
     return pd.DataFrame(
@@ -73,7 +73,8 @@ def published(name: str) -> dict[str, Published]:
     10.1038/s41597-022-01721-8.
     """
     name = find(name)
-    return dict(SETS[name].published) if name in SETS else {}
+    scores = SETS.get(name, {}).get("published", {})
+    return {method: Published(*both) for method, both in scores.items()}
 
 
 def find(name: str) -> str:
