@@ -23,7 +23,7 @@ import torch
 
 import medlab
 from medlab.cohort import Cohort, DataCard
-from medlab.datasets import cache, medmnist, registry
+from medlab.datasets import cache, medmnist
 from medlab.datasets.medmnist import SETS
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError, DownloadError, HashMismatch
@@ -464,8 +464,7 @@ def toy(monkeypatch):
         return make_toy(**options)
 
     made.make = make
-    for place in (registry, medlab.datasets):
-        monkeypatch.setattr(place, "simulated", lambda: {"toy": made})
+    monkeypatch.setattr(medlab.datasets, "_simulated", lambda: {"toy": made})
     return made
 
 

@@ -277,7 +277,8 @@ def test_types_of_grey_level():
         cohort = from_arrays(given, labels=None, patient="abc")
         assert cohort.images.dtype == want
         assert np.allclose(cohort.images[:, 0].numpy(), np.asarray(given))
-    for bad in (np.full((3, 4, 4), np.nan), np.full((3, 4, 4), "x"), np.full((3, 4, 4), 1 << 30)):
+    odd = (1 << 30) + 1
+    for bad in (np.full((3, 4, 4), np.nan), np.full((3, 4, 4), "x"), np.full((3, 4, 4), odd)):
         with pytest.raises(DataError, match="grey levels"):
             from_arrays(bad, labels=None, patient="abc")
 

@@ -207,7 +207,7 @@ MESSAGES = {
     spoil_nan: "not finite",
     spoil_flat: "one value almost everywhere",
     spoil_complex: "not finite numbers",
-    spoil_size: "at most 268 million voxels",
+    spoil_size: "a.nii cannot be read as a NIfTI volume",
 }
 
 

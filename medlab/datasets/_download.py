@@ -31,40 +31,6 @@ def shows_progress(progress: bool | None = None) -> bool:
     return os.environ.get("MEDLAB_PROGRESS", "1") != "0" if progress is None else progress
 
 
-def must_verify(verify: bool | None = None) -> bool:
-    """Whether a wrong hash is refused: `verify`, else True unless MEDLAB_VERIFY is 0."""
-    return os.environ.get("MEDLAB_VERIFY", "1") != "0" if verify is None else verify
-
-
-def check_hash(path: Path, md5: str, *, verify: bool | None = None, origin: str = "") -> str:
-    """Nothing if the file has its card's MD5, else a sentence that says it has not, and a warning.
-
-    MD5 tells an accidental change or another edition; the makers publish nothing stronger.
-
-    Args:
-        path: the file.
-        md5: official hash.
-        verify: refuse a wrong one; see `must_verify`.
-        origin: what to call the file; default its path.
-
-    Raises:
-        HashMismatch: another hash, unless `verify` says no; both are shown.
-    """
-    import pooch
-
-    got = pooch.file_hash(str(path), alg="md5")
-    if got == md5.lower():
-        return ""
-    fact = f"{origin or path} is not the official file: its MD5 is {got}, the official one is {md5}"
-    if must_verify(verify):
-        raise HashMismatch(
-            f"{fact}. Perhaps a network's log-in page came instead: delete what is there and load "
-            "again, or, if you know this edition, pass verify=False (or set MEDLAB_VERIFY=0)."
-        )
-    warnings.warn(f"{fact}. It is used all the same: verification is off.", stacklevel=5)
-    return f"This copy is not the official file (MD5 {got}, official {md5})."
-
-
 def provide(
     path: str | os.PathLike,
     card: DataCard,
@@ -75,7 +41,8 @@ def provide(
 ) -> tuple[Path, DataCard]:
     """Make sure that the file of a set is on disk, fetched from the card's url if it must be.
 
-    MEDLAB_MIRROR names another folder on the web.
+    MEDLAB_MIRROR names another folder on the web. Nobody ever sees half a file, or a wrong one,
+    under the file's name.
 
     Args:
         path: where it is, below the data folder.
@@ -88,36 +55,50 @@ def provide(
         Where the file is, and the card, with a remark if it is not the official file.
 
     Raises:
-        DataError: not there and not to be fetched; as `fetch` and `check_hash`.
+        DataError: not there and not to be fetched.
+        DownloadError: the server refused, was silent or kept breaking off, the disk is full, or the
+            folder cannot be written. The message names the address and what to do.
+        HashMismatch: complete, but not the official file. A fetched one is not kept.
     """
     path = data_root(root) / path
-    if not path.is_file():
-        if not download:
-            raise DataError(
-                f"{card.name} is not at {path}, and download=False. Put {path.name} there (from "
-                f"{card.url}), name another folder with root=… or MEDLAB_DATA, or allow the "
-                "download."
-            )
+    if path.is_file():
+        remark = _check(path, card.md5, verify, str(path))
+    elif not download:
+        raise DataError(
+            f"{card.name} is not at {path}, and download=False. Put {path.name} there (from "
+            f"{card.url}), name another folder with root=… or MEDLAB_DATA, or allow the download."
+        )
+    else:
         mirror = os.environ.get("MEDLAB_MIRROR")
         url = f"{mirror.rstrip('/')}/{path.name}" if mirror else card.url
-        fetch(url, path, md5=card.md5 if must_verify(verify) else None)
-    remark = check_hash(path, card.md5, verify=verify)
+        with atomic_write(path, error=DownloadError) as part:
+            _receive(url, part, f"put the file at {path} by hand")
+            remark = _check(part, card.md5, verify, url)
     return path, dataclasses.replace(card, faults=(remark, *card.faults)) if remark else card
 
 
-def fetch(url: str, path: Path, *, md5: str | None = None) -> None:
-    """Download `url` to `path`; nobody ever sees half a file, or a wrong one, under that name.
+def _check(path: Path, md5: str, verify: bool | None, origin: str) -> str:
+    """Nothing if the file has its card's MD5, else a remark for the card, and a warning.
 
-    Args:
-        url: http or https address.
-        path: where the file shall stand; missing folders are made.
-        md5: official hash; None takes what comes, as long as it is complete.
-
-    Raises:
-        DownloadError: the server refused, was silent or kept breaking off, the disk is full, or the
-            folder cannot be written. The message names the address and what to do.
-        HashMismatch: complete, but not the official file. Nothing is kept.
+    MD5 tells an accidental change or another edition; the makers publish nothing stronger.
     """
+    import pooch
+
+    got = pooch.file_hash(str(path), alg="md5")
+    if got == md5:
+        return ""
+    fact = f"{origin} is not the official file: its MD5 is {got}, the official one is {md5}"
+    if os.environ.get("MEDLAB_VERIFY", "1") != "0" if verify is None else verify:
+        raise HashMismatch(
+            f"{fact}. Perhaps a network's log-in page came instead: delete what is there and load "
+            "again, or, if you know this edition, pass verify=False (or set MEDLAB_VERIFY=0)."
+        )
+    warnings.warn(f"{fact}. It is used all the same: verification is off.", stacklevel=5)
+    return f"This copy is not the official file (MD5 {got}, official {md5})."
+
+
+def _receive(url: str, part: Path, otherwise: str) -> None:
+    """Download `url` to `part`, complete; each attempt starts from the beginning."""
     import pooch
     import requests
 
@@ -128,19 +109,15 @@ def fetch(url: str, path: Path, *, md5: str | None = None) -> None:
         timeout=_TIMEOUT,
         headers={"Accept-Encoding": "identity"},
     )
-    with atomic_write(path, error=DownloadError) as part:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                bring(url, str(part), None)
-                break
-            except (requests.RequestException, ValueError) as error:  # ValueError: a bad length
-                reply = getattr(error, "response", None)
-                refused = reply is not None and reply.status_code in (401, 403, 404, 410)
-                if refused or attempt == _ATTEMPTS:
-                    raise DownloadError(
-                        f"{url} could not be fetched in {attempt} attempts: {error}. Check the "
-                        f"network, and MEDLAB_MIRROR if set, or put the file at {path} by hand."
-                    ) from error
-                time.sleep(_PAUSE * 2 ** (attempt - 1))
-        if md5 is not None:
-            check_hash(part, md5, verify=True, origin=url)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return bring(url, str(part), None)
+        except (requests.RequestException, ValueError) as error:  # ValueError: a bad length
+            reply = getattr(error, "response", None)
+            refused = reply is not None and reply.status_code in (401, 403, 404, 410)
+            if refused or attempt == _ATTEMPTS:
+                raise DownloadError(
+                    f"{url} could not be fetched in {attempt} attempts: {error}. Check the "
+                    f"network, and MEDLAB_MIRROR if set, or {otherwise}."
+                ) from error
+            time.sleep(_PAUSE * 2 ** (attempt - 1))

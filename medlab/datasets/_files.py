@@ -8,7 +8,6 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,11 +16,9 @@ from unicodedata import normalize
 from medlab.cohort import DataCard
 from medlab.errors import DataError
 
-ENDINGS = ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .dcm .dicom .ima".split()
 _COMPANIONS = (  # what lies beside pictures without being one
     " .csv .tsv .txt .md .json .xml .yaml .yml .html .htm .pdf .py .ipynb .xlsx .xls .ods .db .ini"
 ).split(" ")
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 # What zipfile, its decompressors, numpy, pandas, Pillow and nibabel raise on damaged input.
 _BROKEN = (
     *(OSError, EOFError, ValueError, RuntimeError, TypeError, LookupError, AttributeError),
@@ -76,31 +73,27 @@ def listing(folder: Path) -> dict[str, Path]:
     return found
 
 
-def images_in(folder: Path) -> tuple[dict[str, Path], str]:
-    """The pictures and DICOM files among `listing`, and a note on what else may be a picture.
+def images_in(folder: Path) -> dict[str, Path]:
+    """`listing` without what commonly lies beside pictures, such as tables and texts.
+
+    So a picture of a kind that is not read is refused later, and never left out unseen.
 
     Raises:
-        DataError: no image; as `listing`.
+        DataError: nothing is left; as `listing`.
     """
-    files = listing(folder)
-    images = {name: path for name, path in files.items() if _is_image(path)}
-    rest = Counter(path.suffix.lower() for name, path in files.items() if name not in images)
-    odd = [f"{kind} ({n})" for kind, n in sorted(rest.items()) if kind not in _COMPANIONS]
+    images = {
+        name: path
+        for name, path in listing(folder).items()
+        if path.suffix.lower() not in _COMPANIONS or (not path.suffix and _is_image(path))
+    }
     if not images:
-        raise DataError(
-            f"{folder} holds no image, in subfolders neither: looked for {', '.join(ENDINGS)}; "
-            f"found {len(files)} other files {some(odd)}"
-        )
-    return images, f"Left out: files of a kind that is not read: {some(odd)}." if odd else ""
+        raise DataError(f"{folder} holds no image, in its subfolders neither")
+    return images
 
 
 def _is_image(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    if suffix in ENDINGS:
-        return True
-    # DICOM files from an archive often have no ending, or a piece of their UID for one.
-    if path.name == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
-        return False
+    """Whether a file without ending, as DICOM files often are, begins like an image."""
     with reading(f"{path} cannot be read"), path.open("rb") as stream:
         head = stream.read(132)
-    return head[128:] == b"DICM" or head.startswith(_MAGIC)
+    dicom = head[128:] == b"DICM" and path.name != "DICOMDIR"
+    return dicom or head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
     if labels.dtype.kind in "biuf":
         labels = labels.astype(float)  # True and 1.0 are written as 1
-        if classes is not None and not isinstance(classes, dict):
+        if labels.ndim == 1 and classes is not None and not isinstance(classes, Mapping):
             classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
     cells = pd.DataFrame(labels).map(text).to_numpy()
     if (cells == "").any():
@@ -116,8 +116,7 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         return numbers, names, "binary" if len(names) == 2 else "multiclass"
     if odd := set(cells.ravel()) - {"0", "1"}:
         raise DataError(f"several labels an image must be 0 or 1 each; found {sorted(odd)}")
-    names = tuple((classes.values() if isinstance(classes, dict) else classes) or ())
-    names = names or tuple(map(str, range(labels.shape[1])))
-    if len(names) != labels.shape[1]:
-        raise DataError(f"{labels.shape[1]} labels an image need as many class names; got {names}")
+    names = tuple(classes or map(str, range(labels.shape[1])))
+    if len(names) != labels.shape[1] or isinstance(classes, Mapping):
+        raise DataError(f"classes must be {labels.shape[1]} names in order; got {classes}")
     return cells.astype(np.float32), names, "multilabel"

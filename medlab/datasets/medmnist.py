@@ -24,10 +24,6 @@ from medlab.errors import DataError
 
 _RECORD = "https://zenodo.org/records/10519652/files"
 _PARTS = ("train", "val", "test")
-_CITATION = (
-    "Yang et al., MedMNIST v2, Sci Data 10:41 (2023), doi 10.1038/s41597-022-01721-8, and the "
-    "source of the images"
-)
 
 
 class Published(NamedTuple):
@@ -68,10 +64,6 @@ def card(name: str, *, size: int = 28) -> DataCard:
         "description": description,
         "url": f"{_RECORD}/{filename(name, size)}?download=1",
         "md5": facts["md5"][str(size)],
-        "citation": _CITATION,
-        "units": "red, green, blue level" if colour else "display grey level",
-        "value_range": (0.0, 255.0),
-        "version": "2",
     }
     return card_of(facts["card"] | more)
 

@@ -49,8 +49,9 @@ def from_folder(
     >>> from_folder("smears", labels=None, boxes="Annotations", patient="file")  # doctest: +SKIP
 
     Everything that could spoil a result unseen is an error that says what to do: rows without an
-    image or a label, unknown patients, mixed sizes, colours or bit depths. Images that no row
-    names, and files of a kind that is not read, are left out: a warning and the card say how many.
+    image or a label, files of a kind that is not read (tables and texts apart), unknown patients,
+    mixed sizes, colours or bit depths. Images that no row names are left out: a warning and the
+    card say which.
 
     Args:
         images: folder (subfolders too).
@@ -96,13 +97,12 @@ def from_folder(
         labels, columns = None, ["folder"]
     elif labels is None:
         columns = []
-    files, left_out = images_in(folder)
+    files = images_in(folder)
     table = _table(folder, list(files), labels, file=file, columns=columns)
-    notes = [left_out] if left_out else []
+    notes = []
     if unnamed := [name for name in files if name not in table.index]:
         notes.append(f"Left out: {len(unnamed)} images that no row names: {some(unnamed)}.")
-    for note in notes:
-        warnings.warn(f"{folder}: {note}", stacklevel=2)
+        warnings.warn(f"{folder}: {notes[0]}", stacklevel=2)
     found = None if boxes is None else read_boxes(boxes, list(table.index), folder, file=file)
 
     def one(image: str) -> Picture:
