@@ -188,7 +188,7 @@ def change(rows, i, **cells):
 TABLES = {
     "file missing": (
         lambda r: [*r, r[0] | {"file": "gone.png"}],
-        r"1 rows of the table fit no image of .*images, or several: gone\.png \(none\)",
+        r"1 rows of the table fit no image of .*images, or several: gone\.png",
     ),
     "label empty": (
         lambda r: change(r, 1, label=" "),
@@ -251,9 +251,7 @@ def test_unknown_labels_are_counted(lungs):
 def test_many_names_are_cut_short(lungs):
     folder, rows, _ = lungs
     more = [rows[0] | {"file": f"gone{i}.png"} for i in range(9)]
-    with pytest.raises(
-        DataError, match=r"^9 rows .*: gone0\.png.*gone4\.png \(none\) and 4 more\. Correct"
-    ):
+    with pytest.raises(DataError, match=r"^9 rows .*: gone0\.png.*gone4\.png and 4 more\. Correct"):
         from_folder(folder, labels=[*rows, *more], patient="patient")
 
 
@@ -262,7 +260,7 @@ def test_same_name_in_two_folders_needs_the_path(lungs, tmp_path):
     for home, image in (("a", 0), ("b", 1)):
         (tmp_path / "two" / home).mkdir(parents=True)
         (tmp_path / "two" / home / "im.png").write_bytes(encoded(pixels[image]))
-    with pytest.raises(DataError, match=r"or several: im\.png \(a/im\.png, b/im\.png\)"):
+    with pytest.raises(DataError, match=r"or several: im\.png"):
         from_folder(tmp_path / "two", labels={"im.png": "x"}, patient=None)
     with pytest.warns(UserWarning, match="Patients are unknown"):
         cohort = from_folder(

@@ -77,23 +77,12 @@ def cards() -> pd.DataFrame:
     """What every set is that `medlab.load` knows, one row each, simulated ones first.
 
     Returns:
-        Table with name, title, task, number of classes and of images, and licence; the card of a
-        set says more (`medlab.datasets.card(name)`).
+        Table with name, title, task, number of classes and licence; the card of a set says more
+        (`medlab.datasets.card(name)`).
     """
-    images = dict.fromkeys(_simulated(), "any number")
-    images |= {name: f"{sum(facts['samples']):,}" for name, facts in SETS.items()}
-    images[HIPPOCAMPUS.name] = "260"
-    about = list(map(card, images))
-    return pd.DataFrame(
-        {
-            "name": list(images),
-            "title": [c.title for c in about],
-            "task": [c.task for c in about],
-            "classes": [len(c.classes) for c in about],
-            "images": list(images.values()),
-            "licence": ["simulated" if c.simulated else c.licence for c in about],
-        }
-    )
+    known = map(card, _names())
+    rows = [(c.name, c.title, c.task, len(c.classes), c.licence) for c in known]
+    return pd.DataFrame(rows, columns=["name", "title", "task", "classes", "licence"])
 
 
 def card(name: str, *, size: int = 28) -> DataCard:
@@ -132,24 +121,20 @@ def published(name: str) -> dict[str, Published]:
     return {method: Published(*both) for method, both in scores.items()}
 
 
-def _find(name: str) -> str:
-    """The registered spelling of a name.
-
-    Raises:
-        DataError: unknown; the message lists what there is.
-    """
-    known = [*_simulated(), *SETS, HIPPOCAMPUS.name]
-    spelt = str(name).strip().lower()
-    if spelt not in known:
-        raise DataError(
-            f"there is no set {name!r}; there are {', '.join(known)}. For your own images use "
-            "medlab.from_folder."
-        )
-    return spelt
-
-
 def _simulated() -> dict:
-    """The registry of simulated cohorts, by name."""
     from medlab import simulate
 
     return simulate.COHORTS
+
+
+def _names() -> list[str]:
+    return [*_simulated(), *SETS, HIPPOCAMPUS.name]
+
+
+def _find(name: str) -> str:
+    """The registered spelling of a name; a DataError if there is none."""
+    spelt = str(name).strip().lower()
+    if spelt in _names():
+        return spelt
+    known = ", ".join(_names())
+    raise DataError(f"no set is called {name!r}; there are {known}, and from_folder for your own")

@@ -46,7 +46,8 @@ def read_boxes(boxes: Any, names: Sequence[str], folder: Path, *, file: str) -> 
     frame = frame[(frame[_CORNERS] != "").any(axis=1)]  # an image without boxes has empty cells
     with reading("the table of boxes holds a coordinate that is no number"):
         frame = frame.astype(dict.fromkeys(_CORNERS, float))
-    return frame if "label" in frame else frame.assign(label="finding")
+    kinds = frame["label"].replace("", "finding") if "label" in frame else "finding"
+    return frame.assign(label=kinds)
 
 
 def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:

@@ -75,12 +75,7 @@ def locate(wanted: pd.Series, names: Iterable[str], folder: Path) -> pd.Series:
                 index.setdefault(key, []).append(name)
     known = set(names)
     found = cells.map(lambda cell: [str(cell)] if str(cell) in known else index.get(cell, []))
-    if (found.str.len() != 1).any():
-        bad = [
-            f"{cell} ({some(found[row]) or 'none'})"
-            for row, cell in wanted.items()
-            if len(found[row]) != 1
-        ]
+    if len(bad := wanted[found.str.len() != 1]):
         raise DataError(
             f"{len(bad)} rows of the table fit no image of {folder}, or several: {some(bad)}. "
             "Correct the table."

@@ -28,6 +28,7 @@ _NOT_NIFTI = (
     nibabel.orientations.OrientationError,
 )
 _PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("imagesTs", "labelsTs"))
+_NIFTI = "[!.]*.nii*"
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
 _FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8")
 HIPPOCAMPUS = card_of(json.loads(_FACTS))
@@ -79,7 +80,7 @@ def from_decathlon(
     multiple of 8, so no voxel is lost. Nothing is resampled.
 
     Args:
-        folder: the folder, or one that holds it.
+        folder: the folder that holds both.
         classes: names of the label values 0, 1, 2 …, background first. Default: those of the card,
             else the numbers.
         card: the data card. Default: one made from the folder's name.
@@ -96,7 +97,8 @@ def from_decathlon(
 
     Source: Antonelli et al., Nat Commun 13:4128 (2022).
     """
-    home, pairs = _pairs(Path(folder).expanduser())
+    home = Path(folder).expanduser()
+    pairs = _pairs(home)
     volumes, masks, spacings = [], [], []
     for image, label in pairs.values():
         (volume, affine), (mask, place) = _volume(image), _volume(label)
@@ -112,10 +114,11 @@ def from_decathlon(
         spacings.append(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
     highest = max(int(mask.max()) for mask in masks)
     if card is None:
-        name = home.absolute().name
         classes = classes or tuple(map(str, range(highest + 1)))
-        units = HIPPOCAMPUS.units
-        card = DataCard(name=name, title=f"Volumes of {name}", task="segmentation", units=units)
+        title = f"Volumes of {home.absolute().name}"
+        card = DataCard(
+            name="my_volumes", title=title, task="segmentation", units=HIPPOCAMPUS.units
+        )
     card = dataclasses.replace(card, classes=tuple(classes or card.classes))
     if highest >= len(card.classes):
         raise DataError(
@@ -145,26 +148,23 @@ def from_decathlon(
     )
 
 
-def _pairs(folder: Path) -> tuple[Path, dict[str, tuple[Path, Path]]]:
-    """The folder that holds images and labels, and name -> (image, label)."""
-    for images, labels in _PAIRS:
-        for home in (folder, *sorted(folder.glob("*/"))):
-            if (home / images).is_dir() and (home / labels).is_dir():
-                parts = [_volumes(home / images), _volumes(home / labels)]
-                alone = sorted(parts[0].keys() ^ parts[1].keys())
-                if alone or not parts[0]:
-                    raise DataError(
-                        f"{home}: {len(parts[0])} volumes in {images} and {len(parts[1])} in "
-                        f"{labels}; without a partner of its name: {some(alone)}"
-                    )
-                return home, {name: (parts[0][name], parts[1][name]) for name in parts[0]}
-    wanted = " or ".join(f"{images} and {labels}" for images, labels in _PAIRS)
+def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Name without ending -> (image, label); files that macOS adds begin with a dot."""
+    for names in _PAIRS:
+        if all((folder / name).is_dir() for name in names):
+            images, labels = (
+                {path.name.split(".nii")[0]: path for path in sorted((folder / name).glob(_NIFTI))}
+                for name in names
+            )
+            if images.keys() != labels.keys() or not images:
+                alone = some(sorted(images.keys() ^ labels.keys()))
+                raise DataError(
+                    f"{folder}: {len(images)} volumes in {names[0]} and {len(labels)} in "
+                    f"{names[1]}; without a partner of its name: {alone}"
+                )
+            return {name: (path, labels[name]) for name, path in images.items()}
+    wanted = " or ".join(" and ".join(names) for names in _PAIRS)
     raise DataError(f"{folder} holds no folders {wanted}")
-
-
-def _volumes(folder: Path) -> dict[str, Path]:
-    """NIfTI files by name without ending; those that macOS adds begin with a dot."""
-    return {path.name.split(".nii")[0]: path for path in sorted(folder.glob("[!.]*.nii*"))}
 
 
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -52,20 +52,8 @@ def card(name: str, *, size: int = 28) -> DataCard:
     facts = SETS[name]
     if str(size) not in facts["md5"]:
         raise DataError(f"{name} comes in sizes {', '.join(facts['md5'])}; got {size}")
-    train, val, test = facts["samples"]
-    edge, colour = "×".join([str(size)] * (2 + facts["volume"])), facts["channels"] == 3
-    description = (
-        f"{facts['card']['description']} {edge} pixels{', colour' if colour else ''}; official "
-        f"split: {train} train, {val} val, {test} test. For teaching and methods, not for clinical "
-        "use."
-    )
-    more = {
-        "name": name,
-        "description": description,
-        "url": f"{_RECORD}/{filename(name, size)}?download=1",
-        "md5": facts["md5"][str(size)],
-    }
-    return card_of(facts["card"] | more)
+    url = f"{_RECORD}/{filename(name, size)}?download=1"
+    return card_of(facts["card"] | {"name": name, "url": url, "md5": facts["md5"][str(size)]})
 
 
 def filename(name: str, size: int) -> str:

@@ -89,7 +89,10 @@ def from_folder(
     from tqdm.contrib.concurrent import thread_map
 
     folder = Path(images).expanduser()
-    size = _checked_size(size)
+    if size is not None:
+        size = (size, size) if isinstance(size, int) else tuple(size)
+        if len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 16384 for n in size):
+            raise DataError(f"size must be an edge in pixels or (height, width); got {size}")
     if channels not in (None, 1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB); got {channels}")
     columns = [label] if isinstance(label, str) else list(label)
@@ -144,15 +147,6 @@ def from_folder(
         cohort.card, description=about, faults=tuple(notes), units=read[0].units
     )
     return dataclasses.replace(cohort, card=card)
-
-
-def _checked_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(edge, int) and 0 < edge <= 16384 for edge in pair):
-        raise DataError(f"size must be an edge in pixels or (height, width), positive; got {size}")
-    return pair
 
 
 def _table(
