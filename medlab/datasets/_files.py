@@ -20,7 +20,7 @@ _COMPANIONS = (  # what lies beside pictures without being one
     " .csv .tsv .txt .md .json .xml .yaml .yml .html .htm .pdf .py .ipynb .xlsx .xls .ods .db .ini"
 ).split(" ")
 # What zipfile, its decompressors, numpy, pandas, Pillow and nibabel raise on damaged input.
-_BROKEN = (
+_BROKEN: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, RuntimeError, TypeError, LookupError, AttributeError),
     *(SyntaxError, OverflowError, MemoryError, AssertionError, struct.error, tokenize.TokenError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
@@ -45,7 +45,8 @@ def some(names: Iterable, limit: int = 5) -> str:
 
 def card_of(facts: dict[str, Any]) -> DataCard:
     """The card whose fields were read from JSON, which knows lists instead of tuples."""
-    return DataCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return DataCard(**fields)
 
 
 def listing(folder: Path) -> dict[str, Path]:

@@ -84,7 +84,7 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
         inside = channel[top : top + height, left : left + width]
         inside[:] = scaled.round() if pixels.dtype == np.uint8 else scaled
     grown = max(picture.shape[0] / size[0], picture.shape[1] / size[1])
-    spacing = picture.spacing and tuple(step * grown for step in picture.spacing)
+    spacing = picture.spacing and (picture.spacing[0] * grown, picture.spacing[1] * grown)
     return dataclasses.replace(picture, pixels=out, spacing=spacing)
 
 
@@ -112,7 +112,9 @@ def stack(pictures: dict[str, Picture]) -> np.ndarray:
     )
     if kinds.nunique() > 1:
         counts = kinds.value_counts()
-        told = [f"{kind}: {n}, such as {kinds.eq(kind).idxmax()}" for kind, n in counts.items()]
+        told = [
+            f"{kind}: {counts[kind]}, such as {(kinds == kind).idxmax()}" for kind in counts.index
+        ]
         raise DataError(
             f"images differ (channels × height × width, type, unit): {some(told)}. Pass size=… for "
             "one size, channels=1 or 3 for one colour; read types and units as separate cohorts."

@@ -54,7 +54,7 @@ def from_arrays(
     Raises:
         DataError: arrays that do not fit together, or of which no shape listed fits.
     """
-    pixels = np.require(storable(_channels_first(np.asarray(images))), requirements="CW")
+    pixels = np.require(storable(_channels_first(np.asarray(images))), requirements=["C", "W"])
     target, names, task = None, tuple(classes or ()), "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)

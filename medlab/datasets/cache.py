@@ -77,7 +77,7 @@ def write_cohort(cohort: Cohort, path: Path) -> None:
     arrays |= {f"extras/{key}": value for key, value in cohort.extras.items()}
     tensors = [key for key, value in arrays.items() if isinstance(value, Tensor)]
     facts = {"card": dataclasses.asdict(cohort.card), "spacing": cohort.spacing, "tensors": tensors}
-    stored = {key: np.asarray(value) for key, value in arrays.items()}
+    stored: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
     with atomic_write(path) as part, open(part, "wb") as file:
         np.savez(file, facts=np.array(json.dumps(facts)), **stored)
 

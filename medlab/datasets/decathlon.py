@@ -27,8 +27,6 @@ _NOT_NIFTI = (
     nibabel.spatialimages.ImageDataError,
     nibabel.orientations.OrientationError,
 )
-_PAIRS = (("imagesTr", "labelsTr"), ("images", "labels"), ("imagesTs", "labelsTs"))
-_NIFTI = "[!.]*.nii*"
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
 _FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8")
 HIPPOCAMPUS = card_of(json.loads(_FACTS))
@@ -73,11 +71,10 @@ def from_decathlon(
     >>> from_decathlon("Task04_Hippocampus", classes=("background", "anterior", "posterior"))
     ... # doctest: +SKIP
 
-    Images stand in `imagesTr` and labels under the same names in `labelsTr` (or images and labels,
-    or imagesTs and labelsTs; the first pair that exists). Every volume is turned to the nearest
-    RAS orientation and normalised by itself: clipped to its 0.5th and 99.5th percentile, mean
-    subtracted, divided by the standard deviation. All are padded evenly with 0 to one size, edges a
-    multiple of 8, so no voxel is lost. Nothing is resampled.
+    Images stand in `imagesTr` and labels under the same names in `labelsTr`. Every volume is turned
+    to the nearest RAS orientation and normalised by itself: clipped to its 0.5th and 99.5th
+    percentile, mean subtracted, divided by the standard deviation. All are padded evenly with 0 to
+    one size, edges a multiple of 8, so no voxel is lost. Nothing is resampled.
 
     Args:
         folder: the folder that holds both.
@@ -125,9 +122,6 @@ def from_decathlon(
             f"labels of {home} reach {highest}, but the classes are {', '.join(card.classes)} (the "
             "first is background). Name all with classes=…"
         )
-    if len(set(spacings)) > 1:
-        text = f"Voxel sizes differ ({some(sorted(set(spacings)), 3)} mm) and were not made equal."
-        card = dataclasses.replace(card, faults=(*card.faults, text))
     sizes = np.array([mask.shape for mask in masks])
     target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
     start = (target - sizes) // 2
@@ -150,21 +144,16 @@ def from_decathlon(
 
 def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Name without ending -> (image, label); files that macOS adds begin with a dot."""
-    for names in _PAIRS:
-        if all((folder / name).is_dir() for name in names):
-            images, labels = (
-                {path.name.split(".nii")[0]: path for path in sorted((folder / name).glob(_NIFTI))}
-                for name in names
-            )
-            if images.keys() != labels.keys() or not images:
-                alone = some(sorted(images.keys() ^ labels.keys()))
-                raise DataError(
-                    f"{folder}: {len(images)} volumes in {names[0]} and {len(labels)} in "
-                    f"{names[1]}; without a partner of its name: {alone}"
-                )
-            return {name: (path, labels[name]) for name, path in images.items()}
-    wanted = " or ".join(" and ".join(names) for names in _PAIRS)
-    raise DataError(f"{folder} holds no folders {wanted}")
+    images, labels = (
+        {path.name.split(".nii")[0]: path for path in sorted((folder / part).glob("[!.]*.nii*"))}
+        for part in ("imagesTr", "labelsTr")
+    )
+    if images.keys() != labels.keys() or not images:
+        raise DataError(
+            f"{folder} must hold volumes in imagesTr and labelsTr, under the same names; it holds "
+            f"{len(images)} and {len(labels)}, alone: {some(sorted(images.keys() ^ labels.keys()))}"
+        )
+    return {name: (path, labels[name]) for name, path in images.items()}
 
 
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -89,10 +89,9 @@ def from_folder(
     from tqdm.contrib.concurrent import thread_map
 
     folder = Path(images).expanduser()
-    if size is not None:
-        size = (size, size) if isinstance(size, int) else tuple(size)
-        if len(size) != 2 or not all(isinstance(n, int) and 0 < n <= 16384 for n in size):
-            raise DataError(f"size must be an edge in pixels or (height, width); got {size}")
+    edges = (size, size) if isinstance(size, int) else size
+    if edges is not None and not (len(edges) == 2 and all(n in range(1, 16385) for n in edges)):
+        raise DataError(f"size must be an edge in pixels or (height, width); got {size}")
     if channels not in (None, 1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB); got {channels}")
     columns = [label] if isinstance(label, str) else list(label)
@@ -111,7 +110,7 @@ def from_folder(
     def one(image: str) -> Picture:
         picture = decode(files[image])
         picture = picture if channels is None else recolour(picture, channels)
-        return picture if size is None else fit(picture, size)
+        return picture if edges is None else fit(picture, (edges[0], edges[1]))
 
     hidden = not shows_progress(progress)
     read = thread_map(one, table.index, desc="reading images", disable=hidden, max_workers=8)
@@ -120,9 +119,9 @@ def from_folder(
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if found is not None:
         numbers, names = class_numbers(found["label"], None if columns else classes)
-        edges = place_boxes(found, pictures, size)
+        corners = place_boxes(found, pictures, edges)
         rows = [(found["image"] == image).to_numpy() for image in pictures]
-        fields["boxes"] = [torch.from_numpy(edges[row]) for row in rows]
+        fields["boxes"] = [torch.from_numpy(corners[row]) for row in rows]
         fields["extras"] = {"box_labels": [torch.from_numpy(numbers[row]) for row in rows]}
         if columns:
             notes.append(f"Boxes have their own classes: {', '.join(names)}.")
@@ -136,7 +135,7 @@ def from_folder(
     cohort = from_arrays(
         stack(pictures),
         labels=table[columns] if columns else None,
-        patient=table.index if patient is None else _column("patient", patient, table),
+        patient=np.array(table.index) if patient is None else _column("patient", patient, table),
         classes=columns if len(columns) > 1 and classes is None else classes,
         name=name,
         spacing=read[0].spacing if len({p.spacing for p in read}) == 1 else None,
