@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.polynomial.legendre import legvander
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
@@ -73,7 +74,7 @@ def _noise_level(image: np.ndarray) -> float:
 
 
 @tensor_or_array
-def bias_field(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
+def bias_field(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
     """Smooth multiplicative field of one MR image, by Gaussian classes and a polynomial.
 
     Model, at voxel i: log x_i = μ_k + p(i) + noise of standard deviation σ_k, where k is the tissue
@@ -137,7 +138,7 @@ def bias_field(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
 
 
 @tensor_or_array
-def correct_bias(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
+def correct_bias(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
     """The image divided by its estimated `bias_field`, whose arguments it takes."""
     return real(x) / bias_field(x, mask, classes=classes)
 
