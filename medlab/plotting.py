@@ -90,9 +90,7 @@ class Picture:
     def __repr__(self) -> str:
         return f"<Figure: {self.alt}>"
 
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict, dict]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         return {"image/png": self.png, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
 
 
@@ -213,7 +211,7 @@ def _scale_bar(ax: Axes, shape: tuple[int, ...], spacing: tuple[float, ...]) -> 
     halo = [mpl.patheffects.withStroke(linewidth=3.5, foreground="black")]
     ax.plot([x0, x0 + pixels], [y, y], color="white", lw=2, path_effects=halo)
     text = f"{length} mm" if length < 10 else f"{length // 10} cm"
-    look = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
+    look: dict = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
     ax.text(x0 + pixels / 2, y - 0.02 * shape[0], text, path_effects=halo, **look)
 
 
@@ -235,7 +233,7 @@ def heat(pictures: Iterable[ArrayLike], maps: Iterable[ArrayLike], **options: An
 
 def curve(
     x_values: ArrayLike,
-    lines: Mapping[str, object],
+    lines: Mapping[str, ArrayLike],
     *,
     x: str,
     y: str,
@@ -269,7 +267,7 @@ def curve(
 
 
 def histogram(
-    groups: Mapping[str, object],
+    groups: Mapping[str, ArrayLike],
     *,
     x: str,
     y: str = "share of images",
@@ -340,10 +338,7 @@ def intervals(
 
 
 def roc(
-    labels: ArrayLike,
-    scores: ArrayLike | Mapping[str, ArrayLike],
-    *,
-    threshold: float | None = None,
+    labels: ArrayLike, scores: ArrayLike | Mapping, *, threshold: float | None = None
 ) -> Figure:
     """Receiver operating characteristic of one or more models, with the area under each.
 

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from medlab.errors import DataError
 from medlab.metrics._arguments import binary_pairs, pairs, probabilities
 
+Strategy = Literal["uniform", "quantile"]
+
 
 @dataclass(frozen=True)
 class Reliability:
@@ -29,11 +31,7 @@ class Reliability:
 
 
 def reliability(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    *,
-    bins: int = 10,
-    strategy: Literal["uniform", "quantile"] = "uniform",
+    labels: ArrayLike, scores: ArrayLike, *, bins: int = 10, strategy: Strategy = "uniform"
 ) -> Reliability:
     """Observed share against predicted probability of the positive class, in bins.
 
@@ -51,11 +49,7 @@ def reliability(
 
 
 def ece(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    *,
-    bins: int = 15,
-    strategy: Literal["uniform", "quantile"] = "uniform",
+    labels: ArrayLike, scores: ArrayLike, *, bins: int = 15, strategy: Strategy = "uniform"
 ) -> float:
     """Expected calibration error: Σ (nᵦ/N) · |observed − predicted| over bins.
 

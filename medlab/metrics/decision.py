@@ -112,9 +112,7 @@ def expected_cost(
     return 1000 * (prevalence * missed * miss_cost + (1 - prevalence) * alarmed)
 
 
-def _checked(
-    labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> tuple[np.ndarray, ...]:
     _, y, s = binary_pairs(labels, scores)
     t = np.asarray(thresholds, float)
     if not ((t >= 0) & (t < 1)).all():

@@ -27,7 +27,7 @@ def bootstrap(
     labels: ArrayLike,
     scores: ArrayLike,
     *,
-    groups: ArrayLike | None = None,
+    groups: Any = None,
     n: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -79,7 +79,7 @@ def bootstrap_difference(
     a: ArrayLike,
     b: ArrayLike,
     *,
-    groups: ArrayLike | None = None,
+    groups: Any = None,
     n: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -111,12 +111,7 @@ def bootstrap_difference(
 
 
 def resamples(
-    labels: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n: int = 2000,
-    seed: int = 0,
-    stratify: bool = False,
+    labels: ArrayLike, *, groups: Any = None, n: int = 2000, seed: int = 0, stratify: bool = False
 ) -> Iterator[np.ndarray]:
     """How often each image occurs in each bootstrap resample, in blocks of resamples.
 
@@ -164,11 +159,7 @@ def resamples(
 
 
 def resampled_values(
-    metric: Callable[..., float],
-    labels: ArrayLike,
-    scores: ArrayLike,
-    counts: np.ndarray,
-    **options: Any,
+    metric: Callable, labels: ArrayLike, scores: ArrayLike, counts: np.ndarray, **options: Any
 ) -> np.ndarray:
     """The metric on each resample: the distribution whose percentiles `bootstrap` reports.
 
@@ -186,19 +177,13 @@ def resampled_values(
         DataError: counts of another shape, or labels and scores that the metric refuses.
     """
     counts = np.asarray(counts).astype(np.int64, copy=False)  # small integers would overflow
-    if counts.shape[1:] != (len(labels),):
-        raise DataError(
-            f"counts must be (B, {len(labels)}), one column an image; got {counts.shape}"
-        )
+    if counts.shape[1:] != (images := len(_numpy(labels)),):
+        raise DataError(f"counts must be (B, {images}), one column an image; got {counts.shape}")
     return _evaluator(metric, labels, scores, options)(counts)
 
 
 def _counts(
-    rng: np.random.Generator,
-    rows: int,
-    strata: list[np.ndarray],
-    patients: int,
-    patient: np.ndarray | None,
+    rng: np.random.Generator, rows: int, strata: list, patients: int, patient: np.ndarray | None
 ) -> np.ndarray:
     row = np.arange(rows)[:, None] * patients
     cells = []
@@ -260,7 +245,7 @@ def _evaluator(metric: Callable, labels: ArrayLike, scores: ArrayLike, options: 
         y, called = c.called_positive(labels, scores, **options)
         cells = np.stack([y & called, ~y & called, ~y & ~called, y & ~called]).astype(float)
         ratios = [_ratio_by_counts(p @ cells, w @ cells) for p, w in _THRESHOLD_METRICS[metric]]
-        return lambda counts: sum(ratio(counts) for ratio in ratios) / len(ratios)
+        return lambda counts: np.mean([ratio(counts) for ratio in ratios], axis=0)
     return _one_by_one(metric, labels, scores, options)
 
 

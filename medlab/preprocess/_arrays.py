@@ -73,7 +73,7 @@ def unit(x: Tensor, name: str) -> Tensor:
     return x
 
 
-def constant(lowest: ArrayLike, highest: ArrayLike, dtype: np.dtype) -> np.ndarray:
+def constant(lowest: np.ndarray, highest: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """True where values of `dtype` from lowest to highest differ by no more than their rounding."""
     largest = np.maximum(np.abs(lowest), np.abs(highest))
     return highest - lowest <= np.finfo(dtype).eps * largest

@@ -117,10 +117,10 @@ def bias_field(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) ->
     values = x.detach().cpu().numpy().astype(np.float64)
     inside = values > 0
     if mask is not None:
-        mask = as_tensor(mask).detach().cpu().numpy() != 0
-        if mask.shape != values.shape:
-            raise DataError(f"mask must have the shape of x, {values.shape}; got {mask.shape}")
-        inside &= mask
+        chosen = as_tensor(mask).detach().cpu().numpy() != 0
+        if chosen.shape != values.shape:
+            raise DataError(f"mask must have the shape of x, {values.shape}; got {chosen.shape}")
+        inside &= chosen
     along = [legvander(np.linspace(-1, 1, n), DEGREE) for n in values.shape]
     powers = [p for p in product(range(DEGREE + 1), repeat=x.ndim) if 0 < sum(p) <= DEGREE]
     least = 10 * (len(powers) + 3 * classes)

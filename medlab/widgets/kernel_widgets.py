@@ -206,7 +206,7 @@ def moving_window(
 
 
 def _number(label: str, value: float) -> FloatText:
-    look = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}}
+    look: dict = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}}
     return FloatText(value=value, description=label, step=1, **look)
 
 
@@ -253,7 +253,7 @@ def _grid(ax: Axes, left: int, numbers: np.ndarray, kinds: np.ndarray, title: st
     """Draw a table of numbers, NaN left empty, each cell in the colour of its kind."""
     codes = np.vectorize(list(FILL).index)(kinds)
     edges = np.arange(len(numbers) + 1)
-    look = {"cmap": ListedColormap(list(FILL.values())), "edgecolors": "#333333"}
+    look: dict = {"cmap": ListedColormap(list(FILL.values())), "edgecolors": "#333333"}
     ax.pcolormesh(left + edges, edges, codes, vmin=0, vmax=len(FILL) - 1, linewidth=0.6, **look)
     for (row, column), number in np.ndenumerate(numbers):
         if not np.isnan(number):

@@ -51,10 +51,9 @@ class Multilabel(Task):
 
     def loss(self, train: Cohort, num_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
         positive = cast(Tensor, train.labels).sum(0)
+        weight = class_weights(self.class_weights, positive)
         if self.class_weights == "balanced":
             weight = (len(train) - positive).clamp_min(1) / positive.clamp_min(1)
-        else:
-            weight = class_weights(self.class_weights, positive)
         smoothing = self.label_smoothing
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
