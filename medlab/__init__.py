@@ -38,7 +38,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _ROOMS:
         return import_module(f"medlab.{name}")
     if name in _NAMES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class Augment:
     padding: str = "border"
     share: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in ("flip", "padding") and not (value >= 0 and math.isfinite(value)):
@@ -91,7 +92,7 @@ class Augment:
         boxes: list[Tensor] | None = None,
         *,
         generator: torch.Generator,
-    ):
+    ) -> Any:
         """Augment one batch.
 
         Args:
@@ -128,9 +129,9 @@ class Augment:
         if untouched is not None:
             keep = untouched.tolist()
             images = torch.where(_column(untouched, images), before[0], images)
-            if masks is not None:
+            if masks is not None and before[1] is not None:
                 masks = torch.where(_column(untouched, masks), before[1], masks)
-            if boxes is not None:
+            if boxes is not None and before[2] is not None:
                 pairs = zip(keep, before[2], boxes, strict=True)
                 boxes = [old if k else new for k, old, new in pairs]
         given = [images] + [extra for extra in (masks, boxes) if extra is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +120,7 @@ def grad_cam(
     images, target = _checked(images, target)
     seen: list = []
 
-    def keep(_module, _inputs, output):
+    def keep(_module: nn.Module, _inputs: tuple, output: Any) -> Any:
         seen.append(output)
         # A later in-place ReLU must not reach what was kept.
         return output.clone() if torch.is_tensor(output) else output
@@ -256,7 +257,7 @@ def _layer(model: nn.Module, layer: nn.Module | str | None) -> nn.Module:
     return convolutions[-1]
 
 
-def _chunks(items, size: int) -> Iterator:
+def _chunks(items: Any, size: int) -> Iterator:
     if size < 1:
         raise DataError(f"batch_size must be at least 1, got {size}")
     return (items[start : start + size] for start in range(0, len(items), size))

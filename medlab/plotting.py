@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -13,8 +13,10 @@ import matplotlib.patheffects
 import numpy as np
 import torch
 from matplotlib import rcsetup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 from medlab.training import History
@@ -53,12 +55,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _array(values) -> np.ndarray:
+def _array(values: ArrayLike) -> np.ndarray:
     return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
 
 
 def subplots(
-    rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options
+    rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options: Any
 ) -> tuple[Figure, Any]:
     """A figure in the course's style and its axes, as `matplotlib.pyplot.subplots` gives them.
 
@@ -88,7 +90,7 @@ class Picture:
     def __repr__(self) -> str:
         return f"<Figure: {self.alt}>"
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         return {"image/png": self.png, "text/plain": repr(self)}, {"image/png": {"alt": self.alt}}
 
 
@@ -121,12 +123,12 @@ def png(fig: Figure) -> bytes:
 
 
 def images(
-    pictures,
+    pictures: Iterable[ArrayLike],
     *,
     titles: Sequence[str] | None = None,
-    masks=None,
+    masks: Sequence[ArrayLike] | None = None,
     mask_name: str = "mask",
-    boxes=None,
+    boxes: Sequence[ArrayLike] | None = None,
     spacing: tuple[float, ...] | None = None,
     cols: int | None = None,
     limits: tuple[float, float] | Literal["shared", "own"] = "shared",
@@ -194,13 +196,13 @@ def _picture(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _outline(ax, mask: np.ndarray) -> None:
+def _outline(ax: Axes, mask: np.ndarray) -> None:
     padded = np.pad((mask > 0).astype(float), 1)
     x, y = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
     ax.contour(x, y, padded, levels=[0.5], colors=[COLOURS[4]], linewidths=1.5)
 
 
-def _scale_bar(ax, shape, spacing) -> None:
+def _scale_bar(ax: Axes, shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
     """A white bar of a round length, about a quarter of the picture, in the lower left corner."""
     width = shape[1] * spacing[-1]
     length = max(step for step in (1, 2, 5, 10, 20, 50, 100) if step <= max(1, width / 3))
@@ -209,11 +211,11 @@ def _scale_bar(ax, shape, spacing) -> None:
     halo = [mpl.patheffects.withStroke(linewidth=3.5, foreground="black")]
     ax.plot([x0, x0 + pixels], [y, y], color="white", lw=2, path_effects=halo)
     text = f"{length} mm" if length < 10 else f"{length // 10} cm"
-    look = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
+    look: dict = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
     ax.text(x0 + pixels / 2, y - 0.02 * shape[0], text, path_effects=halo, **look)
 
 
-def heat(pictures, maps, **options) -> Figure:
+def heat(pictures: Iterable[ArrayLike], maps: Iterable[ArrayLike], **options: Any) -> Figure:
     """Pictures under a translucent map: black-body colours where the map is high.
 
     Args:
@@ -230,8 +232,8 @@ def heat(pictures, maps, **options) -> Figure:
 
 
 def curve(
-    x_values,
-    lines: Mapping[str, object],
+    x_values: ArrayLike,
+    lines: Mapping[str, ArrayLike],
     *,
     x: str,
     y: str,
@@ -265,7 +267,7 @@ def curve(
 
 
 def histogram(
-    groups: Mapping[str, object],
+    groups: Mapping[str, ArrayLike],
     *,
     x: str,
     y: str = "share of images",
@@ -335,7 +337,9 @@ def intervals(
     return fig
 
 
-def roc(labels, scores, *, threshold: float | None = None) -> Figure:
+def roc(
+    labels: ArrayLike, scores: ArrayLike | Mapping, *, threshold: float | None = None
+) -> Figure:
     """Receiver operating characteristic of one or more models, with the area under each.
 
     Args:
@@ -379,7 +383,7 @@ def history(record: History) -> Figure:
     return fig
 
 
-def _label(ax, *, legend: bool = False, **properties) -> None:
+def _label(ax: Axes, *, legend: bool = False, **properties: Any) -> None:
     """Labels, limits and scales of axes, those that are None left as they are, and a legend."""
     ax.set(**{name: value for name, value in properties.items() if value is not None})
     if legend:

@@ -51,7 +51,7 @@ class DataCard:
     value_range: tuple[float, float] | None = None
     version: str = "1"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise DataError(f"task must be one of {', '.join(TASKS)}; got {self.task!r}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Cohort:
     official: np.ndarray | None = None
     extras: dict[str, Tensor | np.ndarray] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.images = torch.as_tensor(self.images)
         if self.images.ndim not in (4, 5):
             raise DataError(
@@ -106,12 +107,12 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index) -> Cohort:
+    def __getitem__(self, index: Any) -> Cohort:
         """A smaller cohort: by position, slice, list, boolean mask or index array."""
         index = torch.arange(len(self))[_as_index(index, len(self))].reshape(-1)
         where = index.numpy()
 
-        def pick(value):
+        def pick(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return value[index.to(value.device)]
             if isinstance(value, list):
@@ -125,7 +126,7 @@ class Cohort:
     def to(self, device: str | torch.device) -> Cohort:
         """The same cohort with every tensor on `device`."""
 
-        def move(value):
+        def move(value: Any) -> Any:
             if isinstance(value, list):
                 return [move(v) for v in value]
             return value.to(device) if isinstance(value, Tensor) else value
@@ -170,7 +171,7 @@ class Cohort:
                 raise DataError(f"the official split of {self.card.name} has no {name} images")
         return train, val, test
 
-    def leaks(self, **options) -> Leaks:
+    def leaks(self, **options: Any) -> Leaks:
         """What crosses this cohort's own split; see `medlab.cohort.leaks`."""
         return leaks(*self.split(), **options)
 
@@ -200,7 +201,7 @@ class Cohort:
         return f"<Cohort {self.summary().replace(chr(10), '; ')}>"
 
 
-def _as_index(index, n: int):
+def _as_index(index: Any, n: int) -> slice | Tensor:
     if isinstance(index, (bool, np.bool_)):
         raise DataError("index a cohort with a position, slice, list or mask, not a single bool")
     if isinstance(index, (int, np.integer)):

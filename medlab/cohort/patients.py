@@ -53,7 +53,7 @@ def identifiers(values: Iterable, what: str) -> np.ndarray:
     return np.array(found, dtype=str)
 
 
-def _identifier(value) -> str:
+def _identifier(value: object) -> str:
     if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real):

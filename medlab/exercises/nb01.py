@@ -229,8 +229,8 @@ def hounsfield(answer) -> Verdict:
             continue
         got = np.asarray(got.detach() if torch.is_tensor(got) else got, float)
         if got.shape != want.shape:
-            key = {(columns, rows): "transposed", (rows * columns,): "flat"}
-            return key.get(got.shape, "shape"), {"got": got.shape, "want": want.shape}
+            shapes = {(columns, rows): "transposed", (rows * columns,): "flat"}
+            return shapes.get(got.shape, "shape"), {"got": got.shape, "want": want.shape}
         first = np.flatnonzero(~np.isclose(got, want).ravel())[0]
         told = {
             "stored": stored,

@@ -330,17 +330,17 @@ def keep(answer) -> Verdict:
         return "constant"
     where = (shown - background).abs().flatten(1).argmax(1, keepdim=True)  # the lesion's cell
     cnr = (shown.flatten(1).gather(1, where)[:, 0] - background.mean()) / spread
-    told = {"seen": (cnr >= VISIBLE).double().mean().item(), "cnr": cnr.mean().item()}
-    if told["seen"] >= 0.95:
-        return "right", told
+    found = {"seen": (cnr >= VISIBLE).double().mean().item(), "cnr": cnr.mean().item()}
+    if found["seen"] >= 0.95:
+        return "right", found
     if near(background, -functional.max_pool2d(-noise, 8)) or near(
         background, functional.max_pool2d(-noise, 8)
     ):
         return "dark"
     average = functional.avg_pool2d(noise, 8).double().flatten()
     if torch.stack([background.flatten(), average]).corrcoef()[0, 1] > 0.99:
-        return "diluted", told
-    return ("flickers" if (cnr >= VISIBLE).any() and cnr.median() < 2 else "weak"), told
+        return "diluted", found
+    return ("flickers" if (cnr >= VISIBLE).any() and cnr.median() < 2 else "weak"), found
 
 
 LEAST, MOST = 0.2, 0.1
@@ -387,7 +387,7 @@ def mine(answer) -> Verdict:
 def parameters(answer) -> Verdict:
     for channels, k, side, classes in (([1, 8, 12], 3, 5, 2), ([3, 10], 5, 7, 4)):
         pairs = list(pairwise(channels))
-        layers = [nn.Conv2d(before, after, k) for before, after in pairs]
+        layers: list[nn.Module] = [nn.Conv2d(before, after, k) for before, after in pairs]
         layers.append(nn.Linear(channels[-1] * side**2, classes))
         expected = sum(p.numel() for layer in layers for p in layer.parameters())
         got = number(call(answer, list(channels), k, side, classes))

@@ -187,7 +187,7 @@ def resampled_size(answer) -> Verdict:
         inner = [(n - 1) * to / s for n, s in zip(size, spacing, strict=True)]
         same = [math.floor((n - 1) * spacing[0] / to) + 1 for n in size]
         rounds = (math.floor, math.ceil, round)
-        wrong = {
+        wrong: dict[str, list] = {
             "no last": [[math.floor(k) for k in steps]],
             "rounded": [[r(k) + 1 for k in steps] for r in (math.ceil, round)],
             "edges": [edges, *([r(k) for k in edges] for r in rounds)],

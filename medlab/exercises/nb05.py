@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -203,7 +204,7 @@ def _mlp_fault(answer, pixels: int, hidden: list[int], classes: int) -> Verdict 
             return "flatten"
         raise
     count = sum(p.numel() for p in model.parameters())
-    told = {"got": count, "want": weights + biases}
+    told: dict[str, Any] = {"got": count, "want": weights + biases}
     told |= {"pixels": pixels, "hidden": hidden, "classes": classes}
     if count != weights + biases:
         if any(_hidden_modules(v) for k, v in vars(model).items() if k != "_modules"):
@@ -422,15 +423,14 @@ def softmax_twice(culprit, *, script) -> Verdict:
 
     def step(loss: Callable[[Tensor], Tensor]) -> Tensor:
         weight = start.clone().requires_grad_()
-        loss(X.flatten(1) @ weight.T).backward()
-        return -weight.grad
+        return -torch.autograd.grad(loss(X.flatten(1) @ weight.T), weight)[0]
 
-    tail = _tail(script[0])
-    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 2, bias=False), tail)
-    model[1].weight.data.copy_(start)
-    model[1].weight.grad = torch.ones(2, 6)
+    line, tail = nn.Linear(6, 2, bias=False), _tail(script[0])
+    model = nn.Sequential(nn.Flatten(), line, tail)
+    line.weight.data.copy_(start)
+    line.weight.grad = torch.ones(2, 6)
     call(culprit, model, torch.optim.SGD(model.parameters(), lr=1.0), X, y)
-    got = model[1].weight.detach() - start
+    got = line.weight.detach() - start
     right = step(lambda z: functional.cross_entropy(z, y))
     if near(got, right, absolute=1e-5):
         return "right"
@@ -497,8 +497,8 @@ def _judge(tail: nn.Module) -> tuple[_Judge, Tensor, Tensor]:
     model, X = _Judge(tail), torch.randn(12, 1, 6, 6, generator=rng)
     model.line.weight.data.copy_(torch.randn(2, 36, generator=rng))
     model.line.bias.data.zero_()
-    model.norm.running_mean.fill_(0.4)
-    model.norm.running_var.fill_(3.0)
+    model.norm.get_buffer("running_mean").fill_(0.4)
+    model.norm.get_buffer("running_var").fill_(3.0)
     return model, X, torch.arange(12) % 2
 
 
@@ -587,6 +587,8 @@ class _Puppet(nn.Module):
     The sick score 0; m of the 10 healthy score −1 and the others +1, so that the AUC is m / 10. The
     epoch is a buffer: it is saved and loaded with the weights.
     """
+
+    epoch: Tensor
 
     def __init__(self, auc: dict[str, list[float]], tail: nn.Module):
         super().__init__()

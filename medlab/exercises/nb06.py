@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -207,8 +208,8 @@ def logit_gradient(answer) -> Verdict:
             key = _first(got, {name: value / n for name, value in wrong.items() if name != "sum"})
         if key == "other":
             key = "sign" if near(got, target - p) else key
-        shown = {"logits": _rounded(z), "labels": y.tolist(), "expected": _rounded(expected)}
-        return key, {**shown, "got": _rounded(got.detach() if torch.is_tensor(got) else got)}
+        values = {"logits": _rounded(z), "labels": y.tolist(), "expected": _rounded(expected)}
+        return key, {**values, "got": _rounded(got.detach() if torch.is_tensor(got) else got)}
     large = torch.tensor([[1000.0, 0.0, -1000.0], [3.0, 1.0, 2.0]], dtype=torch.float64)
     y = torch.tensor([1, 2])
     expected = (large.softmax(1) - torch.eye(3, dtype=large.dtype)[y]) / 2
@@ -336,7 +337,7 @@ ADAM_MISTAKES = (
 )
 
 
-def _five_steps(step: Callable, theta: Tensor, gradients: Tensor) -> list[tuple[Tensor, ...]]:
+def _five_steps(step: Callable, theta: Tensor, gradients: Tensor) -> list[tuple]:
     """θ, m and v after each of five steps, each carried along."""
     m, v, seen = torch.zeros_like(theta), torch.zeros_like(theta), []
     for t, g in enumerate(gradients, start=1):
@@ -363,7 +364,7 @@ def adamw_step(answer) -> Verdict:
     theta = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     gradients = torch.randn(5, 3, generator=draws, dtype=torch.float64)
     # Large ε, η and λ, so that every mistake shows.
-    asked = {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.05, "weight_decay": 0.6}
+    asked: dict[str, Any] = {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.05, "weight_decay": 0.6}
     right = theta.clone().requires_grad_()
     optimiser = torch.optim.AdamW([right], **asked)
     expected = []

@@ -320,7 +320,7 @@ def resample(answer) -> Verdict:
         ["P4", "P1", "P1", "P1", "P2", "P1", "P1", "P3", "P1", "P1", "P5", "P1", "P2"]
     )
     names = np.unique(patients)
-    rng, drawn = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), []
     for _ in range(200):
         counts = _counted(call(answer, patients.copy(), rng), len(patients))
         times = []
@@ -330,8 +330,8 @@ def resample(answer) -> Verdict:
                 values = {"who": str(name), "least": int(own.min()), "most": int(own.max())}
                 return "images", values
             times.append(own[0])
-        drawn.append(times)
-    drawn = np.array(drawn)
+        rows.append(times)
+    drawn = np.array(rows)
     if (drawn == 1).all():
         return "no replacement"
     if not drawn.any():
@@ -345,7 +345,7 @@ def resample(answer) -> Verdict:
     if drawn[:, 0].mean() > 1.5:
         return "weighted", {"got": drawn[:, 0].mean()}
     again = [np.asarray(call(answer, patients.copy(), np.random.default_rng(0))) for _ in "ab"]
-    if not np.array_equal(*again):
+    if not np.array_equal(again[0], again[1]):
         return "unseeded"
     return "right"
 

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 
@@ -28,7 +29,7 @@ class Pairs(NamedTuple):
     scores: np.ndarray
 
 
-def pairs(labels, scores) -> Pairs:
+def pairs(labels: ArrayLike, scores: ArrayLike) -> Pairs:
     """Labels and scores checked, and the kind of question they ask told by their shapes.
 
     Args:
@@ -65,7 +66,7 @@ def pairs(labels, scores) -> Pairs:
     )
 
 
-def binary_pairs(labels, scores) -> Pairs:
+def binary_pairs(labels: ArrayLike, scores: ArrayLike) -> Pairs:
     """As `pairs`, but two classes only.
 
     Raises:
@@ -96,7 +97,7 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _array(values, what: str) -> np.ndarray:
+def _array(values: ArrayLike, what: str) -> np.ndarray:
     if torch.is_tensor(values):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values

@@ -7,9 +7,12 @@ from numbers import Integral
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 from medlab.metrics._arguments import binary_pairs, pairs, probabilities
+
+Strategy = Literal["uniform", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Reliability:
 
 
 def reliability(
-    labels, scores, *, bins: int = 10, strategy: Literal["uniform", "quantile"] = "uniform"
+    labels: ArrayLike, scores: ArrayLike, *, bins: int = 10, strategy: Strategy = "uniform"
 ) -> Reliability:
     """Observed share against predicted probability of the positive class, in bins.
 
@@ -46,7 +49,7 @@ def reliability(
 
 
 def ece(
-    labels, scores, *, bins: int = 15, strategy: Literal["uniform", "quantile"] = "uniform"
+    labels: ArrayLike, scores: ArrayLike, *, bins: int = 15, strategy: Strategy = "uniform"
 ) -> float:
     """Expected calibration error: Σ (nᵦ/N) · |observed − predicted| over bins.
 
@@ -77,7 +80,7 @@ def ece(
     return float((diagram.count * gap).sum() / diagram.count.sum())
 
 
-def brier(labels, scores) -> float:
+def brier(labels: ArrayLike, scores: ArrayLike) -> float:
     """Brier score: mean squared distance between probability and truth.
 
     Of two classes or K findings the mean of (p − y)², 0 to 1; of three or more classes the sum of
@@ -95,7 +98,7 @@ def brier(labels, scores) -> float:
     return float(squared_errors(labels, scores).mean())
 
 
-def squared_errors(labels, scores) -> np.ndarray:
+def squared_errors(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """(N,) squared distance between probability and truth of each image, as `brier` averages it."""
     kind, y, s = pairs(labels, scores)
     if kind == "multiclass":

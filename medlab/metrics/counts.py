@@ -12,6 +12,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 from medlab.metrics._arguments import binary_pairs, pairs, probabilities
@@ -44,7 +45,7 @@ class Confusion:
     tn: int
     fn: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("tp", "fp", "tn", "fn"):
             # Small integers of NumPy and PyTorch would overflow in the sums below.
             count = getattr(self, name)
@@ -118,7 +119,7 @@ class Confusion:
         return PredictiveValues(ppv=_ratio(tp, tp + fp), npv=_ratio(tn, tn + fn))
 
 
-def confusion(labels, scores, threshold: float | None = None) -> Confusion:
+def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> Confusion:
     """Counts of right and wrong calls at a threshold; positive means score ≥ threshold.
 
     Args:
@@ -134,7 +135,7 @@ def confusion(labels, scores, threshold: float | None = None) -> Confusion:
     return Confusion(tp=tp, fp=fp, tn=int((~y).sum()) - fp, fn=int(y.sum()) - tp)
 
 
-def accuracy(labels, scores) -> float:
+def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     """Share of images called correctly, as MedMNIST evaluates it.
 
     The class with the highest score is called; of two classes, class 1 where its probability is
@@ -151,38 +152,40 @@ def accuracy(labels, scores) -> float:
     return float(correct(labels, scores).mean())
 
 
-def sensitivity(labels, scores, threshold: float | None = None) -> float:
+def sensitivity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
     """Share of the positive that are called so; see `confusion`. NaN without positive images."""
     return confusion(labels, scores, threshold).sensitivity
 
 
-def specificity(labels, scores, threshold: float | None = None) -> float:
+def specificity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
     """Share of the negative that are called so; see `confusion`. NaN without negative images."""
     return confusion(labels, scores, threshold).specificity
 
 
-def ppv(labels, scores, threshold: float | None = None) -> float:
+def ppv(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
     """Positive predictive value; see `confusion`. NaN if nothing is called positive."""
     return confusion(labels, scores, threshold).ppv
 
 
-def npv(labels, scores, threshold: float | None = None) -> float:
+def npv(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
     """Negative predictive value; see `confusion`. NaN if nothing is called negative."""
     return confusion(labels, scores, threshold).npv
 
 
-def balanced_accuracy(labels, scores, threshold: float | None = None) -> float:
+def balanced_accuracy(
+    labels: ArrayLike, scores: ArrayLike, threshold: float | None = None
+) -> float:
     """Mean of sensitivity and specificity; see `confusion`. NaN with one class only."""
     return confusion(labels, scores, threshold).balanced_accuracy
 
 
-def f1(labels, scores, threshold: float | None = None) -> float:
+def f1(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
     """Harmonic mean of PPV and sensitivity; see `confusion`. NaN if all is truly negative."""
     return confusion(labels, scores, threshold).f1
 
 
 def per_class(
-    labels, scores, *, classes: Sequence[str] = (), threshold: float = 0.5
+    labels: ArrayLike, scores: ArrayLike, *, classes: Sequence[str] = (), threshold: float = 0.5
 ) -> pd.DataFrame:
     """How each class or finding fares against the rest, a row each.
 
@@ -233,7 +236,7 @@ def per_class(
 
 
 def called_positive(
-    labels, scores, threshold: float | None = None
+    labels: ArrayLike, scores: ArrayLike, threshold: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two bool (N,): truly positive, and called positive at the threshold; see `confusion`."""
     _, y, s = binary_pairs(labels, scores)
@@ -248,7 +251,7 @@ def called_positive(
     return y == 1, s >= cut
 
 
-def correct(labels, scores) -> np.ndarray:
+def correct(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """Per image, 1 if called correctly, 0 if not; the share of findings called correctly if K."""
     kind, y, s = pairs(labels, scores)
     if kind == "multiclass":

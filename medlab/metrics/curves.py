@@ -6,9 +6,11 @@ Every function takes labels first, scores second, as tensors or arrays; one clas
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from medlab.errors import DataError
@@ -51,7 +53,7 @@ class OperatingPoint(NamedTuple):
     threshold: float
 
 
-def auc(labels, scores) -> float:
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive image outscores a negative one.
 
     AUC = P(S₁ > S₀) + ½ P(S₁ = S₀), counted over all pairs of a positive and a negative image by
@@ -74,7 +76,7 @@ def auc(labels, scores) -> float:
     return _mean_over_classes(_auc, *pairs(labels, scores))
 
 
-def average_precision(labels, scores) -> float:
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Mean precision over the positive images: Σ (Rₖ − Rₖ₋₁) Pₖ over falling thresholds.
 
     Args:
@@ -94,7 +96,7 @@ def average_precision(labels, scores) -> float:
     )
 
 
-def roc_curve(labels, scores) -> RocCurve:
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
     """Sensitivity against false-positive rate at every distinct score.
 
     Args:
@@ -109,7 +111,7 @@ def roc_curve(labels, scores) -> RocCurve:
     return RocCurve(*curve(*_both_classes(labels, scores), drop_intermediate=False))
 
 
-def precision_recall_curve(labels, scores) -> PrecisionRecallCurve:
+def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> PrecisionRecallCurve:
     """Precision (PPV) against recall (sensitivity) at every distinct score.
 
     Args:
@@ -124,7 +126,9 @@ def precision_recall_curve(labels, scores) -> PrecisionRecallCurve:
     return PrecisionRecallCurve(*curve(*_both_classes(labels, scores)))
 
 
-def specificity_at_sensitivity(labels, scores, sensitivity: float = 0.95) -> OperatingPoint:
+def specificity_at_sensitivity(
+    labels: ArrayLike, scores: ArrayLike, sensitivity: float = 0.95
+) -> OperatingPoint:
     """The highest threshold that finds at least this share of the positive.
 
     Choose the threshold on validation images and report what it does on test images: chosen and
@@ -159,7 +163,7 @@ def one_against_rest(
     return [(y[:, k] if kind == "multilabel" else (y == k).astype(int), s[:, k]) for k in columns]
 
 
-def _mean_over_classes(metric, kind: str, y: np.ndarray, s: np.ndarray) -> float:
+def _mean_over_classes(metric: Callable, kind: str, y: np.ndarray, s: np.ndarray) -> float:
     values = []
     for k, (truth, score) in enumerate(one_against_rest(kind, y, s)):
         if truth.min() == truth.max():
@@ -179,7 +183,7 @@ def _auc(y: np.ndarray, s: np.ndarray) -> float:
     return float(wins / (ill * well))
 
 
-def _both_classes(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+def _both_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     _, y, s = binary_pairs(labels, scores)
     if y.min() == y.max():
         raise UndefinedMetric(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 from medlab.metrics._arguments import UndefinedMetric, binary_pairs, probabilities
@@ -25,7 +26,7 @@ class DecisionCurve:
     treat_none: np.ndarray
 
 
-def net_benefit(labels, probabilities, thresholds) -> np.ndarray:
+def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
     """True positives per patient, less the false ones at the exchange rate of the threshold.
 
     NB(t) = TP/N − FP/N · t / (1 − t), with positive meaning probability ≥ t. Who acts from a risk
@@ -49,7 +50,9 @@ def net_benefit(labels, probabilities, thresholds) -> np.ndarray:
     return (tp - fp * t / (1 - t)) / len(y)
 
 
-def decision_curve(labels, probabilities, thresholds=None) -> DecisionCurve:
+def decision_curve(
+    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike | None = None
+) -> DecisionCurve:
     """`net_benefit` of the model, of treating all and of treating none.
 
     Args:
@@ -68,7 +71,12 @@ def decision_curve(labels, probabilities, thresholds=None) -> DecisionCurve:
 
 
 def expected_cost(
-    labels, scores, thresholds, *, miss_cost: float, prevalence: float | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    miss_cost: float,
+    prevalence: float | None = None,
 ) -> np.ndarray:
     """Cost per 1,000 patients of what a threshold misses and alarms wrongly; a false alarm costs 1.
 
@@ -104,7 +112,7 @@ def expected_cost(
     return 1000 * (prevalence * missed * miss_cost + (1 - prevalence) * alarmed)
 
 
-def _checked(labels, scores, thresholds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike) -> tuple[np.ndarray, ...]:
     _, y, s = binary_pairs(labels, scores)
     t = np.asarray(thresholds, float)
     if not ((t >= 0) & (t < 1)).all():

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 from medlab.errors import DataError
@@ -54,7 +55,9 @@ class DeLongTest:
     p: float
 
 
-def delong(labels, scores, *, level: float = 0.95, logit: bool = False) -> Interval:
+def delong(
+    labels: ArrayLike, scores: ArrayLike, *, level: float = 0.95, logit: bool = False
+) -> Interval:
     """AUC with DeLong's interval: a formula, no resampling; one image per patient.
 
     Var = S₁₀/m + S₀₁/n, where S₁₀ is the variance over the m positive images of the share of
@@ -88,7 +91,9 @@ def delong(labels, scores, *, level: float = 0.95, logit: bool = False) -> Inter
     return warn_without_width(Interval(area, low, high, level), stacklevel=2)
 
 
-def delong_test(labels, a, b, *, level: float = 0.95) -> DeLongTest:
+def delong_test(
+    labels: ArrayLike, a: ArrayLike, b: ArrayLike, *, level: float = 0.95
+) -> DeLongTest:
     """DeLong's test of two models on the same images: is the difference of AUC more than chance?
 
     Args:
@@ -163,11 +168,11 @@ def warn_without_width(interval: Interval, stacklevel: int) -> Interval:
     return interval
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int | float) and isfinite(value) and value == int(value)
 
 
-def _delong(labels, *models) -> tuple[list[float], np.ndarray]:
+def _delong(labels: ArrayLike, *models: ArrayLike) -> tuple[list[float], np.ndarray]:
     """AUC of each model, and the covariance matrix of these AUCs."""
     against_negative, against_positive = [], []
     for scores in models:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
 
 
-def dice(masks, predicted, *, num_classes: int | None = None) -> Tensor:
+def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = None) -> Tensor:
     """Dice overlap of each structure in each image: 2 |A ∩ B| / (|A| + |B|).
 
     Where neither the truth nor the prediction holds the structure there is nothing to judge: NaN,

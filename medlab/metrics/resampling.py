@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from medlab.cohort import identifiers
 from medlab.errors import DataError
@@ -17,18 +19,20 @@ from medlab.metrics.calibration import brier, squared_errors
 from medlab.metrics.curves import auc, one_against_rest
 from medlab.metrics.intervals import Interval, check_level, warn_without_width
 
+_OfCounts = Callable[[np.ndarray], np.ndarray]
+
 
 def bootstrap(
     metric: Callable[..., float],
-    labels,
-    scores,
+    labels: ArrayLike,
+    scores: ArrayLike,
     *,
-    groups=None,
+    groups: Any = None,
     n: int = 2000,
     level: float = 0.95,
     seed: int = 0,
     stratify: bool = False,
-    **options,
+    **options: Any,
 ) -> Interval:
     """Percentile bootstrap interval of a metric, drawing patients, not images.
 
@@ -71,16 +75,16 @@ def bootstrap(
 
 def bootstrap_difference(
     metric: Callable[..., float],
-    labels,
-    a,
-    b,
+    labels: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
     *,
-    groups=None,
+    groups: Any = None,
     n: int = 2000,
     level: float = 0.95,
     seed: int = 0,
     stratify: bool = False,
-    **options,
+    **options: Any,
 ) -> Interval:
     """Interval of metric(a) − metric(b), both models judged on the same resampled patients.
 
@@ -107,7 +111,7 @@ def bootstrap_difference(
 
 
 def resamples(
-    labels, *, groups=None, n: int = 2000, seed: int = 0, stratify: bool = False
+    labels: ArrayLike, *, groups: Any = None, n: int = 2000, seed: int = 0, stratify: bool = False
 ) -> Iterator[np.ndarray]:
     """How often each image occurs in each bootstrap resample, in blocks of resamples.
 
@@ -155,7 +159,7 @@ def resamples(
 
 
 def resampled_values(
-    metric: Callable[..., float], labels, scores, counts: np.ndarray, **options
+    metric: Callable, labels: ArrayLike, scores: ArrayLike, counts: np.ndarray, **options: Any
 ) -> np.ndarray:
     """The metric on each resample: the distribution whose percentiles `bootstrap` reports.
 
@@ -173,14 +177,14 @@ def resampled_values(
         DataError: counts of another shape, or labels and scores that the metric refuses.
     """
     counts = np.asarray(counts).astype(np.int64, copy=False)  # small integers would overflow
-    if counts.shape[1:] != (len(labels),):
-        raise DataError(
-            f"counts must be (B, {len(labels)}), one column an image; got {counts.shape}"
-        )
+    if counts.shape[1:] != (images := len(_numpy(labels)),):
+        raise DataError(f"counts must be (B, {images}), one column an image; got {counts.shape}")
     return _evaluator(metric, labels, scores, options)(counts)
 
 
-def _counts(rng, rows: int, strata, patients: int, patient) -> np.ndarray:
+def _counts(
+    rng: np.random.Generator, rows: int, strata: list, patients: int, patient: np.ndarray | None
+) -> np.ndarray:
     row = np.arange(rows)[:, None] * patients
     cells = []
     for members in strata:
@@ -206,7 +210,9 @@ def _strata(y: np.ndarray, patient: np.ndarray, patients: int) -> list[np.ndarra
     return [np.flatnonzero(kind.ravel() == k) for k in range(kind.max() + 1)]
 
 
-def _over_resamples(value: float, evaluate, draws, n: int, level: float) -> Interval:
+def _over_resamples(
+    value: float, evaluate: _OfCounts, draws: Iterator[np.ndarray], n: int, level: float
+) -> Interval:
     _check_level(level, n)
     values = np.concatenate([evaluate(counts) for counts in draws])
     defined = values[~np.isnan(values)]
@@ -227,7 +233,7 @@ def _over_resamples(value: float, evaluate, draws, n: int, level: float) -> Inte
     return warn_without_width(interval, stacklevel=3)
 
 
-def _evaluator(metric, labels, scores, options) -> Callable[[np.ndarray], np.ndarray]:
+def _evaluator(metric: Callable, labels: ArrayLike, scores: ArrayLike, options: dict) -> _OfCounts:
     if metric is auc:
         parts = [_auc_by_counts(y, s) for y, s in one_against_rest(*pairs(labels, scores))]
         return lambda counts: np.mean([part(counts) for part in parts], axis=0)
@@ -239,7 +245,7 @@ def _evaluator(metric, labels, scores, options) -> Callable[[np.ndarray], np.nda
         y, called = c.called_positive(labels, scores, **options)
         cells = np.stack([y & called, ~y & called, ~y & ~called, y & ~called]).astype(float)
         ratios = [_ratio_by_counts(p @ cells, w @ cells) for p, w in _THRESHOLD_METRICS[metric]]
-        return lambda counts: sum(ratio(counts) for ratio in ratios) / len(ratios)
+        return lambda counts: np.mean([ratio(counts) for ratio in ratios], axis=0)
     return _one_by_one(metric, labels, scores, options)
 
 
@@ -255,7 +261,7 @@ _THRESHOLD_METRICS = {
 }
 
 
-def _ratio_by_counts(part: np.ndarray, whole: np.ndarray | None = None):
+def _ratio_by_counts(part: np.ndarray, whole: np.ndarray | None = None) -> _OfCounts:
     columns = np.stack([part, np.ones(len(part)) if whole is None else whole], axis=1)
 
     def ratio(counts: np.ndarray) -> np.ndarray:
@@ -265,7 +271,7 @@ def _ratio_by_counts(part: np.ndarray, whole: np.ndarray | None = None):
     return ratio
 
 
-def _auc_by_counts(y: np.ndarray, s: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _auc_by_counts(y: np.ndarray, s: np.ndarray) -> _OfCounts:
     """AUC of weighted images: scores are sorted once, and a resample costs one running sum."""
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     negative = negative[np.argsort(s[negative], kind="stable")]
@@ -287,7 +293,7 @@ def _auc_by_counts(y: np.ndarray, s: np.ndarray) -> Callable[[np.ndarray], np.nd
     return area
 
 
-def _one_by_one(metric, labels, scores, options) -> Callable[[np.ndarray], np.ndarray]:
+def _one_by_one(metric: Callable, labels: ArrayLike, scores: ArrayLike, options: dict) -> _OfCounts:
     labels, scores = (v if torch.is_tensor(v) else np.asarray(v) for v in (labels, scores))
     classes = len(np.unique(_numpy(labels), axis=0))
 
@@ -307,11 +313,11 @@ def _one_by_one(metric, labels, scores, options) -> Callable[[np.ndarray], np.nd
     return values
 
 
-def _numpy(values) -> np.ndarray:
+def _numpy(values: ArrayLike) -> np.ndarray:
     return np.asarray(values.detach().cpu() if torch.is_tensor(values) else values)
 
 
-def _number(value) -> float:
+def _number(value: Any) -> float:
     if isinstance(value, int | float) or (hasattr(value, "item") and np.ndim(value) == 0):
         return float(value)
     raise DataError(

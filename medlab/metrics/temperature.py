@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 from medlab.metrics._arguments import UndefinedMetric, pairs
 
 
-def fit_temperature(labels, logits) -> float:
+def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     """The temperature T for which softmax(logits / T) has the lowest cross-entropy.
 
     With β = 1/T the cross-entropy, the mean of logsumexp(β z) − β z_y, is convex; its slope, the
@@ -59,7 +60,7 @@ def fit_temperature(labels, logits) -> float:
     return 1 / brentq(slope, 0, high, xtol=1e-15 * high, rtol=1e-14)
 
 
-def _columns(labels, logits) -> tuple[np.ndarray, np.ndarray]:
+def _columns(labels: ArrayLike, logits: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     z = logits.detach().cpu().double() if torch.is_tensor(logits) else np.asarray(logits, float)
     z = np.asarray(z)
     z = z[:, None] if z.ndim == 1 else z

@@ -55,7 +55,7 @@ def feature_maps(
         watched = list({by_name[name]: None for name in layers})
     maps: dict[str, Tensor] = {}
 
-    def keep(module: nn.Module, _inputs, output) -> None:
+    def keep(module: nn.Module, _inputs: tuple, output: object) -> None:
         if (tensor := _tensor(output)) is not None:
             name, calls = names[module], 1
             while (key := name if calls == 1 else f"{name} ({calls})") in maps:
@@ -133,15 +133,15 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
     shapes: dict[nn.Module, tuple[int, ...]] = {}
     costs: dict[nn.Module, int] = {}
 
-    def note(module: nn.Module, inputs, output) -> None:
+    def note(module: nn.Module, inputs: tuple, output: object) -> None:
         tensor = _tensor(output)
         shapes[module] = () if tensor is None else tuple(tensor.shape[1:])
-        cost = _multiply_adds(module, inputs[0], tensor) if inputs else 0
+        cost = _multiply_adds(module, inputs[0], tensor) if inputs and tensor is not None else 0
         costs[module] = costs.get(module, 0) + cost
 
     names = {module: name for name, module in model.named_modules()}
     _run(model, torch.zeros(1, *shape), dict.fromkeys(names, note))
-    rows, counted = [], set()
+    rows, counted = [], set[nn.Parameter]()
     for module in [*shapes, *(m for m in names if m not in shapes)]:
         own = {p: p.numel() for p in module.parameters(recurse=False) if p not in counted}
         counted |= own.keys()
@@ -181,7 +181,7 @@ def _run(model: nn.Module, images: Tensor, hooks: dict) -> None:
             handle.remove()
 
 
-def _tensor(output) -> Tensor | None:
+def _tensor(output: object) -> Tensor | None:
     first = output[0] if isinstance(output, tuple) and output else output
     return first if torch.is_tensor(first) else None
 

@@ -22,6 +22,9 @@ class Standardise(nn.Module):
         (N, C, …) → (N, C, …), float32.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels))
@@ -37,13 +40,14 @@ class Standardise(nn.Module):
         count = images.numel() // images.shape[1]
         axes = [0, *range(2, images.ndim)]
         # In double, two passes: the one-pass formula loses every digit when σ is small beside μ.
-        mean = sum(to_float(part).double().sum(axes) for part in images.split(chunk)) / count
+        sums = (to_float(part).double().sum(axes) for part in images.split(chunk))
+        mean = sum(sums, torch.tensor(0.0)) / count
         shape = self._shape(images)
         squares = (
             (to_float(part).double() - mean.view(shape)).square().sum(axes)
             for part in images.split(chunk)
         )
-        std = (sum(squares) / count).sqrt()
+        std = (sum(squares, torch.tensor(0.0)) / count).sqrt()
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6 * mean.abs(), std, 1.0))
         return self

@@ -95,7 +95,7 @@ class UNet(nn.Module):
         for enlarge, convolve in zip(self.up, self.merge, strict=True):
             maps = convolve(torch.cat([bridges.pop(), enlarge(maps)], dim=1))
         logits = _to_pixels(self.classifier(maps), patch)
-        return logits[(..., *(slice(side) for side in size))]
+        return logits[:, :, *(slice(side) for side in size)]
 
 
 def _two_convolutions(inputs: int, outputs: int, dims: int) -> nn.Sequential:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
@@ -16,7 +18,7 @@ def tensor_or_array(function: Callable) -> Callable:
     """Let a function written for tensors take arrays too, and answer in kind."""
 
     @wraps(function)
-    def either(x, *args, **options):
+    def either(x: ArrayLike, *args: Any, **options: Any) -> Any:
         if torch.is_tensor(x):
             return function(x, *args, **options)
         return function(as_tensor(x), *args, **options).cpu().numpy()
@@ -24,7 +26,7 @@ def tensor_or_array(function: Callable) -> Callable:
     return either
 
 
-def as_tensor(x) -> Tensor:
+def as_tensor(x: ArrayLike) -> Tensor:
     if torch.is_tensor(x):
         return x
     array = np.asarray(x)
@@ -71,7 +73,7 @@ def unit(x: Tensor, name: str) -> Tensor:
     return x
 
 
-def constant(lowest, highest, dtype: np.dtype):
+def constant(lowest: np.ndarray, highest: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """True where values of `dtype` from lowest to highest differ by no more than their rounding."""
     largest = np.maximum(np.abs(lowest), np.abs(highest))
     return highest - lowest <= np.finfo(dtype).eps * largest

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
@@ -77,7 +78,7 @@ def normalise(
     *,
     method: Literal["zscore", "minmax", "percentile"] = "zscore",
     per: Literal["image", "cohort"] = "image",
-    reference=None,
+    reference: ArrayLike | None = None,
 ) -> Tensor:
     """Bring images to a common scale.
 

@@ -57,7 +57,7 @@ def resample(
     if np.ndim(spacing) != 1:
         raise DataError(f"spacing has one number per axis, such as (row, column); got {spacing}")
     spacing = tuple(float(s) for s in spacing)
-    wanted = (float(to),) * len(spacing) if np.ndim(to) == 0 else tuple(float(t) for t in to)
+    wanted = tuple(float(t) for t in np.atleast_1d(to)) * (1 if np.ndim(to) else len(spacing))
     if not 1 <= len(spacing) <= x.ndim or len(wanted) != len(spacing):
         raise DataError(
             f"spacing {spacing} and to {wanted} must name the last axes of an image of shape "

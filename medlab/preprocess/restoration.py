@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.polynomial.legendre import legvander
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
@@ -73,7 +74,7 @@ def _noise_level(image: np.ndarray) -> float:
 
 
 @tensor_or_array
-def bias_field(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
+def bias_field(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
     """Smooth multiplicative field of one MR image, by Gaussian classes and a polynomial.
 
     Model, at voxel i: log x_i = μ_k + p(i) + noise of standard deviation σ_k, where k is the tissue
@@ -116,10 +117,10 @@ def bias_field(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
     values = x.detach().cpu().numpy().astype(np.float64)
     inside = values > 0
     if mask is not None:
-        mask = as_tensor(mask).detach().cpu().numpy() != 0
-        if mask.shape != values.shape:
-            raise DataError(f"mask must have the shape of x, {values.shape}; got {mask.shape}")
-        inside &= mask
+        chosen = as_tensor(mask).detach().cpu().numpy() != 0
+        if chosen.shape != values.shape:
+            raise DataError(f"mask must have the shape of x, {values.shape}; got {chosen.shape}")
+        inside &= chosen
     along = [legvander(np.linspace(-1, 1, n), DEGREE) for n in values.shape]
     powers = [p for p in product(range(DEGREE + 1), repeat=x.ndim) if 0 < sum(p) <= DEGREE]
     least = 10 * (len(powers) + 3 * classes)
@@ -137,7 +138,7 @@ def bias_field(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
 
 
 @tensor_or_array
-def correct_bias(x: Tensor, mask=None, *, classes: int = 3) -> Tensor:
+def correct_bias(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
     """The image divided by its estimated `bias_field`, whose arguments it takes."""
     return real(x) / bias_field(x, mask, classes=classes)
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
-from medlab.cohort import Cohort
+from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
 
 _FIELDS = {field.name for field in dataclasses.fields(Cohort)} - {"card"}
@@ -86,7 +86,7 @@ class Sealed:
         _read(self._record)
 
     @property
-    def card(self):
+    def card(self) -> DataCard:
         """The data card, which one may read at any time."""
         return self._inside.card
 
@@ -148,18 +148,18 @@ class Sealed:
         state = self.log().split(": ", 1)[1].split("\n")[0]
         return f"<{self.name} set, sealed: {len(self)} images, {state}>"
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> NoReturn:
         if name in _FIELDS or (not name.startswith("_") and hasattr(Cohort, name)):
             raise SealedError(self._refusal(f".{name}"))
         raise AttributeError(f"a sealed cohort has no {name!r}; it has card, open, openings, log")
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: object) -> NoReturn:
         raise SealedError(self._refusal("[…]"))
 
-    def __iter__(self):
+    def __iter__(self) -> NoReturn:
         raise SealedError(self._refusal(""))
 
-    def __array__(self, *args, **kwargs):
+    def __array__(self, *args: object, **kwargs: object) -> NoReturn:
         raise SealedError(self._refusal(""))
 
     def _refusal(self, what: str) -> str:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from numbers import Integral, Real
 from string import Formatter
+from typing import Any
 
 from medlab.cohort import DataCard
 from medlab.errors import MedlabError
@@ -114,7 +115,7 @@ class ModelCard:
     limits: Sequence[str]
     seed: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in _PROSE:
             value = getattr(self, name)
             if isinstance(value, Iterable) and not isinstance(value, str):
@@ -220,7 +221,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _is_empty(value) -> bool:
+def _is_empty(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
     if isinstance(value, (Mapping, Sequence)):
@@ -229,7 +230,7 @@ def _is_empty(value) -> bool:
     return value is None or value is ...
 
 
-def _shown(value) -> str:
+def _shown(value: Any) -> str:
     """A value as the card prints it: three decimals, or two digits where they would be zeros."""
     if hasattr(value, "item") and prod(value.shape) == 1:  # a tensor, or NumPy's number
         value = value.item()
@@ -248,6 +249,6 @@ def _table(head: str, entries: Mapping) -> str:
     return "\n".join([f"| {head} | value |", "|---|---|", *rows])
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     """Text that stays in its cell."""
     return " ".join(_shown(value).replace("|", "\\|").split())

@@ -13,7 +13,7 @@ _MODALITIES = ("ct", "mri", "ultrasound", "xray")
 __all__ = ["COHORTS", "Simulated", "chest_ct_volume", "chest_xray", *_MODALITIES]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _MODALITIES:
         return import_module(f"medlab.simulate.{name}")
     if name == "chest_ct_volume":

@@ -81,7 +81,7 @@ class Ellipsoid:
         extra = points.ndim - 2 if points.shape[0] == len(self.centre) else points.ndim - 1
         shape = (len(self.centre),) + (1,) * extra + (3,)
         away = points - self.centre.view(shape)
-        turn, total = self.turn / self.semi[:, None, :], 0.0
+        turn, total = self.turn / self.semi[:, None, :], torch.tensor(0.0)
         for axis in range(3):
             total = total + (away * turn[..., axis].reshape(shape)).sum(-1) ** 2
         return total <= 1
@@ -233,8 +233,8 @@ def soften(picture: Tensor, sigma: Tensor, *, widest: float) -> Tensor:
     taps = (taps / taps.sum(1, keepdim=True))[:, :, None, None]
     height, width = picture.shape[-2:]
     padded = _repeat_edges(picture, reach)
-    rows = sum(padded[:, i : i + height] * taps[:, i] for i in range(2 * reach + 1))
-    return sum(rows[:, :, i : i + width] * taps[:, i] for i in range(2 * reach + 1))
+    rows = sum((padded[:, i : i + height] * taps[:, i] for i in range(len(steps))), torch.zeros(()))
+    return sum((rows[:, :, i : i + width] * taps[:, i] for i in range(len(steps))), torch.zeros(()))
 
 
 def _repeat_edges(picture: Tensor, reach: int) -> Tensor:

@@ -12,6 +12,7 @@ Sources for sizes and densities: ICRP Publication 110 (2009), reference phantoms
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,10 +161,10 @@ class _Draws:
         return torch.from_numpy(columns.reshape(-1, *shape)).float()
 
 
-def _ellipsoid(centre, semi, turn=(0.0, 0.0, 0.0)) -> Ellipsoid:
+def _ellipsoid(centre: Sequence, semi: Sequence, turn: Sequence = (0.0, 0.0, 0.0)) -> Ellipsoid:
     like = next(v for v in (*centre, *semi, *turn) if isinstance(v, Tensor))
 
-    def column(values):
+    def column(values: Sequence) -> Tensor:
         return torch.stack([torch.as_tensor(v).expand_as(like).float() for v in values], -1)
 
     angles = [torch.as_tensor(v).expand_as(like).float() for v in turn]
@@ -269,7 +270,7 @@ def build(
             (40.0, 4.0, 62.0),
             (0, sign * 14, sign * -spin),
         )
-    tubes = _bones(d, solids, age, wide, middle, tall, flat_chest)
+    tubes = _bones(d, wide, middle, tall, flat_chest)
     bone = (1.12 - 0.006 * (age - 20) * (0.7 + 0.6 * female)) * d.normal(1.0, 0.08)
     lung = (0.27 - 0.11 * deep + d.normal(0, 0.022) - 0.003 * emphysema).clamp(0.14, 0.45)
     ones = torch.ones_like(age)
@@ -292,7 +293,9 @@ def build(
     return thorax, facts
 
 
-def _bones(d: _Draws, solids, age, wide, middle, tall, flat_chest) -> dict[str, Tube]:
+def _bones(
+    d: _Draws, wide: Tensor, middle: Tensor, tall: Tensor, flat_chest: Tensor
+) -> dict[str, Tube]:
     """Ten pairs of ribs, each a tilted half ellipse from the spine to the front, and clavicles."""
     spacing, first = d.normal(23.5, 1.0), d.normal(122, 5)
     droop = d.normal(1.0, 0.12)
@@ -348,7 +351,7 @@ def _vessels(d: _Draws, thorax: Thorax) -> dict[str, Cloud]:
     draws = d.block(2, VESSELS, 4)
     batch = len(draws)
     along = torch.linspace(0.03, 1, BEADS)[:, None]
-    points, mass = [], []
+    lines, masses = [], []
     for i, (side, sign) in enumerate((("r", -1.0), ("l", 1.0))):
         u = draws[:, i]
         lung = thorax.solids[f"lung_{side}"]
@@ -376,9 +379,9 @@ def _vessels(d: _Draws, thorax: Thorax) -> dict[str, Cloud]:
         step = _steps(line)
         free = aerated(thorax, line, side)
         added = (DENSITY["muscle"] - thorax.lung)[:, None, None]
-        points.append(line.flatten(1, 2))
-        mass.append((added * step * torch.pi * radius**2 * free).flatten(1))
-    points, mass = torch.cat(points, 1), torch.cat(mass, 1)
+        lines.append(line.flatten(1, 2))
+        masses.append((added * step * torch.pi * radius**2 * free).flatten(1))
+    points, mass = torch.cat(lines, 1), torch.cat(masses, 1)
     near = ((along[:, 0] < 0.4).repeat(2 * VESSELS))[None]
     ones = torch.ones(batch)
     return {
@@ -409,7 +412,7 @@ def _opacity(d: _Draws, m: _Draws, thorax: Thorax, extent: Tensor) -> Cloud:
 
     foci = 1 + (count > 0.5).long() + (count > 0.85).long()
     member = torch.arange(ACINI)[None] % foci[:, None]
-    centre, semi = [], []
+    centres, semis = [], []
     for k in range(3):
         other = (u[:, k, 6] < 0.3) if k else torch.zeros(batch, dtype=torch.bool)
         here = torch.where(other, -side, side)
@@ -423,11 +426,11 @@ def _opacity(d: _Draws, m: _Draws, thorax: Thorax, extent: Tensor) -> Cloud:
         x = lung.centre[:, 0] + here * lung.semi[:, 0] * (1.1 * u[:, k, 1] - 0.45) * room
         x = x - here * 14 * up
         y = lung.semi[:, 1] * (1.1 * u[:, k, 2] - 0.55) * room
-        centre.append(torch.stack([x, y, z], -1))
+        centres.append(torch.stack([x, y, z], -1))
         radius = (SIZE[0] + (SIZE[1] - SIZE[0]) * u[:, k, 3]) * (1.0 if k == 0 else 0.75)
         shape = 0.75 + 0.6 * u[:, k, 4:7]
-        semi.append(radius[:, None] * shape)
-    centre, semi = torch.stack(centre, 1), torch.stack(semi, 1)
+        semis.append(radius[:, None] * shape)
+    centre, semi = torch.stack(centres, 1), torch.stack(semis, 1)
     grown = (0.4 + 0.6 * extent).clamp_min(0) ** (1 / 3)
     semi = semi * grown[:, None, None]
     index = member[..., None].expand(-1, -1, 3)

@@ -180,11 +180,11 @@ def _ray_noise(hu: Tensor, pixel_mm: float, coarse: int = 32) -> list[Tensor]:
         angle = math.pi * k / SECTORS
         c, s = math.cos(angle), math.sin(angle)
         turn = torch.tensor([[c, -s, 0.0], [s, c, 0.0]])[None].expand(len(hu), 2, 3)
-        grid = functional.affine_grid(turn, mu.shape, align_corners=False)
+        grid = functional.affine_grid(turn, list(mu.shape), align_corners=False)
         lines = functional.grid_sample(mu, grid, align_corners=False).sum(2, keepdim=True) * step
         back = torch.tensor([[c, s, 0.0], [-s, c, 0.0]])[None].expand(len(hu), 2, 3)
         spread = torch.exp(lines / 2).expand(-1, -1, coarse, -1)
-        grid = functional.affine_grid(back, mu.shape, align_corners=False)
+        grid = functional.affine_grid(back, list(mu.shape), align_corners=False)
         spread = functional.grid_sample(spread, grid, align_corners=False, padding_mode="border")
         maps.append(spread[:, 0])
     return maps
@@ -321,8 +321,9 @@ def chest_ct_volume(
     origin = (float(x[0]), float(y[0]), float(z[0]))
     centre = None
     if place is not None:
-        centre = tuple((float(place[2 - i]) - origin[2 - i]) / spacing[i] for i in range(3))
-    return ChestCT(hu, tuple(spacing), origin, centre, float(nodule_mm))
+        down, row, column = ((float(place[2 - i]) - origin[2 - i]) / spacing[i] for i in range(3))
+        centre = (down, row, column)
+    return ChestCT(hu, (spacing[0], spacing[1], spacing[2]), origin, centre, float(nodule_mm))
 
 
 def _place_nodule(thorax: Thorax, rng: np.random.Generator, radius: float) -> Tensor:

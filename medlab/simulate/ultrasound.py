@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def kidney(height: int = 192, width: int = 192, *, pixel_mm: float = 0.6, seed: 
     half = extent * torch.from_numpy(rng.uniform([0.18, 0.34], [0.24, 0.41])).float()
     tilt = np.deg2rad(rng.uniform(-18, 18))
 
-    def ellipse(cy, cx, ay, ax, angle=0.0):
+    def ellipse(angle: float, cy: Any, cx: Any, ay: Any, ax: Any) -> tuple[Tensor, ...]:
         dy, dx = rows - cy, cols - cx
         u = (dx * np.cos(angle) + dy * np.sin(angle)) / ax
         v = (dy * np.cos(angle) - dx * np.sin(angle)) / ay
@@ -130,7 +131,7 @@ def kidney(height: int = 192, width: int = 192, *, pixel_mm: float = 0.6, seed: 
     muscle = (rows < rng.uniform(9, 16)) & ~skin
     fascia = (torch.sin(rows * 2.4 + 0.4 * torch.sin(cols / 7)) > 0.7) & muscle
     level[skin], level[muscle], level[fascia] = 8.0, -5.0, 3.0
-    u, v, r = ellipse(*centre, *half, tilt)
+    u, v, r = ellipse(tilt, *centre, *half)
     level[(r > 1) & (r < 1.07)] = 9.0  # capsule and the fat around it
     level[r <= 1] = -4.0
     angle = torch.atan2(v, u)
@@ -143,7 +144,7 @@ def kidney(height: int = 192, width: int = 192, *, pixel_mm: float = 0.6, seed: 
     far = 0.68
     cy = centre[0] + far * half[0] * np.sin(where + np.pi)
     cx = centre[1] + far * half[1] * np.cos(where)
-    inside = ellipse(cy, cx, size, size * rng.uniform(1.0, 1.3))[2]
+    inside = ellipse(0.0, cy, cx, size, size * rng.uniform(1.0, 1.3))[2]
     behind = (rows > cy) & ((cols - cx).abs() < 0.8 * size) & (inside > 1)
     level[behind] += 5.0
     level[(inside > 1) & (inside < 1.12)] = 6.0

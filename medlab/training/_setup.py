@@ -113,5 +113,5 @@ def fits(value: Any, kind: type, lowest: float) -> bool:
         isinstance(value, number)
         and not isinstance(value, bool)
         and math.isfinite(value)
-        and value >= lowest
+        and float(value) >= lowest
     )

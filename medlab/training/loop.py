@@ -144,11 +144,11 @@ def fit(
         "seed": seed,
         "precision": str(chosen),
     }
-    resume = resume and os.path.exists(checkpoint)
-    if not resume:  # else the checkpoint holds it
+    saved = checkpoint if resume and checkpoint and os.path.exists(checkpoint) else None
+    if saved is None:  # else the checkpoint holds it
         standardise(model, train.images)
     run = Run(model, config, chosen, train.images)
-    done = run.restore(checkpoint) if resume else 0
+    done = 0 if saved is None else run.restore(saved)
     loss = task.loss(train, num_outputs)
     start = time.perf_counter() - run.history.seconds
     bar = _bar(epochs, done, progress)
@@ -233,7 +233,9 @@ def _finite(loss: Tensor, epoch: int, lr: float, precision: Precision) -> float:
     )
 
 
-def _check_options(epochs, lr, batch_size, weight_decay, average, keep, seed) -> None:
+def _check_options(
+    epochs: Any, lr: Any, batch_size: Any, weight_decay: Any, average: Any, keep: Any, seed: Any
+) -> None:
     faults = {
         f"epochs must be a whole number of at least 1; got {epochs!r}": epochs is None
         or fits(epochs, int, 1),

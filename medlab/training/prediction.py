@@ -142,4 +142,4 @@ def _shifted(images: Tensor, shift: tuple[int, ...]) -> Tensor:
         return images
     padded = F.pad(images, [1] * (2 * len(shift)), mode="replicate")
     window = (slice(1 - s, 1 - s + size) for s, size in zip(shift, images.shape[2:], strict=True))
-    return padded[(..., *window)]
+    return padded[:, :, *window]

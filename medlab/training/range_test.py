@@ -73,9 +73,11 @@ def lr_range_test(
     Args:
         model: maps float32 images (N, C, …) to logits; the weights to start from.
         train: a cohort, or a pair (images, targets), as for `fit`.
-        lowest, highest: first and last learning rate, 0 < lowest < highest.
+        lowest: the first learning rate, above 0.
+        highest: the last one, above `lowest`.
         steps: S, at least 10.
-        batch_size, augment: as for `fit`.
+        batch_size: as for `fit`.
+        augment: as for `fit`.
         optimiser: makes one from the parameters, as `lambda p: torch.optim.SGD(p, lr=1)`; its rate
             is overwritten. Default: AdamW as in `fit`.
         seed: decides order, augmentation and dropout.
@@ -89,9 +91,9 @@ def lr_range_test(
     """
     if not (fits(lowest, float, 0) and fits(highest, float, 0) and 0 < lowest < highest):
         raise MedlabError(f"rates must be 0 < lowest < highest; got {lowest!r} and {highest!r}")
-    for name, value, least in (("steps", steps, 10), ("batch_size", batch_size, 2)):
-        if not fits(value, int, least):
-            raise MedlabError(f"{name} must be a whole number of at least {least}; got {value!r}")
+    for name, given, least in (("steps", steps, 10), ("batch_size", batch_size, 2)):
+        if not fits(given, int, least):
+            raise MedlabError(f"{name} must be a whole number of at least {least}; got {given!r}")
     trial = copy.deepcopy(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial.to(device).zero_grad()
@@ -102,9 +104,8 @@ def lr_range_test(
     loss = task.loss(data, first_look(trial, data, None, task))
     standardise(trial, data.images)
     augment = augmentation(augment)
-    stepper = (optimiser or torch.optim.AdamW)(
-        trial.parameters() if optimiser else parameter_groups(trial, 0.01)
-    )
+    groups = parameter_groups(trial, 0.01)
+    stepper = optimiser(trial.parameters()) if optimiser else torch.optim.AdamW(groups)
     draws = torch.Generator(device).manual_seed(seed)
     order = _endless(len(data), batch_size, seed)
     lrs: list[float] = []

@@ -6,11 +6,13 @@ import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from medlab import plotting
 from medlab.errors import DataError, MedlabError
@@ -111,13 +113,13 @@ class Panel(ipywidgets.VBox):
     # ipywidgets 7 would print the controls alone.
     _ipython_display_ = None
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         data, metadata = plotting.Picture(self._png, self.alt)._repr_mimebundle_()
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {VIEW: view, **data}, metadata
 
 
-def array(values, ndim: int, expected: str) -> np.ndarray:
+def array(values: ArrayLike, ndim: int, expected: str) -> np.ndarray:
     """The values as an array of `ndim` axes, without a leading axis of length 1.
 
     Raises:
@@ -130,7 +132,7 @@ def array(values, ndim: int, expected: str) -> np.ndarray:
     return found
 
 
-def picture(image) -> np.ndarray:
+def picture(image: ArrayLike) -> np.ndarray:
     """One grey image (H, W)."""
     return array(image, 2, "one grey image (H, W) or (1, H, W)")
 

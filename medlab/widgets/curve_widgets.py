@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medlab import metrics, plotting
 from medlab.training import descent_path
@@ -109,8 +110,8 @@ def descent(
 
 
 def threshold(
-    labels,
-    scores,
+    labels: ArrayLike,
+    scores: ArrayLike,
     *,
     threshold: float = 0.5,
     prevalence: float | None = None,

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab import plotting, preprocess
@@ -65,7 +66,7 @@ WORDS = {
 
 
 def window_level(
-    image,
+    image: ArrayLike,
     *,
     level: int = 40,
     width: int = 400,
@@ -111,7 +112,7 @@ def window_level(
 
 
 def slices(
-    volume,
+    volume: ArrayLike,
     *,
     axis: int = 0,
     index: int | None = None,
@@ -146,7 +147,7 @@ def slices(
     return Panel(controls, fig, update)
 
 
-def kspace(image, *, fraction: float = 0.2, part: Part = "centre") -> Panel:
+def kspace(image: ArrayLike, *, fraction: float = 0.2, part: Part = "centre") -> Panel:
     """Keep only the centre of k-space, or only its edge, and see the image that is left.
 
     Args:
@@ -178,7 +179,7 @@ def kspace(image, *, fraction: float = 0.2, part: Part = "centre") -> Panel:
 
 
 def pooling(
-    image, ways: Mapping[str, Callable[[Tensor, int], Tensor]], *, factor: int = 8
+    image: ArrayLike, ways: Mapping[str, Callable[[Tensor, int], Tensor]], *, factor: int = 8
 ) -> Panel:
     """Move an image sideways and see what is left of it after shrinking.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ipywidgets import FloatText
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from numpy.typing import ArrayLike
 from scipy.signal import correlate2d
 from torch.nn import functional
 
@@ -78,7 +80,7 @@ WORDS = {
 
 
 def draw_kernel(
-    image, *, preset: str = "mean", spacing: tuple[float, float] | None = None
+    image: ArrayLike, *, preset: str = "mean", spacing: tuple[float, float] | None = None
 ) -> Panel:
     """Fill in the nine weights of a kernel and see what an image becomes.
 
@@ -135,7 +137,7 @@ def draw_kernel(
 
 
 def moving_window(
-    image=SPOT,
+    image: ArrayLike = SPOT,
     *,
     kernel: int = 3,
     stride: int = 1,
@@ -204,7 +206,7 @@ def moving_window(
 
 
 def _number(label: str, value: float) -> FloatText:
-    look = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}}
+    look: dict = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}}
     return FloatText(value=value, description=label, step=1, **look)
 
 
@@ -247,11 +249,11 @@ def _convolved(
     return padded, y[0, 0].numpy()
 
 
-def _grid(ax, left: int, numbers: np.ndarray, kinds: np.ndarray, title: str) -> None:
+def _grid(ax: Axes, left: int, numbers: np.ndarray, kinds: np.ndarray, title: str) -> None:
     """Draw a table of numbers, NaN left empty, each cell in the colour of its kind."""
     codes = np.vectorize(list(FILL).index)(kinds)
     edges = np.arange(len(numbers) + 1)
-    look = {"cmap": ListedColormap(list(FILL.values())), "edgecolors": "#333333"}
+    look: dict = {"cmap": ListedColormap(list(FILL.values())), "edgecolors": "#333333"}
     ax.pcolormesh(left + edges, edges, codes, vmin=0, vmax=len(FILL) - 1, linewidth=0.6, **look)
     for (row, column), number in np.ndenumerate(numbers):
         if not np.isnan(number):

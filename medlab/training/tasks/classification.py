@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ class Classification(Task):
     class_weights: str | Sequence[float] | Mapping[int, float] | None = None
     label_smoothing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise DataError(f"label_smoothing must be in 0 … 1; got {self.label_smoothing!r}")
 
@@ -58,10 +59,10 @@ class Classification(Task):
             )
 
     def target(self, data: Cohort, index: Tensor) -> Tensor:
-        return data.labels[index]
+        return cast(Tensor, data.labels)[index]
 
     def loss(self, train: Cohort, num_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-        counts = torch.bincount(train.labels, minlength=num_outputs)
+        counts = torch.bincount(cast(Tensor, train.labels), minlength=num_outputs)
         weight = class_weights(self.class_weights, counts)
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:

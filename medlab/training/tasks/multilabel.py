@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class Multilabel(Task):
     class_weights: str | Sequence[float] | Mapping[int, float] | None = None
     label_smoothing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise DataError(f"label_smoothing must be in 0 … 1; got {self.label_smoothing!r}")
 
@@ -38,22 +39,21 @@ class Multilabel(Task):
                 f"{name} needs labels of shape (N, K), 0 and 1, when an image may have several; "
                 "train and val must both have them, or both have class numbers"
             )
-        labels, outputs = data.labels.shape[1], outputs_of(outputs, data)
-        if labels != outputs:
+        labels, found = data.labels.shape[1], outputs_of(outputs, data)
+        if labels != found:
             raise DataError(
-                f"{name} has {labels} labels an image, and the model has {outputs} outputs: build "
+                f"{name} has {labels} labels an image, and the model has {found} outputs: build "
                 "it with num_classes equal to the number of labels"
             )
 
     def target(self, data: Cohort, index: Tensor) -> Tensor:
-        return data.labels[index]
+        return cast(Tensor, data.labels)[index]
 
     def loss(self, train: Cohort, num_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-        positive = train.labels.sum(0)
+        positive = cast(Tensor, train.labels).sum(0)
+        weight = class_weights(self.class_weights, positive)
         if self.class_weights == "balanced":
             weight = (len(train) - positive).clamp_min(1) / positive.clamp_min(1)
-        else:
-            weight = class_weights(self.class_weights, positive)
         smoothing = self.label_smoothing
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:

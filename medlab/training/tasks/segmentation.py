@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -47,10 +47,10 @@ class Segmentation(Task):
             )
 
     def target(self, data: Cohort, index: Tensor) -> Tensor:
-        return data.masks[index].long()
+        return cast(Tensor, data.masks)[index].long()
 
     def loss(self, train: Cohort, num_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-        counts = torch.bincount(train.masks.flatten().int(), minlength=num_outputs)
+        counts = torch.bincount(cast(Tensor, train.masks).flatten().int(), minlength=num_outputs)
         return cross_entropy_dice(class_weights(self.class_weights, counts))
 
     def scores(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
