@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from medlab.datasets import card, cards, load, medmnist
+from medlab.datasets import bring, card, cards, load, published
 from medlab.errors import DataError
 
 
@@ -36,16 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.names:
         parser.error("name at least one set, or --list")
     where = {"root": options.root, "verify": False if options.no_verify else None}
+    everything = [name for name in cards()["name"] if not card(name).simulated]
+    names = everything if options.names == ["all"] else options.names
     failed = 0
-    for name in [*medmnist.SETS, "hippocampus"] if options.names == ["all"] else options.names:
+    for name in names:
         try:
             about = card(name)
             if about.simulated:
                 raise DataError(
                     f"{name} is simulated, nothing to fetch: see data_scripts/simulate_cohort.py"
                 )
-            if about.name in medmnist.SETS:
-                path, about = medmnist.bring(about.name, size=options.size, **where)
+            if published(about.name):  # a file of MedMNIST
+                path, about = bring(about.name, size=options.size, **where)
                 got = f"{path} ({path.stat().st_size / 1e6:.1f} MB, {about.licence})"
             else:
                 got = f"{len(load(about.name, **where))} volumes ({about.licence})"

@@ -13,11 +13,20 @@ from medlab.datasets._download import data_root
 from medlab.datasets.arrays import from_arrays
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
-from medlab.datasets.medmnist import SETS, Published
+from medlab.datasets.medmnist import SETS, Published, bring
 from medlab.datasets.own_folder import from_folder
 from medlab.errors import DataError
 
-__all__ = ["card", "cards", "from_arrays", "from_decathlon", "from_folder", "load", "published"]
+__all__ = [
+    "bring",
+    "card",
+    "cards",
+    "from_arrays",
+    "from_decathlon",
+    "from_folder",
+    "load",
+    "published",
+]
 
 
 def load(
