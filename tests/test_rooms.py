@@ -202,7 +202,7 @@ ADDITIONS = [
     ("data_scripts/make.py", "from medlab.training import loop", "doors", "training.loop"),
     ("data_scripts/make.py", "import medlab\nmedlab.training.loop.fit", "doors", "training.loop"),
     # lines
-    ("medlab/training/loop.py", "\n" * MAX_LINES, "lines", "at most 9500"),
+    ("medlab/training/loop.py", "\n" * MAX_LINES, "lines", f"at most {MAX_LINES}"),
 ]
 
 

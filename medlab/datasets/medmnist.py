@@ -62,7 +62,7 @@ def filename(name: str, size: int) -> str:
 
 
 def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
-    """Make sure that the file of a MedMNIST set is on disk; arguments and errors as for `medlab.load`.
+    """Bring the file of a MedMNIST set to disk; arguments and errors as for `medlab.load`.
 
     Returns:
         Where it is, and its card, with a remark among the faults if it is not the official file.
