@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,9 +162,12 @@ def check_writable(path: str | os.PathLike) -> None:
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"cannot write {path}: it is a folder; name a file in it")
-    with atomic_write(path.with_name(f"{path.name}.try"), error=CheckpointError) as part:
-        part.write_bytes(b"")
-    path.with_name(f"{path.name}.try").unlink()
+    with suppress(_NothingWritten), atomic_write(path, error=CheckpointError):
+        raise _NothingWritten  # so that what is at `path` stays as it is
+
+
+class _NothingWritten(Exception):
+    pass
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
