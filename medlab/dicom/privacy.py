@@ -277,7 +277,8 @@ class _Rules:
     def cleaned(self, dataset: Dataset, *, nested: bool = False) -> Dataset:
         """A copy with the actions applied."""
         clean = Dataset()
-        clean.set_original_encoding(*dataset.original_encoding, dataset.original_character_set)
+        implicit, little = dataset.original_encoding
+        clean.set_original_encoding(implicit, little, dataset.original_character_set)
         for element in self.elements(dataset):
             kept = self.kept(element, self.action(element, nested))
             if kept is not None and kept.tag.group != 2:
@@ -289,9 +290,10 @@ class _Rules:
         tag, keyword, vr = element.tag, element.keyword, str(element.VR)
         known = dictionary_VR(tag) if keyword else vr
         vr = vr if " or " in known else known  # a damaged file may declare another
-        sequence, value = isinstance(element.value, Sequence), None
-        shifts = self.shift_days is not None and not re.search("Birth|GPS|^$", keyword)
-        if shifts and vr in _DATES and (value := _shifted(_values(element), vr, self.shift_days)):
+        sequence = isinstance(element.value, Sequence)
+        value: object = None
+        days = None if re.search("Birth|GPS|^$", keyword) else self.shift_days
+        if days is not None and vr in _DATES and (value := _shifted(_values(element), vr, days)):
             return DataElement(tag, vr, value)
         if code == "X" or sequence != (vr == "SQ"):
             return None

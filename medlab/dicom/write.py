@@ -192,7 +192,7 @@ def _slice(
     data.InstanceNumber = k + 1
     data.ContentTime = (_MOMENT + timedelta(seconds=k)).strftime("%H%M%S")
     affine = volume.affine.numpy()
-    place, normal = affine[:3, 3] + k * affine[:3, 0], np.cross(*volume.direction[:0:-1])
+    place, normal = affine[:3, 3] + k * affine[:3, 0], np.cross(*np.array(volume.direction[:0:-1]))
     data.ImagePositionPatient = [_ds(x) for x in place]
     data.SliceLocation = _ds(normal @ place)
     if normal @ volume.direction[0] < 0:  # readers sort along the normal; this brings ours back
