@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medlab.cohort._fields import checked_boxes, checked_labels, checked_masks
+from medlab.cohort._fields import checked_boxes, checked_labels, checked_masks, images_of
 from medlab.cohort.card import PARTS, DataCard
 from medlab.cohort.duplicates import Leaks, leaks
-from medlab.cohort.patients import class_counts, identifiers, split_patients
+from medlab.cohort.patients import identifiers, split_patients
 from medlab.errors import DataError
 
 
@@ -53,13 +53,7 @@ class Cohort:
     extras: dict[str, Tensor | np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.images = torch.as_tensor(self.images)
-        if self.images.ndim not in (4, 5):
-            raise DataError(
-                "images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "
-                f"{tuple(self.images.shape)}. For N grey images of shape (N, H, W) pass "
-                "images[:, None]."
-            )
+        self.images = images_of(self.images)
         for name in ("patients", "sites", "official"):
             if getattr(self, name) is not None:
                 setattr(self, name, identifiers(getattr(self, name), name))
@@ -73,19 +67,23 @@ class Cohort:
         if self.boxes is not None:
             self.boxes = checked_boxes(self.boxes)
         for name, value in self._per_image().items():
-            if len(value) != len(self.images):
+            if len(value) != len(self):
                 raise DataError(
-                    f"{name} has {len(value)} entries for {len(self.images)} images: there must "
-                    "be exactly one per image"
+                    f"{name} has {len(value)} entries for {len(self)} images, not one per image"
                 )
-        if self.official is not None and not set(self.official) <= set(PARTS):
-            strange = sorted(set(self.official) - set(PARTS))
-            raise DataError(f"official must be 'train', 'val' or 'test'; got {strange}")
+        if self.official is not None and (strange := set(self.official) - set(PARTS)):
+            raise DataError(f"official must be 'train', 'val' or 'test'; got {sorted(strange)}")
 
-    def _per_image(self) -> dict:
+    def _per_image(self) -> dict[str, Any]:
         names = ("labels", "masks", "boxes", "patients", "sites", "files", "official")
         known = {name: getattr(self, name) for name in names}
         return {k: v for k, v in known.items() if v is not None} | self.extras
+
+    def _each(self, change: Callable[[Any], Any]) -> Cohort:
+        """The cohort with every per-image field changed alike."""
+        changed = {name: change(value) for name, value in self._per_image().items()}
+        extras = {name: changed.pop(name) for name in self.extras}
+        return replace(self, images=change(self.images), extras=extras, **changed)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,28 +98,29 @@ class Cohort:
         values = self.masks if self.card.task == "segmentation" else self.labels
         if values is None or not values.numel():
             raise DataError(f"{self.card.name} has no class names, and nothing to count them by")
-        if self.card.task == "multilabel":
-            return values.shape[1]
-        return int(values.max()) + 1
+        return values.shape[1] if self.card.task == "multilabel" else int(values.max()) + 1
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: Any) -> Cohort:
-        """A smaller cohort: by position, slice, list, boolean mask or index array."""
-        index = torch.arange(len(self))[_as_index(index, len(self))].reshape(-1)
-        where = index.numpy()
+        """A smaller cohort: by position, slice, list, boolean mask or index array.
+
+        Raises:
+            IndexError: a position that is not there, or a mask of another length.
+        """
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        where = np.atleast_1d(np.arange(len(self))[index])
+        if where.ndim != 1:
+            raise IndexError("index a cohort with a position, a slice, a list or a mask")
 
         def pick(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value[index.to(value.device)]
             if isinstance(value, list):
                 return [value[i] for i in where]
-            return np.asarray(value)[where]
+            return value[where] if isinstance(value, Tensor) else np.asarray(value)[where]
 
-        picked = {name: pick(value) for name, value in self._per_image().items()}
-        extras = {name: picked.pop(name) for name in self.extras}
-        return dataclasses.replace(self, images=pick(self.images), extras=extras, **picked)
+        return self._each(pick)
 
     def to(self, device: str | torch.device) -> Cohort:
         """The same cohort with every tensor on `device`."""
@@ -131,9 +130,7 @@ class Cohort:
                 return [move(v) for v in value]
             return value.to(device) if isinstance(value, Tensor) else value
 
-        moved = {name: move(value) for name, value in self._per_image().items()}
-        extras = {name: moved.pop(name) for name in self.extras}
-        return dataclasses.replace(self, images=move(self.images), extras=extras, **moved)
+        return self._each(move)
 
     def split(
         self,
@@ -153,11 +150,11 @@ class Cohort:
             official: set False to ignore an official split.
 
         Raises:
-            DataError: no patient ids (and no official split), or fewer than three patients.
+            DataError: no patient ids (and no official split), fewer than three patients, or an
+                official split that lacks a part.
         """
-        if official and self.official is not None:
-            parts = self.official
-        else:
+        parts = self.official if official else None
+        if parts is None:
             if self.patients is None:
                 raise DataError(
                     f"{self.card.name} has no patient ids, so a split could put one patient on "
@@ -165,15 +162,14 @@ class Cohort:
                     "another patient, pass patients=np.arange(len(cohort))."
                 )
             parts = split_patients(self.patients, self.labels, fractions=fractions, seed=seed)
-        train, val, test = (self[parts == part] for part in PARTS)
-        for name, part in zip(PARTS, (train, val, test), strict=True):
-            if len(part) == 0:
-                raise DataError(f"the official split of {self.card.name} has no {name} images")
-        return train, val, test
+        if lacking := set(PARTS) - set(parts):
+            names = ", ".join(sorted(lacking))
+            raise DataError(f"the official split of {self.card.name} has no {names} images")
+        return self[parts == "train"], self[parts == "val"], self[parts == "test"]
 
-    def leaks(self, **options: Any) -> Leaks:
+    def leaks(self) -> Leaks:
         """What crosses this cohort's own split; see `medlab.cohort.leaks`."""
-        return leaks(*self.split(), **options)
+        return leaks(*self.split())
 
     def summary(self) -> str:
         """A few lines for a reader: size, patients, sites, images per class or voxel shares."""
@@ -184,35 +180,19 @@ class Cohort:
         if self.sites is not None:
             pairs = zip(*np.unique(self.sites, return_counts=True), strict=True)
             lines.append("sites: " + ", ".join(f"{s} ({c} images)" for s, c in pairs))
-        segmentation = self.card.task == "segmentation"
-        if self.masks is not None and segmentation:
-            sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
-            names = self.classes or [f"structure {k}" for k in range(len(sizes))]
-            pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
-            what = "voxels" if self.images.ndim == 5 else "pixels"
-            lines.append("masks: " + ", ".join(f"{s} ({c:.2%} of {what})" for s, c in pairs))
-        elif self.labels is not None and self.classes and not segmentation:
-            images = class_counts(self.labels, self.num_classes).sum(0).long().tolist()
-            pairs = zip(self.classes, images, strict=True)
+        if self.card.task == "segmentation":
+            if self.masks is not None:
+                sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
+                names = self.classes or [f"structure {k}" for k in range(len(sizes))]
+                pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
+                what = "voxels" if self.images.ndim == 5 else "pixels"
+                lines.append("masks: " + ", ".join(f"{s} ({c:.2%} of {what})" for s, c in pairs))
+        elif self.labels is not None and self.classes:
+            multi, n = self.labels.ndim == 2, len(self.classes)
+            images = self.labels.sum(0).long() if multi else self.labels.bincount(minlength=n)
+            pairs = zip(self.classes, images.tolist(), strict=True)
             lines.append("labels: " + ", ".join(f"{name} ({c} images)" for name, c in pairs))
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<Cohort {self.summary().replace(chr(10), '; ')}>"
-
-
-def _as_index(index: Any, n: int) -> slice | Tensor:
-    if isinstance(index, (bool, np.bool_)):
-        raise DataError("index a cohort with a position, slice, list or mask, not a single bool")
-    if isinstance(index, (int, np.integer)):
-        if not -n <= index < n:
-            raise IndexError(f"position {index} in a cohort of {n} images")
-        return slice(int(index) % n, int(index) % n + 1)
-    if isinstance(index, slice):
-        return index
-    index = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.asarray(index))
-    if index.numel() == 0:
-        return index.long()
-    if index.dtype == torch.bool and len(index) != n:
-        raise DataError(f"a mask of {len(index)} entries for a cohort of {n} images")
-    return index

@@ -6,32 +6,26 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
-from medlab.datasets._files import listing, reading, some
+from medlab.cohort import text
+from medlab.datasets._files import reading, some
 from medlab.datasets._pictures import Picture, placement
-from medlab.datasets._tables import locate, read_table, require, text
+from medlab.datasets._tables import locate, read_table, require
 from medlab.errors import DataError
 
 _CORNERS = ["x0", "y0", "x1", "y1"]
 _VOC = ["xmin", "ymin", "xmax", "ymax"]
 
 
-def read_boxes(boxes: Any, names: Sequence[str], folder: Path, *, file: str) -> pd.DataFrame:
+def read_boxes(boxes: Any, names: Sequence[str], folder: Path) -> pd.DataFrame:
     """One row a box: image, x0, y0, x1, y1 in pixels of the file (x1, y1 exclusive), label.
 
-    Args:
-        boxes: a table (see `read_table`) with columns x0, y0, x1, y1, or xmin, ymin, xmax, ymax,
-            and, if boxes have classes, label or class; or a folder of VOC files.
-        names: the images.
-        folder: where they lie.
-        file: column of file names.
-
-    Returns:
-        DataFrame; the label is "finding" where boxes have none.
+    The label is "finding" where boxes have none. For `boxes` see `from_folder`.
 
     Raises:
         DataError: columns missing, coordinates that are no numbers, an image without XML file,
@@ -39,10 +33,10 @@ def read_boxes(boxes: Any, names: Sequence[str], folder: Path, *, file: str) -> 
     """
     if isinstance(boxes, str | os.PathLike) and Path(boxes).expanduser().is_dir():
         return _voc(Path(boxes).expanduser(), names)
-    frame = read_table(boxes, file=file, label="label")
+    frame = read_table(boxes, label="label")
     frame = frame.rename(columns=dict(zip(_VOC, _CORNERS, strict=True)) | {"class": "label"})
     require(frame, _CORNERS)
-    frame["image"] = locate(frame[file], names, folder)
+    frame["image"] = locate(frame["file"], names, folder)
     frame = frame[(frame[_CORNERS] != "").any(axis=1)]  # an image without boxes has empty cells
     with reading("the table of boxes holds a coordinate that is no number"):
         frame = frame.astype(dict.fromkeys(_CORNERS, float))
@@ -52,23 +46,19 @@ def read_boxes(boxes: Any, names: Sequence[str], folder: Path, *, file: str) -> 
 
 def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
     """VOC counts pixels from 1 and includes the last one: xmin…xmax is xmin − 1 up to xmax."""
-    images = [(PurePosixPath(name).stem, name) for name in names]
-    sheets = [
-        (PurePosixPath(name).stem, path)
-        for name, path in listing(folder).items()
-        if path.suffix.lower() == ".xml"
-    ]
-    found = dict(sheets)
-    if len(found) < len(sheets) or len(dict(images)) < len(images):
+    images = {PurePosixPath(name).stem: name for name in names}
+    sheets = sorted(folder.rglob("[!.]*.[xX][mM][lL]"))
+    found = {normalize("NFC", path.stem): path for path in sheets}
+    if len(found) < len(sheets) or len(images) < len(names):
         raise DataError("VOC files belong to the image of their name, but two have one name")
-    if missing := [name for stem, name in images if stem not in found]:
+    if missing := [name for stem, name in images.items() if stem not in found]:
         raise DataError(
             f"{len(missing)} images have no XML file in {folder}: {some(missing)}. An image "
             "without findings needs one without objects."
         )
     rows = []
-    for stem, name in images:
-        with reading(f"{found[stem]} is no VOC annotation", ElementTree.ParseError):
+    for stem, name in images.items():
+        with reading(f"{found[stem]} is no VOC annotation"):
             for item in ElementTree.parse(found[stem]).iter("object"):
                 x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}", "")) for c in _VOC)
                 rows.append((name, x0 - 1, y0 - 1, x1, y1, text(item.findtext("name"))))
@@ -78,12 +68,7 @@ def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
 def place_boxes(
     boxes: pd.DataFrame, pictures: dict[str, Picture], size: tuple[int, int] | None
 ) -> np.ndarray:
-    """Move and scale boxes as their pictures were.
-
-    Args:
-        boxes: as from `read_boxes`, M of them.
-        pictures: by image.
-        size: (height, width) into which all were fitted, or None.
+    """M boxes moved and scaled as their pictures were, which were fitted into `size` if given.
 
     Returns:
         (M, 4) float32: x0, y0, x1, y1 in pixels of the fitted picture.
@@ -96,12 +81,11 @@ def place_boxes(
     low, high = boxes[["y0", "x0"]].to_numpy(float), boxes[["y1", "x1"]].to_numpy(float)
     bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
     if bad.any():
-        told = [
-            f"{name} {tuple(box)}" for name, *box in boxes[bad][["image", *_CORNERS]].to_numpy()
-        ]
+        rows = boxes[bad][["image", *_CORNERS]].to_numpy()
+        told = some((f"{name} {tuple(box)}" for name, *box in rows), 3)
         raise DataError(
-            f"{len(told)} boxes have no area or lie outside their picture: {some(told, 3)}. They "
-            "must be x0 < x1, y0 < y1 in pixels of the file."
+            f"{len(rows)} boxes have no area or lie outside their picture: {told}. They must be "
+            "x0 < x1, y0 < y1 in pixels of the file."
         )
     placed = [placement(shape, size or shape) for shape in shapes]
     inner, margin = np.array(placed).reshape(-1, 2, 2).swapaxes(0, 1)

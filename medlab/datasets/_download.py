@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from medlab.cohort import DataCard
 from medlab.errors import DataError, DownloadError, HashMismatch, atomic_write
@@ -41,23 +42,19 @@ def provide(
 ) -> tuple[Path, DataCard]:
     """Make sure that the file of a set is on disk, fetched from the card's url if it must be.
 
-    MEDLAB_MIRROR names another folder on the web. Nobody ever sees half a file, or a wrong one,
-    under the file's name.
+    Nobody ever sees half a file, or a wrong one, under the file's name. For `root`, `download` and
+    `verify` see `medlab.load`.
 
     Args:
         path: where it is, below the data folder.
         card: of the set; its `md5` is that of the file.
-        root: as for `medlab.load`.
-        download: as for `medlab.load`.
-        verify: as for `medlab.load`.
 
     Returns:
         Where the file is, and the card, with a remark if it is not the official file.
 
     Raises:
         DataError: not there and not to be fetched.
-        DownloadError: the server refused, was silent or kept breaking off, the disk is full, or the
-            folder cannot be written. The message names the address and what to do.
+        DownloadError: it cannot be fetched or written; the message says why and what to do.
         HashMismatch: complete, but not the official file. A fetched one is not kept.
     """
     path = data_root(root) / path
@@ -74,14 +71,11 @@ def provide(
         with atomic_write(path, error=DownloadError) as part:
             _receive(url, part, f"put the file at {path} by hand")
             remark = _check(part, card.md5, verify, url)
-    return path, dataclasses.replace(card, faults=(remark, *card.faults)) if remark else card
+    return path, replace(card, faults=(remark, *card.faults)) if remark else card
 
 
 def _check(path: Path, md5: str, verify: bool | None, origin: str) -> str:
-    """Nothing if the file has its card's MD5, else a remark for the card, and a warning.
-
-    MD5 tells an accidental change or another edition; the makers publish nothing stronger.
-    """
+    """Nothing if the file has its card's MD5, else a warning, and a remark for the card."""
     import pooch
 
     got = pooch.file_hash(str(path), alg="md5")
@@ -91,7 +85,7 @@ def _check(path: Path, md5: str, verify: bool | None, origin: str) -> str:
     if os.environ.get("MEDLAB_VERIFY", "1") != "0" if verify is None else verify:
         raise HashMismatch(
             f"{fact}. Perhaps a network's log-in page came instead: delete what is there and load "
-            "again, or, if you know this edition, pass verify=False (or set MEDLAB_VERIFY=0)."
+            "again, or, if you know this edition, pass verify=False."
         )
     warnings.warn(f"{fact}. It is used all the same: verification is off.", stacklevel=5)
     return f"This copy is not the official file (MD5 {got}, official {md5})."
@@ -102,13 +96,9 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
     import pooch
     import requests
 
-    # Uncompressed, please; what a server compresses all the same is unpacked.
-    bring = pooch.HTTPDownloader(
-        progressbar=shows_progress(),
-        chunk_size=1 << 16,
-        timeout=_TIMEOUT,
-        headers={"Accept-Encoding": "identity"},
-    )
+    headers = {"Accept-Encoding": "identity"}  # what a server compresses all the same is unpacked
+    options: dict[str, Any] = {"chunk_size": 1 << 16, "timeout": _TIMEOUT, "headers": headers}
+    bring = pooch.HTTPDownloader(progressbar=shows_progress(), **options)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return bring(url, str(part), None)

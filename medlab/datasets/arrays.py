@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from medlab.cohort import Cohort, DataCard
+from medlab.cohort import Cohort, DataCard, text
 from medlab.datasets._pictures import storable
-from medlab.datasets._tables import Classes, class_numbers, text
+from medlab.datasets._tables import Classes, class_numbers
 from medlab.errors import DataError
 
 UNKNOWN_PATIENTS = (
@@ -55,31 +54,25 @@ def from_arrays(
         DataError: arrays that do not fit together, or of which no shape listed fits.
     """
     pixels = np.require(storable(_channels_first(np.asarray(images))), requirements=["C", "W"])
-    target, names, task = None, tuple(classes or ()), "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)
-    elif fields.get("masks") is not None:
-        task = "segmentation"
-    elif fields.get("boxes") is not None:
-        task = "detection"
-    owners = np.arange(len(pixels)) if patient is None else np.array([text(p) for p in patient])
+    else:
+        tasks = {"masks": "segmentation", "boxes": "detection"}
+        task = next((tasks[key] for key in tasks if fields.get(key) is not None), "none")
+        target, names = None, tuple(classes or ())
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
-    elif (owners == "").any():
-        raise DataError(f"{(owners == '').sum()} images have no patient")
+    card = DataCard(
+        name=name,
+        title=f"Images of {name}",
+        task=task,
+        classes=names,
+        faults=(UNKNOWN_PATIENTS,) if patient is None else (),
+        value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
+    )
+    owners = np.arange(len(pixels)) if patient is None else np.array(list(patient), dtype=object)
     return Cohort(
-        images=torch.from_numpy(pixels),
-        labels=None if target is None else torch.from_numpy(target),
-        patients=owners,
-        card=DataCard(
-            name=name,
-            title=f"Images of {name}",
-            task=task,
-            classes=names,
-            faults=(UNKNOWN_PATIENTS,) if patient is None else (),
-            value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
-        ),
-        **fields,
+        images=torch.from_numpy(pixels), labels=target, patients=owners, card=card, **fields
     )
 
 
@@ -98,7 +91,7 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
 
 def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Labels as numbers, the class names and the task."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
+    if labels.shape[1:] == (1,):
         labels = labels[:, 0]
     if labels.ndim not in (1, 2):
         raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
@@ -106,17 +99,18 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         labels = labels.astype(float)  # True and 1.0 are written as 1
         if labels.ndim == 1 and classes is not None and not isinstance(classes, Mapping):
             classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
-    cells = pd.DataFrame(labels).map(text).to_numpy()
-    if (cells == "").any():
-        raise DataError(f"{(cells == '').any(axis=1).sum()} images have no label")
+    cells = np.array([text(label) for label in labels.flat]).reshape(labels.shape)
+    if missing := (cells == "").sum():
+        raise DataError(f"{missing} labels are missing")
     if labels.ndim == 1:
-        numbers, names = class_numbers(cells[:, 0], classes)
+        numbers, names = class_numbers(cells.tolist(), classes)
         if len(names) < 2:
             raise DataError(f"all images have the label {names[0]!r}: name two classes=…")
         return numbers, names, "binary" if len(names) == 2 else "multiclass"
-    if odd := set(cells.ravel()) - {"0", "1"}:
-        raise DataError(f"several labels an image must be 0 or 1 each; found {sorted(odd)}")
     names = tuple(classes or map(str, range(labels.shape[1])))
-    if len(names) != labels.shape[1] or isinstance(classes, Mapping):
-        raise DataError(f"classes must be {labels.shape[1]} names in order; got {classes}")
+    if not np.isin(cells, ["0", "1"]).all() or len(names) != labels.shape[1]:
+        raise DataError(
+            f"several labels an image must be 0 or 1 each, with a class name for each column; got "
+            f"{sorted(set(cells.flat))} in {labels.shape[1]} columns, and the names {names}"
+        )
     return cells.astype(np.float32), names, "multilabel"

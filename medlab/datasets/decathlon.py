@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,12 @@ import torch
 
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
-from medlab.datasets._files import card_of, reading, some
+from medlab.datasets._files import reading, some
 from medlab.errors import DataError
 
-_NOT_NIFTI = (
-    nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError,
-    nibabel.spatialimages.ImageDataError,
-    nibabel.orientations.OrientationError,
-)
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
 _FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8")
-HIPPOCAMPUS = card_of(json.loads(_FACTS))
+HIPPOCAMPUS = DataCard(**json.loads(_FACTS))
 
 
 def load_hippocampus(
@@ -37,26 +31,20 @@ def load_hippocampus(
 ) -> Cohort:
     """The volumes at `root`/hippocampus, fetched and put there whole; see `medlab.load`."""
     folder, card = data_root(root) / HIPPOCAMPUS.name, HIPPOCAMPUS
-    if folder.is_dir():
-        return from_decathlon(folder, card=card)
-    if not download:
-        raise DataError(
-            f"hippocampus is not at {folder}, and download=False. Unpack {card.url} there, "
-            "name another folder with root=… or MEDLAB_DATA, or allow the download."
-        )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
-            path = Path(draft).absolute() / card.url.rpartition("/")[2]
-            path, card = provide(path, card, verify=verify)
-            with tarfile.open(path) as archive:
-                archive.extractall(draft, filter="data")  # refuses paths that lead outside
-            os.rename(path.with_suffix(""), folder)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(
-            f"{card.url} cannot be unpacked to {folder} ({error}). Free some space, name another "
-            "folder with root=… or MEDLAB_DATA, or unpack it there by hand."
-        ) from error
+    by_hand = f"Unpack {card.url} there, or name another folder with root=… or MEDLAB_DATA"
+    if not folder.is_dir():
+        if not download:
+            raise DataError(f"hippocampus is not at {folder}, and download=False. {by_hand}.")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
+                path = Path(draft).absolute() / card.url.rpartition("/")[2]
+                path, card = provide(path, card, verify=verify)
+                with tarfile.open(path) as archive:
+                    archive.extractall(draft, filter="data")  # refuses paths that lead outside
+                os.rename(path.with_suffix(""), folder)
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise DataError(f"{folder} cannot be unpacked ({error}). {by_hand}.") from error
     return from_decathlon(folder, card=card)
 
 
@@ -96,7 +84,7 @@ def from_decathlon(
     """
     home = Path(folder).expanduser()
     pairs = _pairs(home)
-    volumes, masks, spacings = [], [], []
+    volumes, masks, spacings = [], [], set()
     for image, label in pairs.values():
         (volume, affine), (mask, place) = _volume(image), _volume(label)
         if mask.shape != volume.shape or not np.allclose(affine, place, atol=1e-2):
@@ -108,37 +96,30 @@ def from_decathlon(
             raise DataError(f"{label} must hold whole numbers; got {mask.min()}…{mask.max()}")
         volumes.append(_normalised(volume, image))
         masks.append(mask.astype(np.uint8))
-        spacings.append(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
-    highest = max(int(mask.max()) for mask in masks)
+        spacings.add(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
     if card is None:
-        classes = classes or tuple(map(str, range(highest + 1)))
         title = f"Volumes of {home.absolute().name}"
+        numbers = tuple(map(str, range(1 + max(int(mask.max()) for mask in masks))))
+        units = HIPPOCAMPUS.units
         card = DataCard(
-            name="my_volumes", title=title, task="segmentation", units=HIPPOCAMPUS.units
-        )
-    card = dataclasses.replace(card, classes=tuple(classes or card.classes))
-    if highest >= len(card.classes):
-        raise DataError(
-            f"labels of {home} reach {highest}, but the classes are {', '.join(card.classes)} (the "
-            "first is background). Name all with classes=…"
+            name="my_volumes", title=title, task="segmentation", classes=numbers, units=units
         )
     sizes = np.array([mask.shape for mask in masks])
     target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
     start = (target - sizes) // 2
     images = np.zeros((len(volumes), 1, *target), np.float32)
     labels = np.zeros((len(volumes), *target), np.uint8)
-    for i, (low, size) in enumerate(zip(start, sizes, strict=True)):
-        inside = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
-        images[i, 0][inside] = volumes[i]
-        labels[i][inside] = masks[i]
+    for i, (low, high) in enumerate(zip(start, start + sizes, strict=True)):
+        inside = tuple(map(slice, low, high))
+        images[i, 0][inside], labels[i][inside] = volumes[i], masks[i]
     return Cohort(
-        images=torch.from_numpy(images),
-        masks=torch.from_numpy(labels),
+        images=images,
+        masks=labels,
         patients=np.array(list(pairs)),
         files=np.array([image.name for image, _ in pairs.values()]),
-        spacing=spacings[0] if len(set(spacings)) == 1 else None,
+        spacing=spacings.pop() if len(spacings) == 1 else None,
         extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
-        card=card,
+        card=replace(card, classes=tuple(classes or card.classes)),
     )
 
 
@@ -158,7 +139,7 @@ def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(D, H, W) values in nearest RAS orientation, and the affine of (W, H, D)."""
-    with reading(f"{path} cannot be read as a NIfTI volume", *_NOT_NIFTI):
+    with reading(f"{path} cannot be read as a NIfTI volume"):
         image: Any = nibabel.load(path)
         if len(image.shape) != 3 or 0 in image.shape:
             raise ValueError(f"not one volume, but {image.shape}")

@@ -16,14 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from medlab.cohort import Cohort, DataCard
+from medlab.cohort import PARTS, Cohort, DataCard
 from medlab.datasets._download import provide
-from medlab.datasets._files import card_of
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError
 
 _RECORD = "https://zenodo.org/records/10519652/files"
-_PARTS = ("train", "val", "test")
 
 
 class Published(NamedTuple):
@@ -39,26 +37,18 @@ SETS: dict[str, dict[str, Any]] = json.loads(
 )
 
 
+def filename(name: str, size: int) -> str:
+    """The official file name."""
+    return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
+
+
 def card(name: str, *, size: int = 28) -> DataCard:
-    """The data card of one set at one size.
-
-    Args:
-        name: one of the eighteen, in lower case.
-        size: edge length in pixels: 28, 64, 128 or 224, for the 3-D sets 28 or 64.
-
-    Raises:
-        DataError: a size that is not published.
-    """
+    """The data card of one set at one size; a DataError if that size is not published."""
     facts = SETS[name]
     if str(size) not in facts["md5"]:
         raise DataError(f"{name} comes in sizes {', '.join(facts['md5'])}; got {size}")
     url = f"{_RECORD}/{filename(name, size)}?download=1"
-    return card_of(facts["card"] | {"name": name, "url": url, "md5": facts["md5"][str(size)]})
-
-
-def filename(name: str, size: int) -> str:
-    """The official file name."""
-    return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
+    return DataCard(name=name, url=url, md5=facts["md5"][str(size)], **facts["card"])
 
 
 def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
@@ -80,25 +70,24 @@ def read(path: Path, card: DataCard) -> Cohort:
     Raises:
         DataError: naming the file and what differs from the card.
     """
-    facts = SETS[card.name]
+    facts, npz = SETS[card.name], Npz(path)
     edge = next(int(size) for size, md5 in facts["md5"].items() if md5 == card.md5)
     shape = (edge,) * (2 + facts["volume"])
     colour = (3,) if facts["channels"] == 3 else ()
-    multi, classes = card.task == "multilabel", len(card.classes)
+    classes = len(card.classes)
+    columns, top = (classes, 1) if card.task == "multilabel" else (1, classes - 1)
     images = np.empty((sum(facts["samples"]), facts["channels"], *shape), dtype=np.uint8)
-    labels, start, npz = [], 0, Npz(path)
-    for part, n in zip(_PARTS, facts["samples"], strict=True):
+    labels, start = [], 0
+    for part, n in zip(PARTS, facts["samples"], strict=True):
         values = _whole(npz, f"{part}_images", (n, *shape, *colour), 255)
         images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
-        columns, top = (classes, 1) if multi else (1, classes - 1)
         labels.append(_whole(npz, f"{part}_labels", (n, columns), top))
         start += n
-    target = torch.from_numpy(np.concatenate(labels).astype(np.int64))
     return Cohort(
         images=torch.from_numpy(images),
-        labels=target.float() if multi else target[:, 0],
+        labels=np.concatenate(labels).astype(np.int64),
         card=card,
-        official=np.repeat(_PARTS, facts["samples"]),
+        official=np.repeat(PARTS, facts["samples"]),
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from medlab.cohort import Cohort
+from medlab.cohort import Cohort, text
 from medlab.datasets._boxes import place_boxes, read_boxes
 from medlab.datasets._download import shows_progress
 from medlab.datasets._files import images_in, some
-from medlab.datasets._pictures import Picture, decode, fit, recolour, stack
-from medlab.datasets._tables import Classes, class_numbers, locate, read_table, require, text
+from medlab.datasets._pictures import Picture, decode, fit, stack
+from medlab.datasets._tables import Classes, class_numbers, locate, read_table, require
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
 
@@ -31,14 +31,12 @@ def from_folder(
     labels: Any,
     patient: Column | None,
     label: str | Sequence[str] = "label",
-    file: str = "file",
     boxes: Any = None,
     site: Column | None = None,
     official: Column | None = None,
     classes: Classes = None,
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
-    name: str = "my_images",
     progress: bool | None = None,
 ) -> Cohort:
     """Read a folder of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
@@ -55,15 +53,15 @@ def from_folder(
 
     Args:
         images: folder (subfolders too).
-        labels: CSV file; DataFrame, whose index may hold the file names; list of dicts; dict or
-            Series file -> label; "folder" if each class has a folder; None for no labels.
+        labels: CSV file (comma, semicolon or tab; UTF-8); DataFrame, whose index may hold the file
+            names; list of dicts; dict or Series file -> label; "folder" if each class has a folder;
+            None for no labels. File names stand in the column `file`: path within `images` or from
+            further up, or name alone, with or without ending.
         patient: whose image it is: a column, or a function of the row (a dict column -> text).
             Beside the table's columns there are "file", "folder" (where it lies) and, for DICOM,
             "dicom:PatientID" and the like. None says that every image is another patient: a
             warning and the card remind you that a leak cannot be excluded.
         label: label column; or several columns of 0 and 1, for a multilabel task.
-        file: column of file names: path within `images` or from further up, or file name, with or
-            without ending.
         boxes: where findings lie: a table like `labels`, one row a box, with columns x0, y0, x1, y1
             (pixels, x1 and y1 exclusive) or xmin, ymin, xmax, ymax, and perhaps label; or a folder
             of Pascal VOC XML files. They move with the image when it is brought to `size`.
@@ -75,7 +73,6 @@ def from_folder(
         size: bring all images to this size (edge, or height and width): scaled without aliasing,
             proportions kept, margins filled with 0, or with the lowest value if not 8-bit.
         channels: 1 makes everything grey, 3 everything RGB. Default: as stored.
-        name: for the card.
         progress: show a progress bar; default yes, unless MEDLAB_PROGRESS is 0.
 
     Returns:
@@ -94,22 +91,16 @@ def from_folder(
         raise DataError(f"size must be an edge in pixels or (height, width); got {size}")
     if channels not in (None, 1, 3):
         raise DataError(f"channels must be 1 (grey) or 3 (RGB); got {channels}")
-    columns = [label] if isinstance(label, str) else list(label)
-    if isinstance(labels, str) and labels == "folder":
-        labels, columns = None, ["folder"]
-    elif labels is None:
-        columns = []
     files = images_in(folder)
-    table = _table(folder, list(files), labels, file=file, columns=columns)
+    table, columns = _table(folder, list(files), labels, label)
     notes = []
     if unnamed := [name for name in files if name not in table.index]:
         notes.append(f"Left out: {len(unnamed)} images that no row names: {some(unnamed)}.")
         warnings.warn(f"{folder}: {notes[0]}", stacklevel=2)
-    found = None if boxes is None else read_boxes(boxes, list(table.index), folder, file=file)
+    found = None if boxes is None else read_boxes(boxes, list(table.index), folder)
 
     def one(image: str) -> Picture:
-        picture = decode(files[image])
-        picture = picture if channels is None else recolour(picture, channels)
+        picture = decode(files[image], channels)
         return picture if edges is None else fit(picture, (edges[0], edges[1]))
 
     hidden = not shows_progress(progress)
@@ -130,33 +121,33 @@ def from_folder(
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
         notes.append(UNKNOWN_PATIENTS)
-    for role, column in (("sites", site), ("official", official)):
+        patient = "file"
+    for role, column in (("patient", patient), ("sites", site), ("official", official)):
         fields[role] = None if column is None else _column(role, column, table)
     cohort = from_arrays(
         stack(pictures),
         labels=table[columns] if columns else None,
-        patient=np.array(table.index) if patient is None else _column("patient", patient, table),
         classes=columns if len(columns) > 1 and classes is None else classes,
-        name=name,
+        name=folder.absolute().name,
         spacing=read[0].spacing if len({p.spacing for p in read}) == 1 else None,
         **fields,
     )
     about = f"Read by medlab.from_folder from {folder.name}."
-    card = dataclasses.replace(
-        cohort.card, description=about, faults=tuple(notes), units=read[0].units
-    )
-    return dataclasses.replace(cohort, card=card)
+    cohort.card = replace(cohort.card, description=about, faults=tuple(notes), units=read[0].units)
+    return cohort
 
 
 def _table(
-    folder: Path, names: list[str], labels: Any, *, file: str, columns: list[str]
-) -> pd.DataFrame:
-    """The row of each image, by its name, with its folder in the column `folder`."""
-    if labels is None:
-        table = pd.DataFrame({file: names}, index=names)
+    folder: Path, names: list[str], labels: Any, label: str | Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The row of each image, by its name, with its folder in the column `folder`; label columns."""
+    columns = [label] if isinstance(label, str) else list(label)
+    if labels is None or (isinstance(labels, str) and labels == "folder"):
+        table = pd.DataFrame({"file": names}, index=names)
+        columns = [] if labels is None else ["folder"]
     else:
-        table = read_table(labels, file=file, label=columns[0])
-        table = table.set_index(locate(table[file], names, folder)).drop_duplicates()
+        table = read_table(labels, label=columns[0])
+        table = table.set_index(locate(table["file"], names, folder)).drop_duplicates()
     if twice := sorted(set(table.index[table.index.duplicated()])):
         raise DataError(f"images named by several rows, which differ: {some(twice)}")
     if "folder" not in table:
@@ -167,7 +158,7 @@ def _table(
             f"{len(empty)} images have an empty label, or lie in no folder: {some(empty)}. "
             "Complete the table, or leave out their rows."
         )
-    return table
+    return table, columns
 
 
 def _column(role: str, column: Column, table: pd.DataFrame) -> np.ndarray:
@@ -176,7 +167,7 @@ def _column(role: str, column: Column, table: pd.DataFrame) -> np.ndarray:
         cells = [text(column(row)) for row in table.to_dict("records")]
     else:
         require(table, [column])
-        cells = [text(cell) for cell in table[column]]
+        cells = list(table[column])
     if empty := [name for name, cell in zip(table.index, cells, strict=True) if not cell]:
         raise DataError(
             f"{len(empty)} images have no {role}: {some(empty)}. Complete the table, or give a "
