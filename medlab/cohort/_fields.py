@@ -1,7 +1,5 @@
 """The fields of a cohort, checked: each function returns the field as the cohort keeps it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +17,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def images_of(data: Any) -> Tensor:
-    """The images of a cohort, of a pair (images, labels), or the images themselves.
+    """The images of a cohort, of a pair (images, labels), or the images themselves, as a tensor.
 
     Raises:
         DataError: anything else, such as a DataLoader, or images without a batch axis.
@@ -29,16 +27,13 @@ def images_of(data: Any) -> Tensor:
     if isinstance(images, (tuple, list)) and len(images) == 2 and isinstance(images[0], Tensor):
         images = images[0]
     if not isinstance(images, (Tensor, np.ndarray)):
-        raise DataError(
-            f"expected a Cohort, or images as one tensor; got {type(data).__name__}. Gather the "
-            "batches of a DataLoader first: torch.cat([images for images, _ in loader])."
-        )
+        hint = "Gather a DataLoader first: torch.cat([images for images, _ in loader])."
+        raise DataError(f"expected a Cohort or one tensor; got {type(data).__name__}. {hint}")
     images = torch.as_tensor(images)
     if images.ndim not in (4, 5):
         raise DataError(
             "images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "
-            f"{tuple(images.shape)}. Of grey images (N, H, W) pass images[:, None], of one image "
-            "image[None]."
+            f"{tuple(images.shape)}. Pass images[:, None] of (N, H, W), image[None] of one image."
         )
     return images
 

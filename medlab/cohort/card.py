@@ -1,7 +1,5 @@
 """What one must know of a data set before using it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from textwrap import fill
 

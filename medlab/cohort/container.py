@@ -21,36 +21,23 @@ from medlab.errors import DataError
 class Cohort:
     """Images in one tensor, and per image its label, mask, boxes, patient, site and file.
 
-    Attributes:
-        images: (N, C, H, W), or (N, C, D, H, W) for volumes; uint8 0…255, int16 or float32.
-        card: the data card.
-        labels: int64 (N,) classes, or float32 (N, K) of 0 and 1 when the task is multilabel.
-        masks: uint8 (N, H, W) or (N, D, H, W); 0 is background, k the k-th structure. When the
-            task is segmentation, the card's classes name the mask values, background first.
-        boxes: one float32 (M, 4) tensor an image: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
-        patients: (N,) patient identifiers as text, 1 and 1.0 as "1"; images of one patient must
-            never be split.
-        sites: (N,) hospital or scanner.
-        spacing: millimetres between pixel centres, last axes of `images`: (row, column).
-        files: (N,) where each image came from.
-        official: (N,) "train", "val" or "test", if the makers of the set fixed a split.
-        extras: further per-image facts by name, first axis N.
+    Every field is told where it stands; N is the number of images.
 
     Raises:
         DataError: fields whose lengths, types or values do not fit together.
     """
 
-    images: Tensor
-    card: DataCard
-    labels: Tensor | None = None
-    masks: Tensor | None = None
-    boxes: list[Tensor] | None = None
-    patients: np.ndarray | None = None
-    sites: np.ndarray | None = None
-    spacing: tuple[float, ...] | None = None
-    files: np.ndarray | None = None
-    official: np.ndarray | None = None
-    extras: dict[str, Tensor | np.ndarray] = field(default_factory=dict)
+    images: Tensor  #: (N, C, H, W), or (N, C, D, H, W) for volumes; uint8 0…255, int16 or float32
+    card: DataCard  #: the data card; of a segmentation task its classes name the mask values
+    labels: Tensor | None = None  #: int64 (N,) classes; multilabel: float32 (N, K) of 0 and 1
+    masks: Tensor | None = None  #: uint8 (N, H, W) or (N, D, H, W), 0 background, k structure k
+    boxes: list[Tensor] | None = None  #: float32 (M, 4) each: x0, y0, x1, y1 in pixels, exclusive
+    patients: np.ndarray | None = None  #: (N,) text, 1 and 1.0 as "1"; never to be split
+    sites: np.ndarray | None = None  #: (N,) hospital or scanner
+    spacing: tuple[float, ...] | None = None  #: mm between pixel centres, (row, column) last
+    files: np.ndarray | None = None  #: (N,) where each image came from
+    official: np.ndarray | None = None  #: (N,) "train", "val" or "test", if the makers fixed it
+    extras: dict[str, Tensor | np.ndarray] = field(default_factory=dict)  #: more, first axis N
 
     def __post_init__(self) -> None:
         self.images = images_of(self.images)
@@ -68,9 +55,8 @@ class Cohort:
             self.boxes = checked_boxes(self.boxes)
         for name, value in self._per_image().items():
             if len(value) != len(self):
-                raise DataError(
-                    f"{name} has {len(value)} entries for {len(self)} images, not one per image"
-                )
+                wrong = f"{len(value)} entries for {len(self)} images"
+                raise DataError(f"{name} has {wrong}: there must be one per image")
         if self.official is not None and (strange := set(self.official) - set(PARTS)):
             raise DataError(f"official must be 'train', 'val' or 'test'; got {sorted(strange)}")
 
@@ -104,11 +90,7 @@ class Cohort:
         return len(self.images)
 
     def __getitem__(self, index: Any) -> Cohort:
-        """A smaller cohort: by position, slice, list, boolean mask or index array.
-
-        Raises:
-            IndexError: a position that is not there, or a mask of another length.
-        """
+        """A smaller cohort: by position, slice, list, boolean mask or index array, as in NumPy."""
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         where = np.atleast_1d(np.arange(len(self))[index])
@@ -141,25 +123,20 @@ class Cohort:
     ) -> tuple[Cohort, Cohort, Cohort]:
         """Train, validation and test: the official split if there is one, else by patient.
 
-        Every patient falls into exactly one part, no part is empty, and classes are spread as
-        evenly as whole patients allow (see `split_patients`).
-
         Args:
             fractions: shares of images for train, validation and test; positive, sum 1.
-            seed: another seed gives another split of the patients.
+            seed: another seed gives another split of the patients (see `split_patients`).
             official: set False to ignore an official split.
 
         Raises:
-            DataError: no patient ids (and no official split), fewer than three patients, or an
-                official split that lacks a part.
+            DataError: no patient ids, fewer than three patients, or an official part is empty.
         """
         parts = self.official if official else None
         if parts is None:
             if self.patients is None:
                 raise DataError(
-                    f"{self.card.name} has no patient ids, so a split could put one patient on "
-                    "both sides. Give `patients`, one id per image; if every image truly is "
-                    "another patient, pass patients=np.arange(len(cohort))."
+                    f"{self.card.name} has no patient ids, so one patient could stand on both "
+                    "sides. Give `patients`; if all differ, np.arange(len(cohort))."
                 )
             parts = split_patients(self.patients, self.labels, fractions=fractions, seed=seed)
         if lacking := set(PARTS) - set(parts):
@@ -180,14 +157,13 @@ class Cohort:
         if self.sites is not None:
             pairs = zip(*np.unique(self.sites, return_counts=True), strict=True)
             lines.append("sites: " + ", ".join(f"{s} ({c} images)" for s, c in pairs))
-        if self.card.task == "segmentation":
-            if self.masks is not None:
-                sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
-                names = self.classes or [f"structure {k}" for k in range(len(sizes))]
-                pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
-                what = "voxels" if self.images.ndim == 5 else "pixels"
-                lines.append("masks: " + ", ".join(f"{s} ({c:.2%} of {what})" for s, c in pairs))
-        elif self.labels is not None and self.classes:
+        if self.card.task == "segmentation" and self.masks is not None:
+            sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
+            names = self.classes or [f"structure {k}" for k in range(len(sizes))]
+            what = "voxels" if self.images.ndim == 5 else "pixels"
+            pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
+            lines.append("masks: " + ", ".join(f"{s} ({c:.2%} of {what})" for s, c in pairs))
+        elif self.card.task != "segmentation" and self.labels is not None and self.classes:
             multi, n = self.labels.ndim == 2, len(self.classes)
             images = self.labels.sum(0).long() if multi else self.labels.bincount(minlength=n)
             pairs = zip(self.classes, images.tolist(), strict=True)

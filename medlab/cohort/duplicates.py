@@ -1,7 +1,5 @@
 """Patients and pictures that stand on both sides of a split."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -31,22 +29,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Leaks:
-    """What stands on both sides of a split. False if nothing does.
+    """What stands on both sides of a split; false if nothing does."""
 
-    Attributes:
-        patients: (patient, parts) for every patient found in more than one part.
-        exact: (part, position, part, position) of images equal in every pixel.
-        near: the same with a similarity 0…1 at the end, for candidates to look at: the same picture
-            flipped, turned, resized or re-encoded.
-        named: every part names its patients. If not, shared patients are unknown, not absent.
-        classes: (part, class names), if one number stands for different classes in two parts.
-    """
-
-    patients: tuple[tuple[str, tuple[str, ...]], ...]
-    exact: tuple[tuple[str, int, str, int], ...]
-    near: tuple[tuple[str, int, str, int, float], ...]
-    named: bool
-    classes: tuple[tuple[str, tuple[str, ...]], ...]
+    patients: tuple[tuple[str, tuple[str, ...]], ...]  #: (patient, parts) of those in several parts
+    exact: tuple[tuple[str, int, str, int], ...]  #: (part, position, part, position), equal images
+    near: tuple[tuple[str, int, str, int, float], ...]  #: alike, and how much, 0…1: look at them
+    named: bool  #: whether every part names its patients: else shared ones are unknown, not absent
+    classes: tuple[tuple[str, tuple[str, ...]], ...]  #: (part, class names), if numbers disagree
 
     def __bool__(self) -> bool:
         return bool(self.patients or self.exact or self.near or self.classes)
@@ -77,15 +66,12 @@ def leaks(train: Part, val: Part, test: Part | None = None) -> Leaks:
     picture cropped by more than about 2 % of its width is usually missed.
 
     Args:
-        train: one part, with images of any type and of the same shape in all parts.
+        train: one part; images may be of any type, but of one shape in all parts.
         val: another.
         test: another, if there is one.
 
     Returns:
-        Leaks; false if nothing was found. Positions count within each part.
-
-    Raises:
-        DataError: parts of different image shapes.
+        What was found; positions count within each part.
     """
     given = zip(PARTS, (train, val, test), strict=True)
     parts = {name: part for name, part in given if part is not None}
@@ -129,8 +115,7 @@ def _near_duplicates(parts: list[Tensor]) -> list[tuple[int, int, float]]:
     found = []
     for low, high in pairwise(first[1:]):
         others = [whiten(_turned(prints[low:high], turn)) for turn in range(8)]
-        for start in range(0, low, 2048):
-            block = anchors[start : min(start + 2048, low)]
+        for start, block in zip(range(0, low, 2048), anchors[:low].split(2048), strict=True):
             similarity, turn = torch.stack([block @ other.T for other in others]).max(0)
             for i, j in (similarity >= _ALIKE).nonzero().tolist():
                 one, other = pictures[start + i], _turned(pictures[low + j], int(turn[i, j]))
@@ -143,8 +128,7 @@ def _fingerprints(images: Tensor) -> Tensor:
     """(N, C, …) to (N, 1, 16, 16), of volumes (N, 1, 8, 8, 8), of zero mean and unit length."""
     pool = {4: nn.AdaptiveAvgPool2d(16), 5: nn.AdaptiveAvgPool3d(8)}[images.ndim]
     small = torch.cat([pool(to_float(chunk).mean(1, keepdim=True)) for chunk in images.split(1024)])
-    flat = small.flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
+    flat = small.flatten(1) - small.flatten(1).mean(1, keepdim=True)
     return (flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)).view_as(small)
 
 
@@ -153,14 +137,14 @@ def _turned(images: Tensor, turn: int) -> Tensor:
     return torch.rot90(images.flip(-1) if turn >= 4 else images, turn % 4, (-2, -1))
 
 
-def _whitening(prints: Tensor, components: int = 48) -> Callable[[Tensor], Tensor]:
+def _whitening(prints: Tensor) -> Callable[[Tensor], Tensor]:
     """A map of fingerprints to unit vectors: principal components of all in their eight turns."""
     step = max(1, len(prints) // 4000)
     sample = torch.cat([_turned(prints, turn).flatten(1)[::step] for turn in range(8)]).double()
     mean = sample.mean(0)
     values, vectors = torch.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     keep = values.flip(0) > 1e-6 * values[-1]
-    basis = vectors.flip(1)[:, keep][:, :components] / values.flip(0)[keep][:components].sqrt()
+    basis = vectors.flip(1)[:, keep][:, :48] / values.flip(0)[keep][:48].sqrt()
     basis, mean = basis.float(), mean.float()
     return lambda some: nn.functional.normalize((some.flatten(1) - mean) @ basis, dim=1)
 
@@ -172,21 +156,18 @@ def _cosine_inside(one: Tensor, other: Tensor, whiten: Callable[[Tensor], Tensor
     pair = torch.stack([one.float(), other])
     corners = torch.stack([_content(picture) for picture in pair])
     low, high = corners[:, 0].amax(0).tolist(), corners[:, 1].amin(0).tolist()
-    if any(a >= b for a, b in zip(low, high, strict=True)):
+    inside = pair[(slice(None), slice(None), *map(slice, low, high))]
+    if not inside.numel():
         return -1.0
-    inside = [slice(a, b) for a, b in zip(low, high, strict=True)]
-    first, second = whiten(_fingerprints(pair[(slice(None), slice(None), *inside)]))
+    first, second = whiten(_fingerprints(inside))
     return float(first @ second)
 
 
 def _content(picture: Tensor) -> Tensor:
     """First corner and last corner + 1 of what lies within the even margins of (C, …)."""
     slack = _EVEN * (picture.max() - picture.min())
-    colours = picture.flatten(1)
-    first, last = (
-        ((picture - colour.view(-1, *[1] * (picture.ndim - 1))).abs() > slack).any(0).nonzero()
-        for colour in (colours[:, 0], colours[:, -1])
-    )
-    if not len(first) or not len(last):  # a picture that is even altogether has no margin
-        return torch.tensor([[0] * (picture.ndim - 1), picture.shape[1:]])
-    return torch.stack([first.amin(0), last.amax(0) + 1])
+    colours = picture.flatten(1)[:, [0, -1]].view(-1, 2, *[1] * (picture.ndim - 1))
+    first, last = (picture[:, None] - colours).abs().gt(slack).any(0)
+    if not first.any() or not last.any():  # a picture that is even altogether has no margin
+        first = last = torch.ones_like(first)
+    return torch.stack([first.nonzero().amin(0), last.nonzero().amax(0) + 1])

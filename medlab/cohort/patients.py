@@ -1,7 +1,5 @@
 """Who is who, and whole patients to train, validation and test."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -28,14 +26,10 @@ def text(value: object) -> str:
 
 
 def identifiers(values: Iterable, what: str) -> np.ndarray:
-    """(N,) identifiers as an array of text: 1, 1.0, "1" and "1.0" are all "1".
-
-    Args:
-        values: (N,) numbers or text, in a list, array, tensor or pandas column.
-        what: the field, for the message.
+    """(N,) numbers or text of any type as an array of text: 1, 1.0, "1" and "1.0" are all "1".
 
     Raises:
-        DataError: a missing identifier (None, NaN, empty text), or not one list of them.
+        DataError: one is missing (None, NaN, empty text), or it is not one list; `what` it names.
     """
     if isinstance(values, Tensor):
         values = values.cpu().numpy()
@@ -47,8 +41,7 @@ def identifiers(values: Iterable, what: str) -> np.ndarray:
     if missing := [i for i, name in enumerate(found) if name in _MISSING]:
         raise DataError(
             f"{len(missing)} of {len(found)} entries of {what} are missing (the first at image "
-            f"{missing[0]}): all images without one would count as one and the same. Complete "
-            "them, or leave those images out."
+            f"{missing[0]}): complete them, or leave those images out."
         )
     return np.array(found, dtype=str)
 
@@ -74,7 +67,7 @@ def split_patients(
         seed: order in which equal patients are dealt.
 
     Returns:
-        (N,) array of "train", "val", "test"; never overlapping in patients, never empty.
+        (N,) array of "train", "val", "test"; no patient in two parts, no part empty.
 
     Raises:
         DataError: fewer than three patients, a missing identifier, or an option as it cannot be.

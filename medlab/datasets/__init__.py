@@ -1,7 +1,5 @@
 """Data sets by name, with a card for each, and your own images from a folder."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -44,8 +42,7 @@ def load(
 
     A simulated set is made once and kept under `root`: the same name, version and options give the
     same bytes. A real set is read from `root` (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or
-    downloaded there, from the folder on the web that the environment variable MEDLAB_MIRROR names
-    (a class-room computer, say) or from its makers.
+    downloaded there, from its makers or the web folder that the variable MEDLAB_MIRROR names.
 
     Args:
         name: see `medlab.datasets.cards()`.
@@ -83,11 +80,7 @@ def cards() -> pd.DataFrame:
 
 
 def card(name: str, *, size: int = 28) -> DataCard:
-    """The card of the set that `medlab.load` knows as `name`.
-
-    `size` is the edge length in pixels of a MedMNIST set, on which url and hash depend; a DataError
-    tells of a name or size that is not known.
-    """
+    """The card of the set `name`; of MedMNIST's with an edge of `size` pixels (url and hash)."""
     name = _find(name)
     if name in SETS:
         return medmnist.card(name, size=size)
@@ -118,9 +111,10 @@ def _names() -> list[str]:
 
 
 def _find(name: str) -> str:
-    """The registered spelling of a name; a DataError if there is none."""
+    """The registered spelling of a name."""
     spelt = str(name).strip().lower()
-    if spelt in _names():
-        return spelt
-    known = ", ".join(_names())
-    raise DataError(f"no set is called {name!r}; there are {known}, and from_folder for your own")
+    if spelt not in _names():
+        raise DataError(
+            f"no set is called {name!r}; there are {', '.join(_names())} (or from_folder)"
+        )
+    return spelt

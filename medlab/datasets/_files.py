@@ -1,7 +1,5 @@
 """Files that may be broken, foreign or hostile: which there are, and one error for all damage."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -32,27 +30,19 @@ def some(names: Iterable, limit: int = 5) -> str:
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Every file in `folder` and below, less hidden ones, tables, texts and the like.
+    """Path relative to `folder` -> file, less hidden ones, tables, texts and the like.
 
-    So a picture of a kind that is not read is refused later, and never left out unseen.
-
-    Returns:
-        Path relative to `folder`, with "/" and in Unicode form NFC (macOS and Windows write "ü"
-        differently) -> file.
-
-    Raises:
-        DataError: no folder, no image, or two names that are one in NFC.
+    So a picture of a kind that is not read is refused later, and never left out unseen. Names have
+    Unicode form NFC, since macOS and Windows write "ü" differently.
     """
     if not folder.is_dir():
-        hint = " Unpack archives first." if folder.is_file() else ""
-        raise DataError(f"{folder} is not a folder.{hint}")
+        raise DataError(f"{folder} is not a folder. Unpack archives first.")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = normalize("NFC", path.relative_to(folder).as_posix())
         hidden = any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-        if hidden or not path.is_file() or path.suffix.lower() in _COMPANIONS:
-            continue
-        if not path.suffix and not _is_image(path):
+        known = path.suffix.lower() not in _COMPANIONS if path.suffix else _is_image(path)
+        if hidden or not known or not path.is_file():
             continue
         if name in found:
             raise DataError(f"{folder} holds two files called {name}: rename one")
@@ -64,6 +54,8 @@ def images_in(folder: Path) -> dict[str, Path]:
 
 def _is_image(path: Path) -> bool:
     """Whether a file without ending, as DICOM files often are, begins like an image."""
-    with reading(f"{path} cannot be read"), path.open("rb") as stream:
-        head = stream.read(132)
+    head = b""
+    if path.is_file():
+        with path.open("rb") as stream:
+            head = stream.read(132)
     return head.startswith(_PICTURES) or (head[128:] == b"DICM" and path.name != "DICOMDIR")

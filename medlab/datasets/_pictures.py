@@ -1,7 +1,5 @@
 """One image file to pixels, losing nothing silently; many of one kind to one array."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,36 +18,26 @@ class Picture(NamedTuple):
 
     pixels: np.ndarray  #: (C, H, W), C 1 or 3; uint8, or float32 where the file holds other values
     shape: tuple[int, int]  #: (height, width) of the file
-    spacing: tuple[float, float] | None = None  #: millimetres (row, column), from DICOM only
-    header: dict[str, str] = {}
-    units: str = "display grey level"  #: of the pixel values
+    spacing: tuple[float, float] | None  #: millimetres (row, column), from DICOM only
+    header: dict[str, str]  #: DICOM attributes that tell patients and scanners apart
+    units: str  #: of the pixel values
 
 
-def decode(path: Path, channels: int | None = None) -> Picture:
-    """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file, to 1 or 3 channels if need be.
+def decode(path: Path) -> Picture:
+    """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file.
 
-    EXIF rotation is applied, a fully opaque alpha channel is dropped; 16-bit grey keeps its values,
-    grey of colour is Pillow's (BT.601 luma).
-
-    Raises:
-        DataError: damaged, several pages, real transparency, 16-bit colour (Pillow would quietly
-            drop half of it), or values that are not numbers.
+    EXIF rotation is applied, a fully opaque alpha channel is dropped; 16-bit grey keeps its values.
+    A DataError tells of damage, several pages, real transparency, 16-bit colour (Pillow would
+    quietly drop half of it) and values that are not numbers.
     """
     with reading(f"{path} cannot be read as an image"):
         with path.open("rb") as stream:
             is_dicom = stream.read(132)[128:] == b"DICM"
         if is_dicom or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-            picture = _dicom(path)
-        else:
-            with Image.open(path, formats=_FORMATS) as image:
-                pixels = storable(_pixels(image))
-            picture = Picture(pixels, pixels.shape[1:])
-        pixels = picture.pixels
-        if channels == 3 and len(pixels) == 1:
-            pixels = np.repeat(pixels, 3, axis=0)
-        elif channels == 1 and len(pixels) == 3:
-            pixels = np.asarray(Image.fromarray(np.moveaxis(pixels, 0, -1)).convert("L"))[None]
-        return picture._replace(pixels=pixels)
+            return _dicom(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            pixels = storable(_pixels(image))
+    return Picture(pixels, pixels.shape[1:], None, {}, "display grey level")
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -84,18 +72,14 @@ def _dicom(path: Path) -> Picture:
 
 
 def storable(values: np.ndarray) -> np.ndarray:
-    """The same values as uint8 (unchanged) or float32.
-
-    Raises:
-        DataError: not finite numbers, or whole numbers that float32 cannot hold exactly.
-    """
+    """The same values as uint8 (unchanged) or float32; a DataError if that loses something."""
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise DataError(f"grey levels must be finite numbers; got type {values.dtype}")
     exact = values.astype(np.float32, copy=False)
     if values.dtype.kind in "iu" and (exact.astype(np.float64) != values).any():
-        raise DataError("grey levels are whole numbers too large for float32 to hold exactly")
+        raise DataError("grey levels are too large for float32 to hold exactly")
     return exact
 
 
@@ -107,10 +91,9 @@ def placement(shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple, tup
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> Picture:
-    """Scale to fit into `size` (height, width), keeping proportions, and pad evenly.
+    """Scale to fit into `size` (height, width), without aliasing, and pad evenly.
 
-    Shrinking averages over the area that a pixel covers (triangle filter as wide as the scale), so
-    fine structure does not alias. The margin is 0 for uint8, else the image's lowest value.
+    The margin is 0 for uint8, else the image's lowest value.
     """
     pixels = picture.pixels
     if picture.shape == size:
@@ -123,17 +106,11 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
         scaled = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
         inside = channel[top : top + height, left : left + width]
         inside[:] = scaled.round() if pixels.dtype == np.uint8 else scaled
-    grown = max(picture.shape[0] / size[0], picture.shape[1] / size[1])
-    spacing = picture.spacing and (picture.spacing[0] * grown, picture.spacing[1] * grown)
-    return picture._replace(pixels=out, spacing=spacing)
+    return picture._replace(pixels=out, spacing=None)
 
 
 def stack(pictures: dict[str, Picture]) -> np.ndarray:
-    """All pictures as (N, C, H, W), uint8 or float32.
-
-    Raises:
-        DataError: mixed colours, sizes, bit depths or units; how many of each, and an example.
-    """
+    """All pictures as (N, C, H, W); a DataError tells of mixed colours, sizes, types or units."""
     kinds: dict[str, list[str]] = {}
     for name, p in pictures.items():
         kind = f"{'×'.join(map(str, p.pixels.shape))} {p.pixels.dtype} {p.units}"
@@ -142,6 +119,6 @@ def stack(pictures: dict[str, Picture]) -> np.ndarray:
         told = [f"{kind}: {len(names)}, such as {names[0]}" for kind, names in kinds.items()]
         raise DataError(
             f"images differ (channels × height × width, type, unit): {some(told)}. Pass size=… for "
-            "one size, channels=1 or 3 for one colour; read types and units as separate cohorts."
+            "one size; convert colours, and read types and units as separate cohorts."
         )
     return np.stack([picture.pixels for picture in pictures.values()])

@@ -1,29 +1,27 @@
-"""The label table of one's own images: which row belongs to which file, and what its cells say."""
-
-from __future__ import annotations
+"""Tables of one's own images: which row is which file, what its cells say, and where boxes lie."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
 from medlab.cohort import text
 from medlab.datasets._files import reading, some
+from medlab.datasets._pictures import Picture, placement
 from medlab.errors import DataError
 
+_CORNERS = ["x0", "y0", "x1", "y1"]
+_VOC = ["xmin", "ymin", "xmax", "ymax"]
 Classes = Sequence[str] | Mapping[str, str] | None
 
 
 def read_table(table: Any, *, label: str) -> pd.DataFrame:
-    """A table with every cell as text; see `from_folder` for its forms.
-
-    Raises:
-        DataError: not a table, no rows, no column `file`, a row without file name.
-    """
+    """A table with every cell as text and a file name in each row; see `from_folder`."""
     with reading("labels must be a CSV file, a dict file -> label, a DataFrame, or 'folder'"):
         if isinstance(table, Mapping | pd.Series):
             table = pd.Series(table, dtype=object).to_frame(label)
@@ -39,7 +37,7 @@ def read_table(table: Any, *, label: str) -> pd.DataFrame:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    """A file of comma, semicolon or tab; UTF-8; the first line names the columns."""
+    """A file of commas, semicolons or tabs."""
     with reading(f"{path} cannot be read as a table; save it as 'CSV UTF-8'"):
         first = path.read_text("utf-8-sig").partition("\n")[0]
         sep = max(",;\t", key=first.count)
@@ -58,11 +56,7 @@ def require(frame: pd.DataFrame, columns: Iterable[str]) -> None:
 
 
 def locate(wanted: pd.Series, names: Iterable[str], folder: Path) -> pd.Series:
-    """The image that each cell means: whose full path ends like it, with or without its ending.
-
-    Raises:
-        DataError: a cell that fits no image, or several.
-    """
+    """The one image that each cell means: whose full path ends like it, less its ending or not."""
     cells = wanted.str.replace("\\", "/").map(PurePosixPath)
     home = normalize("NFC", folder.absolute().as_posix())
     index: dict[PurePosixPath, set[str]] = {}
@@ -74,32 +68,79 @@ def locate(wanted: pd.Series, names: Iterable[str], folder: Path) -> pd.Series:
     index |= {PurePosixPath(name): {name} for name in names}
     found = cells.map(lambda cell: list(index.get(cell, ())))
     if len(bad := wanted[found.str.len() != 1]):
-        raise DataError(
-            f"{len(bad)} rows of the table fit no image of {folder}, or several: {some(bad)}. "
-            "Correct the table."
-        )
+        rows = f"{len(bad)} rows of the table"
+        raise DataError(f"{rows} fit no image of {folder}, or several: {some(bad)}. Correct it.")
     return found.str[0]
 
 
 def class_numbers(cells: Iterable[str], classes: Classes) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as int64 (N,), and the class names; see `from_folder` for `classes`.
-
-    Raises:
-        DataError: labels outside the classes.
-    """
+    """Labels as int64 (N,), and the class names; see `from_folder` for `classes`."""
     cells = list(cells)
     if classes is None:
         found = sorted(set(cells))
         whole = [cell for cell in found if cell.removeprefix("-").isdecimal()]
         classes = [*sorted(whole, key=int), *(cell for cell in found if cell not in whole)]
-    pairs = classes.items() if isinstance(classes, Mapping) else zip(classes, classes, strict=True)
-    meaning = {text(said): text(name) for said, name in pairs}
+    named = classes if isinstance(classes, Mapping) else {name: name for name in classes}
+    meaning = {text(said): text(name) for said, name in named.items()}
+    if "" in cells:
+        raise DataError(f"{cells.count('')} images have no label")
     if unknown := sorted(set(cells) - meaning.keys()):
-        counted = [f"{cell!r} ({cells.count(cell)} images)" for cell in unknown]
+        counted = some(f"{cell!r} ({cells.count(cell)} images)" for cell in unknown)
         raise DataError(
-            f"labels that are not among the classes {some(meaning, 20)}: {some(counted)}. Correct "
-            "the table, or map them: classes={'as in the table': 'class name', …}"
+            f"labels that are not among the classes {some(meaning, 20)}: {counted}. Correct the "
+            "table, or map them: classes={'as in the table': 'class name', …}"
         )
     names = tuple(dict.fromkeys(meaning.values()))
     codes = pd.Categorical([meaning[cell] for cell in cells], categories=names).codes
     return codes.astype(np.int64), names
+
+
+def read_boxes(boxes: Any, names: Sequence[str], folder: Path) -> pd.DataFrame:
+    """One row a box: image, x0, y0, x1, y1 in pixels of the file, label; see `from_folder`."""
+    if isinstance(boxes, str | os.PathLike) and Path(boxes).expanduser().is_dir():
+        return _voc(Path(boxes).expanduser(), names)
+    frame = read_table(boxes, label="label")
+    frame = frame.rename(columns=dict(zip(_VOC, _CORNERS, strict=True)) | {"class": "label"})
+    require(frame, _CORNERS)
+    frame["image"] = locate(frame["file"], names, folder)
+    frame = frame[(frame[_CORNERS] != "").any(axis=1)]  # an image without boxes has empty cells
+    with reading("the table of boxes holds a coordinate that is no number"):
+        frame = frame.astype(dict.fromkeys(_CORNERS, float))
+    kinds = frame["label"].replace("", "finding") if "label" in frame else "finding"
+    return frame.assign(label=kinds)
+
+
+def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+    """VOC counts pixels from 1 and includes the last one: xmin…xmax is xmin − 1 up to xmax."""
+    images = {PurePosixPath(name).stem: name for name in names}
+    sheets = sorted(folder.rglob("[!.]*.[xX][mM][lL]"))
+    found = {normalize("NFC", path.stem): path for path in sheets}
+    if len(found) < len(sheets) or len(images) < len(names):
+        raise DataError("VOC files belong to the image of their name, but two have one name")
+    if missing := [name for stem, name in images.items() if stem not in found]:
+        raise DataError(f"{len(missing)} images have no XML file in {folder}: {some(missing)}")
+    rows = []
+    for stem, name in images.items():
+        with reading(f"{found[stem]} is no VOC annotation"):
+            for item in ElementTree.parse(found[stem]).iter("object"):
+                x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}", "")) for c in _VOC)
+                rows.append((name, x0 - 1, y0 - 1, x1, y1, text(item.findtext("name"))))
+    return pd.DataFrame(rows, columns=["image", *_CORNERS, "label"])
+
+
+def place_boxes(
+    boxes: pd.DataFrame, pictures: dict[str, Picture], size: tuple[int, int] | None
+) -> np.ndarray:
+    """(M, 4) float32 boxes in pixels of their pictures, fitted into `size` if it is given."""
+    shapes = [pictures[name].shape for name in boxes["image"]]
+    whole = np.array(shapes).reshape(-1, 2)
+    low, high = boxes[["y0", "x0"]].to_numpy(float), boxes[["y1", "x1"]].to_numpy(float)
+    bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
+    if bad.any():
+        rows = boxes[bad][["image", *_CORNERS]].to_numpy()
+        told = some((f"{name} {tuple(box)}" for name, *box in rows), 3)
+        raise DataError(f"{len(rows)} boxes have no area or lie outside their picture: {told}")
+    placed = [placement(shape, size or shape) for shape in shapes]
+    inner, margin = np.array(placed).reshape(-1, 2, 2).swapaxes(0, 1)
+    moved = np.clip([low, high], 0, whole) * (inner / whole) + margin  # (2, M, 2) of y, x
+    return moved.swapaxes(0, 1)[..., ::-1].reshape(-1, 4).astype(np.float32)

@@ -1,7 +1,5 @@
 """Images that are in memory already, such as those of an .npz file, as a cohort."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,8 +36,7 @@ def from_arrays(
     ((4, 1, 8, 8), [0, 1, 0, 1], 'binary')
 
     Args:
-        images: (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with C 1 or 3; whole
-            numbers or floats. For grey volumes of shape (N, D, H, W) pass images[:, None].
+        images: (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with C 1 or 3.
         labels: (N,) or (N, 1) class numbers or names; (N, K) of 0 and 1 for a multilabel task;
             None for none.
         patient: (N,) whose image it is. None says that every image is another patient, and warns.
@@ -51,28 +48,29 @@ def from_arrays(
         Cohort; images uint8, or float32 where they hold other values.
 
     Raises:
-        DataError: arrays that do not fit together, or of which no shape listed fits.
+        DataError: arrays of other shapes, or that do not fit together.
     """
     pixels = np.require(storable(_channels_first(np.asarray(images))), requirements=["C", "W"])
+    fields = {key: value for key, value in fields.items() if value is not None}
+    target, names = None, tuple(classes or ())
+    task = "segmentation" if "masks" in fields else "detection" if "boxes" in fields else "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)
-    else:
-        tasks = {"masks": "segmentation", "boxes": "detection"}
-        task = next((tasks[key] for key in tasks if fields.get(key) is not None), "none")
-        target, names = None, tuple(classes or ())
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
-    card = DataCard(
-        name=name,
-        title=f"Images of {name}",
-        task=task,
-        classes=names,
-        faults=(UNKNOWN_PATIENTS,) if patient is None else (),
-        value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
-    )
-    owners = np.arange(len(pixels)) if patient is None else np.array(list(patient), dtype=object)
     return Cohort(
-        images=torch.from_numpy(pixels), labels=target, patients=owners, card=card, **fields
+        images=torch.from_numpy(pixels),
+        labels=target,
+        patients=np.arange(len(pixels)) if patient is None else np.array(list(patient), object),
+        card=DataCard(
+            name=name,
+            title=f"Images of {name}",
+            task=task,
+            classes=names,
+            faults=() if patient is not None else (UNKNOWN_PATIENTS,),
+            value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
+        ),
+        **fields,
     )
 
 
@@ -100,8 +98,6 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         if labels.ndim == 1 and classes is not None and not isinstance(classes, Mapping):
             classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
     cells = np.array([text(label) for label in labels.flat]).reshape(labels.shape)
-    if missing := (cells == "").sum():
-        raise DataError(f"{missing} labels are missing")
     if labels.ndim == 1:
         numbers, names = class_numbers(cells.tolist(), classes)
         if len(names) < 2:
@@ -109,8 +105,6 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         return numbers, names, "binary" if len(names) == 2 else "multiclass"
     names = tuple(classes or map(str, range(labels.shape[1])))
     if not np.isin(cells, ["0", "1"]).all() or len(names) != labels.shape[1]:
-        raise DataError(
-            f"several labels an image must be 0 or 1 each, with a class name for each column; got "
-            f"{sorted(set(cells.flat))} in {labels.shape[1]} columns, and the names {names}"
-        )
+        found = sorted(set(cells.flatten().tolist()))
+        raise DataError(f"several labels an image must be 0 or 1 each, a name each; found {found}")
     return cells.astype(np.float32), names, "multilabel"

@@ -22,31 +22,19 @@ from medlab.errors import DataError, atomic_write
 if TYPE_CHECKING:
     from medlab.simulate import Simulated
 
-_LAYOUT = 3
-
 
 def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[str, Any]) -> Cohort:
     """The simulated cohort `name`, from the cache under `root` or made now and put there.
 
-    The file's name holds name, version, n and seed, and a hash of all options and of the
-    simulators' source, so that a cohort is never read back after the code that made it changed.
-
-    Args:
-        name: its name in the registry.
-        simulated: how to make it.
-        root: data folder; if nothing can be written there the cohort is used from memory.
-        options: options of `simulated.make` other than its defaults.
-
-    Raises:
-        DataError: an option that the cohort does not have, or that is no number or text.
+    The file's name holds a hash of all options and of the simulators' source, so that a cohort is
+    never read back after the code that made it changed. Where nothing can be written it is used
+    from memory. A DataError tells of an option that it does not have.
     """
     known = {key: p.default for key, p in inspect.signature(simulated.make).parameters.items()}
     for key, value in options.items():
         if key not in known or not isinstance(value, bool | int | float | str | None):
-            raise DataError(
-                f"{name} has no option {key!r} of type {type(value).__name__}; it has "
-                f"{', '.join(known)}, each a number or text"
-            )
+            kind, has = type(value).__name__, ", ".join(known)
+            raise DataError(f"{name} has no option {key!r} of type {kind}; it has {has}")
     options = known | simulated.defaults | options
     path = root / "simulated" / f"{_key(name, simulated.version, options)}.npz"
     if path.exists():
@@ -90,17 +78,15 @@ def read_cohort(path: Path) -> Cohort:
 
 def _key(name: str, version: str, options: dict[str, Any]) -> str:
     # repr keeps apart what JSON would not, such as 1 and True, or 1 and 1.0.
-    text = "\n".join(f"{key}={options[key]!r}" for key in sorted(options))
-    tail = blake2b(f"{_LAYOUT}\n{text}\n{_source_hash()}".encode(), digest_size=6).hexdigest()
+    said = "\n".join(f"{key}={options[key]!r}" for key in sorted(options))
+    tail = blake2b(f"{said}\n{_source_hash()}".encode(), digest_size=6).hexdigest()
     shown = [f"{key}{options[key]}" for key in ("n", "seed") if isinstance(options.get(key), int)]
     return "-".join([name, f"v{version}", *shown, tail])
 
 
 @functools.cache
 def _source_hash() -> str:
-    """Hash of the simulators' code: a forgotten version number must not serve old pixels."""
+    """Hash of the code below: a forgotten version number must not serve old pixels."""
     package = Path(__file__).parents[1]
-    seen = blake2b(digest_size=8)
-    for file in sorted([*package.glob("cohort/**/*.py"), *package.glob("simulate/**/*.py")]):
-        seen.update(file.name.encode() + file.read_bytes())
-    return seen.hexdigest()
+    rooms = [*package.glob("cohort/*.py"), *package.glob("simulate/**/*.py"), Path(__file__)]
+    return blake2b(b"".join(file.read_bytes() for file in sorted(rooms)), digest_size=8).hexdigest()

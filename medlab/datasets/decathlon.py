@@ -1,7 +1,5 @@
 """Segmented volumes in NIfTI files, laid out as in the Medical Segmentation Decathlon."""
 
-from __future__ import annotations
-
 import json
 import os
 import tarfile
@@ -54,20 +52,18 @@ def from_decathlon(
     classes: Sequence[str] | None = None,
     card: DataCard | None = None,
 ) -> Cohort:
-    """Read a folder of NIfTI volumes and their label volumes.
+    """Read NIfTI volumes in `imagesTr`, and their labels under the same names in `labelsTr`.
 
     >>> from_decathlon("Task04_Hippocampus", classes=("background", "anterior", "posterior"))
     ... # doctest: +SKIP
 
-    Images stand in `imagesTr` and labels under the same names in `labelsTr`. Every volume is turned
-    to the nearest RAS orientation and normalised by itself: clipped to its 0.5th and 99.5th
-    percentile, mean subtracted, divided by the standard deviation. All are padded evenly with 0 to
-    one size, edges a multiple of 8, so no voxel is lost. Nothing is resampled.
+    Every volume is turned to the nearest RAS orientation and normalised by itself: clipped to its
+    0.5th and 99.5th percentile, mean subtracted, divided by the standard deviation. All are padded
+    evenly with 0 to one size, edges a multiple of 8. Nothing is resampled, no voxel is lost.
 
     Args:
         folder: the folder that holds both.
-        classes: names of the label values 0, 1, 2 …, background first. Default: those of the card,
-            else the numbers.
+        classes: names of the label values 0, 1, 2 …, background first. Default: the numbers.
         card: the data card. Default: one made from the folder's name.
 
     Returns:
@@ -83,58 +79,48 @@ def from_decathlon(
     Source: Antonelli et al., Nat Commun 13:4128 (2022).
     """
     home = Path(folder).expanduser()
-    pairs = _pairs(home)
-    volumes, masks, spacings = [], [], set()
-    for image, label in pairs.values():
-        (volume, affine), (mask, place) = _volume(image), _volume(label)
-        if mask.shape != volume.shape or not np.allclose(affine, place, atol=1e-2):
-            raise DataError(
-                f"{label} has shape {mask.shape} and its image {volume.shape}, or it lies "
-                "elsewhere in space (affine)"
-            )
-        if (mask != np.round(mask)).any() or mask.min() < 0 or mask.max() > 255:
-            raise DataError(f"{label} must hold whole numbers; got {mask.min()}…{mask.max()}")
-        volumes.append(_normalised(volume, image))
-        masks.append(mask.astype(np.uint8))
-        spacings.add(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
-    if card is None:
-        title = f"Volumes of {home.absolute().name}"
-        numbers = tuple(map(str, range(1 + max(int(mask.max()) for mask in masks))))
-        units = HIPPOCAMPUS.units
-        card = DataCard(
-            name="my_volumes", title=title, task="segmentation", classes=numbers, units=units
-        )
-    sizes = np.array([mask.shape for mask in masks])
-    target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
-    start = (target - sizes) // 2
-    images = np.zeros((len(volumes), 1, *target), np.float32)
-    labels = np.zeros((len(volumes), *target), np.uint8)
-    for i, (low, high) in enumerate(zip(start, start + sizes, strict=True)):
-        inside = tuple(map(slice, low, high))
-        images[i, 0][inside], labels[i][inside] = volumes[i], masks[i]
-    return Cohort(
-        images=images,
-        masks=labels,
-        patients=np.array(list(pairs)),
-        files=np.array([image.name for image, _ in pairs.values()]),
-        spacing=spacings.pop() if len(spacings) == 1 else None,
-        extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
-        card=replace(card, classes=tuple(classes or card.classes)),
-    )
-
-
-def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Name without ending -> (image, label); files that macOS adds begin with a dot."""
-    images, labels = (
-        {path.name.split(".nii")[0]: path for path in sorted((folder / part).glob("[!.]*.nii*"))}
+    images, labels = (  # name without ending -> file; those that macOS adds begin with a dot
+        {path.name.split(".nii")[0]: path for path in sorted((home / part).glob("[!.]*.nii*"))}
         for part in ("imagesTr", "labelsTr")
     )
     if images.keys() != labels.keys() or not images:
         raise DataError(
-            f"{folder} must hold volumes in imagesTr and labelsTr, under the same names; it holds "
+            f"{home} must hold volumes in imagesTr and labelsTr, under the same names; it holds "
             f"{len(images)} and {len(labels)}, alone: {some(sorted(images.keys() ^ labels.keys()))}"
         )
-    return {name: (path, labels[name]) for name, path in images.items()}
+    volumes, masks, spacings = [], [], set()
+    for name, image in images.items():
+        (volume, affine), (mask, place) = _volume(image), _volume(labels[name])
+        if mask.shape != volume.shape or not np.allclose(affine, place, atol=1e-2):
+            what = "has another shape than its image or lies elsewhere in space"
+            raise DataError(f"{labels[name]} {what}")
+        if not np.isin(mask, np.arange(256)).all():
+            raise DataError(f"{labels[name]} must hold whole numbers from 0 to 255")
+        volume = np.clip(volume, *np.percentile(volume, (0.5, 99.5)))
+        if not volume.std() > 0:
+            raise DataError(f"{image} has one value almost everywhere")
+        volumes.append(((volume - volume.mean()) / volume.std()).astype(np.float32))
+        masks.append(mask.astype(np.uint8))
+        spacings.add(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
+    if card is None:
+        names = tuple(map(str, range(1 + max(int(mask.max()) for mask in masks))))
+        title, units = f"Volumes of {home.absolute().name}", HIPPOCAMPUS.units
+        card = DataCard(
+            name="my_volumes", title=title, task="segmentation", classes=names, units=units
+        )
+    sizes = np.array([mask.shape for mask in masks])
+    target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
+    start = (target - sizes) // 2
+    margins = np.stack([start, target - sizes - start], axis=-1)
+    return Cohort(
+        images=np.stack([np.pad(*pair) for pair in zip(volumes, margins, strict=True)])[:, None],
+        masks=np.stack([np.pad(*pair) for pair in zip(masks, margins, strict=True)]),
+        patients=np.array(list(images)),
+        files=np.array([path.name for path in images.values()]),
+        spacing=spacings.pop() if len(spacings) == 1 else None,
+        extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
+        card=replace(card, classes=tuple(classes or card.classes)),
+    )
 
 
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -147,13 +133,4 @@ def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image.dataobj)
         if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
             raise ValueError("some values are not finite numbers")
-    return values.T, image.affine
-
-
-def _normalised(volume: np.ndarray, path: Path) -> np.ndarray:
-    """Mean 0 and standard deviation 1, after extremes were clipped."""
-    values = volume.astype(np.float64)
-    values = np.clip(values, *np.percentile(values, (0.5, 99.5)))
-    if not values.std() > 0:
-        raise DataError(f"{path} has one value almost everywhere")
-    return ((values - values.mean()) / values.std()).astype(np.float32)
+    return values.T.astype(np.float64), image.affine

@@ -6,8 +6,6 @@ makers describe the split. Published scores are tables 3 and 4 of Yang et al., S
 10:41 (2023), doi 10.1038/s41597-022-01721-8, in the form of the makers' page (medmnist.com).
 """
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -52,24 +50,12 @@ def card(name: str, *, size: int = 28) -> DataCard:
 
 
 def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
-    """Bring the file of a MedMNIST set to disk; arguments and errors as for `medlab.load`.
-
-    Returns:
-        Where it is, and its card, with a remark among the faults if it is not the official file.
-    """
+    """Where the file of a MedMNIST set is, fetched if need be, and its card; as `medlab.load`."""
     return provide(Path("medmnist", filename(name, size)), card(name, size=size), **where)
 
 
 def read(path: Path, card: DataCard) -> Cohort:
-    """Read one .npz file into a cohort, after checking everything the card promises.
-
-    Returns:
-        Cohort; images uint8 (N, 1, H, W), (N, 3, H, W) or (N, 1, D, H, W), train first, then val,
-        then test, as `official` says. Patient ids are not published.
-
-    Raises:
-        DataError: naming the file and what differs from the card.
-    """
+    """One .npz file as a cohort: train, val, test; a DataError names what is not as promised."""
     facts, npz = SETS[card.name], Npz(path)
     edge = next(int(size) for size, md5 in facts["md5"].items() if md5 == card.md5)
     shape = (edge,) * (2 + facts["volume"])
