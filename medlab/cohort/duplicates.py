@@ -89,17 +89,16 @@ def leaks(train: Part, val: Part, test: Part | None = None) -> Leaks:
             exact += [(*other, name, i) for other in same if other[0] != name]
             same.append((name, i))
     where = [(name, i) for name, part in parts.items() for i in range(len(part.images))]
-    near = [
-        (*where[i], *where[j], round(similarity, 3))
-        for i, j, similarity in _near_duplicates([part.images.cpu() for part in parts.values()])
-    ]
+    alike = _near_duplicates([part.images.cpu() for part in parts.values()])
+    near = [(*where[i], *where[j], round(similarity, 3)) for i, j, similarity in alike]
+    equal = set(exact)
     known = [(name, part.card.classes) for name, part in parts.items() if part.card.classes]
     meanings = zip_longest(*(classes for _, classes in known))
     clash = any(len(set(names) - {None}) > 1 for names in meanings)
     return Leaks(
         tuple((patient, tuple(names)) for patient, names in patients.items() if len(names) > 1),
         tuple(exact),
-        tuple(pair for pair in near if pair[:4] not in set(exact)),
+        tuple(pair for pair in near if pair[:4] not in equal),
         all(part.patients is not None for part in parts.values()),
         tuple(known) if clash else (),
     )

@@ -22,11 +22,12 @@ Classes = Sequence[str] | Mapping[str, str] | None
 
 def read_table(table: Any, *, label: str) -> pd.DataFrame:
     """A table with every cell as text and a file name in each row; see `from_folder`."""
+    if isinstance(table, str | os.PathLike):
+        table = _csv(Path(table).expanduser())
     with reading("labels must be a CSV file, a dict file -> label, a DataFrame, or 'folder'"):
         if isinstance(table, Mapping | pd.Series):
             table = pd.Series(table, dtype=object).to_frame(label)
-        is_file = isinstance(table, str | os.PathLike)
-        frame = _csv(Path(table).expanduser()) if is_file else pd.DataFrame(table, dtype=object)
+        frame = pd.DataFrame(table, dtype=object)
     if "file" not in frame and not isinstance(frame.index, pd.RangeIndex):
         frame = frame.rename_axis("file").reset_index()
     frame = frame.rename(columns=text).map(text)
