@@ -4,27 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate, pairwise, zip_longest
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medlab.cohort._fields import to_float
-from medlab.cohort.card import PARTS, DataCard
+from medlab.cohort.card import PARTS
 from medlab.errors import DataError
 
+Part = Any  # a Cohort, whose file imports this one
 _ALIKE = 0.95  # cosine from which two pictures are near-duplicates
 _SLACK = 0.07  # what re-encoding and resizing may cost of the cosine inside a narrow content
 _EVEN = 0.03  # of the range of a picture: how much a margin may vary, since JPEG is not exact
-
-
-class Part(Protocol):
-    """What `leaks` asks of a cohort."""
-
-    images: Tensor
-    card: DataCard
-    patients: np.ndarray | None
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,8 @@ def provide(
     """Make sure that the file of a set is on disk, fetched from the card's url if it must be.
 
     Nobody ever sees half a file, or a wrong one, under `path`, which counts from the data folder.
-    For the options and errors see `medlab.load`.
-
-    Returns:
-        Where the file is, and the card, with a remark if it is not the official file.
+    For the options and errors see `medlab.load`. The card gets a remark if it is not the official
+    file.
     """
     path = data_root(root) / path
     if path.is_file():

@@ -34,7 +34,14 @@ def decode(path: Path) -> Picture:
         with path.open("rb") as stream:
             is_dicom = stream.read(132)[128:] == b"DICM"
         if is_dicom or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-            return _dicom(path)
+            from medlab.dicom import read_image
+
+            scan = read_image(path)
+            if len(scan.frames) != 1:
+                raise ValueError(f"{len(scan.frames)} frames: choose one with medlab.dicom")
+            pixels = storable(scan.frames[0].numpy())
+            header = {f"dicom:{key}": str(scan.header.get(key, "")) for key in _HEADER}
+            return Picture(pixels, pixels.shape[1:], scan.spacing, header, scan.units)
         with Image.open(path, formats=_FORMATS) as image:
             pixels = storable(_pixels(image))
     return Picture(pixels, pixels.shape[1:], None, {}, "display grey level")
@@ -58,17 +65,6 @@ def _pixels(image: Any) -> np.ndarray:
     if image.mode in ("1", "L", "LA"):
         return np.array(image.convert("L"))[None]
     return np.ascontiguousarray(np.moveaxis(np.asarray(image.convert("RGB")), -1, 0))
-
-
-def _dicom(path: Path) -> Picture:
-    from medlab.dicom import read_image
-
-    image = read_image(path)
-    if len(image.frames) != 1:
-        raise ValueError(f"{len(image.frames)} frames: choose one from medlab.dicom.read_image")
-    pixels = storable(image.frames[0].numpy())
-    header = {f"dicom:{key}": str(image.header.get(key, "")) for key in _HEADER}
-    return Picture(pixels, pixels.shape[1:], image.spacing, header, image.units)
 
 
 def storable(values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,25 @@ _VOC = ["xmin", "ymin", "xmax", "ymax"]
 Classes = Sequence[str] | Mapping[str, str] | None
 
 
+def rows_of(
+    folder: Path, names: list[str], labels: Any, label: str | Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The row of each image, by its name, with its folder in the column `folder`; label columns."""
+    columns = [label] if isinstance(label, str) else list(label)
+    if labels is None or (isinstance(labels, str) and labels == "folder"):
+        table = pd.DataFrame({"file": names}, index=names)
+        columns = [] if labels is None else ["folder"]
+    else:
+        table = read_table(labels, label=columns[0])
+        table = table.set_index(locate(table["file"], names, folder)).drop_duplicates()
+    if twice := sorted(set(table.index[table.index.duplicated()])):
+        raise DataError(f"images named by several rows, which differ: {some(twice)}")
+    if "folder" not in table:
+        table["folder"] = [PurePosixPath(name).parent.name for name in table.index]
+    require(table, columns)
+    return table, columns
+
+
 def read_table(table: Any, *, label: str) -> pd.DataFrame:
     """A table with every cell as text and a file name in each row; see `from_folder`."""
     if isinstance(table, str | os.PathLike):
@@ -74,7 +93,7 @@ def locate(wanted: pd.Series, names: Iterable[str], folder: Path) -> pd.Series:
     return found.str[0]
 
 
-def class_numbers(cells: Iterable[str], classes: Classes) -> tuple[np.ndarray, tuple[str, ...]]:
+def numbered(cells: Iterable[str], classes: Classes) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as int64 (N,), and the class names; see `from_folder` for `classes`."""
     cells = list(cells)
     if classes is None:

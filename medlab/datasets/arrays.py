@@ -9,7 +9,7 @@ import torch
 
 from medlab.cohort import Cohort, DataCard, text
 from medlab.datasets._pictures import storable
-from medlab.datasets._tables import Classes, class_numbers
+from medlab.datasets._tables import Classes, numbered
 from medlab.errors import DataError
 
 UNKNOWN_PATIENTS = (
@@ -99,12 +99,13 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
             classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
     cells = np.array([text(label) for label in labels.flat]).reshape(labels.shape)
     if labels.ndim == 1:
-        numbers, names = class_numbers(cells.tolist(), classes)
+        numbers, names = numbered(cells.tolist(), classes)
         if len(names) < 2:
             raise DataError(f"all images have the label {names[0]!r}: name two classes=…")
         return numbers, names, "binary" if len(names) == 2 else "multiclass"
     names = tuple(classes or map(str, range(labels.shape[1])))
-    if not np.isin(cells, ["0", "1"]).all() or len(names) != labels.shape[1]:
+    fits = len(names) == labels.shape[1] and not isinstance(classes, Mapping)
+    if not fits or not np.isin(cells, ["0", "1"]).all():
         found = sorted(set(cells.flatten().tolist()))
         raise DataError(f"several labels an image must be 0 or 1 each, a name each; found {found}")
     return cells.astype(np.float32), names, "multilabel"

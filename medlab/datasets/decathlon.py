@@ -67,10 +67,10 @@ def from_decathlon(
         card: the data card. Default: one made from the folder's name.
 
     Returns:
-        Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients and files the
-        names. D runs from inferior to superior, H from posterior to anterior, W from left to right.
-        `extras["size"]` and `extras["start"]`, int64 (N, 3), say where within the padding each
-        volume lies. `spacing` is (D, H, W) in millimetres, or None where files differ.
+        Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients the names. D runs
+        from inferior to superior, H from posterior to anterior, W from left to right. int64 (N, 3)
+        `extras["size"]` and `extras["start"]` say where within the padding a volume lies. `spacing`
+        is (D, H, W) in millimetres, or None where files differ.
 
     Raises:
         DataError: a file that cannot be read, has no partner, or another shape or place than its

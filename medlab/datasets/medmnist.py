@@ -1,9 +1,8 @@
 """One reader for the eighteen MedMNIST sets in all their sizes; their facts stand in medmnist.json.
 
-Facts and hashes are those of the makers (MedMNIST v2, Zenodo record 10519652); each fault names
-where it is shown. A fault that says "not stated" or "cannot be excluded" follows from how the
-makers describe the split. Published scores are tables 3 and 4 of Yang et al., Scientific Data
-10:41 (2023), doi 10.1038/s41597-022-01721-8, in the form of the makers' page (medmnist.com).
+Facts and hashes are the makers' (MedMNIST v2, Zenodo record 10519652); a fault names where it is
+shown, or follows from how they describe the split ("not stated", "cannot be excluded"). Published
+scores: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, as on medmnist.com.
 """
 
 import json

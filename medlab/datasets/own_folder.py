@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,7 @@ from medlab.cohort import Cohort
 from medlab.datasets._download import shows_progress
 from medlab.datasets._files import images_in, some
 from medlab.datasets._pictures import Picture, decode, fit, stack
-from medlab.datasets._tables import (
-    Classes,
-    class_numbers,
-    locate,
-    place_boxes,
-    read_boxes,
-    read_table,
-    require,
-)
+from medlab.datasets._tables import Classes, numbered, place_boxes, read_boxes, require, rows_of
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
 
@@ -45,9 +37,7 @@ def from_folder(
 ) -> Cohort:
     """Read a folder of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
 
-    >>> from_folder("scans", labels="labels.csv", patient="patient_id")       # doctest: +SKIP
-    >>> from_folder("scans", labels="folder",                                 # doctest: +SKIP
-    ...             patient=lambda row: row["file"].split("_")[0], size=128)
+    >>> from_folder("scans", labels="labels.csv", patient="patient_id")          # doctest: +SKIP
     >>> from_folder("smears", labels=None, boxes="Annotations", patient="file")  # doctest: +SKIP
 
     Everything that could spoil a result unseen is an error with the first names of what is wrong:
@@ -69,7 +59,7 @@ def from_folder(
             (pixels, x1 and y1 exclusive) or xmin, ymin, xmax, ymax, and perhaps label; or a folder
             of Pascal VOC XML files. They move with the image when it is brought to `size`.
         site: hospital or scanner: column or function of the row.
-        official: the part an image belongs to (train, val, test): column or function of the row.
+        official: train, val or test, the part an image belongs to: likewise.
         classes: class names in label order; or what the table says -> class name. Default: what the
             table says, sorted. Needed where a folder may lack a class that another one has.
         size: bring all images to this size (edge, or height and width): scaled without aliasing,
@@ -88,7 +78,7 @@ def from_folder(
     if edges is not None and not (len(edges) == 2 and all(n in range(1, 16385) for n in edges)):
         raise DataError(f"size must be an edge in pixels or (height, width); got {size}")
     files = images_in(folder)
-    table, columns = _table(folder, list(files), labels, label)
+    table, columns = rows_of(folder, list(files), labels, label)
     notes = []
     if unnamed := [name for name in files if name not in table.index]:
         notes.append(f"Left out: {len(unnamed)} images that no row names: {some(unnamed)}.")
@@ -105,7 +95,7 @@ def from_folder(
     table = table.join(pd.DataFrame([p.header for p in read], index=table.index))
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if found is not None:
-        numbers, names = class_numbers(found["label"], None if columns else classes)
+        numbers, names = numbered(found["label"], None if columns else classes)
         corners = place_boxes(found, pictures, edges)
         rows = [(found["image"] == image).to_numpy() for image in pictures]
         fields["boxes"] = [corners[row] for row in rows]
@@ -134,22 +124,3 @@ def from_folder(
     about = f"Read by medlab.from_folder from {folder.name}."
     card = replace(cohort.card, description=about, faults=tuple(notes), units=read[0].units)
     return replace(cohort, card=card)
-
-
-def _table(
-    folder: Path, names: list[str], labels: Any, label: str | Sequence[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The row of each image, by its name, with its folder in the column `folder`; label columns."""
-    columns = [label] if isinstance(label, str) else list(label)
-    if labels is None or (isinstance(labels, str) and labels == "folder"):
-        table = pd.DataFrame({"file": names}, index=names)
-        columns = [] if labels is None else ["folder"]
-    else:
-        table = read_table(labels, label=columns[0])
-        table = table.set_index(locate(table["file"], names, folder)).drop_duplicates()
-    if twice := sorted(set(table.index[table.index.duplicated()])):
-        raise DataError(f"images named by several rows, which differ: {some(twice)}")
-    if "folder" not in table:
-        table["folder"] = [PurePosixPath(name).parent.name for name in table.index]
-    require(table, columns)
-    return table, columns
