@@ -28,7 +28,8 @@ def images_of(data: Any) -> Tensor:
         images = images[0]
     if not isinstance(images, (Tensor, np.ndarray)):
         hint = "Gather a DataLoader first: torch.cat([images for images, _ in loader])."
-        raise DataError(f"expected a Cohort or one tensor; got {type(data).__name__}. {hint}")
+        kind = type(data).__name__
+        raise DataError(f"expected a Cohort, or images as one tensor; got {kind}. {hint}")
     images = torch.as_tensor(images)
     if images.ndim not in (4, 5):
         raise DataError(
