@@ -60,7 +60,7 @@ def from_arrays(
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
     return Cohort(
         images=torch.from_numpy(pixels),
-        labels=target,
+        labels=None if target is None else torch.from_numpy(target),
         patients=np.arange(len(pixels)) if patient is None else np.array(list(patient), object),
         card=DataCard(
             name=name,

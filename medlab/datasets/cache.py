@@ -56,7 +56,8 @@ def write_cohort(cohort: Cohort, path: Path) -> None:
     if cohort.boxes is not None:
         values["boxes"] = torch.cat([*cohort.boxes, torch.zeros(0, 4)])
         values["boxes_per_image"] = torch.tensor([len(b) for b in cohort.boxes], dtype=torch.int64)
-    arrays = {key: np.asarray(v) for key, v in values.items() if isinstance(v, Tensor | np.ndarray)}
+    kinds = (Tensor, np.ndarray)
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in values.items() if isinstance(v, kinds)}
     tensors = [key for key in arrays if isinstance(values[key], Tensor)]
     facts = {"card": dataclasses.asdict(cohort.card), "spacing": cohort.spacing, "tensors": tensors}
     with atomic_write(path) as part, open(part, "wb") as file:

@@ -112,9 +112,13 @@ def from_decathlon(
     target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
     start = (target - sizes) // 2
     margins = np.stack([start, target - sizes - start], axis=-1)
+    padded, labelled = (
+        torch.from_numpy(np.stack([np.pad(*pair) for pair in zip(arrays, margins, strict=True)]))
+        for arrays in (volumes, masks)
+    )
     return Cohort(
-        images=np.stack([np.pad(*pair) for pair in zip(volumes, margins, strict=True)])[:, None],
-        masks=np.stack([np.pad(*pair) for pair in zip(masks, margins, strict=True)]),
+        images=padded[:, None],
+        masks=labelled,
         patients=np.array(list(images)),
         files=np.array([path.name for path in images.values()]),
         spacing=spacings.pop() if len(spacings) == 1 else None,

@@ -70,7 +70,7 @@ def read(path: Path, card: DataCard) -> Cohort:
         start += n
     return Cohort(
         images=torch.from_numpy(images),
-        labels=np.concatenate(labels).astype(np.int64),
+        labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)),
         card=card,
         official=np.repeat(PARTS, facts["samples"]),
     )
