@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from medlab import from_arrays, from_folder
-from medlab.datasets._boxes import _voc
+from medlab.datasets._tables import _voc
 from medlab.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -315,7 +315,7 @@ def test_labels_of_every_form():
             continue
         with pytest.raises(DataError, match=message):
             read(labels, classes=("a", "b"))
-    with pytest.raises(DataError, match="1 images have no patient"):
+    with pytest.raises(DataError, match="1 of 4 entries of patients are missing"):
         from_arrays(images, labels=None, patient=["a", "b", None, "c"])
     masks = np.zeros((4, 5, 5), np.uint8)
     cut = from_arrays(images, labels=None, patient=who, masks=masks, classes=("none", "mass"))

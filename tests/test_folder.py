@@ -123,7 +123,7 @@ def test_pandas_gaps_do_not_change_numbers(lungs):
     folder, rows, _ = lungs
     frame = pandas.DataFrame(rows)
     frame["patient"] = [1.0, 1.0, 2.0, 2.0, float("nan"), 3.0]
-    with pytest.raises(DataError, match=r"1 images have no patient: im4\.png"):
+    with pytest.raises(DataError, match="1 of 6 entries of patients are missing .*at image 4"):
         from_folder(folder, labels=frame, patient="patient")
     cohort = from_folder(folder, labels=frame, patient=lambda row: row["patient"] or row["file"])
     assert cohort.patients.tolist() == ["1", "1", "2", "2", "im4.png", "3"]
@@ -144,7 +144,7 @@ def test_a_folder_for_each_class(lungs, tmp_path):
     )
     assert cohort.classes == ("fit", "sick")
     assert sorted(cohort.official.tolist()) == ["test"] * 2 + ["train"] * 2 + ["val"] * 2
-    with pytest.raises(DataError, match="6 images have an empty label, or lie in no folder: im0"):
+    with pytest.raises(DataError, match="6 images have no label"):
         from_folder(folder, labels="folder", patient=None)
 
 
@@ -174,7 +174,7 @@ def test_several_columns_make_a_multilabel_task(lungs):
     assert cohort.labels.dtype == torch.float32
     assert cohort.labels.tolist() == [[i % 2, float(i > 3)] for i in range(6)]
     rows[2]["mass"] = 7
-    with pytest.raises(DataError, match="must be 0 or 1 each; found .*'7'"):
+    with pytest.raises(DataError, match="must be 0 or 1 each.*; found .*'7'"):
         from_folder(folder, labels=rows, label=["mass", "oedema"], patient="patient")
 
 
@@ -192,9 +192,9 @@ TABLES = {
     ),
     "label empty": (
         lambda r: change(r, 1, label=" "),
-        r"1 images have an empty label.*: im1\.png",
+        "1 images have no label",
     ),
-    "label None": (lambda r: change(r, 1, label=None), "empty label"),
+    "label None": (lambda r: change(r, 1, label=None), "1 images have no label"),
     "twice": (
         lambda r: [*r, r[0] | {"label": "fit"}],
         r"several rows, which differ: im0\.png",
@@ -212,7 +212,10 @@ TABLES = {
     "no rows": (lambda r: [], "one column 'file'; it has $"),
     "no table": (lambda r: 5, "labels must be a CSV file, .*a DataFrame, or 'folder'"),
     "no csv": (lambda r: "nowhere.csv", "nowhere.csv cannot be read as a table"),
-    "patient empty": (lambda r: change(r, 5, patient=""), r"1 images have no patient: im5\.png"),
+    "patient empty": (
+        lambda r: change(r, 5, patient=""),
+        "1 of 6 entries of patients are missing .*at image 5",
+    ),
 }
 
 
@@ -546,23 +549,8 @@ def test_mixed_kinds_are_told_apart(tmp_path):
         one(tmp_path, a, a, encoded(grey(top=9999, dtype=np.uint16)))
 
 
-def test_channels(tmp_path):
-    plain = grey()
-    rgb = RNG.integers(0, 256, (12, 10, 3), dtype=np.uint8)
-    files = [encoded(plain), encoded(rgb), encoded(Image.fromarray(plain).convert("RGB"))]
-    to_grey = one(tmp_path, *files, channels=1)
-    assert np.array_equal(to_grey.images[0, 0].numpy(), plain)
-    assert np.array_equal(to_grey.images[2, 0].numpy(), plain)
-    luma = np.asarray(Image.fromarray(rgb).convert("L")).astype(int)  # oracle: Pillow
-    assert np.abs(to_grey.images[1, 0].numpy() - luma).max() <= 1
-    to_rgb = one(tmp_path, *files, channels=3)
-    assert (to_rgb.images[0].numpy() == plain).all()
-    with pytest.raises(DataError, match="channels must be 1"):
-        one(tmp_path, channels=2)
-
-
 def fit(pixels, size):
-    return _pictures.fit(Picture(pixels, pixels.shape[1:]), size)
+    return _pictures.fit(Picture(pixels, pixels.shape[1:], None, {}, ""), size)
 
 
 def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
@@ -650,7 +638,7 @@ def test_dicom_files(tmp_path, dicom_file):
     assert cohort.patients.tolist() == ["P0", "P0", "P1", "P1"]
     assert cohort.sites.tolist() == ["Toy"] * 4
     half = from_folder(folder, **options, size=(6, 5))
-    assert half.spacing == (1.0, 0.5)
+    assert half.spacing is None
     (folder / "a.dcm").write_bytes((folder / "a.dcm").read_bytes()[:-50])
     with pytest.raises(DataError, match=r"a\.dcm cannot be read"):
         from_folder(folder, **options)

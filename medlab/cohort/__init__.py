@@ -11,5 +11,6 @@ from medlab.cohort.container import Cohort
 from medlab.cohort.duplicates import Leaks, leaks
 from medlab.cohort.patients import identifiers as identifiers
 from medlab.cohort.patients import split_patients
+from medlab.cohort.patients import text as text
 
 __all__ = ["Cohort", "DataCard", "Leaks", "images_of", "leaks", "split_patients", "to_float"]

@@ -1,7 +1,5 @@
 """What one must know of a data set before using it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from textwrap import fill
 
@@ -13,62 +11,43 @@ TASKS = ("binary", "multiclass", "ordinal", "multilabel", "segmentation", "detec
 
 @dataclass(frozen=True, kw_only=True)
 class DataCard:
-    """What one must know of a data set before using it.
+    """What one must know of a data set before using it; every field is told where it stands."""
 
-    Attributes:
-        name: the name that `medlab.load` takes.
-        title: one line for a reader.
-        task: binary, multiclass, ordinal, multilabel, segmentation, detection or none.
-        classes: class names; position = label.
-        modality: "X-ray", "CT", "MR", "ultrasound", …
-        description: what was imaged, in whom, how labelled, and what the set is not good for.
-        source: who made it: paper, year, DOI.
-        licence: SPDX name or the words of the source.
-        url: where the file comes from; empty for simulated sets.
-        citation: what to cite when a result is published.
-        md5: hash of the official file; empty for simulated sets.
-        faults: known faults, each one sentence with its source.
-        simulated: True if no patient was ever imaged.
-        units: unit of a pixel value ("HU", "display grey level", …).
-        value_range: smallest and largest possible pixel value.
-        version: changes whenever the bytes change.
-    """
-
-    name: str
-    title: str
-    task: str
-    classes: tuple[str, ...] = ()
-    modality: str = ""
-    description: str = ""
-    source: str = ""
-    licence: str = ""
-    url: str = ""
-    citation: str = ""
-    md5: str = ""
-    faults: tuple[str, ...] = ()
-    simulated: bool = False
-    units: str = ""
-    value_range: tuple[float, float] | None = None
-    version: str = "1"
+    name: str  #: that `medlab.load` takes
+    title: str  #: one line for a reader
+    task: str  #: binary, multiclass, ordinal, multilabel, segmentation, detection or none
+    classes: tuple[str, ...] = ()  #: class names; position = label
+    modality: str = ""  #: "X-ray", "CT", "MR", "ultrasound", …
+    description: str = ""  #: what was imaged, in whom, how labelled, and what it is not good for
+    source: str = ""  #: who made it: paper, year, DOI
+    licence: str = ""  #: SPDX name or the words of the source
+    url: str = ""  #: where the file comes from; empty for simulated sets
+    citation: str = ""  #: what to cite when a result is published
+    md5: str = ""  #: hash of the official file; empty for simulated sets
+    faults: tuple[str, ...] = ()  #: known faults, each one sentence with its source
+    simulated: bool = False  #: True if no patient was ever imaged
+    units: str = ""  #: of a pixel value: "HU", "display grey level", …
+    value_range: tuple[float, float] | None = None  #: smallest and largest possible pixel value
+    version: str = "1"  #: changes whenever the bytes change
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise DataError(f"task must be one of {', '.join(TASKS)}; got {self.task!r}")
+        for name, value in vars(self).items():
+            if isinstance(value, list):  # as JSON has it
+                object.__setattr__(self, name, tuple(value))
 
     def __str__(self) -> str:
-        rows = [
-            ("task", f"{self.task}: {', '.join(self.classes)}" if self.classes else self.task),
-            ("modality", self.modality),
-            ("what", self.description),
-            ("pixel values", self.units),
-            ("source", "simulated, no patient was imaged" if self.simulated else self.source),
-            ("licence", self.licence),
-            *(("known fault", fault) for fault in self.faults),
-        ]
+        rows = {
+            "task": f"{self.task}: {', '.join(self.classes)}" if self.classes else self.task,
+            "modality": self.modality,
+            "what": self.description,
+            "pixel values": self.units,
+            "source": "simulated, no patient was imaged" if self.simulated else self.source,
+            "licence": self.licence,
+        }
+        told = [f"{key:>13}  {value}" for key, value in rows.items() if value]
+        told += [f"  known fault  {fault}" for fault in self.faults]
         indent = " " * 15
-        lines = (
-            fill(f"{key:>13}  {value}", 88, subsequent_indent=indent, break_long_words=False)
-            for key, value in rows
-            if value
-        )
+        lines = [fill(row, 88, subsequent_indent=indent, break_long_words=False) for row in told]
         return "\n".join([f"{self.title} ({self.name})", *lines])

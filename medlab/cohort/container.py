@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medlab.cohort._fields import checked_boxes, checked_labels, checked_masks
+from medlab.cohort._fields import checked_boxes, checked_labels, checked_masks, images_of
 from medlab.cohort.card import PARTS, DataCard
 from medlab.cohort.duplicates import Leaks, leaks
-from medlab.cohort.patients import class_counts, identifiers, split_patients
+from medlab.cohort.patients import identifiers, split_patients
 from medlab.errors import DataError
 
 
@@ -21,45 +21,26 @@ from medlab.errors import DataError
 class Cohort:
     """Images in one tensor, and per image its label, mask, boxes, patient, site and file.
 
-    Attributes:
-        images: (N, C, H, W), or (N, C, D, H, W) for volumes; uint8 0…255, int16 or float32.
-        card: the data card.
-        labels: int64 (N,) classes, or float32 (N, K) of 0 and 1 when the task is multilabel.
-        masks: uint8 (N, H, W) or (N, D, H, W); 0 is background, k the k-th structure. When the
-            task is segmentation, the card's classes name the mask values, background first.
-        boxes: one float32 (M, 4) tensor an image: x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
-        patients: (N,) patient identifiers as text, 1 and 1.0 as "1"; images of one patient must
-            never be split.
-        sites: (N,) hospital or scanner.
-        spacing: millimetres between pixel centres, last axes of `images`: (row, column).
-        files: (N,) where each image came from.
-        official: (N,) "train", "val" or "test", if the makers of the set fixed a split.
-        extras: further per-image facts by name, first axis N.
+    Every field is told where it stands; N is the number of images.
 
     Raises:
         DataError: fields whose lengths, types or values do not fit together.
     """
 
-    images: Tensor
-    card: DataCard
-    labels: Tensor | None = None
-    masks: Tensor | None = None
-    boxes: list[Tensor] | None = None
-    patients: np.ndarray | None = None
-    sites: np.ndarray | None = None
-    spacing: tuple[float, ...] | None = None
-    files: np.ndarray | None = None
-    official: np.ndarray | None = None
-    extras: dict[str, Tensor | np.ndarray] = field(default_factory=dict)
+    images: Tensor  #: (N, C, H, W), or (N, C, D, H, W) for volumes; uint8 0…255, int16 or float32
+    card: DataCard  #: the data card; of a segmentation task its classes name the mask values
+    labels: Tensor | None = None  #: int64 (N,) classes; multilabel: float32 (N, K) of 0 and 1
+    masks: Tensor | None = None  #: uint8 (N, H, W) or (N, D, H, W), 0 background, k structure k
+    boxes: list[Tensor] | None = None  #: float32 (M, 4) each: x0, y0, x1, y1 in pixels, exclusive
+    patients: np.ndarray | None = None  #: (N,) text, 1 and 1.0 as "1"; never to be split
+    sites: np.ndarray | None = None  #: (N,) hospital or scanner
+    spacing: tuple[float, ...] | None = None  #: mm between pixel centres, (row, column) last
+    files: np.ndarray | None = None  #: (N,) where each image came from
+    official: np.ndarray | None = None  #: (N,) "train", "val" or "test", if the makers fixed it
+    extras: dict[str, Tensor | np.ndarray] = field(default_factory=dict)  #: more, first axis N
 
     def __post_init__(self) -> None:
-        self.images = torch.as_tensor(self.images)
-        if self.images.ndim not in (4, 5):
-            raise DataError(
-                "images must be (N, C, H, W), or (N, C, D, H, W) for volumes; got "
-                f"{tuple(self.images.shape)}. For N grey images of shape (N, H, W) pass "
-                "images[:, None]."
-            )
+        self.images = images_of(self.images)
         for name in ("patients", "sites", "official"):
             if getattr(self, name) is not None:
                 setattr(self, name, identifiers(getattr(self, name), name))
@@ -73,19 +54,22 @@ class Cohort:
         if self.boxes is not None:
             self.boxes = checked_boxes(self.boxes)
         for name, value in self._per_image().items():
-            if len(value) != len(self.images):
-                raise DataError(
-                    f"{name} has {len(value)} entries for {len(self.images)} images: there must "
-                    "be exactly one per image"
-                )
-        if self.official is not None and not set(self.official) <= set(PARTS):
-            strange = sorted(set(self.official) - set(PARTS))
-            raise DataError(f"official must be 'train', 'val' or 'test'; got {strange}")
+            if len(value) != len(self):
+                wrong = f"{len(value)} entries for {len(self)} images"
+                raise DataError(f"{name} has {wrong}: there must be one per image")
+        if self.official is not None and (strange := set(self.official) - set(PARTS)):
+            raise DataError(f"official must be 'train', 'val' or 'test'; got {sorted(strange)}")
 
-    def _per_image(self) -> dict:
+    def _per_image(self) -> dict[str, Any]:
         names = ("labels", "masks", "boxes", "patients", "sites", "files", "official")
         known = {name: getattr(self, name) for name in names}
         return {k: v for k, v in known.items() if v is not None} | self.extras
+
+    def _each(self, change: Callable[[Any], Any]) -> Cohort:
+        """The cohort with every per-image field changed alike."""
+        changed = {name: change(value) for name, value in self._per_image().items()}
+        extras = {name: changed.pop(name) for name in self.extras}
+        return replace(self, images=change(self.images), extras=extras, **changed)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,28 +84,25 @@ class Cohort:
         values = self.masks if self.card.task == "segmentation" else self.labels
         if values is None or not values.numel():
             raise DataError(f"{self.card.name} has no class names, and nothing to count them by")
-        if self.card.task == "multilabel":
-            return values.shape[1]
-        return int(values.max()) + 1
+        return values.shape[1] if self.card.task == "multilabel" else int(values.max()) + 1
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: Any) -> Cohort:
-        """A smaller cohort: by position, slice, list, boolean mask or index array."""
-        index = torch.arange(len(self))[_as_index(index, len(self))].reshape(-1)
-        where = index.numpy()
+        """A smaller cohort: by position, slice, list, boolean mask or index array, as in NumPy."""
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        where = np.atleast_1d(np.arange(len(self))[index])
+        if where.ndim != 1:
+            raise IndexError("index a cohort with a position, a slice, a list or a mask")
 
         def pick(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value[index.to(value.device)]
             if isinstance(value, list):
                 return [value[i] for i in where]
-            return np.asarray(value)[where]
+            return value[where] if isinstance(value, Tensor) else np.asarray(value)[where]
 
-        picked = {name: pick(value) for name, value in self._per_image().items()}
-        extras = {name: picked.pop(name) for name in self.extras}
-        return dataclasses.replace(self, images=pick(self.images), extras=extras, **picked)
+        return self._each(pick)
 
     def to(self, device: str | torch.device) -> Cohort:
         """The same cohort with every tensor on `device`."""
@@ -131,9 +112,7 @@ class Cohort:
                 return [move(v) for v in value]
             return value.to(device) if isinstance(value, Tensor) else value
 
-        moved = {name: move(value) for name, value in self._per_image().items()}
-        extras = {name: moved.pop(name) for name in self.extras}
-        return dataclasses.replace(self, images=move(self.images), extras=extras, **moved)
+        return self._each(move)
 
     def split(
         self,
@@ -144,36 +123,30 @@ class Cohort:
     ) -> tuple[Cohort, Cohort, Cohort]:
         """Train, validation and test: the official split if there is one, else by patient.
 
-        Every patient falls into exactly one part, no part is empty, and classes are spread as
-        evenly as whole patients allow (see `split_patients`).
-
         Args:
             fractions: shares of images for train, validation and test; positive, sum 1.
-            seed: another seed gives another split of the patients.
+            seed: another seed gives another split of the patients (see `split_patients`).
             official: set False to ignore an official split.
 
         Raises:
-            DataError: no patient ids (and no official split), or fewer than three patients.
+            DataError: no patient ids, fewer than three patients, or an official part is empty.
         """
-        if official and self.official is not None:
-            parts = self.official
-        else:
+        parts = self.official if official else None
+        if parts is None:
             if self.patients is None:
                 raise DataError(
-                    f"{self.card.name} has no patient ids, so a split could put one patient on "
-                    "both sides. Give `patients`, one id per image; if every image truly is "
-                    "another patient, pass patients=np.arange(len(cohort))."
+                    f"{self.card.name} has no patient ids, so one patient could stand on both "
+                    "sides. Give `patients`; if all differ, np.arange(len(cohort))."
                 )
             parts = split_patients(self.patients, self.labels, fractions=fractions, seed=seed)
-        train, val, test = (self[parts == part] for part in PARTS)
-        for name, part in zip(PARTS, (train, val, test), strict=True):
-            if len(part) == 0:
-                raise DataError(f"the official split of {self.card.name} has no {name} images")
-        return train, val, test
+        if lacking := set(PARTS) - set(parts):
+            names = ", ".join(sorted(lacking))
+            raise DataError(f"the official split of {self.card.name} has no {names} images")
+        return self[parts == "train"], self[parts == "val"], self[parts == "test"]
 
-    def leaks(self, **options: Any) -> Leaks:
+    def leaks(self) -> Leaks:
         """What crosses this cohort's own split; see `medlab.cohort.leaks`."""
-        return leaks(*self.split(), **options)
+        return leaks(*self.split())
 
     def summary(self) -> str:
         """A few lines for a reader: size, patients, sites, images per class or voxel shares."""
@@ -184,35 +157,18 @@ class Cohort:
         if self.sites is not None:
             pairs = zip(*np.unique(self.sites, return_counts=True), strict=True)
             lines.append("sites: " + ", ".join(f"{s} ({c} images)" for s, c in pairs))
-        segmentation = self.card.task == "segmentation"
-        if self.masks is not None and segmentation:
+        if self.card.task == "segmentation" and self.masks is not None:
             sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
             names = self.classes or [f"structure {k}" for k in range(len(sizes))]
-            pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
             what = "voxels" if self.images.ndim == 5 else "pixels"
+            pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)
             lines.append("masks: " + ", ".join(f"{s} ({c:.2%} of {what})" for s, c in pairs))
-        elif self.labels is not None and self.classes and not segmentation:
-            images = class_counts(self.labels, self.num_classes).sum(0).long().tolist()
-            pairs = zip(self.classes, images, strict=True)
+        elif self.card.task != "segmentation" and self.labels is not None and self.classes:
+            multi, n = self.labels.ndim == 2, len(self.classes)
+            images = self.labels.sum(0).long() if multi else self.labels.bincount(minlength=n)
+            pairs = zip(self.classes, images.tolist(), strict=True)
             lines.append("labels: " + ", ".join(f"{name} ({c} images)" for name, c in pairs))
         return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<Cohort {self.summary().replace(chr(10), '; ')}>"
-
-
-def _as_index(index: Any, n: int) -> slice | Tensor:
-    if isinstance(index, (bool, np.bool_)):
-        raise DataError("index a cohort with a position, slice, list or mask, not a single bool")
-    if isinstance(index, (int, np.integer)):
-        if not -n <= index < n:
-            raise IndexError(f"position {index} in a cohort of {n} images")
-        return slice(int(index) % n, int(index) % n + 1)
-    if isinstance(index, slice):
-        return index
-    index = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(np.asarray(index))
-    if index.numel() == 0:
-        return index.long()
-    if index.dtype == torch.bool and len(index) != n:
-        raise DataError(f"a mask of {len(index)} entries for a cohort of {n} images")
-    return index

@@ -1,7 +1,5 @@
 """Who is who, and whole patients to train, validation and test."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -17,51 +15,35 @@ from medlab.errors import DataError
 _MISSING = {"", "nan", "NaN", "None", "NaT", "<NA>"}  # as str() and pandas write what is not there
 
 
+def text(value: object) -> str:
+    """One cell of a table as text in Unicode form NFC, stripped; 1.0 is "1", a gap is ""."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, Real) and not isinstance(value, Integral) and float(value).is_integer():
+        value = int(float(value))  # pandas makes 1 into 1.0 where a column has gaps
+    said = unicodedata.normalize("NFC", str(value)).strip()
+    return "" if said in _MISSING and not isinstance(value, str) else said
+
+
 def identifiers(values: Iterable, what: str) -> np.ndarray:
-    """Identifiers as text, one text for one identifier: 1, 1.0, "1" and "1.0" are all "1".
-
-    Tables turn numbers into floats as soon as one is missing, and a folder's names are text, so the
-    same patient comes in several types. Text loses its outer spaces and takes Unicode form NFC.
-
-    Args:
-        values: (N,) numbers or text, in a list, array, tensor or pandas column.
-        what: the field, for the message.
-
-    Returns:
-        (N,) array of str.
+    """(N,) numbers or text of any type as an array of text: 1, 1.0, "1" and "1.0" are all "1".
 
     Raises:
-        DataError: a missing identifier (None, NaN, empty text), or not one list of them.
+        DataError: one is missing (None, NaN, empty text), or it is not one list; `what` it names.
     """
     if isinstance(values, Tensor):
         values = values.cpu().numpy()
     array = np.asarray(values, dtype=object)
     if array.ndim != 1:
         raise DataError(f"{what} must be one list, an entry per image; got shape {array.shape}")
-    known: dict = {}
-    for value in array:
-        if value not in known:
-            known[value] = _identifier(value)
+    known = {value: re.sub(r"^(\d+)\.0+$", r"\1", text(value)) for value in set(array)}
     found = [known[value] for value in array]
-    missing = [i for i, name in enumerate(found) if name in _MISSING]
-    if missing:
+    if missing := [i for i, name in enumerate(found) if name in _MISSING]:
         raise DataError(
             f"{len(missing)} of {len(found)} entries of {what} are missing (the first at image "
-            f"{missing[0]}): all images without one would count as one and the same. Complete "
-            "them, or leave those images out."
+            f"{missing[0]}): complete them, or leave those images out."
         )
     return np.array(found, dtype=str)
-
-
-def _identifier(value: object) -> str:
-    if isinstance(value, Integral):
-        return str(int(value))
-    if isinstance(value, Real):
-        number = float(value)
-        return str(int(number)) if number.is_integer() else str(number)
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    text = unicodedata.normalize("NFC", text).strip()
-    return re.sub(r"^(\d+)\.0+$", r"\1", text)
 
 
 def split_patients(
@@ -85,29 +67,24 @@ def split_patients(
         seed: order in which equal patients are dealt.
 
     Returns:
-        (N,) array of "train", "val", "test"; never overlapping in patients, never empty.
+        (N,) array of "train", "val", "test"; no patient in two parts, no part empty.
 
     Raises:
-        DataError: fewer than three patients, a missing identifier, a seed that is no whole number
-            from 0 on, or fractions that are not positive or do not sum to 1.
+        DataError: fewer than three patients, a missing identifier, or an option as it cannot be.
     """
     if not isinstance(seed, Integral) or seed < 0:
         raise DataError(f"seed must be a whole number of at least 0; got {seed!r}")
-    patients = identifiers(patients, "patients")
     shares = np.asarray(fractions, dtype=float)
     if shares.shape != (3,) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:
         raise DataError(f"fractions must be three positive shares that sum to 1; got {fractions}")
-    names, group = np.unique(patients, return_inverse=True)
+    names, group = np.unique(identifiers(patients, "patients"), return_inverse=True)
     if len(names) < 3:
-        raise DataError(
-            f"three parts need at least three patients; got {len(names)} "
-            f"({', '.join(map(str, names))})"
-        )
-    per_image = np.ones((len(patients), 1))
+        raise DataError(f"three parts need at least three patients; got {', '.join(names)}")
+    per_image = np.ones((len(group), 1))
     if labels is not None:
         labels = torch.as_tensor(labels)
-        k = 0 if labels.ndim == 2 else int(labels.max()) + 1
-        per_image = np.concatenate([class_counts(labels, k).numpy(), per_image], axis=1)
+        indicators = labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels.long())
+        per_image = np.concatenate([indicators.double().numpy(), per_image], axis=1)
         per_image = per_image[:, per_image.sum(0) > 0]
     counts = np.zeros((len(names), per_image.shape[1]))
     np.add.at(counts, group, per_image)
@@ -116,28 +93,14 @@ def split_patients(
     have = np.zeros_like(targets)
     part = np.empty(len(names), dtype=int)
     order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-counts[order, -1], kind="stable")]
-    for g in order:
+    for g in order[np.argsort(-counts[order, -1], kind="stable")]:
         part[g] = np.argmin(((2 * (have - targets) + counts[g]) * counts[g] / targets).sum(1))
         have[part[g]] += counts[g]
-    _fill_empty(part, counts)
+    for p in np.setdiff1d(range(3), part):  # a part that is empty takes a small patient
+        members = np.flatnonzero(part == np.bincount(part, minlength=3).argmax())
+        part[members[counts[members, -1].argmin()]] = p
     _spread_classes(part, counts)
     return np.asarray(PARTS)[part][group]
-
-
-def class_counts(labels: Tensor, num_classes: int) -> Tensor:
-    """One row an image: which classes it counts for."""
-    if labels.ndim == 2:
-        return labels.double()
-    return torch.nn.functional.one_hot(labels.long(), num_classes).double()
-
-
-def _fill_empty(part: np.ndarray, counts: np.ndarray) -> None:
-    for p in range(3):
-        if not (part == p).any():
-            donor = np.bincount(part, minlength=3).argmax()
-            members = np.flatnonzero(part == donor)
-            part[members[counts[members, -1].argmin()]] = p
 
 
 def _spread_classes(part: np.ndarray, counts: np.ndarray) -> None:

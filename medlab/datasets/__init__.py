@@ -1,7 +1,5 @@
 """Data sets by name, with a card for each, and your own images from a folder."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -41,19 +39,17 @@ def load(
 
     >>> cohort = load("chest_xray", n=2000, seed=0)                          # doctest: +SKIP
     >>> cohort = load("pneumoniamnist", root=folder, download=False)         # doctest: +SKIP
-    >>> cohort = load("hippocampus")                                         # doctest: +SKIP
 
-    A simulated set is made once and kept under `root`; the same name, version and options give the
-    same bytes. Where nothing can be written it is made in memory. A real set is read from `root`
-    (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or downloaded there.
+    A simulated set is made once and kept under `root`: the same name, version and options give the
+    same bytes. A real set is read from `root` (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or
+    downloaded there, from its makers or the web folder that the variable MEDLAB_MIRROR names.
 
     Args:
         name: see `medlab.datasets.cards()`.
         root: data folder; default: the environment variable MEDLAB_DATA, else the user's cache.
         download: False never touches the network.
-        verify: whether a file whose hash is not the official one is refused (default) or used with
-            a warning and a remark on the card. The environment variable MEDLAB_VERIFY=0 changes the
-            default. Volumes that are unpacked already have no hash to check.
+        verify: whether a file whose hash is not the official one is refused (default, unless
+            MEDLAB_VERIFY is 0) or used with a warning and a remark on the card.
         options: for simulated sets, those of their maker (`n`, `seed`, `size`, …); for MedMNIST
             `size`, the edge length in pixels: 28 (default), 64, 128 or 224; 28 or 64 in 3-D.
 
@@ -63,47 +59,28 @@ def load(
     Raises:
         DataError: unknown name or option; a file that is not there, damaged or not the official one
             (`HashMismatch`), or cannot be fetched (`DownloadError`).
-
-    The environment variable MEDLAB_MIRROR names a folder on the web (a class-room computer, say)
-    that holds the files to download; hashes are checked all the same.
     """
     name = _find(name)
     if name in _simulated():
         return load_simulated(name, _simulated()[name], data_root(root), options)
-    allowed = set() if name == HIPPOCAMPUS.name else {"size"}
-    if strange := options.keys() - allowed:
-        raise DataError(
-            f"{name} is a fixed set and has no option {', '.join(map(repr, strange))}; it has "
-            f"{', '.join(allowed) or 'none'}"
-        )
+    allowed = () if name == HIPPOCAMPUS.name else ("size",)
+    if strange := options.keys() - set(allowed):
+        has = ", ".join(allowed) or "none"
+        raise DataError(f"{name} has no option {', '.join(map(repr, strange))}; it has {has}")
     where: dict[str, Any] = {"root": root, "download": download, "verify": verify}
     if name == HIPPOCAMPUS.name:
         return load_hippocampus(**where)
-    return medmnist.read(*medmnist.bring(name, **where, **options))
+    return medmnist.read(*bring(name, **where, **options))
 
 
 def cards() -> pd.DataFrame:
-    """What every set is that `medlab.load` knows, one row each, simulated ones first.
-
-    Returns:
-        Table with name, title, task, number of classes and licence; the card of a set says more
-        (`medlab.datasets.card(name)`).
-    """
-    known = map(card, _names())
-    rows = [(c.name, c.title, c.task, len(c.classes), c.licence) for c in known]
+    """Name, title, task, number of classes and licence of every set, simulated ones first."""
+    rows = [(c.name, c.title, c.task, len(c.classes), c.licence) for c in map(card, _names())]
     return pd.DataFrame(rows, columns=["name", "title", "task", "classes", "licence"])
 
 
 def card(name: str, *, size: int = 28) -> DataCard:
-    """The card of one set.
-
-    Args:
-        name: as `medlab.load` takes it.
-        size: edge length in pixels of a MedMNIST set; it decides on url and hash.
-
-    Raises:
-        DataError: unknown name, or a size that is not published.
-    """
+    """The card of the set `name`; of MedMNIST's with an edge of `size` pixels (url and hash)."""
     name = _find(name)
     if name in SETS:
         return medmnist.card(name, size=size)
@@ -111,22 +88,15 @@ def card(name: str, *, size: int = 28) -> DataCard:
 
 
 def published(name: str) -> dict[str, Published]:
-    """What others have scored on the test part of a set, as they printed it.
+    """What others have scored on the test part of a set, by method; empty if nothing is known.
 
     >>> published("pneumoniamnist")["Google AutoML Vision"]
     Published(auc=0.991, accuracy=0.946)
 
-    Args:
-        name: as `medlab.load` takes it.
-
-    Returns:
-        Method -> (AUC, accuracy), shares from 0 to 1; empty where nothing was published.
-
     Source: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, doi
     10.1038/s41597-022-01721-8.
     """
-    name = _find(name)
-    scores = SETS.get(name, {}).get("published", {})
+    scores = SETS.get(_find(name), {}).get("published", {})
     return {method: Published(*both) for method, both in scores.items()}
 
 
@@ -141,9 +111,10 @@ def _names() -> list[str]:
 
 
 def _find(name: str) -> str:
-    """The registered spelling of a name; a DataError if there is none."""
+    """The registered spelling of a name."""
     spelt = str(name).strip().lower()
-    if spelt in _names():
-        return spelt
-    known = ", ".join(_names())
-    raise DataError(f"no set is called {name!r}; there are {known}, and from_folder for your own")
+    if spelt not in _names():
+        raise DataError(
+            f"no set is called {name!r}; there are {', '.join(_names())} (or from_folder)"
+        )
+    return spelt

@@ -1,12 +1,11 @@
 """Bring one file from the network: tried again where that may help, checked, put in place whole."""
 
-from __future__ import annotations
-
-import dataclasses
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from medlab.cohort import DataCard
 from medlab.errors import DataError, DownloadError, HashMismatch, atomic_write
@@ -18,12 +17,9 @@ _PAUSE = 1.0  # seconds before the second attempt; doubled each time
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """The folder that holds data sets: `root`, else MEDLAB_DATA, else the user's cache folder."""
-    root = root or os.environ.get("MEDLAB_DATA")
-    if root:
-        return Path(root).expanduser()
     import pooch
 
-    return Path(pooch.os_cache("medlab"))
+    return Path(root or os.environ.get("MEDLAB_DATA") or pooch.os_cache("medlab")).expanduser()
 
 
 def shows_progress(progress: bool | None = None) -> bool:
@@ -41,32 +37,17 @@ def provide(
 ) -> tuple[Path, DataCard]:
     """Make sure that the file of a set is on disk, fetched from the card's url if it must be.
 
-    MEDLAB_MIRROR names another folder on the web. Nobody ever sees half a file, or a wrong one,
-    under the file's name.
-
-    Args:
-        path: where it is, below the data folder.
-        card: of the set; its `md5` is that of the file.
-        root: as for `medlab.load`.
-        download: as for `medlab.load`.
-        verify: as for `medlab.load`.
-
-    Returns:
-        Where the file is, and the card, with a remark if it is not the official file.
-
-    Raises:
-        DataError: not there and not to be fetched.
-        DownloadError: the server refused, was silent or kept breaking off, the disk is full, or the
-            folder cannot be written. The message names the address and what to do.
-        HashMismatch: complete, but not the official file. A fetched one is not kept.
+    Nobody ever sees half a file, or a wrong one, under `path`, which counts from the data folder.
+    For the options and errors see `medlab.load`. The card gets a remark if it is not the official
+    file.
     """
     path = data_root(root) / path
     if path.is_file():
         remark = _check(path, card.md5, verify, str(path))
     elif not download:
         raise DataError(
-            f"{card.name} is not at {path}, and download=False. Put {path.name} there (from "
-            f"{card.url}), name another folder with root=… or MEDLAB_DATA, or allow the download."
+            f"{card.name} is not at {path}, and download=False. Put {card.url} there, or name "
+            "another folder with root=… or MEDLAB_DATA."
         )
     else:
         mirror = os.environ.get("MEDLAB_MIRROR")
@@ -74,14 +55,11 @@ def provide(
         with atomic_write(path, error=DownloadError) as part:
             _receive(url, part, f"put the file at {path} by hand")
             remark = _check(part, card.md5, verify, url)
-    return path, dataclasses.replace(card, faults=(remark, *card.faults)) if remark else card
+    return path, replace(card, faults=(remark, *card.faults)) if remark else card
 
 
 def _check(path: Path, md5: str, verify: bool | None, origin: str) -> str:
-    """Nothing if the file has its card's MD5, else a remark for the card, and a warning.
-
-    MD5 tells an accidental change or another edition; the makers publish nothing stronger.
-    """
+    """Nothing if the file has its card's MD5, else a warning, and a remark for the card."""
     import pooch
 
     got = pooch.file_hash(str(path), alg="md5")
@@ -90,8 +68,8 @@ def _check(path: Path, md5: str, verify: bool | None, origin: str) -> str:
     fact = f"{origin} is not the official file: its MD5 is {got}, the official one is {md5}"
     if os.environ.get("MEDLAB_VERIFY", "1") != "0" if verify is None else verify:
         raise HashMismatch(
-            f"{fact}. Perhaps a network's log-in page came instead: delete what is there and load "
-            "again, or, if you know this edition, pass verify=False (or set MEDLAB_VERIFY=0)."
+            f"{fact}. Perhaps a network's log-in page came instead: delete it and load again, or, "
+            "if you know this edition, pass verify=False."
         )
     warnings.warn(f"{fact}. It is used all the same: verification is off.", stacklevel=5)
     return f"This copy is not the official file (MD5 {got}, official {md5})."
@@ -102,13 +80,9 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
     import pooch
     import requests
 
-    # Uncompressed, please; what a server compresses all the same is unpacked.
-    bring = pooch.HTTPDownloader(
-        progressbar=shows_progress(),
-        chunk_size=1 << 16,
-        timeout=_TIMEOUT,
-        headers={"Accept-Encoding": "identity"},
-    )
+    headers = {"Accept-Encoding": "identity"}  # what a server compresses all the same is unpacked
+    options: dict[str, Any] = {"chunk_size": 1 << 16, "timeout": _TIMEOUT, "headers": headers}
+    bring = pooch.HTTPDownloader(progressbar=shows_progress(), **options)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return bring(url, str(part), None)
@@ -116,8 +90,6 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
             reply = getattr(error, "response", None)
             refused = reply is not None and reply.status_code in (401, 403, 404, 410)
             if refused or attempt == _ATTEMPTS:
-                raise DownloadError(
-                    f"{url} could not be fetched in {attempt} attempts: {error}. Check the "
-                    f"network, and MEDLAB_MIRROR if set, or {otherwise}."
-                ) from error
+                hint = f"Check the network, and MEDLAB_MIRROR if set, or {otherwise}."
+                raise DownloadError(f"{url} could not be fetched: {error}. {hint}") from error
             time.sleep(_PAUSE * 2 ** (attempt - 1))

@@ -1,138 +1,166 @@
-"""The label table of one's own images: which row belongs to which file, and what its cells say."""
-
-from __future__ import annotations
+"""Tables of one's own images: which row is which file, what its cells say, and where boxes lie."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
+from medlab.cohort import text
 from medlab.datasets._files import reading, some
+from medlab.datasets._pictures import Picture, placement
 from medlab.errors import DataError
 
+_CORNERS = ["x0", "y0", "x1", "y1"]
+_VOC = ["xmin", "ymin", "xmax", "ymax"]
 Classes = Sequence[str] | Mapping[str, str] | None
 
 
-def read_table(table: Any, *, file: str, label: str) -> pd.DataFrame:
-    """A table with every cell as stripped text, in Unicode form NFC.
-
-    Args:
-        table: path of a CSV file (comma, semicolon or tab; UTF-8; first line names the columns), a
-            DataFrame, a list of dicts, or a dict or Series file -> label; where no column is called
-            `file`, the index is taken for it.
-        file: name of the column that holds the file name.
-        label: name of the label column, for the dict and the Series.
-
-    Raises:
-        DataError: not a table, no rows, no `file` column, a row without file name.
-    """
-    if isinstance(table, str | os.PathLike):
-        frame = _csv(Path(table).expanduser())
+def rows_of(
+    folder: Path, names: list[str], labels: Any, label: str | Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The row of each image, by its name, with its folder in the column `folder`; label columns."""
+    columns = [label] if isinstance(label, str) else list(label)
+    if labels is None or (isinstance(labels, str) and labels == "folder"):
+        table = pd.DataFrame({"file": names}, index=names)
+        columns = [] if labels is None else ["folder"]
     else:
-        with reading("labels must be a CSV file, a dict file -> label, a DataFrame, or 'folder'"):
-            if isinstance(table, Mapping | pd.Series):
-                table = pd.Series(table, dtype=object).to_frame(label)
-            frame = pd.DataFrame(table, dtype=object)
-        if file not in frame and not isinstance(frame.index, pd.RangeIndex):
-            frame = frame.rename_axis(file).reset_index()
+        table = read_table(labels, label=columns[0])
+        table = table.set_index(locate(table["file"], names, folder)).drop_duplicates()
+    if twice := sorted(set(table.index[table.index.duplicated()])):
+        raise DataError(f"images named by several rows, which differ: {some(twice)}")
+    if "folder" not in table:
+        table["folder"] = [PurePosixPath(name).parent.name for name in table.index]
+    require(table, columns)
+    return table, columns
+
+
+def read_table(table: Any, *, label: str) -> pd.DataFrame:
+    """A table with every cell as text and a file name in each row; see `from_folder`."""
+    if isinstance(table, str | os.PathLike):
+        table = _csv(Path(table).expanduser())
+    with reading("labels must be a CSV file, a dict file -> label, a DataFrame, or 'folder'"):
+        if isinstance(table, Mapping | pd.Series):
+            table = pd.Series(table, dtype=object).to_frame(label)
+        frame = pd.DataFrame(table, dtype=object)
+    if "file" not in frame and not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.rename_axis("file").reset_index()
     frame = frame.rename(columns=text).map(text)
-    require(frame, [file])
-    if frame.empty or (frame[file] == "").any():
-        raise DataError(f"the table has no rows, or a row without a name in column {file!r}")
+    require(frame, ["file"])
+    if frame.empty or (frame["file"] == "").any():
+        raise DataError("the table has no rows, or a row without a name in column 'file'")
     return frame
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    """A file of commas, semicolons or tabs."""
+    with reading(f"{path} cannot be read as a table; save it as 'CSV UTF-8'"):
+        first = path.read_text("utf-8-sig").partition("\n")[0]
+        sep = max(",;\t", key=first.count)
+        kinds: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+        # With header=0 pandas would rename equal columns and make an index of surplus cells.
+        frame = pd.read_csv(path, sep=sep, header=None, **kinds)
+    return frame[1:].set_axis(frame.iloc[0].to_list(), axis=1).reset_index(drop=True)
 
 
 def require(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     """Raise a DataError unless the table has each of these columns once."""
     for column in columns:
         if list(frame.columns).count(column) != 1:
-            raise DataError(
-                f"the table must have one column {column!r}; it has {some(frame.columns, 20)}"
-            )
+            has = some(frame.columns, 20)
+            raise DataError(f"the table must have one column {column!r}; it has {has}")
 
 
 def locate(wanted: pd.Series, names: Iterable[str], folder: Path) -> pd.Series:
-    """The image that each cell of a table means: whose full path ends like the cell.
-
-    So a cell may hold a file name, a path within the folder or from further up, each with or
-    without the file's ending.
-
-    Raises:
-        DataError: a cell that fits no image, or several.
-    """
+    """The one image that each cell means: whose full path ends like it, less its ending or not."""
     cells = wanted.str.replace("\\", "/").map(PurePosixPath)
     home = normalize("NFC", folder.absolute().as_posix())
-    index: dict[PurePosixPath, list[str]] = {}
+    index: dict[PurePosixPath, set[str]] = {}
     for depth in {len(cell.parts) for cell in cells}:
         for name in names:
             end = PurePosixPath(*PurePosixPath(home, name).parts[-depth:])
-            for key in {end, end.with_suffix("")}:
-                index.setdefault(key, []).append(name)
-    known = set(names)
-    found = cells.map(lambda cell: [str(cell)] if str(cell) in known else index.get(cell, []))
+            for key in (end, end.with_suffix("")):
+                index.setdefault(key, set()).add(name)
+    index |= {PurePosixPath(name): {name} for name in names}
+    found = cells.map(lambda cell: list(index.get(cell, ())))
     if len(bad := wanted[found.str.len() != 1]):
-        raise DataError(
-            f"{len(bad)} rows of the table fit no image of {folder}, or several: {some(bad)}. "
-            "Correct the table."
-        )
+        rows = f"{len(bad)} rows of the table"
+        raise DataError(f"{rows} fit no image of {folder}, or several: {some(bad)}. Correct it.")
     return found.str[0]
 
 
-def class_numbers(cells: Iterable[str], classes: Classes) -> tuple[np.ndarray, tuple[str, ...]]:
-    """int64 (N,) and the class names.
-
-    Args:
-        cells: what the table says for each image.
-        classes: names in label order; or what the table says -> name; None: what it says, sorted,
-            numbers by value.
-
-    Raises:
-        DataError: labels outside the classes.
-    """
+def numbered(cells: Iterable[str], classes: Classes) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as int64 (N,), and the class names; see `from_folder` for `classes`."""
     cells = list(cells)
     if classes is None:
-        classes = sorted(set(cells), key=lambda c: (0, int(c), "") if _WHOLE(c) else (1, 0, c))
-    pairs = classes.items() if isinstance(classes, Mapping) else zip(classes, classes, strict=True)
-    meaning = {text(said): text(name) for said, name in pairs}
+        found = sorted(set(cells))
+        whole = [cell for cell in found if cell.removeprefix("-").isdecimal()]
+        classes = [*sorted(whole, key=int), *(cell for cell in found if cell not in whole)]
+    named = classes if isinstance(classes, Mapping) else {name: name for name in classes}
+    meaning = {text(said): text(name) for said, name in named.items()}
+    if "" in cells:
+        raise DataError(f"{cells.count('')} images have no label")
     if unknown := sorted(set(cells) - meaning.keys()):
-        counted = [f"{cell!r} ({cells.count(cell)} images)" for cell in unknown]
+        counted = some(f"{cell!r} ({cells.count(cell)} images)" for cell in unknown)
         raise DataError(
-            f"labels that are not among the classes {some(meaning, 20)}: {some(counted)}. Correct "
-            "the table, or map them: classes={'as in the table': 'class name', …}"
+            f"labels that are not among the classes {some(meaning, 20)}: {counted}. Correct the "
+            "table, or map them: classes={'as in the table': 'class name', …}"
         )
     names = tuple(dict.fromkeys(meaning.values()))
     codes = pd.Categorical([meaning[cell] for cell in cells], categories=names).codes
     return codes.astype(np.int64), names
 
 
-def text(value: Any) -> str:
-    """One cell as text; "" for what is missing."""
-    if value is None or value is pd.NA or value is pd.NaT or value != value:
-        return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))  # pandas makes 1 into 1.0 where a column has gaps
-    return normalize("NFC", str(value)).strip()
+def read_boxes(boxes: Any, names: Sequence[str], folder: Path) -> pd.DataFrame:
+    """One row a box: image, x0, y0, x1, y1 in pixels of the file, label; see `from_folder`."""
+    if isinstance(boxes, str | os.PathLike) and Path(boxes).expanduser().is_dir():
+        return _voc(Path(boxes).expanduser(), names)
+    frame = read_table(boxes, label="label")
+    frame = frame.rename(columns=dict(zip(_VOC, _CORNERS, strict=True)) | {"class": "label"})
+    require(frame, _CORNERS)
+    frame["image"] = locate(frame["file"], names, folder)
+    frame = frame[(frame[_CORNERS] != "").any(axis=1)]  # an image without boxes has empty cells
+    with reading("the table of boxes holds a coordinate that is no number"):
+        frame = frame.astype(dict.fromkeys(_CORNERS, float))
+    kinds = frame["label"].replace("", "finding") if "label" in frame else "finding"
+    return frame.assign(label=kinds)
 
 
-_WHOLE = re.compile(r"-?\d+").fullmatch
+def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
+    """VOC counts pixels from 1 and includes the last one: xmin…xmax is xmin − 1 up to xmax."""
+    images = {PurePosixPath(name).stem: name for name in names}
+    sheets = sorted(folder.rglob("[!.]*.[xX][mM][lL]"))
+    found = {normalize("NFC", path.stem): path for path in sheets}
+    if len(found) < len(sheets) or len(images) < len(names):
+        raise DataError("VOC files belong to the image of their name, but two have one name")
+    if missing := [name for stem, name in images.items() if stem not in found]:
+        raise DataError(f"{len(missing)} images have no XML file in {folder}: {some(missing)}")
+    rows = []
+    for stem, name in images.items():
+        with reading(f"{found[stem]} is no VOC annotation"):
+            for item in ElementTree.parse(found[stem]).iter("object"):
+                x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}", "")) for c in _VOC)
+                rows.append((name, x0 - 1, y0 - 1, x1, y1, text(item.findtext("name"))))
+    return pd.DataFrame(rows, columns=["image", *_CORNERS, "label"])
 
 
-def _csv(path: Path) -> pd.DataFrame:
-    with reading(f"{path} cannot be read as a table; save it as 'CSV UTF-8'"):
-        with path.open(encoding="utf-8-sig") as lines:
-            first = lines.readline()
-        # With header=0 pandas would rename equal columns and make an index of surplus cells.
-        frame = pd.read_csv(
-            path,
-            sep=max(",;\t", key=first.count),
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        )
-    return frame[1:].set_axis(frame.iloc[0].to_list(), axis=1)
+def place_boxes(
+    boxes: pd.DataFrame, pictures: dict[str, Picture], size: tuple[int, int] | None
+) -> np.ndarray:
+    """(M, 4) float32 boxes in pixels of their pictures, fitted into `size` if it is given."""
+    shapes = [pictures[name].shape for name in boxes["image"]]
+    whole = np.array(shapes).reshape(-1, 2)
+    low, high = boxes[["y0", "x0"]].to_numpy(float), boxes[["y1", "x1"]].to_numpy(float)
+    bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
+    if bad.any():
+        rows = boxes[bad][["image", *_CORNERS]].to_numpy()
+        told = some((f"{name} {tuple(box)}" for name, *box in rows), 3)
+        raise DataError(f"{len(rows)} boxes have no area or lie outside their picture: {told}")
+    placed = [placement(shape, size or shape) for shape in shapes]
+    inner, margin = np.array(placed).reshape(-1, 2, 2).swapaxes(0, 1)
+    moved = np.clip([low, high], 0, whole) * (inner / whole) + margin  # (2, M, 2) of y, x
+    return moved.swapaxes(0, 1)[..., ::-1].reshape(-1, 4).astype(np.float32)

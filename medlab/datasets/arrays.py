@@ -1,18 +1,15 @@
 """Images that are in memory already, such as those of an .npz file, as a cohort."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from medlab.cohort import Cohort, DataCard
+from medlab.cohort import Cohort, DataCard, text
 from medlab.datasets._pictures import storable
-from medlab.datasets._tables import Classes, class_numbers, text
+from medlab.datasets._tables import Classes, numbered
 from medlab.errors import DataError
 
 UNKNOWN_PATIENTS = (
@@ -39,8 +36,7 @@ def from_arrays(
     ((4, 1, 8, 8), [0, 1, 0, 1], 'binary')
 
     Args:
-        images: (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with C 1 or 3; whole
-            numbers or floats. For grey volumes of shape (N, D, H, W) pass images[:, None].
+        images: (N, H, W), (N, H, W, C), (N, C, H, W) or (N, C, D, H, W) with C 1 or 3.
         labels: (N,) or (N, 1) class numbers or names; (N, K) of 0 and 1 for a multilabel task;
             None for none.
         patient: (N,) whose image it is. None says that every image is another patient, and warns.
@@ -52,31 +48,26 @@ def from_arrays(
         Cohort; images uint8, or float32 where they hold other values.
 
     Raises:
-        DataError: arrays that do not fit together, or of which no shape listed fits.
+        DataError: arrays of other shapes, or that do not fit together.
     """
     pixels = np.require(storable(_channels_first(np.asarray(images))), requirements=["C", "W"])
-    target, names, task = None, tuple(classes or ()), "none"
+    fields = {key: value for key, value in fields.items() if value is not None}
+    target, names = None, tuple(classes or ())
+    task = "segmentation" if "masks" in fields else "detection" if "boxes" in fields else "none"
     if labels is not None:
         target, names, task = _target(np.asarray(labels), classes)
-    elif fields.get("masks") is not None:
-        task = "segmentation"
-    elif fields.get("boxes") is not None:
-        task = "detection"
-    owners = np.arange(len(pixels)) if patient is None else np.array([text(p) for p in patient])
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
-    elif (owners == "").any():
-        raise DataError(f"{(owners == '').sum()} images have no patient")
     return Cohort(
         images=torch.from_numpy(pixels),
         labels=None if target is None else torch.from_numpy(target),
-        patients=owners,
+        patients=np.arange(len(pixels)) if patient is None else np.array(list(patient), object),
         card=DataCard(
             name=name,
             title=f"Images of {name}",
             task=task,
             classes=names,
-            faults=(UNKNOWN_PATIENTS,) if patient is None else (),
+            faults=() if patient is not None else (UNKNOWN_PATIENTS,),
             value_range=(0.0, 255.0) if pixels.dtype == np.uint8 else None,
         ),
         **fields,
@@ -98,7 +89,7 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
 
 def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Labels as numbers, the class names and the task."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
+    if labels.shape[1:] == (1,):
         labels = labels[:, 0]
     if labels.ndim not in (1, 2):
         raise DataError(f"labels must be (N,), (N, 1) or (N, K); got {labels.shape}")
@@ -106,17 +97,15 @@ def _target(labels: np.ndarray, classes: Classes) -> tuple[np.ndarray, tuple[str
         labels = labels.astype(float)  # True and 1.0 are written as 1
         if labels.ndim == 1 and classes is not None and not isinstance(classes, Mapping):
             classes = {str(k): name for k, name in enumerate(classes)}  # a number is a position
-    cells = pd.DataFrame(labels).map(text).to_numpy()
-    if (cells == "").any():
-        raise DataError(f"{(cells == '').any(axis=1).sum()} images have no label")
+    cells = np.array([text(label) for label in labels.flat]).reshape(labels.shape)
     if labels.ndim == 1:
-        numbers, names = class_numbers(cells[:, 0], classes)
+        numbers, names = numbered(cells.tolist(), classes)
         if len(names) < 2:
             raise DataError(f"all images have the label {names[0]!r}: name two classes=…")
         return numbers, names, "binary" if len(names) == 2 else "multiclass"
-    if odd := set(cells.ravel()) - {"0", "1"}:
-        raise DataError(f"several labels an image must be 0 or 1 each; found {sorted(odd)}")
     names = tuple(classes or map(str, range(labels.shape[1])))
-    if len(names) != labels.shape[1] or isinstance(classes, Mapping):
-        raise DataError(f"classes must be {labels.shape[1]} names in order; got {classes}")
+    fits = len(names) == labels.shape[1] and not isinstance(classes, Mapping)
+    if not fits or not np.isin(cells, ["0", "1"]).all():
+        found = sorted(set(cells.flatten().tolist()))
+        raise DataError(f"several labels an image must be 0 or 1 each, a name each; found {found}")
     return cells.astype(np.float32), names, "multilabel"

@@ -15,40 +15,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlab.cohort import Cohort
-from medlab.datasets._files import card_of
+from medlab.cohort import Cohort, DataCard
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError, atomic_write
 
 if TYPE_CHECKING:
     from medlab.simulate import Simulated
 
-_LAYOUT = 2
-_FIELDS = ("images", "labels", "masks", "patients", "sites", "files", "official")
-
 
 def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[str, Any]) -> Cohort:
     """The simulated cohort `name`, from the cache under `root` or made now and put there.
 
-    The file's name holds name, version, n and seed, and a hash of all options and of the
-    simulators' source, so that a cohort is never read back after the code that made it changed.
-
-    Args:
-        name: its name in the registry.
-        simulated: how to make it.
-        root: data folder; if nothing can be written there the cohort is used from memory.
-        options: options of `simulated.make` other than its defaults.
-
-    Raises:
-        DataError: an option that the cohort does not have, or that is no number or text.
+    The file's name holds a hash of all options and of the simulators' source, so that a cohort is
+    never read back after the code that made it changed. Where nothing can be written it is used
+    from memory. A DataError tells of an option that it does not have.
     """
     known = {key: p.default for key, p in inspect.signature(simulated.make).parameters.items()}
     for key, value in options.items():
         if key not in known or not isinstance(value, bool | int | float | str | None):
-            raise DataError(
-                f"{name} has no option {key!r} of type {type(value).__name__}; it has "
-                f"{', '.join(known)}, each a number or text"
-            )
+            kind, has = type(value).__name__, ", ".join(known)
+            raise DataError(f"{name} has no option {key!r} of type {kind}; it has {has}")
     options = known | simulated.defaults | options
     path = root / "simulated" / f"{_key(name, simulated.version, options)}.npz"
     if path.exists():
@@ -65,29 +51,21 @@ def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[st
 
 
 def write_cohort(cohort: Cohort, path: Path) -> None:
-    """Write a cohort as one .npz file, whole or not at all, for `read_cohort`.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    arrays = {key: getattr(cohort, key) for key in _FIELDS if getattr(cohort, key) is not None}
+    """Write a cohort as one .npz file, whole or not at all; a DataError if it cannot be."""
+    values = vars(cohort) | {f"extras/{key}": value for key, value in cohort.extras.items()}
     if cohort.boxes is not None:
-        arrays["boxes"] = torch.cat([*cohort.boxes, torch.zeros(0, 4)])
-        arrays["boxes_per_image"] = torch.tensor([len(b) for b in cohort.boxes], dtype=torch.int64)
-    arrays |= {f"extras/{key}": value for key, value in cohort.extras.items()}
-    tensors = [key for key, value in arrays.items() if isinstance(value, Tensor)]
+        values["boxes"] = torch.cat([*cohort.boxes, torch.zeros(0, 4)])
+        values["boxes_per_image"] = torch.tensor([len(b) for b in cohort.boxes], dtype=torch.int64)
+    kinds = (Tensor, np.ndarray)
+    arrays: dict[str, Any] = {k: np.asarray(v) for k, v in values.items() if isinstance(v, kinds)}
+    tensors = [key for key in arrays if isinstance(values[key], Tensor)]
     facts = {"card": dataclasses.asdict(cohort.card), "spacing": cohort.spacing, "tensors": tensors}
-    stored: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
     with atomic_write(path) as part, open(part, "wb") as file:
-        np.savez(file, facts=np.array(json.dumps(facts)), **stored)
+        np.savez(file, facts=np.array(json.dumps(facts)), **arrays)
 
 
 def read_cohort(path: Path) -> Cohort:
-    """The cohort that `write_cohort` wrote to `path`, equal in every byte.
-
-    Raises:
-        DataError: the file is damaged, which its checksums show.
-    """
+    """The cohort that `write_cohort` wrote, equal in every byte; a DataError if it is damaged."""
     npz = Npz(path)
     facts = json.loads(str(npz.read("facts")))
     arrays: dict[str, Any] = {name: npz.read(name) for name in npz.names if name != "facts"}
@@ -96,23 +74,20 @@ def read_cohort(path: Path) -> Cohort:
         arrays["boxes"] = list(arrays["boxes"].split(arrays.pop("boxes_per_image").tolist()))
     extras = {key[7:]: arrays.pop(key) for key in list(arrays) if key.startswith("extras/")}
     spacing = facts["spacing"] and tuple(facts["spacing"])
-    return Cohort(card=card_of(facts["card"]), extras=extras, spacing=spacing, **arrays)
+    return Cohort(card=DataCard(**facts["card"]), extras=extras, spacing=spacing, **arrays)
 
 
 def _key(name: str, version: str, options: dict[str, Any]) -> str:
     # repr keeps apart what JSON would not, such as 1 and True, or 1 and 1.0.
-    text = "\n".join(f"{key}={options[key]!r}" for key in sorted(options))
-    tail = blake2b(f"{_LAYOUT}\n{text}\n{_source_hash()}".encode(), digest_size=6).hexdigest()
+    said = "\n".join(f"{key}={options[key]!r}" for key in sorted(options))
+    tail = blake2b(f"{said}\n{_source_hash()}".encode(), digest_size=6).hexdigest()
     shown = [f"{key}{options[key]}" for key in ("n", "seed") if isinstance(options.get(key), int)]
     return "-".join([name, f"v{version}", *shown, tail])
 
 
 @functools.cache
 def _source_hash() -> str:
-    """Hash of the simulators' code: a forgotten version number must not serve old pixels."""
+    """Hash of the code below: a forgotten version number must not serve old pixels."""
     package = Path(__file__).parents[1]
-    seen = blake2b(digest_size=8)
-    for file in sorted(package.rglob("*.py")):
-        if file.relative_to(package).parts[0] in ("cohort", "cohort.py", "simulate"):
-            seen.update(file.name.encode() + file.read_bytes())
-    return seen.hexdigest()
+    rooms = [*package.glob("cohort/*.py"), *package.glob("simulate/**/*.py"), Path(__file__)]
+    return blake2b(b"".join(file.read_bytes() for file in sorted(rooms)), digest_size=8).hexdigest()

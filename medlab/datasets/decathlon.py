@@ -1,13 +1,11 @@
 """Segmented volumes in NIfTI files, laid out as in the Medical Segmentation Decathlon."""
 
-from __future__ import annotations
-
-import dataclasses
 import json
 import os
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,12 @@ import torch
 
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
-from medlab.datasets._files import card_of, reading, some
+from medlab.datasets._files import reading, some
 from medlab.errors import DataError
 
-_NOT_NIFTI = (
-    nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError,
-    nibabel.spatialimages.ImageDataError,
-    nibabel.orientations.OrientationError,
-)
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
 _FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8")
-HIPPOCAMPUS = card_of(json.loads(_FACTS))
+HIPPOCAMPUS = DataCard(**json.loads(_FACTS))
 
 
 def load_hippocampus(
@@ -37,26 +29,20 @@ def load_hippocampus(
 ) -> Cohort:
     """The volumes at `root`/hippocampus, fetched and put there whole; see `medlab.load`."""
     folder, card = data_root(root) / HIPPOCAMPUS.name, HIPPOCAMPUS
-    if folder.is_dir():
-        return from_decathlon(folder, card=card)
-    if not download:
-        raise DataError(
-            f"hippocampus is not at {folder}, and download=False. Unpack {card.url} there, "
-            "name another folder with root=… or MEDLAB_DATA, or allow the download."
-        )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
-            path = Path(draft).absolute() / card.url.rpartition("/")[2]
-            path, card = provide(path, card, verify=verify)
-            with tarfile.open(path) as archive:
-                archive.extractall(draft, filter="data")  # refuses paths that lead outside
-            os.rename(path.with_suffix(""), folder)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(
-            f"{card.url} cannot be unpacked to {folder} ({error}). Free some space, name another "
-            "folder with root=… or MEDLAB_DATA, or unpack it there by hand."
-        ) from error
+    by_hand = f"Unpack {card.url} there, or name another folder with root=… or MEDLAB_DATA"
+    if not folder.is_dir():
+        if not download:
+            raise DataError(f"hippocampus is not at {folder}, and download=False. {by_hand}.")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
+                path = Path(draft).absolute() / card.url.rpartition("/")[2]
+                path, card = provide(path, card, verify=verify)
+                with tarfile.open(path) as archive:
+                    archive.extractall(draft, filter="data")  # refuses paths that lead outside
+                os.rename(path.with_suffix(""), folder)
+        except (OSError, EOFError, tarfile.TarError) as error:
+            raise DataError(f"{folder} cannot be unpacked ({error}). {by_hand}.") from error
     return from_decathlon(folder, card=card)
 
 
@@ -66,27 +52,25 @@ def from_decathlon(
     classes: Sequence[str] | None = None,
     card: DataCard | None = None,
 ) -> Cohort:
-    """Read a folder of NIfTI volumes and their label volumes.
+    """Read NIfTI volumes in `imagesTr`, and their labels under the same names in `labelsTr`.
 
     >>> from_decathlon("Task04_Hippocampus", classes=("background", "anterior", "posterior"))
     ... # doctest: +SKIP
 
-    Images stand in `imagesTr` and labels under the same names in `labelsTr`. Every volume is turned
-    to the nearest RAS orientation and normalised by itself: clipped to its 0.5th and 99.5th
-    percentile, mean subtracted, divided by the standard deviation. All are padded evenly with 0 to
-    one size, edges a multiple of 8, so no voxel is lost. Nothing is resampled.
+    Every volume is turned to the nearest RAS orientation and normalised by itself: clipped to its
+    0.5th and 99.5th percentile, mean subtracted, divided by the standard deviation. All are padded
+    evenly with 0 to one size, edges a multiple of 8. Nothing is resampled, no voxel is lost.
 
     Args:
         folder: the folder that holds both.
-        classes: names of the label values 0, 1, 2 …, background first. Default: those of the card,
-            else the numbers.
+        classes: names of the label values 0, 1, 2 …, background first. Default: the numbers.
         card: the data card. Default: one made from the folder's name.
 
     Returns:
-        Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients and files the
-        names. D runs from inferior to superior, H from posterior to anterior, W from left to right.
-        `extras["size"]` and `extras["start"]`, int64 (N, 3), say where within the padding each
-        volume lies. `spacing` is (D, H, W) in millimetres, or None where files differ.
+        Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients the names. D runs
+        from inferior to superior, H from posterior to anterior, W from left to right. int64 (N, 3)
+        `extras["size"]` and `extras["start"]` say where within the padding a volume lies. `spacing`
+        is (D, H, W) in millimetres, or None where files differ.
 
     Raises:
         DataError: a file that cannot be read, has no partner, or another shape or place than its
@@ -95,70 +79,57 @@ def from_decathlon(
     Source: Antonelli et al., Nat Commun 13:4128 (2022).
     """
     home = Path(folder).expanduser()
-    pairs = _pairs(home)
-    volumes, masks, spacings = [], [], []
-    for image, label in pairs.values():
-        (volume, affine), (mask, place) = _volume(image), _volume(label)
-        if mask.shape != volume.shape or not np.allclose(affine, place, atol=1e-2):
-            raise DataError(
-                f"{label} has shape {mask.shape} and its image {volume.shape}, or it lies "
-                "elsewhere in space (affine)"
-            )
-        if (mask != np.round(mask)).any() or mask.min() < 0 or mask.max() > 255:
-            raise DataError(f"{label} must hold whole numbers; got {mask.min()}…{mask.max()}")
-        volumes.append(_normalised(volume, image))
-        masks.append(mask.astype(np.uint8))
-        spacings.append(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
-    highest = max(int(mask.max()) for mask in masks)
-    if card is None:
-        classes = classes or tuple(map(str, range(highest + 1)))
-        title = f"Volumes of {home.absolute().name}"
-        card = DataCard(
-            name="my_volumes", title=title, task="segmentation", units=HIPPOCAMPUS.units
-        )
-    card = dataclasses.replace(card, classes=tuple(classes or card.classes))
-    if highest >= len(card.classes):
-        raise DataError(
-            f"labels of {home} reach {highest}, but the classes are {', '.join(card.classes)} (the "
-            "first is background). Name all with classes=…"
-        )
-    sizes = np.array([mask.shape for mask in masks])
-    target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
-    start = (target - sizes) // 2
-    images = np.zeros((len(volumes), 1, *target), np.float32)
-    labels = np.zeros((len(volumes), *target), np.uint8)
-    for i, (low, size) in enumerate(zip(start, sizes, strict=True)):
-        inside = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
-        images[i, 0][inside] = volumes[i]
-        labels[i][inside] = masks[i]
-    return Cohort(
-        images=torch.from_numpy(images),
-        masks=torch.from_numpy(labels),
-        patients=np.array(list(pairs)),
-        files=np.array([image.name for image, _ in pairs.values()]),
-        spacing=spacings[0] if len(set(spacings)) == 1 else None,
-        extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
-        card=card,
-    )
-
-
-def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Name without ending -> (image, label); files that macOS adds begin with a dot."""
-    images, labels = (
-        {path.name.split(".nii")[0]: path for path in sorted((folder / part).glob("[!.]*.nii*"))}
+    images, labels = (  # name without ending -> file; those that macOS adds begin with a dot
+        {path.name.split(".nii")[0]: path for path in sorted((home / part).glob("[!.]*.nii*"))}
         for part in ("imagesTr", "labelsTr")
     )
     if images.keys() != labels.keys() or not images:
         raise DataError(
-            f"{folder} must hold volumes in imagesTr and labelsTr, under the same names; it holds "
+            f"{home} must hold volumes in imagesTr and labelsTr, under the same names; it holds "
             f"{len(images)} and {len(labels)}, alone: {some(sorted(images.keys() ^ labels.keys()))}"
         )
-    return {name: (path, labels[name]) for name, path in images.items()}
+    volumes, masks, spacings = [], [], set()
+    for name, image in images.items():
+        (volume, affine), (mask, place) = _volume(image), _volume(labels[name])
+        if mask.shape != volume.shape or not np.allclose(affine, place, atol=1e-2):
+            what = "has another shape than its image or lies elsewhere in space"
+            raise DataError(f"{labels[name]} {what}")
+        if not np.isin(mask, np.arange(256)).all():
+            raise DataError(f"{labels[name]} must hold whole numbers from 0 to 255")
+        volume = np.clip(volume, *np.percentile(volume, (0.5, 99.5)))
+        if not volume.std() > 0:
+            raise DataError(f"{image} has one value almost everywhere")
+        volumes.append(((volume - volume.mean()) / volume.std()).astype(np.float32))
+        masks.append(mask.astype(np.uint8))
+        spacings.add(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
+    if card is None:
+        names = tuple(map(str, range(1 + max(int(mask.max()) for mask in masks))))
+        title, units = f"Volumes of {home.absolute().name}", HIPPOCAMPUS.units
+        card = DataCard(
+            name="my_volumes", title=title, task="segmentation", classes=names, units=units
+        )
+    sizes = np.array([mask.shape for mask in masks])
+    target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
+    start = (target - sizes) // 2
+    margins = np.stack([start, target - sizes - start], axis=-1)
+    padded, labelled = (
+        torch.from_numpy(np.stack([np.pad(*pair) for pair in zip(arrays, margins, strict=True)]))
+        for arrays in (volumes, masks)
+    )
+    return Cohort(
+        images=padded[:, None],
+        masks=labelled,
+        patients=np.array(list(images)),
+        files=np.array([path.name for path in images.values()]),
+        spacing=spacings.pop() if len(spacings) == 1 else None,
+        extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
+        card=replace(card, classes=tuple(classes or card.classes)),
+    )
 
 
 def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(D, H, W) values in nearest RAS orientation, and the affine of (W, H, D)."""
-    with reading(f"{path} cannot be read as a NIfTI volume", *_NOT_NIFTI):
+    with reading(f"{path} cannot be read as a NIfTI volume"):
         image: Any = nibabel.load(path)
         if len(image.shape) != 3 or 0 in image.shape:
             raise ValueError(f"not one volume, but {image.shape}")
@@ -166,13 +137,4 @@ def _volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image.dataobj)
         if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
             raise ValueError("some values are not finite numbers")
-    return values.T, image.affine
-
-
-def _normalised(volume: np.ndarray, path: Path) -> np.ndarray:
-    """Mean 0 and standard deviation 1, after extremes were clipped."""
-    values = volume.astype(np.float64)
-    values = np.clip(values, *np.percentile(values, (0.5, 99.5)))
-    if not values.std() > 0:
-        raise DataError(f"{path} has one value almost everywhere")
-    return ((values - values.mean()) / values.std()).astype(np.float32)
+    return values.T.astype(np.float64), image.affine

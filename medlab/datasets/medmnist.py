@@ -1,12 +1,9 @@
 """One reader for the eighteen MedMNIST sets in all their sizes; their facts stand in medmnist.json.
 
-Facts and hashes are those of the makers (MedMNIST v2, Zenodo record 10519652); each fault names
-where it is shown. A fault that says "not stated" or "cannot be excluded" follows from how the
-makers describe the split. Published scores are tables 3 and 4 of Yang et al., Scientific Data
-10:41 (2023), doi 10.1038/s41597-022-01721-8, in the form of the makers' page (medmnist.com).
+Facts and hashes are the makers' (MedMNIST v2, Zenodo record 10519652); a fault names where it is
+shown, or follows from how they describe the split ("not stated", "cannot be excluded"). Published
+scores: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, as on medmnist.com.
 """
-
-from __future__ import annotations
 
 import json
 from importlib.resources import files
@@ -16,14 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from medlab.cohort import Cohort, DataCard
+from medlab.cohort import PARTS, Cohort, DataCard
 from medlab.datasets._download import provide
-from medlab.datasets._files import card_of
 from medlab.datasets.npz import Npz
 from medlab.errors import DataError
 
 _RECORD = "https://zenodo.org/records/10519652/files"
-_PARTS = ("train", "val", "test")
 
 
 class Published(NamedTuple):
@@ -39,66 +34,45 @@ SETS: dict[str, dict[str, Any]] = json.loads(
 )
 
 
-def card(name: str, *, size: int = 28) -> DataCard:
-    """The data card of one set at one size.
-
-    Args:
-        name: one of the eighteen, in lower case.
-        size: edge length in pixels: 28, 64, 128 or 224, for the 3-D sets 28 or 64.
-
-    Raises:
-        DataError: a size that is not published.
-    """
-    facts = SETS[name]
-    if str(size) not in facts["md5"]:
-        raise DataError(f"{name} comes in sizes {', '.join(facts['md5'])}; got {size}")
-    url = f"{_RECORD}/{filename(name, size)}?download=1"
-    return card_of(facts["card"] | {"name": name, "url": url, "md5": facts["md5"][str(size)]})
-
-
 def filename(name: str, size: int) -> str:
     """The official file name."""
     return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
 
 
-def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
-    """Bring the file of a MedMNIST set to disk; arguments and errors as for `medlab.load`.
+def card(name: str, *, size: int = 28) -> DataCard:
+    """The data card of one set at one size; a DataError if that size is not published."""
+    facts = SETS[name]
+    if str(size) not in facts["md5"]:
+        raise DataError(f"{name} comes in sizes {', '.join(facts['md5'])}; got {size}")
+    url = f"{_RECORD}/{filename(name, size)}?download=1"
+    return DataCard(name=name, url=url, md5=facts["md5"][str(size)], **facts["card"])
 
-    Returns:
-        Where it is, and its card, with a remark among the faults if it is not the official file.
-    """
+
+def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
+    """Where the file of a MedMNIST set is, fetched if need be, and its card; as `medlab.load`."""
     return provide(Path("medmnist", filename(name, size)), card(name, size=size), **where)
 
 
 def read(path: Path, card: DataCard) -> Cohort:
-    """Read one .npz file into a cohort, after checking everything the card promises.
-
-    Returns:
-        Cohort; images uint8 (N, 1, H, W), (N, 3, H, W) or (N, 1, D, H, W), train first, then val,
-        then test, as `official` says. Patient ids are not published.
-
-    Raises:
-        DataError: naming the file and what differs from the card.
-    """
-    facts = SETS[card.name]
+    """One .npz file as a cohort: train, val, test; a DataError names what is not as promised."""
+    facts, npz = SETS[card.name], Npz(path)
     edge = next(int(size) for size, md5 in facts["md5"].items() if md5 == card.md5)
     shape = (edge,) * (2 + facts["volume"])
     colour = (3,) if facts["channels"] == 3 else ()
-    multi, classes = card.task == "multilabel", len(card.classes)
+    classes = len(card.classes)
+    columns, top = (classes, 1) if card.task == "multilabel" else (1, classes - 1)
     images = np.empty((sum(facts["samples"]), facts["channels"], *shape), dtype=np.uint8)
-    labels, start, npz = [], 0, Npz(path)
-    for part, n in zip(_PARTS, facts["samples"], strict=True):
+    labels, start = [], 0
+    for part, n in zip(PARTS, facts["samples"], strict=True):
         values = _whole(npz, f"{part}_images", (n, *shape, *colour), 255)
         images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
-        columns, top = (classes, 1) if multi else (1, classes - 1)
         labels.append(_whole(npz, f"{part}_labels", (n, columns), top))
         start += n
-    target = torch.from_numpy(np.concatenate(labels).astype(np.int64))
     return Cohort(
         images=torch.from_numpy(images),
-        labels=target.float() if multi else target[:, 0],
+        labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)),
         card=card,
-        official=np.repeat(_PARTS, facts["samples"]),
+        official=np.repeat(PARTS, facts["samples"]),
     )
 
 

@@ -1,7 +1,5 @@
 """Read the arrays of an .npz file that may be broken, foreign or hostile."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 from pathlib import Path
@@ -12,13 +10,7 @@ from medlab.datasets._files import reading
 
 
 class Npz:
-    """An .npz file, of which nothing is ever unpickled and every byte checked by its checksum.
-
-    Args:
-        path: the file.
-
-    Attributes:
-        names: of its arrays.
+    """The .npz file at `path`, of which nothing is ever unpickled; `names` are its arrays.
 
     Raises:
         DataError: not a zip archive, cut short, a damaged index, or a file that is not there.
@@ -26,24 +18,18 @@ class Npz:
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        with (
-            reading(f"{path} is no .npz file, or was cut short; delete it and load again"),
-            zipfile.ZipFile(path) as archive,
-        ):
-            names = archive.namelist()
-        self.names = tuple(name.removesuffix(".npy") for name in names if name.endswith(".npy"))
+        what = f"{path} is no .npz file, or was cut short; delete it and load again"
+        with reading(what), zipfile.ZipFile(path) as archive:
+            self.names = tuple(name.removesuffix(".npy") for name in archive.namelist())
 
     def read(self, name: str) -> np.ndarray:
-        """Array `name`.
+        """Array `name`, every byte checked by its checksum.
 
         Raises:
             DataError: no such array, one of Python objects, or damaged.
         """
-        with (
-            reading(f"{self.path}: array {name!r} cannot be read; it has {', '.join(self.names)}"),
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(f"{name}.npy") as stream,
-        ):
+        what = f"{self.path}: array {name!r} cannot be read; it has {', '.join(self.names)}"
+        with reading(what), zipfile.ZipFile(self.path) as zip_, zip_.open(f"{name}.npy") as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
             if stream.read(1):  # the checksum is compared at the end of what is stored
                 raise ValueError("more bytes are stored than its header claims")

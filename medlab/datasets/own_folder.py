@@ -1,12 +1,10 @@
 """Your own images and label table as a cohort."""
 
-from __future__ import annotations
-
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +12,10 @@ import pandas as pd
 import torch
 
 from medlab.cohort import Cohort
-from medlab.datasets._boxes import place_boxes, read_boxes
 from medlab.datasets._download import shows_progress
 from medlab.datasets._files import images_in, some
-from medlab.datasets._pictures import Picture, decode, fit, recolour, stack
-from medlab.datasets._tables import Classes, class_numbers, locate, read_table, require, text
+from medlab.datasets._pictures import Picture, decode, fit, stack
+from medlab.datasets._tables import Classes, numbered, place_boxes, read_boxes, require, rows_of
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
 
@@ -31,60 +28,48 @@ def from_folder(
     labels: Any,
     patient: Column | None,
     label: str | Sequence[str] = "label",
-    file: str = "file",
     boxes: Any = None,
     site: Column | None = None,
     official: Column | None = None,
     classes: Classes = None,
     size: int | tuple[int, int] | None = None,
-    channels: int | None = None,
-    name: str = "my_images",
     progress: bool | None = None,
 ) -> Cohort:
     """Read a folder of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
 
-    >>> from_folder("scans", labels="labels.csv", patient="patient_id")       # doctest: +SKIP
-    >>> from_folder("scans", labels="folder",                                 # doctest: +SKIP
-    ...             patient=lambda row: row["file"].split("_")[0], size=128)
+    >>> from_folder("scans", labels="labels.csv", patient="patient_id")          # doctest: +SKIP
     >>> from_folder("smears", labels=None, boxes="Annotations", patient="file")  # doctest: +SKIP
 
-    Everything that could spoil a result unseen is an error that says what to do: rows without an
-    image or a label, files of a kind that is not read (tables and texts apart), unknown patients,
-    mixed sizes, colours or bit depths. Images that no row names are left out: a warning and the
-    card say which.
+    Everything that could spoil a result unseen is an error with the first names of what is wrong:
+    rows without an image or a label, files of a kind that is not read (tables and texts apart),
+    unknown patients, mixed sizes, colours or bit depths. Images that no row names are left out: a
+    warning and the card say which.
 
     Args:
         images: folder (subfolders too).
-        labels: CSV file; DataFrame, whose index may hold the file names; list of dicts; dict or
-            Series file -> label; "folder" if each class has a folder; None for no labels.
-        patient: whose image it is: a column, or a function of the row (a dict column -> text).
-            Beside the table's columns there are "file", "folder" (where it lies) and, for DICOM,
-            "dicom:PatientID" and the like. None says that every image is another patient: a
-            warning and the card remind you that a leak cannot be excluded.
+        labels: CSV file (comma, semicolon or tab; UTF-8); DataFrame, whose index may hold the file
+            names; list of dicts; dict or Series file -> label; "folder" if each class has a folder;
+            None for no labels. File names stand in the column `file`: path within `images` or from
+            further up, or name alone, with or without ending.
+        patient: whose image it is: a column, or a function of the row (a dict column -> text),
+            which has "file", "folder" (where it lies) and, for DICOM, "dicom:PatientID" and the
+            like too. None: every image is another patient, of which a warning and the card remind.
         label: label column; or several columns of 0 and 1, for a multilabel task.
-        file: column of file names: path within `images` or from further up, or file name, with or
-            without ending.
         boxes: where findings lie: a table like `labels`, one row a box, with columns x0, y0, x1, y1
             (pixels, x1 and y1 exclusive) or xmin, ymin, xmax, ymax, and perhaps label; or a folder
             of Pascal VOC XML files. They move with the image when it is brought to `size`.
         site: hospital or scanner: column or function of the row.
-        official: the part an image belongs to (train, val, test): column or function of the row.
+        official: train, val or test, the part an image belongs to: likewise.
         classes: class names in label order; or what the table says -> class name. Default: what the
-            table says, sorted. Say it for folders of which one may lack a class, such as train
-            and test, or their numbers will not agree.
+            table says, sorted. Needed where a folder may lack a class that another one has.
         size: bring all images to this size (edge, or height and width): scaled without aliasing,
             proportions kept, margins filled with 0, or with the lowest value if not 8-bit.
-        channels: 1 makes everything grey, 3 everything RGB. Default: as stored.
-        name: for the card.
         progress: show a progress bar; default yes, unless MEDLAB_PROGRESS is 0.
 
     Returns:
-        Cohort in the order of the table: uint8, or float32 where files hold more than 8 bits.
-        `files` has the names. With boxes, `extras["box_labels"]` has an int64 tensor an image, the
-        class of each box; without labels the task is detection and the classes those of the boxes.
-
-    Raises:
-        DataError: with the number and the first names of what is wrong.
+        Cohort in the order of the table: uint8, or float32 where files hold more than 8 bits. With
+        boxes, `extras["box_labels"]` has an int64 tensor an image, the class of each box; without
+        labels the task is detection and the classes those of the boxes.
     """
     from tqdm.contrib.concurrent import thread_map
 
@@ -92,24 +77,16 @@ def from_folder(
     edges = (size, size) if isinstance(size, int) else size
     if edges is not None and not (len(edges) == 2 and all(n in range(1, 16385) for n in edges)):
         raise DataError(f"size must be an edge in pixels or (height, width); got {size}")
-    if channels not in (None, 1, 3):
-        raise DataError(f"channels must be 1 (grey) or 3 (RGB); got {channels}")
-    columns = [label] if isinstance(label, str) else list(label)
-    if isinstance(labels, str) and labels == "folder":
-        labels, columns = None, ["folder"]
-    elif labels is None:
-        columns = []
     files = images_in(folder)
-    table = _table(folder, list(files), labels, file=file, columns=columns)
+    table, columns = rows_of(folder, list(files), labels, label)
     notes = []
     if unnamed := [name for name in files if name not in table.index]:
         notes.append(f"Left out: {len(unnamed)} images that no row names: {some(unnamed)}.")
         warnings.warn(f"{folder}: {notes[0]}", stacklevel=2)
-    found = None if boxes is None else read_boxes(boxes, list(table.index), folder, file=file)
+    found = None if boxes is None else read_boxes(boxes, list(table.index), folder)
 
     def one(image: str) -> Picture:
         picture = decode(files[image])
-        picture = picture if channels is None else recolour(picture, channels)
         return picture if edges is None else fit(picture, (edges[0], edges[1]))
 
     hidden = not shows_progress(progress)
@@ -118,10 +95,10 @@ def from_folder(
     table = table.join(pd.DataFrame([p.header for p in read], index=table.index))
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if found is not None:
-        numbers, names = class_numbers(found["label"], None if columns else classes)
+        numbers, names = numbered(found["label"], None if columns else classes)
         corners = place_boxes(found, pictures, edges)
         rows = [(found["image"] == image).to_numpy() for image in pictures]
-        fields["boxes"] = [torch.from_numpy(corners[row]) for row in rows]
+        fields["boxes"] = [corners[row] for row in rows]
         fields["extras"] = {"box_labels": [torch.from_numpy(numbers[row]) for row in rows]}
         if columns:
             notes.append(f"Boxes have their own classes: {', '.join(names)}.")
@@ -130,56 +107,20 @@ def from_folder(
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
         notes.append(UNKNOWN_PATIENTS)
-    for role, column in (("sites", site), ("official", official)):
-        fields[role] = None if column is None else _column(role, column, table)
+    for role, column in (("patient", patient or "file"), ("sites", site), ("official", official)):
+        if callable(column):
+            fields[role] = [column(row) for row in table.to_dict("records")]
+        elif column is not None:
+            require(table, [column])
+            fields[role] = table[column]
     cohort = from_arrays(
         stack(pictures),
         labels=table[columns] if columns else None,
-        patient=np.array(table.index) if patient is None else _column("patient", patient, table),
         classes=columns if len(columns) > 1 and classes is None else classes,
-        name=name,
+        name=folder.absolute().name,
         spacing=read[0].spacing if len({p.spacing for p in read}) == 1 else None,
         **fields,
     )
     about = f"Read by medlab.from_folder from {folder.name}."
-    card = dataclasses.replace(
-        cohort.card, description=about, faults=tuple(notes), units=read[0].units
-    )
-    return dataclasses.replace(cohort, card=card)
-
-
-def _table(
-    folder: Path, names: list[str], labels: Any, *, file: str, columns: list[str]
-) -> pd.DataFrame:
-    """The row of each image, by its name, with its folder in the column `folder`."""
-    if labels is None:
-        table = pd.DataFrame({file: names}, index=names)
-    else:
-        table = read_table(labels, file=file, label=columns[0])
-        table = table.set_index(locate(table[file], names, folder)).drop_duplicates()
-    if twice := sorted(set(table.index[table.index.duplicated()])):
-        raise DataError(f"images named by several rows, which differ: {some(twice)}")
-    if "folder" not in table:
-        table["folder"] = [PurePosixPath(name).parent.name for name in table.index]
-    require(table, columns)
-    if empty := list(table.index[(table[columns] == "").any(axis=1)]):
-        raise DataError(
-            f"{len(empty)} images have an empty label, or lie in no folder: {some(empty)}. "
-            "Complete the table, or leave out their rows."
-        )
-    return table
-
-
-def _column(role: str, column: Column, table: pd.DataFrame) -> np.ndarray:
-    """What a column, or a function of the row, says of each image; never nothing."""
-    if callable(column):
-        cells = [text(column(row)) for row in table.to_dict("records")]
-    else:
-        require(table, [column])
-        cells = [text(cell) for cell in table[column]]
-    if empty := [name for name, cell in zip(table.index, cells, strict=True) if not cell]:
-        raise DataError(
-            f"{len(empty)} images have no {role}: {some(empty)}. Complete the table, or give a "
-            f"function of the row, such as {role}=lambda row: row['file'].split('_')[0]."
-        )
-    return np.array(cells)
+    card = replace(cohort.card, description=about, faults=tuple(notes), units=read[0].units)
+    return replace(cohort, card=card)
