@@ -35,8 +35,6 @@ NEEDS = {
     "dicom.list_series": "a user's folder holds more than one series",
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
-    "preprocess.correct_bias": LATER,
-    "preprocess.gamma": LATER,
     "models.undisturbed": SHARED,
     "losses.cross_entropy_dice": SHARED,
     "losses.soft_dice": LATER,

@@ -87,7 +87,8 @@ def _key(name: str, version: str, options: dict[str, Any]) -> str:
 
 @functools.cache
 def _source_hash() -> str:
-    """Hash of the code below: a forgotten version number must not serve old pixels."""
+    """Hash of code and tables below: a forgotten version number must not serve old pixels."""
     package = Path(__file__).parents[1]
-    rooms = [*package.glob("cohort/*.py"), *package.glob("simulate/**/*.py"), Path(__file__)]
+    made_by = ("cohort/*.py", "simulate/**/*.py", "simulate/*.json", "datasets/cache.py")
+    rooms = [file for pattern in made_by for file in package.glob(pattern)]
     return blake2b(b"".join(file.read_bytes() for file in sorted(rooms)), digest_size=8).hexdigest()

@@ -1,21 +1,13 @@
 """What happens to an image before the first layer: window, normalise, resample, crop, denoise.
 
-Every function takes a tensor or an array and gives back the same kind, on the same device; the
-last two axes are rows and columns, and any axes before them are channels and images.
+Every function takes a tensor or an array and gives back the same kind, on the same device; the last
+two axes are rows and columns, any axes before them channels and images. Images that are empty, that
+are no numbers or (but for `crop_pad` and labels) hold NaN or infinity raise a DataError, as do
+options out of their range. Results are float32, or float64 if the image is, unless said otherwise.
 """
 
-from medlab.preprocess.grey_levels import clahe, gamma, normalise, window
+from medlab.preprocess.grey_levels import clahe, normalise, window
 from medlab.preprocess.grids import crop_pad, resample
-from medlab.preprocess.restoration import bias_field, correct_bias, denoise
+from medlab.preprocess.restoration import bias_field, denoise
 
-__all__ = [
-    "bias_field",
-    "clahe",
-    "correct_bias",
-    "crop_pad",
-    "denoise",
-    "gamma",
-    "normalise",
-    "resample",
-    "window",
-]
+__all__ = ["bias_field", "clahe", "crop_pad", "denoise", "normalise", "resample", "window"]

@@ -19,58 +19,50 @@ def tensor_or_array(function: Callable) -> Callable:
 
     @wraps(function)
     def either(x: ArrayLike, *args: Any, **options: Any) -> Any:
-        if torch.is_tensor(x):
-            return function(x, *args, **options)
-        return function(as_tensor(x), *args, **options).cpu().numpy()
+        result = function(as_tensor(x), *args, **options)
+        return result if torch.is_tensor(x) else result.cpu().numpy()
 
     return either
 
 
 def as_tensor(x: ArrayLike) -> Tensor:
-    if torch.is_tensor(x):
-        return x
-    array = np.asarray(x)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"an image is numbers, got an array of {array.dtype}")
-    # torch knows no big-endian, no extended and no flipped arrays, which readers of files return.
-    extended = array.dtype.kind == "f" and array.dtype.itemsize > 8
-    native = np.float64 if extended else array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.asarray(array, dtype=native, order="C"))
-
-
-def each_image(x: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    if x.ndim < 2:
-        raise DataError(f"an image has rows and columns, (…, H, W); got shape {tuple(x.shape)}")
-    images = x.detach().cpu().reshape(-1, *x.shape[-2:]).numpy()
-    results = np.stack([function(image) for image in images]).astype(images.dtype)
-    return torch.from_numpy(results).reshape(x.shape).to(x.device)
-
-
-def not_empty(x: Tensor) -> Tensor:
+    """An image as a tensor; one without numbers is refused."""
+    if not torch.is_tensor(x):
+        array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"an image is numbers, got an array of {array.dtype}")
+        # torch knows no big-endian, extended or flipped arrays, which readers of files return.
+        extended = array.dtype.kind == "f" and array.dtype.itemsize > 8
+        native = np.float64 if extended else array.dtype.newbyteorder("=")
+        x = torch.from_numpy(np.asarray(array, dtype=native, order="C"))
     if x.numel() == 0:
         raise DataError(f"the image is empty: its shape is {tuple(x.shape)}")
     return x
 
 
-def real(x: Tensor) -> Tensor:
-    """As float32, or float64 if x is; empty, complex, NaN and infinite images are refused."""
+def real(x: Tensor, *, least: float = -np.inf, most: float = np.inf) -> Tensor:
+    """As float32, or float64 if x is; what is complex, not finite or out of range is refused."""
     if x.is_complex():
         raise DataError(f"this step takes real numbers, got {x.dtype}: take its magnitude, x.abs()")
-    x = not_empty(x if x.dtype == torch.float64 else x.float())
+    x = x if x.dtype == torch.float64 else x.float()
     bad = int((~x.isfinite()).sum())
     if bad:
         raise DataError(f"{bad} of {x.numel()} values are NaN or infinite: replace them first")
-    return x
-
-
-def unit(x: Tensor, name: str) -> Tensor:
-    x = real(x)
-    if x.min() < 0 or x.max() > 1:
+    if x.min() < least or x.max() > most:
         raise DataError(
-            f"{name} needs values from 0 to 1, got {x.min():.4g} to {x.max():.4g}: window or "
-            "normalise(method='minmax') first"
+            f"this step needs values from {least:g} to {most:g}, got {x.min():.4g} to "
+            f"{x.max():.4g}: window or normalise(method='minmax') first"
         )
     return x
+
+
+def each_image(x: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """`function` of every (H, W) in x (…, H, W)."""
+    if x.ndim < 2:
+        raise DataError(f"an image has rows and columns, (…, H, W); got shape {tuple(x.shape)}")
+    images = x.detach().cpu().reshape(-1, *x.shape[-2:]).numpy()
+    results = np.stack([function(image) for image in images]).astype(images.dtype)
+    return torch.from_numpy(results).reshape(x.shape).to(x.device)
 
 
 def constant(lowest: np.ndarray, highest: np.ndarray, dtype: np.dtype) -> np.ndarray:

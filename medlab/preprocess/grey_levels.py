@@ -1,9 +1,8 @@
-"""Grey levels brought to a scale: window, normalise, gamma, local equalisation."""
+"""Grey levels brought to a scale: window, normalise, local equalisation."""
 
 from __future__ import annotations
 
 from math import inf, isfinite
-from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -12,61 +11,31 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
-from medlab.preprocess._arrays import as_tensor, constant, each_image, real, tensor_or_array, unit
+from medlab.preprocess._arrays import as_tensor, constant, each_image, real, tensor_or_array
 
 
 @tensor_or_array
-def window(
-    x: Tensor,
-    *,
-    level: float,
-    width: float,
-    function: Literal["linear", "linear_exact", "sigmoid"] = "linear",
-) -> Tensor:
+def window(x: Tensor, *, level: float, width: float) -> Tensor:
     """Show `width` values around `level` on the whole grey scale; what lies outside is clipped.
 
-    LINEAR is DICOM's default and counts in whole stored values: the window of level c and width w
-    runs from c − 0.5 − (w − 1)/2, shown black, to c − 0.5 + (w − 1)/2, shown white:
-    y = (x − (c − 0.5)) / (w − 1) + 0.5. LINEAR_EXACT runs from c − w/2 to c + w/2. SIGMOID is
-    1 / (1 + exp(−4 (x − c) / w)).
+    This is DICOM's LINEAR, which counts in whole stored values: with level c and width w,
+    y = (x − (c − 0.5)) / (w − 1) + 0.5, from 0 (black) to 1 (white).
 
     Args:
-        x: values such as Hounsfield units, any shape; not uint8.
+        x: values such as Hounsfield units, any shape; not uint8, which holds display grey levels.
         level: window centre, in the unit of x.
-        width: window width, in the unit of x; ≥ 1 if linear, else > 0.
-        function: "linear", "linear_exact" or "sigmoid", as the header may say.
+        width: window width ≥ 1, in the unit of x.
 
-    Returns:
-        0 (black) to 1 (white); float32, or float64 if x is.
-
-    Raises:
-        DataError: NaN or infinite values, a level that is no number, a width that shows nothing, an
-            unknown function, or uint8, which holds display grey levels and not the values that a
-            window chooses from.
-
-    Source: DICOM PS3.3, C.11.2.1.2.1 and C.11.2.1.3.
+    Source: DICOM PS3.3, C.11.2.1.2.1.
     """
     values = real(x)
     if x.dtype == torch.uint8:
         raise DataError(
-            "window needs measured values such as Hounsfield units, got uint8 from "
-            f"{int(x.min())} to {int(x.max())}, which has been windowed already: pass the values "
-            "that the reader returned, or x.float() if 0…255 is really what you want to window"
+            f"window needs measured values such as Hounsfield units, got uint8 from {x.min()} to "
+            f"{x.max()}, windowed already: pass what the reader returned, or x.float() if meant"
         )
-    least = {"linear": 1, "linear_exact": 0, "sigmoid": 0}
-    if function not in least:
-        raise DataError(f"function must be one of {', '.join(least)}; got {function!r}")
-    if not (width >= 1 if function == "linear" else width > 0):
-        raise DataError(
-            f"a {function} window needs a width of {'at least 1' if least[function] else 'over 0'},"
-            f" got {width}: width is how many values are shown, from black to white"
-        )
-    if not isfinite(level):
-        raise DataError(f"level must be a number in the unit of the image, got {level}")
-    if function == "sigmoid":
-        return torch.sigmoid(4 * (values - level) / width)
-    if function == "linear_exact":
-        return ((values - level) / width + 0.5).clamp(0, 1)
+    if not (width >= 1 and isfinite(level)):
+        raise DataError(f"a window needs a level and a width of at least 1, got {level}, {width}")
     if width == 1:  # the limit of the ramp: one step
         return (values > level - 0.5).to(values.dtype)
     return ((values - (level - 0.5)) / (width - 1) + 0.5).clamp(0, 1)
@@ -82,34 +51,23 @@ def normalise(
 ) -> Tensor:
     """Bring images to a common scale.
 
-    "zscore" gives mean 0 and standard deviation 1; "minmax" maps the darkest value to 0 and the
-    brightest to 1; "percentile" maps the 1st and the 99th percentile to 0 and 1 and clips, so that
-    a single bright pixel does not decide. Where there is no spread (a constant image) the result
-    is 0.
-
     Args:
         x: (H, W), (C, H, W) or (D, H, W) is one image; (N, C, H, W) and (N, C, D, H, W) are N.
             For a stack of N grey images of shape (N, H, W) pass x[:, None].
-        method: "zscore", "minmax" or "percentile".
+        method: "zscore" gives mean 0 and standard deviation 1; "minmax" maps darkest and brightest
+            value to 0 and 1; "percentile" so the 1st and the 99th percentile, and clips, so that a
+            single bright pixel does not decide. Where there is no spread the result is 0.
         per: whose statistics are used: each "image" its own, or one set for the whole "cohort".
-        reference: with per="cohort", the images that the statistics come from: the training
-            images, since statistics of test images leak; x itself if not given.
-
-    Returns:
-        The shape of x; float32, or float64 if x is.
-
-    Raises:
-        DataError: no values, NaN or infinite ones, or an unknown choice.
+        reference: with per="cohort", the images that the statistics come from, x if not given: the
+            training images, since statistics of test images leak.
     """
-    if per not in ("image", "cohort"):
-        raise DataError(f"per must be 'image' or 'cohort', got {per!r}")
-    if method not in ("zscore", "minmax", "percentile"):
-        raise DataError(f"method must be 'zscore', 'minmax' or 'percentile', got {method!r}")
-    if reference is not None and per != "cohort":
-        raise DataError(f"reference is for per='cohort', where it fixes the scale; got per={per!r}")
+    fits = per == "cohort" or (per == "image" and reference is None)
+    if not fits or method not in ("zscore", "minmax", "percentile"):
+        raise DataError(
+            "method must be 'zscore', 'minmax' or 'percentile', and per 'image' or 'cohort', which "
+            f"alone takes a reference; got {method!r} and {per!r}"
+        )
     x = real(x)
-    if x.ndim < 2:
-        raise DataError(f"an image has at least rows and columns, got shape {tuple(x.shape)}")
     known = x if reference is None else real(as_tensor(reference))
     kept = known.shape[: int(per == "image" and x.ndim >= 4)]
     values = known.detach().cpu().numpy().reshape(*kept, -1)
@@ -131,48 +89,26 @@ def normalise(
 
 
 @tensor_or_array
-def gamma(x: Tensor, exponent: float) -> Tensor:
-    """Brighten (exponent < 1) or darken (> 1) the middle greys: y = x^γ.
-
-    Args:
-        x: 0…1, any shape.
-        exponent: γ > 0.
-
-    Raises:
-        DataError: values outside 0…1, or γ ≤ 0.
-    """
-    if not 0 < exponent < inf:
-        raise DataError(f"exponent must be a number above 0, got {exponent}")
-    return unit(x, "gamma") ** exponent
-
-
-@tensor_or_array
 def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
     """Contrast-limited adaptive histogram equalisation, each (H, W) image by itself.
 
     In each tile the histogram of 256 grey levels is clipped, what was cut off is spread over all
     levels, and its running sum is the tile's grey-scale curve; a pixel takes the curves of the four
-    nearest tiles, interpolated. Before and after, the image is stretched to its full range. A
-    constant image has no contrast to equalise and stays as it is.
+    nearest tiles, interpolated. Before and after, the image is stretched to its full range, unless
+    it is constant.
 
     Args:
         x: (…, H, W), 0…1.
-        clip: above 0, at most 1: the largest share of a tile's pixels that one grey level may
-            hold, hence how steep a curve may become. 0.01 is usual, 1 limits nothing.
+        clip: 0 < clip ≤ 1, the largest share of a tile's pixels that one grey level may hold, hence
+            how steep a curve may become; 1 limits nothing.
         tiles: along each side, ≥ 1.
-
-    Raises:
-        DataError: values outside 0…1, no image, or clip or tiles out of range.
 
     Source: Zuiderveld, Graphics Gems IV (1994), through `skimage.exposure.equalize_adapthist`.
     """
     from skimage.exposure import equalize_adapthist
 
-    if not 0 < clip <= 1:  # scikit-image would take 0 for "no limit", the strongest contrast
-        raise DataError(f"clip must be above 0 and at most 1; got {clip}")
-    if not isinstance(tiles, Integral) or tiles < 1:
-        raise DataError(f"tiles must be a whole number of at least 1; got {tiles!r}")
-    x = unit(x, "clahe")
+    if not 0 < clip <= 1 or tiles < 1:  # scikit-image would take a clip of 0 for "no limit"
+        raise DataError(f"clip must be above 0, at most 1, and tiles ≥ 1; got {clip} and {tiles}")
     kernel = [max(1, n // tiles) for n in x.shape[-2:]]
 
     def equalised(image: np.ndarray) -> np.ndarray:
@@ -180,4 +116,4 @@ def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
             return image
         return equalize_adapthist(image, kernel, clip_limit=clip)
 
-    return each_image(x, equalised)
+    return each_image(real(x, least=0, most=1), equalised)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
+from scipy.ndimage import convolve, median_filter
 from torch import Tensor
 
 from medlab.errors import DataError
@@ -25,26 +26,15 @@ SETTLED = 1e-5  # largest change of the log field at which the iteration stops
 
 @tensor_or_array
 def denoise(x: Tensor, *, method: Literal["median", "tv", "nlm"] = "nlm") -> Tensor:
-    """Remove noise, each (H, W) image by itself.
+    """Remove noise from x (…, H, W), any range, each (H, W) image by itself.
 
-    The noise level σ is estimated from the image (Immerkær 1996). "median" takes the median of
-    3×3 pixels; "tv" minimises total variation with weight σ; "nlm" averages similar patches of 5×5
-    pixels up to 6 pixels away, with cut-off 0.8 · σ.
-
-    Args:
-        x: (…, H, W), any range.
-        method: "median", "tv" or "nlm".
-
-    Returns:
-        The shape and unit of x; float32, or float64 if x is.
-
-    Raises:
-        DataError: NaN or infinite values, no image, or an unknown method.
+    The noise level σ is estimated from the image (Immerkær 1996). `method` "median" takes the
+    median of 3×3 pixels; "tv" minimises total variation with weight σ; "nlm" averages similar
+    patches of 5×5 pixels up to 6 pixels away, with cut-off 0.8 · σ.
 
     Source: Chambolle, J Math Imaging Vis 20:89 (2004); Buades, Coll & Morel, CVPR (2005); both
         through `skimage.restoration`. Immerkær, Comput Vis Image Underst 64:300 (1996).
     """
-    from scipy.ndimage import median_filter
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
     methods = {
@@ -66,8 +56,6 @@ def denoise(x: Tensor, *, method: Literal["median", "tv", "nlm"] = "nlm") -> Ten
 
 def _noise_level(image: np.ndarray) -> float:
     """Standard deviation of the noise, from what a difference of two Laplacians leaves."""
-    from scipy.ndimage import convolve
-
     laplacians = np.outer([1, -2, 1], [1, -2, 1])  # blind to flat regions and straight edges
     left = convolve(image.astype(np.float64), laplacians, mode="nearest")[1:-1, 1:-1]
     return float(sqrt(pi / 2) / 6 * np.abs(left).mean()) if left.size else 0.0
@@ -75,77 +63,54 @@ def _noise_level(image: np.ndarray) -> float:
 
 @tensor_or_array
 def bias_field(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
-    """Smooth multiplicative field of one MR image, by Gaussian classes and a polynomial.
+    """Smooth field > 0, shape of x, that multiplies one MR image: Gaussian classes, a polynomial.
 
     Model, at voxel i: log x_i = μ_k + p(i) + noise of standard deviation σ_k, where k is the tissue
     of voxel i and p a polynomial of degree 3 of the coordinates. Expectation-maximisation
     alternates between the probability of each tissue in each voxel, the classes' means, spreads and
-    shares, and a weighted least-squares fit of p to what the tissues leave unexplained. With one
-    class this is an ordinary polynomial fit of the logarithm, which takes large-scale anatomy for
-    shading.
+    shares, and a weighted least-squares fit of p to what the tissues leave unexplained.
 
-    Image and field are known only up to a common factor: the field's geometric mean over the mask
-    is set to 1. Where the mask does not reach, the polynomial is extrapolated.
+    The corrected image is x divided by the field, whose geometric mean over the mask is set to 1.
+    Where the mask does not reach, the polynomial is extrapolated.
 
     Args:
         x: one image (H, W) or volume (D, H, W), magnitudes ≥ 0 in any unit.
         mask: same shape, nonzero where the tissues to learn from lie (without background, which
-            holds noise and no field); where x > 0 if not given. Voxels of 0 are left out.
-        classes: number of tissues, 1 … 99: for a brain three, white and grey matter and fluid.
-
-    Returns:
-        The field, > 0, shape of x; float32, or float64 if x is.
-
-    Raises:
-        DataError: not one image, negative or NaN values, a mask of another shape or with fewer
-            than ten voxels per unknown, or a number of classes out of its range.
+            holds noise and no field), ten voxels per unknown or more; where x > 0 if not given.
+            Voxels of 0 are left out.
+        classes: number of tissues, ≥ 1: for a brain three. One is a plain polynomial fit, which
+            takes large-scale anatomy for shading.
 
     Source: Van Leemput et al., IEEE Trans Med Imaging 18:885 (1999), without its atlas. For
         patients' images use N4 (Tustison et al., IEEE Trans Med Imaging 29:1310, 2010), which
         SimpleITK and ANTs carry.
     """
-    x = real(x)
+    x = real(x, least=0)
     if x.ndim not in (2, 3):
         raise DataError(f"give one image (H, W) or one volume (D, H, W); got {tuple(x.shape)}")
-    if classes not in range(1, 100):
-        raise DataError(f"classes must be a whole number from 1 to 99; got {classes}")
-    if (x < 0).any():
-        raise DataError(
-            f"a field multiplies magnitudes ≥ 0, got values down to {x.min():.4g}: correct the "
-            "image before it is standardised"
-        )
     values = x.detach().cpu().numpy().astype(np.float64)
-    inside = values > 0
-    if mask is not None:
-        chosen = as_tensor(mask).detach().cpu().numpy() != 0
-        if chosen.shape != values.shape:
-            raise DataError(f"mask must have the shape of x, {values.shape}; got {chosen.shape}")
-        inside &= chosen
+    chosen = values if mask is None else as_tensor(mask).detach().cpu().numpy()
+    if chosen.shape != values.shape:
+        raise DataError(f"mask must have the shape of x, {values.shape}; got {chosen.shape}")
+    inside = (values > 0) & (chosen != 0)
     along = [legvander(np.linspace(-1, 1, n), DEGREE) for n in values.shape]
     powers = [p for p in product(range(DEGREE + 1), repeat=x.ndim) if 0 < sum(p) <= DEGREE]
     least = 10 * (len(powers) + 3 * classes)
-    if inside.sum() < least:
+    if inside.sum() < least or classes < 1:
         raise DataError(
-            f"a field with {classes} classes needs at least {least} voxels above 0 in the "
+            f"a field with {classes} classes (≥ 1) needs at least {least} voxels above 0 in the "
             f"mask; it has {int(inside.sum())}"
         )
-    place = np.nonzero(inside)
-    place = tuple(axis[:: -(-len(axis) // MOST_VOXELS)] for axis in place)
-    terms = np.stack([_term(along, power)[place] for power in powers], axis=1)
+
+    def term(power: tuple[int, ...]) -> np.ndarray:
+        """Product of Legendre polynomials, of the given degree along each axis, at all voxels."""
+        return reduce(np.multiply.outer, [a[:, p] for a, p in zip(along, power, strict=True)])
+
+    place = tuple(axis[:: -(-len(axis) // MOST_VOXELS)] for axis in np.nonzero(inside))
+    terms = np.stack([term(power)[place] for power in powers], axis=1)
     weights = _fit(np.log(values[place]), terms, classes)
-    log_field = sum(w * _term(along, power) for w, power in zip(weights, powers, strict=True))
+    log_field = sum(w * term(power) for w, power in zip(weights, powers, strict=True))
     return torch.from_numpy(np.exp(log_field - log_field[inside].mean())).to(x)
-
-
-@tensor_or_array
-def correct_bias(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
-    """The image divided by its estimated `bias_field`, whose arguments it takes."""
-    return real(x) / bias_field(x, mask, classes=classes)
-
-
-def _term(along: list[np.ndarray], power: tuple[int, ...]) -> np.ndarray:
-    """One product of Legendre polynomials, of the given degree along each axis, at all voxels."""
-    return reduce(np.multiply.outer, [a[:, p] for a, p in zip(along, power, strict=True)])
 
 
 def _fit(y: np.ndarray, terms: np.ndarray, classes: int) -> np.ndarray:

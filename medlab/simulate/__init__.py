@@ -4,18 +4,17 @@
 named cohorts that `medlab.load` serves.
 """
 
-from importlib import import_module
-
+from medlab.simulate import ct, mri, ultrasound, xray
 from medlab.simulate.cohorts import COHORTS, Simulated, chest_xray
+from medlab.simulate.ct import chest_ct_volume
 
-_MODALITIES = ("ct", "mri", "ultrasound", "xray")
-
-__all__ = ["COHORTS", "Simulated", "chest_ct_volume", "chest_xray", *_MODALITIES]
-
-
-def __getattr__(name: str) -> object:
-    if name in _MODALITIES:
-        return import_module(f"medlab.simulate.{name}")
-    if name == "chest_ct_volume":
-        return import_module("medlab.simulate.ct").chest_ct_volume
-    raise AttributeError(f"medlab.simulate has no {name!r}; it has {', '.join(__all__)}")
+__all__ = [
+    "COHORTS",
+    "Simulated",
+    "chest_ct_volume",
+    "chest_xray",
+    "ct",
+    "mri",
+    "ultrasound",
+    "xray",
+]

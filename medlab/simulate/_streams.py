@@ -1,4 +1,4 @@
-"""Random streams that depend on what they are for, and work shared over the cores."""
+"""Random streams that depend on what they are for, work shared over the cores, a check."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from medlab.errors import DataError
 
 
+def positive(**sizes: float) -> None:
+    """Refuse lengths, doses and ranges that are not above 0, by their names."""
+    for name, value in sizes.items():
+        if not value > 0:
+            raise DataError(f"{name} must be positive; got {value}")
+
+
 def stream(name: str, version: str, seed: int, *position: int) -> np.random.Generator:
-    """The generator of one patient or image of a named cohort.
-
-    Patient k of a cohort draws from `stream(name, version, seed, k)`, whatever the cohort's size.
-
-    Raises:
-        DataError: a seed that is not a whole number ≥ 0.
-    """
+    """The generator of one patient or image of a named cohort, whatever the cohort's size."""
     if not isinstance(seed, Integral) or seed < 0:
         raise DataError(f"seed must be a whole number ≥ 0; got {seed!r}")
     key = zlib.crc32(f"{name}/{version}".encode())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.resources import files
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,93 +15,41 @@ from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
-from medlab.simulate._detector import count, film, scatter
 from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import side_by_side, stream
-from medlab.simulate._thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, build, water_path
-from medlab.simulate.xray import MU_WATER
+from medlab.simulate._thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, SIDES, build, water_path
+from medlab.simulate.xray import MU_WATER, count, film, scatter
 
-CHEST_XRAY = DataCard(
-    name="chest_xray",
-    title="Simulated chest radiographs, pneumonia or not",
-    task="binary",
-    classes=("normal", "pneumonia"),
-    modality="X-ray",
-    description=(
-        "Radiographs of simulated chests, adults with 1 to 4 exposures each (about two on "
-        "average), from three hospitals that differ in dose, blur, scatter and display. "
-        "Ellipsoids and tubes of tissue are crossed by a cone beam (Beer-Lambert), with scatter, "
-        "blur, Poisson noise and display processing. Pneumonia is a cloud of fluid-filled acini "
-        "whose true extent is in the masks."
-    ),
-    faults=(
-        "Anatomy is smooth and much simpler than a body's, and one beam energy stands for a "
-        "spectrum.",
-        "Photons per pixel are far fewer than in clinical use, so that noise shows at this size.",
-        "Normal patients have no other disease, and the label is the truth, not an opinion.",
-        "A score here says nothing about performance on patients.",
-    ),
-    source="medlab.simulate",
-    simulated=True,
-    units="display grey level",
-    value_range=(0, 255),
-    licence="MIT (made by this package)",
-    version="1",
-)
+_FACTS = json.loads((files("medlab.simulate") / "chest_xray.json").read_text(encoding="utf-8"))
+_CARD: dict[str, Any] = {
+    key: tuple(value) if isinstance(value, list) else value for key, value in _FACTS["card"].items()
+}
+CHEST_XRAY = DataCard(**_CARD)
+SITES: dict[str, dict[str, float]] = _FACTS["sites"]
+"""How each hospital takes and shows its radiographs.
+
+share: of the patients; prevalence: share of its patients with pneumonia; photons: mean count of an
+open-beam pixel; blur: standard deviation of the detector's response, mm; scatter: scatter-to-
+primary ratio behind the grid; contrast, equalise, latitude: see `_detector.film`; portable: share
+of bedside exposures, from the front and near; leads: share of images with ECG leads; marker: share
+with the letter L at the patient's left, the others have R at the patient's right.
+"""
 
 FIELD = 344.0  # mm, side of the detector area shown
 CHUNK = 8  # images computed together: a few of them fit the processor's cache
 MASK_MM = 4.0  # mm of water added along a ray from which the mask counts it as opacity
-
-
-@dataclass(frozen=True)
-class Site:
-    """How one hospital takes and shows its radiographs.
-
-    Attributes:
-        share: of the patients.
-        prevalence: share of its patients with pneumonia.
-        photons: mean count of an open-beam pixel (see the data card for its meaning).
-        blur: standard deviation of the detector's response, mm.
-        scatter: scatter-to-primary ratio behind the grid.
-        contrast, equalise, latitude: its display processing, see `_detector.film`.
-        portable: share of bedside exposures: from the front, source near.
-        leads: share of images with ECG leads.
-        marker: share of images with the letter L at the patient's left; the others have R at
-            the patient's right.
-    """
-
-    share: float
-    prevalence: float
-    photons: float
-    blur: float
-    scatter: float
-    contrast: float
-    equalise: float
-    latitude: float
-    portable: float
-    leads: float
-    marker: float
-
-
-SITES = {
-    "North": Site(0.45, 0.50, 9000, 1.0, 0.45, 1.00, 0.45, 0.03, 0.10, 0.10, 0.8),
-    "Harbour": Site(0.33, 0.46, 3500, 1.8, 0.75, 0.85, 0.25, 0.06, 0.30, 0.25, 0.5),
-    "Valley": Site(0.22, 0.55, 16000, 0.7, 0.35, 1.20, 0.60, 0.01, 0.05, 0.05, 0.2),
-}
-
-LETTERS = {
-    "L": ("1000", "1000", "1000", "1000", "1000", "1111"),
-    "R": ("1110", "1001", "1001", "1110", "1010", "1001"),
-}
+CHOICES = (
+    "extent portable dose blur contrast equalise latitude letter letter_top letter_side wired "
+    "wire_r_start wire_r_end wire_l_start wire_l_end"
+).split()
 
 
 def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     """Chest radiographs of simulated patients with and without pneumonia.
 
-    Each patient is a three-dimensional chest (`_thorax.build`) with 1 to 4 exposures that differ in
-    breath, pose, dose and, when ill, in the extent of the pneumonia. Patient k depends on (seed, k)
-    alone, so a smaller cohort is the beginning of a larger one.
+    Each patient is a three-dimensional chest with 1 to 4 exposures that differ in breath, pose,
+    dose and, when ill, extent of the pneumonia. Patient k depends on (seed, k) alone, so a smaller
+    cohort is the beginning of a larger one.
 
     Args:
         n: images, ≥ 1; about 0.45 patients each.
@@ -155,99 +104,66 @@ class _Exposure(NamedTuple):
     noise: np.random.Generator
 
 
-CHOICES = (
-    "extent",
-    "portable",
-    "dose",
-    "blur",
-    "contrast",
-    "equalise",
-    "latitude",
-    "letter",
-    "letter_top",
-    "letter_side",
-    "wired",
-    "wire_r_start",
-    "wire_r_end",
-    "wire_l_start",
-    "wire_l_end",
-)
-
-
 def _exposures(seed: int, patient: int) -> list[_Exposure]:
     """All images of one patient: 1 to 4."""
-    name, version = CHEST_XRAY.name, CHEST_XRAY.version
-    rng = stream(name, version, seed, patient)
+    place = (CHEST_XRAY.name, CHEST_XRAY.version, seed, patient)
+    rng = stream(*place)
     anatomy = rng.random(DRAWS_PER_PATIENT)
     where, illness, often = rng.random(3)
-    shares = np.cumsum([site.share for site in SITES.values()])
+    shares = np.cumsum([site["share"] for site in SITES.values()])
     site = list(SITES)[min(int(np.searchsorted(shares, where)), len(SITES) - 1)]
-    images = 1 + int(np.searchsorted([0.35, 0.65, 0.87], often))
-    ill = bool(illness < SITES[site].prevalence)
+    ill = bool(illness < SITES[site]["prevalence"])
     rows = []
-    for image in range(images):
-        again = stream(name, version, seed, patient, image)
+    for image in range(1 + int(np.searchsorted([0.35, 0.65, 0.87], often))):
+        again = stream(*place, image)
         moment, choices = again.random(DRAWS_PER_IMAGE), again.random(len(CHOICES))
         rows.append(_Exposure(patient, site, ill, anatomy, moment, choices, again))
     return rows
 
 
 def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
-    sites = [SITES[r.site] for r in rows]
+    """Pictures, masks and facts of a chunk, each with len(rows) entries."""
     chosen = torch.from_numpy(np.stack([r.choices for r in rows])).float()
     u = {name: chosen[:, i] for i, name in enumerate(CHOICES)}
-
-    def of(name: str) -> Tensor:
-        return torch.tensor([getattr(s, name) for s in sites])
-
+    of = {name: torch.tensor([SITES[r.site][name] for r in rows]) for name in SITES["North"]}
     extent = torch.tensor([float(r.ill) for r in rows]) * (0.8 + 0.5 * u["extent"])
     anatomy, moment = (np.stack([getattr(r, k) for r in rows]) for k in ("anatomy", "moment"))
-    thorax, facts = build(anatomy, moment, opacity=extent)
-    portable = u["portable"] < of("portable")
+    portable = u["portable"] < of["portable"]
     # At the bedside the tube stands in front: the same as a chest mirrored from front to back.
-    flip = torch.eye(3).repeat(len(rows), 1, 1)
-    flip[portable, 1, 1] = -1
-    thorax = thorax.moved(torch.ones(len(rows)), flip, torch.zeros(len(rows), 3))
+    thorax, facts = build(anatomy, moment, opacity=extent, mirrored=portable)
     fine = 2 if size <= 128 else 1
-    beam = Beam(
-        torch.where(portable, 1050.0, 1650.0),
-        torch.where(portable, 1200.0, 1800.0),
-        FIELD / (size * fine),
-        size * fine,
-        size * fine,
-    )
+    source, distance = (torch.where(portable, *mm) for mm in ((1050.0, 1650.0), (1200.0, 1800.0)))
+    beam = Beam(source, distance, FIELD / (size * fine), size * fine, size * fine)
     path = water_path(thorax, beam)
-    total = path["total"] + _metal(u, of("leads"), of("marker"), beam)
-    dose = of("photons") * torch.exp(0.7 * (u["dose"] - 0.5))
-    primary = torch.exp(-MU_WATER * total)
+    primary = torch.exp(-MU_WATER * (path["total"] + _metal(u, of["leads"], of["marker"], beam)))
     mm = 1 / beam.pitch
-    blur = of("blur") * (0.85 + 0.3 * u["blur"])
+    blur = of["blur"] * (0.85 + 0.3 * u["blur"])
+    ratio = of["scatter"] * (0.7 + 0.02 * facts["fat"])
     seen = soften(primary, blur * mm, widest=2.2 * mm)
-    ratio = of("scatter") * (0.7 + 0.02 * facts["fat"])
     seen = seen + scatter(primary, ratio=ratio, width=30 * mm)
-    seen = functional.avg_pool2d(seen[:, None], fine)[:, 0]
+    seen, lung, opacity = (
+        functional.avg_pool2d(picture[:, None], fine)[:, 0]
+        for picture in (seen, path["lung"], path["opacity"])
+    )
     # Automatic exposure control holds the signal behind the middle of the chest nearly constant.
     middle = seen[:, size // 4 : -(size // 4), size // 4 : -(size // 4)].mean((1, 2))
-    dose = dose * (0.08 / middle) ** 0.8
+    dose = of["photons"] * torch.exp(0.7 * (u["dose"] - 0.5)) * (0.08 / middle) ** 0.8
     mean = seen * dose[:, None, None]
-    counts = torch.stack([count(m, r.noise) for m, r in zip(mean, rows, strict=True)])
     image = film(
-        counts,
-        contrast=of("contrast") * torch.exp(0.5 * (u["contrast"] - 0.5)),
-        equalise=of("equalise") + 0.2 * (u["equalise"] - 0.5),
-        latitude=of("latitude") + 0.06 * u["latitude"],
+        torch.stack([count(m, r.noise) for m, r in zip(mean, rows, strict=True)]),
+        contrast=of["contrast"] * torch.exp(0.5 * (u["contrast"] - 0.5)),
+        equalise=of["equalise"] + 0.2 * (u["equalise"] - 0.5),
+        latitude=of["latitude"] + 0.06 * u["latitude"],
         width=60 * size / FIELD,
     )
-    small = {k: functional.avg_pool2d(path[k][:, None], fine)[:, 0] for k in ("lung", "opacity")}
-    lung_volume = small["lung"].sum((1, 2)) * (1 - thorax.lung)
     return {
         "image": image,
-        "mask": (small["opacity"] > MASK_MM).to(torch.uint8),
-        "lungs": (small["lung"] > 20).to(torch.uint8),
-        "severity": small["opacity"].sum((1, 2)) / lung_volume,
+        "mask": (opacity > MASK_MM).to(torch.uint8),
+        "lungs": (lung > 20).to(torch.uint8),
+        "severity": opacity.sum((1, 2)) / (lung.sum((1, 2)) * (1 - thorax.lung)),
         "dose": dose,
         "portable": portable,
-        **{k: facts[k] for k in ("age", "female", "fat", "heart", "breath", "yaw")},
+        **facts,
     }
 
 
@@ -258,44 +174,34 @@ def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> T
     picture. Which of the two is used is the site's habit and has nothing to do with the label.
     """
     path = torch.zeros(len(beam.source), beam.height, beam.width)
-    cell = 4.2 / beam.pitch
-    for letter in "LR":
-        glyph = torch.tensor([[float(c) for c in row] for row in LETTERS[letter]])
-        tall, wide = (max(4, round(cell * s)) for s in glyph.shape)
+    for letter, rows in _FACTS["letters"].items():
+        glyph = torch.tensor([[float(c) for c in row] for row in rows])
+        tall, wide = (max(4, round(4.2 / beam.pitch * s)) for s in glyph.shape)
         glyph = functional.interpolate(glyph[None, None], (tall, wide), mode="nearest")[0, 0]
         for i in ((u["letter"] < marker) == (letter == "L")).nonzero()[:, 0].tolist():
             top = int((6 + 22 * float(u["letter_top"][i])) / beam.pitch)
             side = int((8 + 16 * float(u["letter_side"][i])) / beam.pitch)
             left = beam.width - side - wide if letter == "L" else side
             path[i, top : top + tall, left : left + wide] = 110 * glyph
-    return path + _leads(u, u["wired"] < leads, beam)
-
-
-def _leads(u: dict[str, Tensor], wired: Tensor, beam: Beam) -> Tensor:
-    """Two wires hanging over the chest from electrodes near the shoulders."""
+    # Two wires hang over the chest from electrodes near the shoulders.
     t = torch.linspace(0, 1, 240)
-    picture = torch.zeros(len(beam.source), beam.height, beam.width)
-    for side, sign in (("r", -1.0), ("l", 1.0)):
-        start, end = u[f"wire_{side}_start"][:, None], u[f"wire_{side}_end"][:, None]
+    wires = torch.zeros_like(path)
+    for letter, sign in SIDES:
+        start, end = u[f"wire_{letter}_start"][:, None], u[f"wire_{letter}_end"][:, None]
         x = sign * (70 + 40 * start) * (1 - t) + (120 * end - 40) * t
         z = (95 + 30 * start) * (1 - t) - 175 * t - 25 * torch.sin(torch.pi * t) * (end - 0.3)
-        points = torch.stack([x, torch.full_like(x, -125.0), z], -1)
         wire = torch.full_like(x, 1.6 * 330 / 240)
         wire[:, :6] = 45.0
-        picture += splat(beam, points, 14 * wire * wired[:, None])
+        points = torch.stack([x, torch.full_like(x, -125.0), z], -1)
+        wires += splat(beam, points, 14 * wire * (u["wired"] < leads)[:, None])
     sigma = 1.3 / beam.pitch
-    return soften(picture, torch.full((len(x),), sigma), widest=sigma)
+    return path + soften(wires, torch.full((len(path),), sigma), widest=sigma)
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """A named simulated cohort.
+class Simulated(NamedTuple):
+    """A named simulated cohort: its maker, what bytes it makes, and the maker's usual arguments.
 
-    Attributes:
-        make: makes it; called with `defaults` unless told otherwise.
-        version: changes whenever the bytes change.
-        defaults: arguments of `make`.
-        card: the data card.
+    `version` changes whenever the bytes change.
     """
 
     make: Callable[..., Cohort]
@@ -304,8 +210,5 @@ class Simulated:
     card: DataCard
 
 
-COHORTS: dict[str, Simulated] = {
-    CHEST_XRAY.name: Simulated(
-        chest_xray, CHEST_XRAY.version, {"n": 2000, "seed": 0, "size": 64}, CHEST_XRAY
-    ),
-}
+_USUAL = {"n": 2000, "seed": 0, "size": 64}
+COHORTS = {CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY)}
