@@ -30,7 +30,7 @@ def test_the_study_reads_back_as_the_simulated_volume(tmp_path, capsys):
     index = torch.linalg.inv(volume.affine) @ torch.tensor([*truth["nodule_lps_mm"], 1.0]).double()
     k, i, j = index[:3].round().long().tolist()
     near = volume.voxels[k, i - 1 : i + 2, j - 1 : j + 2].mean()
-    assert near > -300  # soft tissue where aerated lung would have about −800
+    assert near > -400  # soft tissue, blurred by 6 mm pixels, where aerated lung has about −800
     names = [path.name for path in volume.files]
     assert names != sorted(names)
 
