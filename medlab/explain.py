@@ -44,8 +44,7 @@ def occlusion(
         stride: from patch to patch; half a patch if not given. The last patch ends at the border.
         batch_size: images per forward pass.
 
-    Raises:
-        DataError: what is no images, or a target or patch that does not fit images and model.
+    A target or patch that does not fit images and model is a `DataError`.
 
     Source: Zeiler & Fergus, ECCV (2014), section 4.2.
     """
@@ -92,11 +91,8 @@ def grad_cam(
 
     The layer is the name of the module whose output (N, K, h, w) or (N, K, d, h, w) is explained;
     if not given, "features" where there is one, else the last convolution. For a torchvision ResNet
-    name "layer4". All else is as for `occlusion`.
-
-    Raises:
-        DataError: as for `occlusion`; no such layer, or one that gives no feature maps or that the
-            output does not depend on.
+    name "layer4". All else is as for `occlusion`, and a `DataError` tells of a layer that is not
+    there, gives no feature maps, or that the output does not depend on.
 
     Source: Selvaraju et al., ICCV (2017), eq. 1 and 2.
     """

@@ -137,7 +137,7 @@ def test_per_class_names_its_rows_and_leaves_open_what_is_undefined():
     assert math.isnan(table.auc["effusion"]) and math.isnan(table.sensitivity["effusion"])
     assert table.support.tolist() == [1, 0, 2]
     assert "oedema" in str(table) and "sensitivity" in str(table)
-    with pytest.raises(ValueError, match="indices imply"):
+    with pytest.raises(ValueError, match="does not match length of index"):
         metrics.per_class([0, 2, 2], scores, classes=("a", "b"))
     with pytest.raises(DataError, match="apply a sigmoid"):
         metrics.per_class([0, 1], [-2.0, 3.0])

@@ -6,22 +6,27 @@ says which do not fit.
 """
 
 from medlab.metrics._arguments import UndefinedMetric, binary_pairs
-from medlab.metrics.calibration import brier, ece, fit_temperature, reliability
+from medlab.metrics.calibration import (
+    brier,
+    decision_curve,
+    ece,
+    expected_cost,
+    fit_temperature,
+    net_benefit,
+    reliability,
+)
 from medlab.metrics.counts import (
     Confusion,
     accuracy,
+    auc,
     confusion,
     per_class,
-    sensitivity,
-    specificity,
-)
-from medlab.metrics.curves import (
-    auc,
     precision_recall_curve,
     roc_curve,
+    sensitivity,
+    specificity,
     specificity_at_sensitivity,
 )
-from medlab.metrics.decision import decision_curve, expected_cost, net_benefit
 from medlab.metrics.intervals import Interval, delong, delong_test, proportion
 from medlab.metrics.overlap import dice
 from medlab.metrics.resampling import bootstrap, bootstrap_difference, resampled_values, resamples

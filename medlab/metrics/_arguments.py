@@ -29,11 +29,8 @@ def pairs(labels: ArrayLike, scores: ArrayLike) -> Pairs:
 
     Args:
         labels: (N,) or (N, 1) classes 0, 1, …, or (N, K) of 0 and 1 for K findings an image.
-        scores: (N,), (N, 1) or (N, 2) for two classes (of two columns the second, that of
-            class 1, is used); (N, K) for K classes or K findings.
-
-    Raises:
-        DataError: different lengths, nothing at all, NaN, labels that are not whole classes.
+        scores: (N,), (N, 1) or (N, 2), of which column 1 counts, for two classes; else (N, K).
+            Different lengths, nothing at all, NaN and labels of no class are a `DataError`.
     """
     y, s = _numbers(labels, "labels"), _numbers(scores, "scores")
     if y.ndim == 0 or s.ndim == 0 or len(y) != len(s) or len(y) == 0:
@@ -75,7 +72,7 @@ def need_both(labels: np.ndarray, which: str = "") -> None:
     if labels.min() == labels.max():
         raise UndefinedMetric(
             f"{which}all {len(labels)} labels are {'positive' if labels[0] else 'negative'}, and "
-            "images of both classes are needed: take more, or split by patient, stratified"
+            "images of both classes are needed: take more, or split with stratification"
         )
 
 

@@ -1,20 +1,29 @@
 """Do probabilities mean what they say? Of the images given 0.8, eight in ten should be ill.
 
-Temperature scaling is one number that makes a network as sure as it should be. Of scores outside
+Temperature scaling is one number that makes a network as sure as it should be, and decision curves
+and expected costs say what a threshold is worth. Of scores outside
 0…1, or of several findings where one is judged, a `DataError` tells.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from medlab.errors import DataError
-from medlab.metrics._arguments import UndefinedMetric, as_array, binary_pairs, pairs, shares, whole
+from medlab.metrics._arguments import (
+    UndefinedMetric,
+    as_array,
+    binary_pairs,
+    need_both,
+    pairs,
+    shares,
+    whole,
+)
 
 Strategy = Literal["uniform", "quantile"]
 
@@ -113,6 +122,74 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     return 1 / brentq(slope, 0, high, xtol=1e-15 * high, rtol=1e-14)
 
 
+class DecisionCurve(NamedTuple):
+    """(M,) each: the risk from which one acts, and net benefit per patient of whom one acts on."""
+
+    thresholds: np.ndarray
+    model: np.ndarray
+    treat_all: np.ndarray
+    treat_none: np.ndarray
+
+
+def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
+    """True positives per patient, less the false ones at the exchange rate of the threshold.
+
+    NB(t) = TP/N − FP/N · t / (1 − t), with positive meaning probability ≥ t. Who acts from a risk
+    of t on holds one true positive worth (1 − t) / t false ones; at most the prevalence is gained.
+
+    Patients are to be as frequently ill as where the model is used, and probabilities calibrated.
+    Thresholds are one, or (M,), each 0 ≤ t < 1; the result, float64, has their shape.
+
+    Source: Vickers & Elkin, Medical Decision Making 26:565 (2006).
+    """
+    _, y, p = binary_pairs(labels, probabilities)
+    t = np.asarray(thresholds, float)
+    if not ((t >= 0) & (t < 1)).all():
+        raise DataError("thresholds are probabilities, each from 0 to below 1")
+    p = shares(p)
+    tp, fp = _called(p[y == 1], t), _called(p[y == 0], t)
+    return (tp - fp * t / (1 - t)) / len(y)
+
+
+def decision_curve(
+    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike | None = None
+) -> DecisionCurve:
+    """`net_benefit` of the model, of treating all and of treating none.
+
+    Show the range of thresholds that reasonable people would choose; 0.01 … 0.99 if not given.
+    """
+    t = np.arange(1, 100) / 100 if thresholds is None else np.array(thresholds, float, ndmin=1)
+    everybody = net_benefit(labels, np.ones(len(as_array(labels))), t)
+    return DecisionCurve(t, net_benefit(labels, probabilities, t), everybody, np.zeros_like(t))
+
+
+def expected_cost(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    miss_cost: float,
+    prevalence: float | None = None,
+) -> np.ndarray:
+    """Cost per 1,000 patients of what a threshold misses and alarms wrongly; a false alarm costs 1.
+
+    cost(t) = 1000 · [π (1 − sensitivity) c + (1 − π) (1 − specificity)], with c ≥ 0 the cost of a
+    missed patient in false alarms, and π the prevalence, that of the labels if not given. Positive
+    means score ≥ threshold. The result, float64, has the shape of the thresholds, one or (M,).
+    """
+    _, y, s = binary_pairs(labels, scores)
+    need_both(y)
+    t = np.asarray(thresholds, float)
+    if not miss_cost >= 0 or np.isnan(t).any():
+        raise DataError(
+            f"miss_cost is not negative and thresholds are numbers; got {miss_cost}, {t}"
+        )
+    ill, well = s[y == 1], s[y == 0]
+    pi = shares(len(ill) / len(y) if prevalence is None else prevalence, "prevalence")
+    missed, alarmed = 1 - _called(ill, t) / len(ill), _called(well, t) / len(well)
+    return 1000 * (pi * missed * miss_cost + (1 - pi) * alarmed)
+
+
 def squared_errors(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """(N,) squared distance between probability and truth of each image, as `brier` averages it."""
     kind, y, s = pairs(labels, scores)
@@ -132,3 +209,8 @@ def _reliability(y: np.ndarray, p: np.ndarray, bins: int, strategy: str) -> Reli
     used = count > 0
     mean = [np.bincount(place, values, minlength=bins)[used] / count[used] for values in (p, y)]
     return Reliability(mean[0], mean[1], count[used])
+
+
+def _called(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many of the scores reach each threshold."""
+    return len(scores) - np.searchsorted(np.sort(scores), thresholds, "left")

@@ -24,14 +24,7 @@ _HALF = NormalDist().inv_cdf((1 + LEVEL) / 2)  # of an interval, in standard err
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the range that the data leave open.
-
-    Attributes:
-        value: the figure on the data as they are.
-        low, high: ends of the confidence interval.
-        level: confidence.
-        n: resamples behind it; 0 if the interval comes from a formula.
-    """
+    """A figure, the ends of its confidence interval, and the resamples behind it (0: formula)."""
 
     value: float
     low: float
@@ -113,9 +106,8 @@ def warn_without_width(interval: Interval) -> Interval:
     """The interval, and a warning to the caller of a public function if both ends are one."""
     if interval.low == interval.high:
         warnings.warn(
-            f"the interval of {interval.value:.3f} has no width: these images let the method see "
-            "no uncertainty, which does not mean that there is none. Of a share metrics.proportion("
-            "found, ill) gives a range even at all of them; otherwise take more patients",
+            f"the interval of {interval.value:.3f} has no width: the method sees no uncertainty, "
+            "yet there is some. Take more patients, or of a share metrics.proportion(found, ill)",
             stacklevel=3,
         )
     return interval
@@ -128,10 +120,7 @@ def _delong(labels: ArrayLike, *models: ArrayLike) -> tuple[list[float], np.ndar
         _, y, s = binary_pairs(labels, scores)
         positive, negative = s[y == 1], s[y == 0]
         if min(len(positive), len(negative)) < 2:
-            raise UndefinedMetric(
-                f"DeLong's variance needs two images of each class, got {len(positive)} positive "
-                f"and {len(negative)} negative"
-            )
+            raise UndefinedMetric("DeLong's variance needs two images of each class")
         against_negative.append(_share_outscored(positive, negative))
         against_positive.append(1 - _share_outscored(negative, positive))
     areas = [float(np.mean(v)) for v in against_negative]

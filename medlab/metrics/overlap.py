@@ -14,7 +14,8 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
 
     Where neither the truth nor the prediction holds the structure there is nothing to judge: NaN,
     which `nanmean` leaves out. Where one of them holds it alone, 0. So a structure that is
-    missed, or one that is invented, never improves a mean.
+    missed, or one that is invented, never improves a mean. The result is float64 (N, K − 1), on the
+    CPU: a row an image, a column a structure but background.
 
     >>> truth = [[[0, 0, 1], [0, 2, 2]]]
     >>> found = [[[0, 1, 1], [0, 0, 0]]]
@@ -24,14 +25,7 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
     Args:
         masks: (N, *size), pixels or voxels in whole numbers 0…K − 1; 0 is background.
         predicted: the same, or scores (N, K, *size), of which the highest is taken.
-        num_classes: K, background included; if not given, that of the scores, or one more than the
-            largest value in either mask.
-
-    Returns:
-        float64 (N, K − 1), on the CPU: a row an image, a column a structure but background.
-
-    Raises:
-        DataError: shapes that do not fit, scores that are NaN, or values that are no structures.
+        num_classes: K, background included; that of the scores or the largest value if not given.
 
     Source: Dice, Ecology 26:297 (1945).
     """

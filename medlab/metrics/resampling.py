@@ -15,7 +15,6 @@ from medlab.errors import DataError
 from medlab.metrics import counts as c
 from medlab.metrics._arguments import UndefinedMetric, as_array, whole
 from medlab.metrics.calibration import brier, squared_errors
-from medlab.metrics.curves import auc, one_against_rest
 from medlab.metrics.intervals import LEVEL, Interval, warn_without_width
 
 _OfCounts = Callable[[np.ndarray], np.ndarray]
@@ -91,12 +90,7 @@ def resamples(
 
     Patients are drawn with replacement, as many as there are, and bring all their images. Of the
     labels only the number matters, and the classes when stratifying; the rest as for `bootstrap`.
-
-    Yields:
-        int64 (block, N); the blocks together have n rows. They do not depend on memory or machine.
-
-    Raises:
-        DataError: groups of another length or with gaps, or one patient only.
+    Blocks are int64 (block, N), together of n rows, and do not depend on memory or machine.
     """
     n, rng = whole(n, "n", 1), np.random.default_rng(whole(seed, "seed", 0))
     y = as_array(labels)
@@ -182,8 +176,8 @@ def _over_resamples(
 
 def _evaluator(metric: Callable, labels: ArrayLike, scores: ArrayLike, options: dict) -> _OfCounts:
     """The metric as a function of counts, vectorised where the metric is known."""
-    if metric is auc:
-        parts = [_auc_by_counts(y, s) for y, s in one_against_rest(labels, scores)]
+    if metric is c.auc:
+        parts = [_auc_by_counts(y, s) for y, s in c.one_against_rest(labels, scores)]
         return lambda counts: np.mean([part(counts) for part in parts], axis=0)
     if metric in (c.accuracy, brier):
         part = c.correct if metric is c.accuracy else squared_errors

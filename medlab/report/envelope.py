@@ -48,14 +48,10 @@ class Sealed:
     sealing them again, or a part of them, or a split that shares some, finds the earlier openings.
     It is a memory, not a lock: who wants to cheat can.
 
-    Args:
-        cohort: what to seal; drop other names for it, they would be a back door.
-        name: what to call it in messages.
-        record: file of openings, one JSON line each, read anew each time: it survives a restart,
-            and two notebooks that share it know of each other. None: this session alone.
-
-    Raises:
-        DataError: no cohort, no images, or a record that cannot be read or written.
+    Drop other names for the cohort: they would be a back door. `record` is a file of openings, one
+    JSON line each, read anew each time, so it survives a restart and two notebooks may share it;
+    without it the openings of this session are known. A `DataError` tells of no images, and of a
+    record that cannot be read or written.
     """
 
     def __init__(

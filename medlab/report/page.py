@@ -47,9 +47,8 @@ class ModelCard:
     not (`out_of_scope`), what may change its performance (`factors`), who may be harmed by an error
     or by unequal performance (`ethics`), and what this evaluation cannot show (`limits`).
 
-    Raises:
-        MedlabError: a section without content, a result typed into a sentence, a sentence that
-            names a figure which was not passed, or a test set that was never opened.
+    A section without content, a result typed into a sentence, a figure named but not passed, and a
+    test set that was never opened are a `MedlabError`.
 
     Example:
         >>> import torch
@@ -65,19 +64,14 @@ class ModelCard:
         >>> card = ModelCard(
         ...     title="Which film first?", seed=0, data=data, test=test,
         ...     details={"architecture": "SmallCNN of width 8"},
-        ...     intended_use=["Sorts the films of adults that wait to be read."],
-        ...     out_of_scope=["Children: there was none among them."],
-        ...     factors=["The year in which the film was taken."],
-        ...     protocol={"success": "the interval of the AUC lies above 0.8"},
+        ...     intended_use=["Sorts films that wait."], out_of_scope=["Children."],
+        ...     factors=["Year."], protocol={"success": "AUC above 0.8"},
         ...     results={"AUC": area}, subgroups={"all adults": area},
         ...     calibration={"Brier score": metrics.brier(final.labels, scores)},
-        ...     threshold={"threshold": 0.52, "chosen": "on validation films"},
-        ...     figures={"ill": int(final.labels.sum())},
-        ...     ethics=["Whoever is ill and sorted last waits longer."],
-        ...     limits=["Only {ill} ill patients, all of one hospital."],
-        ... )
+        ...     threshold={"threshold": 0.52}, figures={"ill": int(final.labels.sum())},
+        ...     ethics=["Who is sorted last waits."], limits=["Only {ill} ill patients."])
         >>> print(card.to_markdown().splitlines()[-1])
-        - Only 20 ill patients, all of one hospital.
+        - Only 20 ill patients.
 
     Source: Mitchell et al., FAT* (2019), doi 10.1145/3287560.3287596.
     """
@@ -157,8 +151,7 @@ _PROSE = ("intended_use", "out_of_scope", "factors", "ethics", "limits")
 def fill(sentence: str, figures: Mapping[str, Interval | float]) -> str:
     """The sentence with each {name} replaced by the figure of that name.
 
-    Raises:
-        MedlabError: a result typed into the sentence, or a name that no figure has.
+    A result typed into the sentence, or a name that no figure has, is a `MedlabError`.
     """
     if not isinstance(sentence, str):
         raise MedlabError(f"expected a list of sentences, and {sentence!r} is none")
