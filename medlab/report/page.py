@@ -168,9 +168,8 @@ def fill(sentence: str, figures: Mapping[str, Interval | float]) -> str:
         return sentence.format_map({name: _shown(value) for name, value in figures.items()})
     except (KeyError, ValueError) as error:
         known = ", ".join(figures) or "none"
-        raise MedlabError(
-            f"there is no figure {error} for {sentence!r}; those passed are: {known}"
-        ) from None
+        message = f"there is no figure {error} for {sentence!r}; those passed are: {known}"
+        raise MedlabError(message) from None
 
 
 def versions() -> dict[str, str]:
