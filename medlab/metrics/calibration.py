@@ -154,7 +154,7 @@ def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLi
 def decision_curve(
     labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike | None = None
 ) -> DecisionCurve:
-    """`net_benefit` of the model, of all and of nobody treated; thresholds 0.01 … 0.99 by default."""
+    """`net_benefit` of the model, of all and of nobody treated; 0.01 … 0.99 if none are given."""
     t = np.arange(1, 100) / 100 if thresholds is None else np.array(thresholds, float, ndmin=1)
     everybody = net_benefit(labels, np.ones(len(as_array(labels))), t)
     return DecisionCurve(t, net_benefit(labels, probabilities, t), everybody, np.zeros_like(t))
