@@ -88,7 +88,7 @@ def test_brier_equals_scikit_learn():
 def test_refusals():
     labels, p = case()
     for metric in (metrics.brier, metrics.ece, metrics.reliability):
-        with pytest.raises(DataError, match=r"expected probabilities between 0 and 1, got"):
+        with pytest.raises(DataError, match="scores must lie between 0 and 1, got"):
             metric(labels, 3 * p - 1)
     for bins in (0, 2.5, float("nan")):
         with pytest.raises(DataError, match=f"at least 1, got {bins}"):

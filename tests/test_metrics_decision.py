@@ -105,12 +105,12 @@ def test_refusals():
             metrics.decision_curve(labels, p, bad)
     with pytest.raises(DataError, match="logits"):
         metrics.net_benefit(labels, 4 * p, 0.5)
-    with pytest.raises(DataError, match="labels must be 0 or 1"):
+    with pytest.raises(DataError, match="labels must be classes 0 to 1"):
         metrics.net_benefit(p, labels, 0.5)
     for one_class in ([1, 1], [0, 0]):
-        with pytest.raises(metrics.UndefinedMetric, match="one class"):
+        with pytest.raises(metrics.UndefinedMetric, match="images of both classes"):
             metrics.expected_cost(one_class, [0.2, 0.4], 0.5, miss_cost=2)
-    with pytest.raises(DataError, match="one is NaN"):
+    with pytest.raises(DataError, match="thresholds are numbers"):
         metrics.expected_cost(labels, p, [0.5, np.nan], miss_cost=2)
     with pytest.raises(DataError, match="prevalence"):
         metrics.expected_cost(labels, p, 0.5, miss_cost=2, prevalence=2)

@@ -82,5 +82,5 @@ def test_refusals():
         metrics.fit_temperature(labels[:5], logits)
     with pytest.raises(DataError, match="labels come first"):
         metrics.fit_temperature(logits[:, 0], labels)
-    with pytest.raises(DataError, match="one finding"):
+    with pytest.raises(DataError, match="of one finding"):
         metrics.fit_temperature(np.eye(3, dtype=int)[labels], logits)

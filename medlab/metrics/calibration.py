@@ -1,29 +1,36 @@
-"""Do probabilities mean what they say? Of the images given 0.8, eight in ten should be ill."""
+"""Do probabilities mean what they say? Of the images given 0.8, eight in ten should be ill.
+
+Temperature scaling is one number that makes a network as sure as it should be, and decision curves
+and expected costs say what a threshold is worth. Of scores outside
+0…1, or of several findings where one is judged, a `DataError` tells.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from medlab.errors import DataError
-from medlab.metrics._arguments import binary_pairs, pairs, probabilities
+from medlab.metrics._arguments import (
+    UndefinedMetric,
+    as_array,
+    binary_pairs,
+    need_both,
+    pairs,
+    shares,
+    whole,
+)
 
 Strategy = Literal["uniform", "quantile"]
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram; bins without images are left out.
-
-    Attributes:
-        predicted: (M,) mean probability in each bin.
-        observed: (M,) share that is truly positive in each bin.
-        count: (M,) images in each bin.
-    """
+    """A reliability diagram, each (M,): per bin mean probability, share positive, images in it."""
 
     predicted: np.ndarray
     observed: np.ndarray
@@ -35,38 +42,19 @@ def reliability(
 ) -> Reliability:
     """Observed share against predicted probability of the positive class, in bins.
 
-    Args:
-        labels: (N,) of 0 and 1.
-        scores: (N,), (N, 1) or (N, 2) probabilities.
-        bins: number of bins, ≥ 1, closed at their upper end.
-        strategy: "uniform" cuts 0…1 into equal widths, "quantile" into equal numbers of images.
-
-    Raises:
-        DataError: scores outside 0…1, no bins, or an unknown strategy.
+    Bins are closed at their upper end, and those without images are left out; "uniform" cuts 0…1
+    into equal widths, "quantile" into equal numbers of images.
     """
     _, y, s = binary_pairs(labels, scores)
-    return _reliability(y, probabilities(s), bins, strategy)
+    return _reliability(y, shares(s), bins, strategy)
 
 
-def ece(
-    labels: ArrayLike, scores: ArrayLike, *, bins: int = 15, strategy: Strategy = "uniform"
-) -> float:
-    """Expected calibration error: Σ (nᵦ/N) · |observed − predicted| over bins.
+def ece(labels: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> float:
+    """Expected calibration error, 0 to 1: Σ (nᵦ/N) · |observed − predicted| over bins.
 
     Of two classes the probability of class 1 is judged; of three or more, the probability of the
-    class that was called, against how often that call is right.
-
-    Args:
-        labels: (N,) classes.
-        scores: (N,), (N, 1), (N, 2) or (N, K) probabilities.
-        bins: as for `reliability`. More bins, more noise: the figure grows with them.
-        strategy: as for `reliability`.
-
-    Returns:
-        0 (calibrated) to 1.
-
-    Raises:
-        DataError: scores outside 0…1, or several findings an image.
+    class that was called, against how often that call is right. Bins are of equal width: more
+    bins, more noise, and the figure grows with them.
 
     Source: Guo et al., ICML (2017), eq. 3.
     """
@@ -75,9 +63,8 @@ def ece(
         raise DataError("ece judges one finding: choose one, labels[:, k] and scores[:, k]")
     if kind == "multiclass":
         y, s = s.argmax(1) == y, s.max(1)
-    diagram = _reliability(y, probabilities(s), bins, strategy)
-    gap = np.abs(diagram.observed - diagram.predicted)
-    return float((diagram.count * gap).sum() / diagram.count.sum())
+    at = _reliability(y, shares(s), bins, "uniform")
+    return float((at.count * np.abs(at.observed - at.predicted)).sum() / at.count.sum())
 
 
 def brier(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -86,30 +73,130 @@ def brier(labels: ArrayLike, scores: ArrayLike) -> float:
     Of two classes or K findings the mean of (p − y)², 0 to 1; of three or more classes the sum of
     (pₖ − yₖ)² over classes, averaged over images, 0 to 2.
 
-    Args:
-        labels: (N,) classes, or (N, K) of 0 and 1.
-        scores: (N,), (N, 1), (N, 2) or (N, K) probabilities.
-
-    Raises:
-        DataError: scores outside 0…1.
-
     Source: Brier, Monthly Weather Review 78:1 (1950).
     """
     return float(squared_errors(labels, scores).mean())
+
+
+def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
+    """The temperature T > 0 for which softmax(logits / T) has the lowest cross-entropy.
+
+    With β = 1/T the cross-entropy, the mean of logsumexp(β z) − β z_y, is convex; its slope, the
+    mean of E_p[z] − z_y, rises, and T is where it crosses zero. T is above 1 if the network was too
+    sure, below 1 if it was not sure enough. Every image keeps the order of its classes; with two
+    classes the images keep their order too, so the AUC does not change.
+
+    Args:
+        labels: (N,) of validation images: those that T is fitted on look better calibrated.
+        logits: (N, K) outputs of the network before softmax, or (N,) or (N, 1) before a sigmoid.
+            Of probabilities, pass log p, or log(p / (1 − p)) of two classes.
+
+    Raises:
+        UndefinedMetric: no T is best: every image is right (T → 0), or the logits do no better
+            than none at all (T → ∞).
+
+    Source: Guo et al., ICML (2017), arXiv:1706.04599.
+    """
+    z = as_array(logits).astype(float)
+    z = np.c_[np.zeros(z.size), z.ravel()] if z.shape[1:] in ((), (1,)) else z
+    kind, y, _ = pairs(labels, z)
+    if kind == "multilabel" or not np.isfinite(z).all():
+        raise DataError("logits must be finite, and of one finding: labels[:, k], logits[:, k]")
+    true, spread = z[np.arange(len(y)), y], np.ptp(z, axis=1).max()
+
+    def slope(beta: float) -> float:
+        p = np.exp(beta * (z - z.max(1, keepdims=True)))
+        return float(((p * z).sum(1) / p.sum(1) - true).mean())
+
+    if spread > 0 and (true == z.max(1)).all():
+        raise UndefinedMetric(f"all {len(y)} images are called right: take more or harder ones")
+    if slope(0) >= 0:
+        raise UndefinedMetric(
+            "these logits do no better than none, and the best temperature is infinite: are labels "
+            "and logits in the same order, and the classes in the network's?"
+        )
+    # The slope is negative at 0 and positive from some β on: find it, from the scale of the logits.
+    high = 1 / spread
+    while slope(high) < 0:
+        high *= 2
+    return 1 / brentq(slope, 0, high, xtol=1e-15 * high, rtol=1e-14)
+
+
+class DecisionCurve(NamedTuple):
+    """(M,) each: the risk from which one acts, and net benefit per patient of whom one acts on."""
+
+    thresholds: np.ndarray
+    model: np.ndarray
+    treat_all: np.ndarray
+    treat_none: np.ndarray
+
+
+def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
+    """True positives per patient, less the false ones at the exchange rate of the threshold.
+
+    NB(t) = TP/N − FP/N · t / (1 − t), with positive meaning probability ≥ t. Who acts from a risk
+    of t on holds one true positive worth (1 − t) / t false ones; at most the prevalence is gained.
+
+    Patients are to be as frequently ill as where the model is used, and probabilities calibrated.
+    Thresholds are one, or (M,), each 0 ≤ t < 1; the result, float64, has their shape.
+
+    Source: Vickers & Elkin, Medical Decision Making 26:565 (2006).
+    """
+    _, y, p = binary_pairs(labels, probabilities)
+    t = np.asarray(thresholds, float)
+    if not ((t >= 0) & (t < 1)).all():
+        raise DataError("thresholds are probabilities, each from 0 to below 1")
+    p = shares(p)
+    tp, fp = _called(p[y == 1], t), _called(p[y == 0], t)
+    return (tp - fp * t / (1 - t)) / len(y)
+
+
+def decision_curve(
+    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike | None = None
+) -> DecisionCurve:
+    """`net_benefit` of the model, of all and of nobody treated; 0.01 … 0.99 if none are given."""
+    t = np.arange(1, 100) / 100 if thresholds is None else np.array(thresholds, float, ndmin=1)
+    everybody = net_benefit(labels, np.ones(len(as_array(labels))), t)
+    return DecisionCurve(t, net_benefit(labels, probabilities, t), everybody, np.zeros_like(t))
+
+
+def expected_cost(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    miss_cost: float,
+    prevalence: float | None = None,
+) -> np.ndarray:
+    """Cost per 1,000 patients of what a threshold misses and alarms wrongly; a false alarm costs 1.
+
+    cost(t) = 1000 · [π (1 − sensitivity) c + (1 − π) (1 − specificity)], with c ≥ 0 the cost of a
+    missed patient in false alarms, and π the prevalence, that of the labels if not given. Positive
+    means score ≥ threshold. The result, float64, has the shape of the thresholds, one or (M,).
+    """
+    _, y, s = binary_pairs(labels, scores)
+    need_both(y)
+    t = np.asarray(thresholds, float)
+    if not miss_cost >= 0 or np.isnan(t).any():
+        raise DataError(
+            f"miss_cost is not negative and thresholds are numbers; got {miss_cost}, {t}"
+        )
+    ill, well = s[y == 1], s[y == 0]
+    pi = shares(len(ill) / len(y) if prevalence is None else prevalence, "prevalence")
+    missed, alarmed = 1 - _called(ill, t) / len(ill), _called(well, t) / len(well)
+    return 1000 * (pi * missed * miss_cost + (1 - pi) * alarmed)
 
 
 def squared_errors(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """(N,) squared distance between probability and truth of each image, as `brier` averages it."""
     kind, y, s = pairs(labels, scores)
     if kind == "multiclass":
-        return ((probabilities(s) - np.eye(s.shape[1])[y]) ** 2).sum(1)
-    return ((probabilities(s) - y) ** 2).reshape(len(y), -1).mean(1)
+        return ((shares(s) - np.eye(s.shape[1])[y]) ** 2).sum(1)
+    return ((shares(s) - y) ** 2).reshape(len(y), -1).mean(1)
 
 
 def _reliability(y: np.ndarray, p: np.ndarray, bins: int, strategy: str) -> Reliability:
-    if not isinstance(bins, Integral) or bins < 1:
-        raise DataError(f"bins must be a whole number and at least 1, got {bins!r}")
-    cuts = np.linspace(0, 1, bins + 1)
+    cuts = np.linspace(0, 1, whole(bins, "bins", 1) + 1)
     if strategy == "quantile":
         cuts = np.quantile(p, cuts)
     elif strategy != "uniform":
@@ -118,4 +205,9 @@ def _reliability(y: np.ndarray, p: np.ndarray, bins: int, strategy: str) -> Reli
     count = np.bincount(place, minlength=bins)
     used = count > 0
     mean = [np.bincount(place, values, minlength=bins)[used] / count[used] for values in (p, y)]
-    return Reliability(predicted=mean[0], observed=mean[1], count=count[used])
+    return Reliability(mean[0], mean[1], count[used])
+
+
+def _called(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many of the scores reach each threshold."""
+    return len(scores) - np.searchsorted(np.sort(scores), thresholds, "left")

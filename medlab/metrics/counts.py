@@ -1,7 +1,7 @@
-"""Counts of right and wrong calls, and the shares that follow from them.
+"""Counts of right and wrong calls, the shares that follow, and the curves over all thresholds.
 
-Every function takes labels first, scores second, as tensors or arrays. A ratio whose denominator
-is empty (the sensitivity of no patients) is NaN.
+Labels and scores have the shapes of `pairs`. A ratio of nothing to nothing (the sensitivity of no
+patients) is NaN; of an AUC or a curve, one class only raises `UndefinedMetric`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 
 from medlab.errors import DataError
-from medlab.metrics._arguments import binary_pairs, pairs, probabilities
-from medlab.metrics.curves import auc
+from medlab.metrics._arguments import binary_pairs, need_both, pairs, shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,14 +31,7 @@ class PredictiveValues(NamedTuple):
 
 @dataclass(frozen=True)
 class Confusion:
-    """The four counts behind every threshold metric, and what follows from them.
-
-    A ratio of nothing to nothing is NaN: `ppv` when nothing was called positive, `sensitivity`
-    when nobody is ill.
-
-    Attributes:
-        tp, fp, tn, fn: true and false positives, true and false negatives; counts ≥ 0.
-    """
+    """True and false positives, true and false negatives, ≥ 0, and what follows from them."""
 
     tp: int
     fp: int
@@ -46,93 +39,54 @@ class Confusion:
     fn: int
 
     def __post_init__(self) -> None:
-        for name in ("tp", "fp", "tn", "fn"):
-            # Small integers of NumPy and PyTorch would overflow in the sums below.
-            count = getattr(self, name)
+        for name, count in vars(self).items():
+            # Small integers of NumPy and PyTorch would overflow in sums.
             count = count.item() if hasattr(count, "item") else count
             if not 0 <= count < inf:
                 raise DataError(f"counts must be finite and not negative, got {name} = {count}")
             object.__setattr__(self, name, count)
 
     @property
-    def n(self) -> int:
-        """Number of images."""
-        return self.tp + self.fp + self.tn + self.fn
-
-    @property
-    def prevalence(self) -> float:
-        """Share of images that are positive: (TP + FN) / N."""
-        return _ratio(self.tp + self.fn, self.n)
-
-    @property
     def sensitivity(self) -> float:
         """Share of the positive that were called so: TP / (TP + FN)."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return _share(self.tp, self.fn)
 
     @property
     def specificity(self) -> float:
         """Share of the negative that were called so: TN / (TN + FP)."""
-        return _ratio(self.tn, self.tn + self.fp)
+        return _share(self.tn, self.fp)
 
     @property
     def ppv(self) -> float:
         """Positive predictive value, precision: TP / (TP + FP)."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return _share(self.tp, self.fp)
 
     @property
     def npv(self) -> float:
         """Negative predictive value: TN / (TN + FN)."""
-        return _ratio(self.tn, self.tn + self.fn)
-
-    @property
-    def accuracy(self) -> float:
-        """Share called correctly: (TP + TN) / N."""
-        return _ratio(self.tp + self.tn, self.n)
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean of sensitivity and specificity."""
-        return (self.sensitivity + self.specificity) / 2
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of PPV and sensitivity: 2 TP / (2 TP + FP + FN)."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return _share(self.tn, self.fn)
 
     def at_prevalence(self, prevalence: float) -> PredictiveValues:
-        """Predictive values where disease is as common as `prevalence`, by Bayes' theorem.
+        """Predictive values where disease is as common as `prevalence`, 0 to 1, by Bayes' theorem.
 
         Sensitivity and specificity are taken as they are here; they travel between hospitals
         better than predictive values do, but not always.
-
-        Args:
-            prevalence: share of patients who are ill, 0 to 1.
-
-        Raises:
-            DataError: a prevalence outside 0…1.
         """
-        if not 0 <= prevalence <= 1:
-            raise DataError(f"prevalence is a share between 0 and 1, got {prevalence}")
-        ill, well = prevalence, 1 - prevalence
-        tp, fn = ill * self.sensitivity, ill * _ratio(self.fn, self.tp + self.fn)
-        tn, fp = well * self.specificity, well * _ratio(self.fp, self.tn + self.fp)
-        return PredictiveValues(ppv=_ratio(tp, tp + fp), npv=_ratio(tn, tn + fn))
+        ill = shares(prevalence, "prevalence")
+        tp, fn = ill * self.sensitivity, ill * _share(self.fn, self.tp)
+        tn, fp = (1 - ill) * self.specificity, (1 - ill) * _share(self.fp, self.tn)
+        return PredictiveValues(ppv=_share(tp, fp), npv=_share(tn, fn))
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> Confusion:
-    """Counts of right and wrong calls at a threshold; positive means score ≥ threshold.
+    """Counts of right and wrong calls of two classes; positive means score ≥ threshold.
 
-    Args:
-        labels: (N,) of 0 and 1.
-        scores: (N,), (N, 1) or (N, 2).
-        threshold: in the unit of the scores; 0.5 if not given, which presumes probabilities.
-
-    Raises:
-        DataError: no threshold with scores outside 0…1, or a threshold that is no number.
+    The threshold, in the unit of the scores, is 0.5 if not given, and the scores must then be
+    probabilities.
     """
-    y, called = called_positive(labels, scores, threshold)
-    tp, fp = int((y & called).sum()), int((~y & called).sum())
-    return Confusion(tp=tp, fp=fp, tn=int((~y).sum()) - fp, fn=int(y.sum()) - tp)
+    ill, called = called_positive(labels, scores, threshold)
+    sums = ((ill & called).sum(), (~ill & called).sum(), (~ill & ~called).sum())
+    return Confusion(*map(int, (*sums, (ill & ~called).sum())))
 
 
 def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -141,13 +95,6 @@ def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     The class with the highest score is called; of two classes, class 1 where its probability is
     above 0.5; for K findings, the share of right calls over all images and findings. A probability
     of exactly 0.5 is class 0 here (as `argmax` has it), while `confusion` calls it positive.
-
-    Args:
-        labels: as for `auc`.
-        scores: as for `auc`; for two classes or K findings they are probabilities.
-
-    Raises:
-        DataError: two classes or K findings with scores outside 0…1.
     """
     return float(correct(labels, scores).mean())
 
@@ -162,35 +109,74 @@ def specificity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = 
     return confusion(labels, scores, threshold).specificity
 
 
-def ppv(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
-    """Positive predictive value; see `confusion`. NaN if nothing is called positive."""
-    return confusion(labels, scores, threshold).ppv
+class RocCurve(NamedTuple):
+    """(M,) each, a point per distinct score, from (0, 0) to (1, 1); thresholds fall from ∞."""
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+    thresholds: np.ndarray
 
 
-def npv(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
-    """Negative predictive value; see `confusion`. NaN if nothing is called negative."""
-    return confusion(labels, scores, threshold).npv
+class PrecisionRecallCurve(NamedTuple):
+    """(M + 1,), (M + 1,) and (M,), by rising threshold; the last point is (1, 0) by convention."""
+
+    precision: np.ndarray
+    recall: np.ndarray
+    thresholds: np.ndarray
 
 
-def balanced_accuracy(
-    labels: ArrayLike, scores: ArrayLike, threshold: float | None = None
-) -> float:
-    """Mean of sensitivity and specificity; see `confusion`. NaN with one class only."""
-    return confusion(labels, scores, threshold).balanced_accuracy
+class OperatingPoint(NamedTuple):
+    """One point of the ROC curve; positive means score ≥ threshold."""
+
+    sensitivity: float
+    specificity: float
+    threshold: float
 
 
-def f1(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
-    """Harmonic mean of PPV and sensitivity; see `confusion`. NaN if all is truly negative."""
-    return confusion(labels, scores, threshold).f1
+def auc(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Area under the ROC curve, 0 to 1: the chance that a positive image outscores a negative one.
+
+    AUC = P(S₁ > S₀) + ½ P(S₁ = S₀), counted over all pairs of a positive and a negative image by
+    sorting once. It needs no threshold and does not change when scores are transformed monotonely.
+
+    Of K classes or findings the result is the unweighted mean over K of one against the rest, as
+    MedMNIST evaluates. A class without any image, or with all of them, raises `UndefinedMetric`.
+
+    Source: Hanley & McNeil, Radiology 143:29 (1982); Yang et al., Scientific Data 10:41 (2023).
+    """
+    return float(np.mean([_auc(y, s) for y, s in one_against_rest(labels, scores)]))
 
 
-def per_class(
-    labels: ArrayLike, scores: ArrayLike, *, classes: Sequence[str] = (), threshold: float = 0.5
-) -> pd.DataFrame:
-    """How each class or finding fares against the rest, a row each.
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
+    """Sensitivity against false-positive rate, 1 − specificity, at every distinct score."""
+    from sklearn.metrics import roc_curve as curve
 
-    The class with the highest score is called; of two classes and of findings, those whose
-    probability is above `threshold`.
+    return RocCurve(*curve(*_two_classes(labels, scores), drop_intermediate=False))
+
+
+def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> PrecisionRecallCurve:
+    """Precision (PPV) against recall (sensitivity) at every distinct score."""
+    from sklearn.metrics import precision_recall_curve as curve
+
+    return PrecisionRecallCurve(*curve(*_two_classes(labels, scores)))
+
+
+def specificity_at_sensitivity(
+    labels: ArrayLike, scores: ArrayLike, sensitivity: float = 0.95
+) -> OperatingPoint:
+    """The highest threshold that finds at least this share, 0 to 1, of the positive.
+
+    Choose the threshold on validation images and report what it does on test images: chosen and
+    reported on the same images it is optimistic.
+    """
+    fpr, tpr, thresholds = roc_curve(labels, scores)
+    # The rate is a ratio of two integers: its last bits must not exclude an equality.
+    best = int(np.argmax(tpr >= shares(sensitivity, "sensitivity") - 1e-12))
+    return OperatingPoint(float(tpr[best]), float(1 - fpr[best]), float(thresholds[best]))
+
+
+def per_class(labels: ArrayLike, scores: ArrayLike, *, classes: Sequence[str] = ()) -> pd.DataFrame:
+    """How each class or finding fares against the rest, a row each, called as in `accuracy`.
 
     >>> per_class([0, 2, 2], [[0.8, 0.1, 0.1], [0.2, 0.1, 0.7], [0.5, 0.1, 0.4]],
     ...           classes=("oedema", "effusion", "none"))
@@ -199,40 +185,23 @@ def per_class(
     effusion          NaN          1.0  NaN  NaN        0
     none              0.5          1.0  1.0  1.0        2
 
-    Args:
-        labels: (N,) classes, or (N, K) of 0 and 1 for K findings.
-        scores: (N,), (N, 1) or (N, 2) for two classes, (N, K) for K classes or findings.
-        classes: names of the rows, such as `cohort.classes`; numbers if not given.
-        threshold: for two classes and for findings.
-
-    Returns:
-        Table with sensitivity, specificity, ppv, auc (NaN where undefined) and support, the number
-        of images that truly are of the class.
-
-    Raises:
-        DataError: names of another number than the scores have columns.
+    `classes` names the rows, as `cohort.classes` does; `support` counts the images that truly are
+    of the class.
     """
     import pandas as pd
 
     kind, y, s = pairs(labels, scores)
-    if kind == "multiclass":
-        called = s.argmax(1)[:, None] == np.arange(s.shape[1])
-    else:
-        called = probabilities(s) > threshold
-    truth = y[:, None] == np.arange(s.shape[1]) if kind == "multiclass" else y == 1
-    if kind == "binary":
-        truth, called = (np.stack([~two, two], axis=1) for two in (truth, called))
-        s = np.stack([-s, s], axis=1)
-    names = list(classes or range(s.shape[1]))
-    if len(names) != s.shape[1]:
-        raise DataError(f"{len(names)} class names for {s.shape[1]} columns of scores")
+    called = s.argmax(1) if kind == "multiclass" else shares(s) > 0.5
+    s = np.stack([-s, s], axis=1) if kind == "binary" else s
+    if kind != "multilabel":
+        y, called = (one[:, None] == np.arange(s.shape[1]) for one in (y, called))
     rows = []
-    for real, said, score in zip(truth.T, called.T, s.T, strict=True):
-        found = confusion(real, said.astype(float))
+    for real, said, score in zip(y.T, called.T, s.T, strict=True):
+        at = confusion(real, said)
         area = auc(real, score) if real.min() != real.max() else nan
-        rows.append((found.sensitivity, found.specificity, found.ppv, area, int(real.sum())))
+        rows.append((at.sensitivity, at.specificity, at.ppv, area, int(real.sum())))
     columns = ["sensitivity", "specificity", "ppv", "auc", "support"]
-    return pd.DataFrame(rows, index=names, columns=columns)
+    return pd.DataFrame(rows, index=list(classes or range(s.shape[1])), columns=columns)
 
 
 def called_positive(
@@ -240,14 +209,10 @@ def called_positive(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two bool (N,): truly positive, and called positive at the threshold; see `confusion`."""
     _, y, s = binary_pairs(labels, scores)
-    if threshold is None:
-        threshold = 0.5
-        probabilities(s)
-    cut = np.asarray(threshold)
+    cut = np.asarray(0.5 if threshold is None else threshold)
+    s = shares(s) if threshold is None else s
     if cut.ndim or cut.dtype.kind not in "iuf" or np.isnan(cut):
-        raise DataError(
-            f"threshold is {threshold!r}: it must be one number in the unit of the scores"
-        )
+        raise DataError(f"threshold is {threshold!r}: it must be one number, as the scores are")
     return y == 1, s >= cut
 
 
@@ -256,11 +221,31 @@ def correct(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     kind, y, s = pairs(labels, scores)
     if kind == "multiclass":
         return (s.argmax(1) == y).astype(float)
-    hit = (probabilities(s) > 0.5) == y
-    return hit.reshape(len(y), -1).mean(1)
+    return ((shares(s) > 0.5) == y).reshape(len(y), -1).mean(1)
 
 
-def _ratio(part: float, whole: float) -> float:
-    if whole == 0:
-        return nan if part == 0 or part != part else inf
-    return float(part / whole)
+def one_against_rest(labels: ArrayLike, scores: ArrayLike) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The binary questions, (N,) labels and scores each, that `auc` averages over."""
+    kind, y, s = pairs(labels, scores)
+    if kind == "binary":
+        y, s = y[:, None], s[:, None]
+    truth = y[:, None] == np.arange(s.shape[1]) if kind == "multiclass" else y == 1
+    for k, column in enumerate(truth.T):
+        need_both(column, "" if kind == "binary" else f"class or finding {k}: ")
+    return list(zip(truth.T, s.T, strict=True))
+
+
+def _auc(y: np.ndarray, s: np.ndarray) -> float:
+    ill = y.sum()
+    return (rankdata(s)[y].sum() - ill * (ill + 1) / 2) / (ill * (~y).sum())
+
+
+def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and finite scores: scikit-learn refuses infinite log-odds."""
+    _, y, s = binary_pairs(labels, scores)
+    need_both(y)
+    return y, np.clip(s, -1e300, 1e300)
+
+
+def _share(part: float, rest: float) -> float:
+    return float(part / (part + rest)) if part + rest else nan

@@ -1,12 +1,15 @@
-"""How sure a figure is: an interval, by DeLong for the AUC, by Wilson for a proportion."""
+"""How sure a figure is: an interval, by DeLong for the AUC, by Wilson for a proportion.
+
+An interval without width, as at an AUC of 1, is told by a `UserWarning`; DeLong's formula needs two
+images of each class, else `UndefinedMetric`.
+"""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from math import erfc, exp, inf, isfinite, log, sqrt
+from math import erfc, exp, inf, log, sqrt
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,22 +18,18 @@ from scipy.stats import binomtest
 from medlab.errors import DataError
 from medlab.metrics._arguments import UndefinedMetric, binary_pairs
 
+LEVEL = 0.95
+_HALF = NormalDist().inv_cdf((1 + LEVEL) / 2)  # of an interval, in standard errors
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and the range that the data leave open.
-
-    Attributes:
-        value: the figure on the data as they are.
-        low, high: ends of the confidence interval.
-        level: confidence, such as 0.95.
-        n: resamples behind it; 0 if the interval comes from a formula.
-    """
+    """A figure, the ends of its confidence interval, and the resamples behind it (0: formula)."""
 
     value: float
     low: float
     high: float
-    level: float
+    level: float = LEVEL
     n: int = 0
 
     def __str__(self) -> str:
@@ -39,14 +38,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class DeLongTest:
-    """Two correlated AUCs compared.
-
-    Attributes:
-        auc_a, auc_b: of the two models on the same images.
-        difference: auc_a − auc_b with its interval.
-        z: difference divided by its standard error.
-        p: two-sided, of the hypothesis that the two AUCs are equal.
-    """
+    """Two correlated AUCs, their difference a − b, it by its standard error, and two-sided p."""
 
     auc_a: float
     auc_b: float
@@ -55,121 +47,70 @@ class DeLongTest:
     p: float
 
 
-def delong(
-    labels: ArrayLike, scores: ArrayLike, *, level: float = 0.95, logit: bool = False
-) -> Interval:
-    """AUC with DeLong's interval: a formula, no resampling; one image per patient.
+def delong(labels: ArrayLike, scores: ArrayLike, *, logit: bool = False) -> Interval:
+    """AUC with DeLong's 95 % interval: a formula, no resampling; one image per patient.
 
     Var = S₁₀/m + S₀₁/n, where S₁₀ is the variance over the m positive images of the share of
     negative ones that each outscores, and S₀₁ likewise over the n negative ones. Images of one
     patient are not independent: use `bootstrap` with `groups` there.
 
-    Args:
-        labels: (N,) of 0 and 1, at least two of each.
-        scores: (N,), (N, 1) or (N, 2).
-        level: confidence.
-        logit: build the interval on the log-odds of the AUC, which keeps it inside 0…1 and covers
-            better near 1. Otherwise AUC ± z · standard error, cut at 0 and 1.
-
-    Raises:
-        UndefinedMetric: fewer than two images of a class.
-
-    Warns:
-        UserWarning: an interval without width, as at an AUC of 1.
+    With `logit` the interval is built on the log-odds of the AUC, which keeps it inside 0…1 and
+    covers better near 1; otherwise it is AUC ± z · standard error, cut at 0 and 1.
 
     Source: DeLong et al., Biometrics 44:837 (1988); computed in O(N log N) in the manner of
         Sun & Xu, IEEE Signal Processing Letters 21:1389 (2014).
     """
-    z = _normal_quantile(level)
     (area,), covariance = _delong(labels, scores)
     error = sqrt(covariance[0, 0])
     if logit and 0 < area < 1:
-        centre, half = log(area / (1 - area)), z * error / (area * (1 - area))
+        centre, half = log(area / (1 - area)), _HALF * error / (area * (1 - area))
         low, high = (1 / (1 + exp(-x)) for x in (centre - half, centre + half))
     else:
-        low, high = max(0.0, area - z * error), min(1.0, area + z * error)
-    return warn_without_width(Interval(area, low, high, level), stacklevel=2)
+        low, high = max(0.0, area - _HALF * error), min(1.0, area + _HALF * error)
+    return warn_without_width(Interval(area, low, high))
 
 
-def delong_test(
-    labels: ArrayLike, a: ArrayLike, b: ArrayLike, *, level: float = 0.95
-) -> DeLongTest:
+def delong_test(labels: ArrayLike, a: ArrayLike, b: ArrayLike) -> DeLongTest:
     """DeLong's test of two models on the same images: is the difference of AUC more than chance?
 
-    Args:
-        labels: (N,) of 0 and 1, at least two of each.
-        a: scores of the one model, (N,), (N, 1) or (N, 2).
-        b: scores of the other, in the same order of images.
-        level: confidence of the interval of the difference.
-
-    Raises:
-        UndefinedMetric: fewer than two images of a class.
-
-    Warns:
-        UserWarning: an interval without width; z and p then mean nothing.
-
-    Source: as for `delong`.
+    `a` and `b` are the models' scores (N,), in the same order of images. Source: as for `delong`.
     """
-    half = _normal_quantile(level)
     (first, second), covariance = _delong(labels, a, b)
     difference = first - second
-    # Rounding can leave a tiny negative number where the two rank alike.
-    variance = max(0.0, covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    # Rounding can leave a tiny number, even a negative one, where the two rank alike.
     error = sqrt(variance) if variance > 1e-20 else 0.0
     z = difference / error if error else (0.0 if abs(difference) < 1e-12 else inf * difference)
-    ends = difference - half * error, difference + half * error
-    interval = warn_without_width(Interval(difference, *ends, level), stacklevel=2)
-    return DeLongTest(first, second, interval, z, p=erfc(abs(z) / sqrt(2)))
+    interval = Interval(difference, difference - _HALF * error, difference + _HALF * error)
+    return DeLongTest(first, second, warn_without_width(interval), z, p=erfc(abs(z) / sqrt(2)))
 
 
-def proportion(
-    successes: int,
-    n: int,
-    *,
-    level: float = 0.95,
-    method: Literal["wilson", "clopper-pearson"] = "wilson",
-) -> Interval:
-    """Interval of a proportion, such as a sensitivity: 47 of 50 found.
+def proportion(successes: int, n: int) -> Interval:
+    """Wilson's 95 % interval of a proportion, such as a sensitivity: 47 of 50 independent found.
 
-    Args:
-        successes: 0 to n.
-        n: independent trials, ≥ 1.
-        level: confidence.
-        method: "wilson" (right on average) or "clopper-pearson" (never too narrow, often too wide).
-
-    Raises:
-        DataError: counts that are no counts, or an unknown method.
-
-    Source: Wilson, JASA 22:209 (1927); Clopper & Pearson, Biometrika 26:404 (1934); compared in
-        Brown, Cai & DasGupta, Statistical Science 16:101 (2001).
+    Source: Wilson, JASA 22:209 (1927); Brown, Cai & DasGupta, Statistical Science 16:101 (2001).
     """
-    k, of = (v.item() if hasattr(v, "item") else v for v in (successes, n))
-    if not (_is_whole(k) and _is_whole(of) and 0 <= k <= of and of >= 1):
-        raise DataError(f"a proportion is k of n, whole numbers, 0 ≤ k ≤ n: got {successes} of {n}")
-    if method not in ("wilson", "clopper-pearson"):
-        raise DataError(f"method must be 'wilson' or 'clopper-pearson', got {method!r}")
-    check_level(level)
-    low, high = binomtest(int(k), int(of)).proportion_ci(
-        level, method="exact" if method == "clopper-pearson" else "wilson"
-    )
-    return Interval(k / of, float(low), float(high), level)
+    try:
+        k, of = int(successes), int(n)
+        if not (k == successes and of == n and 0 <= k <= of and of):
+            raise ValueError("no counts")
+        low, high = binomtest(k, of).proportion_ci(LEVEL, method="wilson")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"a proportion is k of n, whole numbers, 0 ≤ k ≤ n ≥ 1: got {successes} of {n}"
+        ) from error
+    return Interval(k / of, float(low), float(high))
 
 
-def warn_without_width(interval: Interval, stacklevel: int) -> Interval:
-    """The interval, and a warning if both ends are one."""
+def warn_without_width(interval: Interval) -> Interval:
+    """The interval, and a warning to the caller of a public function if both ends are one."""
     if interval.low == interval.high:
         warnings.warn(
-            f"the interval of {interval.value:.3f} has no width: these images let the method see "
-            "no uncertainty, which does not mean that there is none. For a share, such as a "
-            "sensitivity, metrics.proportion(found, ill) gives a range even at all of them; "
-            "otherwise take more patients",
-            stacklevel=stacklevel + 1,
+            f"the interval of {interval.value:.3f} has no width: the method sees no uncertainty, "
+            "yet there is some. Take more patients, or of a share metrics.proportion(found, ill)",
+            stacklevel=3,
         )
     return interval
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | float) and isfinite(value) and value == int(value)
 
 
 def _delong(labels: ArrayLike, *models: ArrayLike) -> tuple[list[float], np.ndarray]:
@@ -179,10 +120,7 @@ def _delong(labels: ArrayLike, *models: ArrayLike) -> tuple[list[float], np.ndar
         _, y, s = binary_pairs(labels, scores)
         positive, negative = s[y == 1], s[y == 0]
         if min(len(positive), len(negative)) < 2:
-            raise UndefinedMetric(
-                f"DeLong's variance needs two images of each class, got {len(positive)} positive "
-                f"and {len(negative)} negative"
-            )
+            raise UndefinedMetric("DeLong's variance needs two images of each class")
         against_negative.append(_share_outscored(positive, negative))
         against_positive.append(1 - _share_outscored(negative, positive))
     areas = [float(np.mean(v)) for v in against_negative]
@@ -195,18 +133,3 @@ def _share_outscored(of: np.ndarray, others: np.ndarray) -> np.ndarray:
     others = np.sort(others)
     places = np.searchsorted(others, of, "left") + np.searchsorted(others, of, "right")
     return places / (2 * len(others))
-
-
-def check_level(level: float) -> None:
-    """Refuse what is no confidence.
-
-    Raises:
-        DataError: a level that does not lie between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise DataError(f"level is a share between 0 and 1, such as 0.95; got {level}")
-
-
-def _normal_quantile(level: float) -> float:
-    check_level(level)
-    return NormalDist().inv_cdf((1 + level) / 2)

@@ -14,7 +14,8 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
 
     Where neither the truth nor the prediction holds the structure there is nothing to judge: NaN,
     which `nanmean` leaves out. Where one of them holds it alone, 0. So a structure that is
-    missed, or one that is invented, never improves a mean.
+    missed, or one that is invented, never improves a mean. The result is float64 (N, K − 1), on the
+    CPU: a row an image, a column a structure but background.
 
     >>> truth = [[[0, 0, 1], [0, 2, 2]]]
     >>> found = [[[0, 1, 1], [0, 0, 0]]]
@@ -24,28 +25,18 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
     Args:
         masks: (N, *size), pixels or voxels in whole numbers 0…K − 1; 0 is background.
         predicted: the same, or scores (N, K, *size), of which the highest is taken.
-        num_classes: K, background included; if not given, that of the scores, or one more than the
-            largest value in either mask.
-
-    Returns:
-        float64 (N, K − 1), 0 to 1, on the CPU: a row an image, a column a structure; background is
-        left out.
-
-    Raises:
-        DataError: shapes that do not fit, scores that are NaN, or values that are no structures.
+        num_classes: K, background included; that of the scores or the largest value if not given.
 
     Source: Dice, Ecology 26:297 (1945).
     """
     found = torch.as_tensor(predicted).detach()
     truth = torch.as_tensor(masks, device=found.device)
     if found.ndim == truth.ndim + 1 and found.shape[:1] + found.shape[2:] == truth.shape:
-        if found.isnan().any():
-            raise DataError("the scores hold NaN: the model diverged or its input holds NaN")
-        num_classes = found.shape[1] if num_classes is None else num_classes
-        if found.shape[1] != num_classes or num_classes < 2:
+        given, num_classes = found.shape[1], num_classes or found.shape[1]
+        if given != num_classes or given < 2 or found.isnan().any():
             raise DataError(
-                f"scores of {found.shape[1]} classes, background included, for num_classes "
-                f"{num_classes}: of one channel pass (scores[:, 0] > 0.5)"
+                f"scores of {given} classes, background included, for {num_classes}; they must "
+                "agree and hold no NaN; of one channel pass (scores[:, 0] > 0.5)"
             )
         found = found.argmax(1)
     if found.shape != truth.shape or truth.ndim < 2 or not truth.numel():
@@ -53,7 +44,15 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
             f"masks {tuple(truth.shape)} do not fit prediction {tuple(found.shape)}: pass masks "
             "(N, *size), and a prediction (N, *size) or scores (N, K, *size)"
         )
-    highest = max(_largest(truth, "masks"), _largest(found, "predicted"))
+    highest = 0
+    for name, mask in (("masks", truth), ("predicted", found)):
+        low, high = (mask.int() if mask.dtype == torch.bool else mask).aminmax()
+        if low < 0 or (mask.is_floating_point() and (mask % 1 != 0).any()):
+            raise DataError(
+                f"{name} must be whole numbers 0, 1, 2 …, got {low:g} to {high:g}: of "
+                f"probabilities pass ({name} > 0.5)"
+            )
+        highest = max(highest, int(high))
     num_classes = max(2, highest + 1) if num_classes is None else num_classes
     if highest >= num_classes:
         raise DataError(f"a mask holds {highest}, and num_classes={num_classes} ends before it")
@@ -63,12 +62,3 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
         columns.append(torch.stack([2 * (a & b).sum(1), a.sum(1) + b.sum(1)]))
     shared, sizes = torch.stack(columns, -1).cpu().double()
     return shared / sizes  # 0 / 0 is NaN
-
-
-def _largest(mask: Tensor, name: str) -> int:
-    if mask.is_floating_point() and not (mask == mask.round()).all():
-        raise DataError(f"{name} must be whole numbers: of probabilities pass ({name} > 0.5)")
-    low, high = (mask.int() if mask.dtype == torch.bool else mask).aminmax()
-    if low < 0:
-        raise DataError(f"{name} must be structures 0, 1, 2 …; the lowest value is {int(low)}")
-    return int(high)

@@ -7,8 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -16,7 +15,6 @@ from typing import BinaryIO, NoReturn
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
 
-_FIELDS = {field.name for field in dataclasses.fields(Cohort)} - {"card"}
 _OPENED: list[Opening] = []  # of this session; a seal made anew looks here for its own pictures
 
 
@@ -24,16 +22,11 @@ class SealedError(MedlabError):
     """A look into a sealed cohort that did not go through `Sealed.open`."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Opening:
-    """One entry of the log.
+    """One entry of the log: the how-manieth opening, why, of how many images, of which seen before.
 
-    Attributes:
-        number: 1 for the first opening of these images, 2 for the second, …
-        reason: why, in the words of who opened.
-        images: how many images lay inside.
-        seen: how many of them had been looked at before.
-        pictures: hashes of the images, by which a seal made anew knows its contents again.
+    By the hashes in `pictures` a seal made anew knows its contents again.
     """
 
     number: int
@@ -52,38 +45,28 @@ class Sealed:
 
     Every opening is counted and kept with its reason, because a test set that has been looked at
     while choices were still open has become a validation set. The count belongs to the *pictures*:
-    sealing the same images again, or a part of them, or a split that shares some, finds the earlier
-    openings of this session, and with `record` those of earlier sessions too.
+    sealing them again, or a part of them, or a split that shares some, finds the earlier openings.
+    It is a memory, not a lock: who wants to cheat can.
 
-    It is a memory, not a lock: who wants to cheat can. It helps those who want to know.
-
-    Args:
-        cohort: what to seal; drop other names for it, they would be a back door.
-        name: what to call it in messages.
-        record: file to which openings are appended, one JSON line each, and from which earlier
-            ones are read, anew each time: it survives a restart, and two notebooks that share it
-            know of each other. None keeps them for this session alone.
-
-    Raises:
-        DataError: no cohort, no images, or a record that cannot be read or written.
+    Drop other names for the cohort: they would be a back door. `record` is a file of openings, one
+    JSON line each, read anew each time, so it survives a restart and two notebooks may share it;
+    without it the openings of this session are known. A `DataError` tells of no images, and of a
+    record that cannot be read or written.
     """
 
     def __init__(
         self, cohort: Cohort, *, name: str = "test", record: str | os.PathLike | None = None
     ):
-        if not isinstance(cohort, Cohort):
-            raise DataError(f"only a Cohort can be sealed; got {type(cohort).__name__}")
-        if not len(cohort):
-            raise DataError("an empty cohort cannot test anything: it has no images")
+        if not isinstance(cohort, Cohort) or not len(cohort):
+            raise DataError(f"only a Cohort with images can be sealed, got {type(cohort).__name__}")
         self.name = name
         self._inside = cohort
         self._hashes = [
             blake2b(image.tobytes(), digest_size=12).hexdigest()
             for image in cohort.images.detach().cpu().contiguous().numpy()
         ]
-        self._pictures = frozenset(self._hashes)
         self._record = None if record is None else Path(record)
-        _read(self._record)
+        _ = self.openings  # a record that cannot be read is told now
 
     @property
     def card(self) -> DataCard:
@@ -93,53 +76,52 @@ class Sealed:
     @property
     def openings(self) -> tuple[Opening, ...]:
         """Every opening of any of these pictures so far, oldest first."""
-        earlier = _read(self._record)
+        earlier = _read(self._record) if self._record and self._record.exists() else []
         known = [*earlier, *(one for one in _OPENED if one not in earlier)]
-        return tuple(one for one in known if one.pictures & self._pictures)
+        return tuple(one for one in known if not one.pictures.isdisjoint(self._hashes))
 
     def open(self, reason: str) -> Cohort:
         """The cohort; the opening is written down, and from the second one on said plainly.
 
-        Args:
-            reason: what the look is for; it goes into the log.
-
-        Raises:
-            DataError: no reason, or a record that cannot be written.
+        Without a reason of at least two words, or a record that can be written: `DataError`.
         """
-        if not isinstance(reason, str) or len(reason.split()) < 2:
-            raise DataError(
-                "give a reason of a few words, such as open('final evaluation, protocol of 3 May'):"
-                " it goes into the log"
-            )
-        reason = " ".join(reason.split())
+        words = reason.split() if isinstance(reason, str) else []
+        if len(words) < 2:
+            raise DataError("give a reason of a few words, such as open('final evaluation')")
+        reason = " ".join(words)
         # Whoever opens at the same time waits here, so that one of the two is the second.
-        with nullcontext() if self._record is None else _locked(self._record) as file:
+        with _locked(self._record) as file:
             before = self.openings
             known = frozenset().union(*(one.pictures for one in before))
             seen = sum(one in known for one in self._hashes)
-            opening = Opening(len(before) + 1, reason, len(self), seen, self._pictures)
-            if file is not None:
-                _append(file, opening)
+            opening = Opening(len(before) + 1, reason, len(self), seen, frozenset(self._hashes))
+            if file:
+                row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
+                file.seek(0)
+                # An editor may have taken the end of the last line.
+                begin = "" if file.read()[-1:] in (b"", b"\n") else "\n"
+                file.write(f"{begin}{json.dumps(row, ensure_ascii=False)}\n".encode())
         _OPENED.append(opening)
-        if before:
-            print(
-                f"⚠ {self.name} set opened again, for the {_ordinal(opening.number)} time: {reason}"
-                f"\n  {seen} of its {len(self)} images have been looked at before; the first"
-                f" time for: {before[0].reason}"
-                "\n  Ran the same cell twice and changed nothing? Then nothing is lost. Changed the"
-                "\n  model, the threshold or the data in between? Then these images now validate,"
-                "\n  and a test needs new patients. Either way the log and the model card say so."
-            )
-        else:
+        if not before:
             print(f"{self.name} set opened for the first time: {reason} ({len(self)} images)")
+            return self._inside
+        print(
+            f"⚠ {self.name} set opened again, for the {_ordinal(opening.number)} time: {reason}\n"
+            f"  {seen} of its {len(self)} images have been looked at before; the first time for: "
+            f"{before[0].reason}\n"
+            "  Ran the same cell twice and changed nothing? Then nothing is lost. Changed the\n"
+            "  model, the threshold or the data in between? Then these images now validate,\n"
+            "  and a test needs new patients. Either way the log and the model card say so."
+        )
         return self._inside
 
     def log(self) -> str:
         """The openings, one a line, as they go into the model card."""
-        if not self.openings:
+        found = self.openings
+        if not found:
             return f"{self.name} set: never opened"
-        times = {1: "once", 2: "twice"}.get(len(self.openings), f"{len(self.openings)} times")
-        return "\n".join([f"{self.name} set: opened {times}", *map(str, self.openings)])
+        times = {1: "once", 2: "twice"}.get(len(found), f"{len(found)} times")
+        return "\n".join([f"{self.name} set: opened {times}", *map(str, found)])
 
     def __len__(self) -> int:
         return len(self._inside)
@@ -149,24 +131,17 @@ class Sealed:
         return f"<{self.name} set, sealed: {len(self)} images, {state}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name in _FIELDS or (not name.startswith("_") and hasattr(Cohort, name)):
-            raise SealedError(self._refusal(f".{name}"))
+        if not name.startswith("_") and name in {*dir(Cohort), *Cohort.__dataclass_fields__}:
+            self._refuse(what=f".{name}")
         raise AttributeError(f"a sealed cohort has no {name!r}; it has card, open, openings, log")
 
-    def __getitem__(self, index: object) -> NoReturn:
-        raise SealedError(self._refusal("[…]"))
-
-    def __iter__(self) -> NoReturn:
-        raise SealedError(self._refusal(""))
-
-    def __array__(self, *args: object, **kwargs: object) -> NoReturn:
-        raise SealedError(self._refusal(""))
-
-    def _refusal(self, what: str) -> str:
-        return (
+    def _refuse(self, *_: object, what: str = "", **__: object) -> NoReturn:
+        raise SealedError(
             f"the {self.name} set is sealed, so {self.name}{what} cannot be looked at. When every "
             f"choice is made and written down: cohort = {self.name}.open('why')"
         )
+
+    __getitem__ = __iter__ = __array__ = _refuse
 
 
 def _ordinal(n: int) -> str:
@@ -174,28 +149,24 @@ def _ordinal(n: int) -> str:
     return f"{n}{ending}"
 
 
-def _read(path: Path | None) -> list[Opening]:
-    """The openings of a record; none if there is no file. What stands between them is space."""
-    if path is None or not path.exists():
-        return []
-    found, decoder = [], json.JSONDecoder()
+def _read(path: Path) -> list[Opening]:
+    """The openings of a record."""
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-        while text:
-            row, end = decoder.raw_decode(text)
-            found.append(Opening(**{**row, "pictures": frozenset(row["pictures"])}))
-            text = text[end:].lstrip()
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return [Opening(**{**row, "pictures": frozenset(row["pictures"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"{path} is no record of openings ({error}): name another file, or move this one away "
-            "and say in the report that the record was lost"
+            f"{path} is no record of openings ({error}): name another file, or move this one away"
         ) from error
-    return found
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The record, open for reading and appending, held by one process at a time."""
+def _locked(path: Path | None) -> Iterator[BinaryIO | None]:
+    """The record, open for reading and appending, held by one process at a time; or no record."""
+    if path is None:
+        yield None
+        return
     try:
         with path.open("a+b") as file:
             if sys.platform == "win32":
@@ -207,22 +178,8 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
-            yield file  # closing the file lets go
+            yield file  # closing the file writes it and lets go
     except OSError as error:
         raise DataError(
-            f"the opening cannot be written to {path} ({error.strerror}): name a file in a folder "
-            "that exists and can be written to; nothing was opened"
+            f"the opening cannot be written to {path} ({error.strerror}), and nothing was opened"
         ) from error
-
-
-def _append(file: BinaryIO, opening: Opening) -> None:
-    """One line; on a line of its own even where an editor took the end of the last one."""
-    row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
-    file.seek(0, os.SEEK_END)
-    begin = b""
-    if file.tell():
-        file.seek(-1, os.SEEK_END)
-        begin = b"" if file.read(1) == b"\n" else b"\n"
-    file.write(begin + json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
