@@ -155,9 +155,11 @@ def images(
     grid = [_picture(_array(p)) for p in pictures]
     if not grid:
         raise DataError("there is no picture to show: the selection is empty")
-    shared = None if isinstance(limits, str) else limits
-    if limits == "shared":
-        shared = min(np.nanmin(p) for p in grid), max(np.nanmax(p) for p in grid)
+    ends = np.array([(np.nanmin(p), np.nanmax(p)) for p in grid], dtype=float)
+    if isinstance(limits, str) and limits == "shared":
+        ends[:] = ends[:, 0].min(), ends[:, 1].max()
+    elif not isinstance(limits, str):
+        ends[:] = limits
     cols = min(cols or 6, len(grid))
     rows = -(-len(grid) // cols)
     aspect = 1.0 if spacing is None else spacing[-2] / spacing[-1]
@@ -168,7 +170,7 @@ def images(
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, picture) in enumerate(zip(axes.flat, grid, strict=False)):
-        low, high = shared or (np.nanmin(picture), np.nanmax(picture))
+        low, high = ends[i]
         drawn = ax.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
         if titles is not None:
             ax.set_title(titles[i], fontsize=9)
