@@ -43,7 +43,7 @@ def scored(n=200):
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are kept up to date and not rendered, which takes most of a widget's time."""
-    monkeypatch.setattr(plotting, "png", lambda _fig: b"\x89PNG")
+    monkeypatch.setattr(plotting, "png", lambda *_, **__: b"\x89PNG")
 
 
 class Elements(HTMLParser):

@@ -44,6 +44,7 @@ class Panel(ipywidgets.VBox):
     """
 
     figure: Figure | None = None
+    lines: Sequence[str] = ()
 
     def __init__(
         self,
@@ -107,8 +108,9 @@ class Panel(ipywidgets.VBox):
             figure.set_layout_engine("none")
             for ax, before in zip(figure.axes, self.figure.axes, strict=True):
                 ax.set_position(before.get_position(original=True))
-        self.figure, self._picture = figure, plotting.Picture(plotting.png(figure), self.alt)
-        source = f"data:image/png;base64,{base64.b64encode(self._picture.png).decode()}"
+        png = plotting.png(figure, fixed=self.figure is not None)
+        self.figure, self._picture = figure, plotting.Picture(png, self.alt)
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         self._say(f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="{source}">')
 
     def _say(self, image: str = "") -> None:

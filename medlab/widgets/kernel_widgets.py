@@ -67,7 +67,11 @@ def draw_kernel(
         response = correlate2d(values, kernel, mode="valid")
         greys, name = _greys(response, kernel), WORDS[preset or "own"]
         titles = [WORDS["image"], WORDS["response_title"].format(name=name)]
-        options: dict = {"spacing": spacing, "limits": [np.percentile(inner, [1, 99]), greys], "size": 3}
+        options: dict = {
+            "spacing": spacing,
+            "limits": [np.percentile(inner, [1, 99]), greys],
+            "size": 3,
+        }
         fig = plotting.images([inner, response], titles=titles, **options)
         total, root = kernel.sum(), np.sqrt((kernel**2).sum())
         lines = [
