@@ -11,7 +11,7 @@ Rooms are imported on first use, so `import medlab` costs little over `import to
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 _ROOMS = (
     "augment cohort datasets dicom errors exercises explain metrics models plotting "
@@ -32,13 +32,10 @@ _NAMES = {
 
 __all__ = [*_NAMES, *_ROOMS]
 
-try:
-    __version__ = version("medlab")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
-
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("medlab")
     if name in _ROOMS:
         return import_module(f"medlab.{name}")
     if name in _NAMES:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-import tempfile
+import shutil
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = [
@@ -64,55 +65,29 @@ def atomic_write(
     What a killed writer of the same `path` left more than ten minutes ago is removed too.
 
     Args:
-        path: the file to make or replace; its folder is made if need be.
+        path: the file to make or replace, which keeps its permissions; its folder is made too.
         error: what to raise when the disk refuses.
 
     Raises:
         MedlabError: of type `error`, if the folder or the file cannot be written, with the reason.
     """
-    path, part = Path(path), None
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        part = Path(name)
-        yield part
-        _flush(part)
-        _keep_mode(part, path)
-        os.replace(part, path)
-        if os.name != "nt":  # Windows can neither open folders nor needs it
-            _flush(path.parent)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            with suppress(FileNotFoundError):  # its writer may just have finished
+                if time.time() - left.stat().st_mtime > _STALE:
+                    left.unlink()
+        part.touch(0o600 if path.exists() else 0o666, exist_ok=False)
+        try:
+            yield part
+            with part.open("r+b") as written:
+                os.fsync(written.fileno())
+            if path.exists():
+                shutil.copymode(path, part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as reason:
         raise error(f"cannot write {path}: {reason.strerror or reason}") from reason
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def _sweep(path: Path) -> None:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        try:
-            if time.time() - left.stat().st_mtime > _STALE:
-                left.unlink()
-        except FileNotFoundError:
-            pass  # its writer has just finished
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _keep_mode(part: Path, path: Path) -> None:
-    """Permissions as a plain `open` would leave them; mkstemp gives a file to its owner alone."""
-    if path.exists():
-        mode = path.stat().st_mode
-    else:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    part.chmod(mode & 0o777)

@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
-import matplotlib.lines
-import matplotlib.patches
-import matplotlib.patheffects
 import numpy as np
 import torch
 from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
+from medlab import metrics
 from medlab.errors import DataError
 from medlab.training import History
 
@@ -38,6 +39,8 @@ __all__ = [
 # Okabe & Ito (2008), Color Universal Design: distinguishable with any common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SCORES = {"val_auc": "AUC", "val_dice": "Dice"}  # columns of a history, for their axis
+Pair = tuple[float, float]
+SIZE: Pair = (5.5, 3.4)  # inches, of a figure with one pair of axes
 STYLE: dict[Any, Any] = {
     "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
     "axes.spines.top": False,
@@ -46,10 +49,6 @@ STYLE: dict[Any, Any] = {
     "axes.labelsize": 11,
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
     "font.size": 11,
-    "image.cmap": "gray",
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-    "lines.linewidth": 2,
     "savefig.dpi": 80,
     "figure.dpi": 80,
 }
@@ -60,15 +59,11 @@ def _array(values: ArrayLike) -> np.ndarray:
 
 
 def subplots(
-    rows: int = 1, cols: int = 1, *, size: tuple[float, float] | None = None, **options: Any
+    rows: int = 1, cols: int = 1, *, size: Pair | None = None, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure in the course's style and its axes, as `matplotlib.pyplot.subplots` gives them.
+    """A figure in the course's style, `size` inches wide and tall, and its axes.
 
-    Args:
-        rows: of axes.
-        cols: axes in a row.
-        size: width and height of the whole figure in inches.
-        **options: passed to `Figure.subplots` (sharex, width_ratios, …).
+    They come as `matplotlib.pyplot.subplots` gives them, which explains the options as well.
     """
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=size or (4.5 * cols, 3.4 * rows), layout="constrained")
@@ -77,12 +72,7 @@ def subplots(
 
 
 class Picture:
-    """A figure with its alternative text, as a notebook stores it; elsewhere it prints the text.
-
-    Attributes:
-        png: the figure as PNG bytes.
-        alt: what it shows and what to notice.
-    """
+    """A figure, as PNG bytes, with its alternative text; outside a notebook it prints the text."""
 
     def __init__(self, png: bytes, alt: str):
         self.png, self.alt = png, alt
@@ -95,17 +85,12 @@ class Picture:
 
 
 def show(fig: Figure, *, alt: str) -> None:
-    """Show a figure in the notebook together with the text that says what a reader should see.
+    """Show a matplotlib figure in the notebook; outside of one the alternative text is printed.
 
-    Outside a notebook the text alone is printed; `fig.savefig("name.png")` keeps the picture.
-
-    Args:
-        fig: a matplotlib figure.
-        alt: what the figure shows and what to notice, for those who cannot see it; at least 20
-            characters. It is stored as the image's alternative text.
+    `alt` says, for those who cannot see it, what the figure shows and what to notice.
 
     Raises:
-        DataError: an alt text too short to help anyone.
+        DataError: an alternative text of less than 20 characters, too short to help anyone.
     """
     from IPython.display import display
 
@@ -114,11 +99,14 @@ def show(fig: Figure, *, alt: str) -> None:
     display(Picture(png(fig), alt))
 
 
-def png(fig: Figure) -> bytes:
-    """The figure as PNG bytes, 80 dots an inch, without date or software in its header."""
-    buffer = io.BytesIO()
+def png(fig: Figure, *, fixed: bool = False) -> bytes:
+    """The figure as PNG bytes, 80 dots an inch; if `fixed`, drawn once and not laid out first."""
+    buffer, metadata = io.BytesIO(), {"Software": None}
     with mpl.rc_context(STYLE):
-        fig.savefig(buffer, format="png", metadata={"Software": None})
+        if fixed:
+            FigureCanvasAgg(fig).print_png(buffer, metadata=metadata)
+        else:
+            fig.savefig(buffer, format="png", metadata=metadata)
     return buffer.getvalue()
 
 
@@ -131,7 +119,7 @@ def images(
     boxes: Sequence[ArrayLike] | None = None,
     spacing: tuple[float, ...] | None = None,
     cols: int | None = None,
-    limits: tuple[float, float] | Literal["shared", "own"] = "shared",
+    limits: Literal["shared", "own"] | ArrayLike = "shared",
     units: str | None = None,
     size: float = 2.0,
 ) -> Figure:
@@ -145,7 +133,7 @@ def images(
         boxes: per picture (M, 4): x0, y0, x1, y1 in pixels.
         spacing: (row, column) millimetres; draws a scale bar.
         cols: pictures in a row; at most six if not given.
-        limits: (black, white); "shared" takes them over all pictures; "own" lets each have its own.
+        limits: (black, white), or (N, 2); "shared" takes them over all pictures, "own" from each.
         units: draws a colour bar with this label.
         size: inches a picture.
 
@@ -155,35 +143,40 @@ def images(
     grid = [_picture(_array(p)) for p in pictures]
     if not grid:
         raise DataError("there is no picture to show: the selection is empty")
-    shared = None if isinstance(limits, str) else limits
-    if limits == "shared":
-        shared = min(np.nanmin(p) for p in grid), max(np.nanmax(p) for p in grid)
+    ends = np.array([(np.nanmin(p), np.nanmax(p)) for p in grid], dtype=float)
+    if not isinstance(limits, str):
+        ends[:] = _array(limits)
+    elif limits == "shared":
+        ends[:] = ends.min(), ends.max()
     cols = min(cols or 6, len(grid))
     rows = -(-len(grid) // cols)
     aspect = 1.0 if spacing is None else spacing[-2] / spacing[-1]
-    ratio = aspect * grid[0].shape[0] / grid[0].shape[1]
-    extra = 0.35 if titles is not None else 0.05
+    height = size * aspect * grid[0].shape[0] / grid[0].shape[1] + (
+        0.05 if titles is None else 0.35
+    )
     width = size * cols + (0.9 if units else 0)
-    fig, axes = subplots(rows, cols, size=(width, (size * ratio + extra) * rows), squeeze=False)
+    fig, axes = subplots(rows, cols, size=(width, height * rows), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for i, (ax, picture) in enumerate(zip(axes.flat, grid, strict=False)):
-        low, high = shared or (np.nanmin(picture), np.nanmax(picture))
+    outlined = False
+    for i, (ax, picture, (low, high)) in enumerate(zip(axes.flat, grid, ends, strict=False)):
         drawn = ax.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
         if titles is not None:
             ax.set_title(titles[i], fontsize=9)
-        if masks is not None and _array(masks[i]).any():
-            _outline(ax, _array(masks[i]))
+        if masks is not None and (mask := _array(masks[i])).any():
+            outlined = True
+            edge = np.pad((mask > 0).astype(float), 1)
+            x, y = (np.arange(n) - 1 for n in edge.shape[::-1])
+            ax.contour(x, y, edge, levels=[0.5], colors=[COLOURS[4]], linewidths=1.5)
         for x0, y0, x1, y1 in [] if boxes is None else _array(boxes[i]):
             corner, wide, tall = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-            frame = mpl.patches.Rectangle(corner, wide, tall, fill=False, ec=COLOURS[5], lw=1.5)
-            ax.add_patch(frame)
+            ax.add_patch(Rectangle(corner, wide, tall, fill=False, ec=COLOURS[5], lw=1.5))
     if spacing is not None:
         _scale_bar(axes.flat[0], grid[0].shape, spacing)
     if units:
         fig.colorbar(drawn, ax=axes, label=units, shrink=0.8)
-    if masks is not None and any(_array(m).any() for m in masks):
-        handle = mpl.lines.Line2D([], [], color=COLOURS[4], label=mask_name)
+    if outlined:
+        handle = Line2D([], [], color=COLOURS[4], label=mask_name)
         fig.legend(handles=[handle], loc="outside lower right", fontsize=9)
     return fig
 
@@ -196,32 +189,24 @@ def _picture(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _outline(ax: Axes, mask: np.ndarray) -> None:
-    padded = np.pad((mask > 0).astype(float), 1)
-    x, y = np.arange(padded.shape[1]) - 1, np.arange(padded.shape[0]) - 1
-    ax.contour(x, y, padded, levels=[0.5], colors=[COLOURS[4]], linewidths=1.5)
-
-
 def _scale_bar(ax: Axes, shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
     """A white bar of a round length, about a quarter of the picture, in the lower left corner."""
     width = shape[1] * spacing[-1]
     length = max(step for step in (1, 2, 5, 10, 20, 50, 100) if step <= max(1, width / 3))
-    y, x0 = shape[0] * 0.94 - 0.5, shape[1] * 0.05 - 0.5
-    pixels = length / spacing[-1]
-    halo = [mpl.patheffects.withStroke(linewidth=3.5, foreground="black")]
-    ax.plot([x0, x0 + pixels], [y, y], color="white", lw=2, path_effects=halo)
+    y, x0, pixels = shape[0] * 0.94 - 0.5, shape[1] * 0.05 - 0.5, length / spacing[-1]
+    halo = [withStroke(linewidth=3.5, foreground="black")]
+    look: dict = {"color": "white", "path_effects": halo}
+    ax.plot([x0, x0 + pixels], [y, y], lw=2, **look)
     text = f"{length} mm" if length < 10 else f"{length // 10} cm"
-    look: dict = {"color": "white", "ha": "center", "va": "bottom", "fontsize": 8}
-    ax.text(x0 + pixels / 2, y - 0.02 * shape[0], text, path_effects=halo, **look)
+    ax.text(
+        x0 + pixels / 2, y - 0.02 * shape[0], text, ha="center", va="bottom", fontsize=8, **look
+    )
 
 
 def heat(pictures: Iterable[ArrayLike], maps: Iterable[ArrayLike], **options: Any) -> Figure:
-    """Pictures under a translucent map: black-body colours where the map is high.
+    """Pictures under translucent maps (N, H, W): black-body colours where a map is high.
 
-    Args:
-        pictures: as for `images`.
-        maps: (N, H, W), each scaled by its own maximum; what is negative is not drawn.
-        **options: as for `images`.
+    Each is scaled by its own maximum; what is negative is not drawn. Options are those of `images`.
     """
     fig = images(pictures, **options)
     for ax, values in zip(fig.axes, maps, strict=False):
@@ -239,8 +224,8 @@ def curve(
     y: str,
     bands: Mapping[str, tuple] | None = None,
     log: str = "",
-    limits: tuple[float, float] | None = None,
-    size: tuple[float, float] = (5.5, 3.4),
+    limits: Pair | None = None,
+    size: Pair = SIZE,
 ) -> Figure:
     """One or more lines over common x values.
 
@@ -261,18 +246,14 @@ def curve(
         if bands and name in bands:
             low, high = map(_array, bands[name])
             ax.fill_between(_array(x_values), low, high, color=line.get_color(), alpha=0.2, lw=0)
-    scales = {f"{axis}scale": "log" for axis in log}
-    _label(ax, legend=len(lines) > 1, **scales, xlabel=x, ylabel=y, ylim=limits)
+    ax.set(**{f"{axis}scale": "log" for axis in log}, xlabel=x, ylabel=y, ylim=limits)
+    if len(lines) > 1:
+        ax.legend(fontsize=9)
     return fig
 
 
 def histogram(
-    groups: Mapping[str, ArrayLike],
-    *,
-    x: str,
-    y: str = "share of images",
-    bins: int = 40,
-    size: tuple[float, float] = (5.5, 3.4),
+    groups: Mapping[str, ArrayLike], *, x: str, y: str, bins: int = 40, size: Pair = SIZE
 ) -> Figure:
     """Histograms of several groups over common bins, each as a share of its own group."""
     fig, ax = subplots(size=size)
@@ -280,21 +261,20 @@ def histogram(
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
     for name, v in values.items():
         ax.hist(v, edges, weights=np.full(len(v), 1 / len(v)), alpha=0.55, label=name)
-    _label(ax, legend=len(groups) > 1, xlabel=x, ylabel=y)
+    ax.set(xlabel=x, ylabel=y)
+    if len(groups) > 1:
+        ax.legend(fontsize=9)
     return fig
 
 
-def bars(
-    values: Mapping[str, float], *, x: str, limits: tuple[float, float] | None = None
-) -> Figure:
+def bars(values: Mapping[str, float], *, x: str, limits: Pair | None = None) -> Figure:
     """Horizontal bars with their value beside them, the first on top."""
     fig, ax = subplots(size=(5.5, 2.6))
     names = list(values)[::-1]
-    lengths = [float(values[name]) for name in names]
-    ax.barh(names, lengths, color=COLOURS[0], height=0.6)
-    for i, length in enumerate(lengths):
-        ax.annotate(f" {length:.3g}", (length, i), va="center", fontsize=9)
-    _label(ax, xlabel=x, xlim=limits)
+    for i, name in enumerate(names):
+        ax.barh(name, float(values[name]), color=COLOURS[0], height=0.6)
+        ax.annotate(f" {values[name]:.3g}", (float(values[name]), i), va="center", fontsize=9)
+    ax.set(xlabel=x, xlim=limits)
     return fig
 
 
@@ -303,14 +283,14 @@ def intervals(
     *,
     x: str,
     reference: float | None = None,
-    limits: tuple[float, float] | None = None,
-    size: tuple[float, float] | None = None,
+    limits: Pair | None = None,
+    size: Pair | None = None,
 ) -> Figure:
     """A forest plot: one figure a row with its confidence interval, and its value beside it.
 
     Args:
         rows: name -> `metrics.Interval`, or any (value, low, high); the first row is on top.
-        x: axis label with unit.
+        x: label of its axis, with unit.
         reference: value to compare with, drawn as a dotted line (0.5 for an AUC, 0 for a gain).
         limits: of the x axis.
         size: inches; grows with the number of rows if not given.
@@ -322,41 +302,34 @@ def intervals(
         raise DataError("there is nothing to plot: rows is empty")
     fig, ax = subplots(size=size or (5.5, 0.9 + 0.32 * len(rows)))
     names = list(rows)[::-1]
+    place: dict = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
     for i, name in enumerate(names):
         row = rows[name]
-        ends = (row.value, row.low, row.high) if hasattr(row, "low") else row
-        value, low, high = (float(end) for end in ends)
+        value, low, high = (row.value, row.low, row.high) if hasattr(row, "low") else row
         ax.plot([low, high], [i, i], color=COLOURS[0], solid_capstyle="butt")
         ax.plot(value, i, "o", color=COLOURS[0])
-        place = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
         ax.annotate(f"{value:.2f}", (value, i), (0, 4), **place)
     if reference is not None:
         ax.axvline(reference, ls=":", color="grey", lw=1.2, zorder=0)
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
-    _label(ax, xlabel=x, xlim=limits)
+    ax.set(xlabel=x, xlim=limits)
     return fig
 
 
 def roc(
-    labels: ArrayLike, scores: ArrayLike | Mapping, *, threshold: float | None = None
+    labels: ArrayLike, scores: Mapping[str, ArrayLike], *, threshold: float | None = None
 ) -> Figure:
-    """Receiver operating characteristic of one or more models, with the area under each.
+    """Receiver operating characteristic of each model, with the area under it.
 
-    Args:
-        labels: (N,) 0 and 1.
-        scores: (N,) higher for class 1, or a mapping from model name to such scores.
-        threshold: marks this working point on the last curve.
+    Labels (N,) are 0 and 1; scores are name of a model -> (N,), higher for class 1. A threshold is
+    marked on the last curve.
     """
-    from medlab import metrics
-
-    models = scores if isinstance(scores, Mapping) else {"model": scores}
     fig, ax = subplots(size=(4.4, 4.0))
     ax.plot([0, 1], [0, 1], ":", color="grey", label="chance (AUC 0.5)")
-    for i, (name, values) in enumerate(models.items()):
+    for i, (name, values) in enumerate(scores.items()):
         fpr, tpr, _ = metrics.roc_curve(labels, values)
-        style = "--" if i % 2 == 0 and len(models) > 1 else "-"
-        text = f"{name} (AUC {metrics.auc(labels, values):.3f})"
-        ax.plot(_array(fpr), _array(tpr), style, label=text)
+        style = "--" if i % 2 == 0 and len(scores) > 1 else "-"
+        ax.plot(fpr, tpr, style, label=f"{name} (AUC {metrics.auc(labels, values):.3f})")
     if threshold is not None:
         point = metrics.confusion(labels, values, threshold=threshold)
         at = (1 - point.specificity, point.sensitivity)
@@ -369,22 +342,15 @@ def roc(
 
 def history(record: History) -> Figure:
     """Training loss by epoch; with a validation set also its loss and its first score."""
-    epochs = _array(record["epoch"])
+    epochs = record["epoch"]
     scores = [name for name in record.columns if name.startswith("val_") and name != "val_loss"]
     fig, axes = subplots(1, 2 if scores else 1, size=(9.5, 3.2), squeeze=False)
-    left, *right = axes[0]
+    left, right = axes[0, 0], axes[0, -1]
     left.plot(epochs, record["train_loss"], label="training")
     left.set(xlabel="epoch", ylabel="loss")
     if scores:
         left.plot(epochs, record["val_loss"], "--", label="validation")
         left.legend(fontsize=9)
-        right[0].plot(epochs, record[scores[0]], "--", color=COLOURS[1])
-        right[0].set(xlabel="epoch", ylabel=f"validation {SCORES.get(scores[0], scores[0])}")
+        right.plot(epochs, record[scores[0]], "--", color=COLOURS[1])
+        right.set(xlabel="epoch", ylabel=f"validation {SCORES.get(scores[0], scores[0])}")
     return fig
-
-
-def _label(ax: Axes, *, legend: bool = False, **properties: Any) -> None:
-    """Labels, limits and scales of axes, those that are None left as they are, and a legend."""
-    ax.set(**{name: value for name, value in properties.items() if value is not None})
-    if legend:
-        ax.legend(fontsize=9)

@@ -63,29 +63,19 @@ def test_a_layer_called_twice_is_kept_twice_and_not_overwritten_in_place():
     assert maps["sequence"].shape == (2, 1, 3)
 
 
-def test_a_layer_is_found_by_each_of_its_names_and_one_may_give_nothing():
+def test_a_layer_may_have_two_names_and_one_may_give_nothing():
     class Silent(nn.Module):
         def forward(self, x):
             return ()
 
     model = nn.Sequential(layer := nn.Linear(4, 4), layer)
-    assert list(feature_maps(model, torch.zeros(1, 4), layers=["1"])) == ["0", "0 (2)"]
+    assert list(feature_maps(model, torch.zeros(1, 4))) == ["0", "0 (2)"]
     assert feature_maps(Silent(), torch.zeros(1, 4)) == {}
 
 
-def test_only_the_layers_asked_for():
-    model, images = SmallCNN(width=4), torch.rand(1, 1, 16, 16)
-    maps = feature_maps(model, images, layers=["classifier", "features"])
-    assert {name: tuple(m.shape) for name, m in maps.items()} == {
-        "features": (1, 16, 4, 4),
-        "classifier": (1, 2),
-    }
-    with pytest.raises(DataError, match=r"a list of names, such as \['features'\]"):
-        feature_maps(SmallCNN(), torch.zeros(1, 1, 16, 16), layers="features")
+def test_images_that_are_no_tensor():
     with pytest.raises(DataError, match="must be a tensor .* got ndarray"):
         feature_maps(SmallCNN(), np.zeros((1, 1, 16, 16)))
-    with pytest.raises(DataError, match=r"no layer 'conv9'; it has features, features\.0"):
-        feature_maps(model, images, layers=["conv9"])
 
 
 @pytest.mark.parametrize("look", [feature_maps, lambda m, x: summary(m, x.shape[1:])])

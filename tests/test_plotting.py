@@ -59,7 +59,7 @@ def test_a_mask_is_outlined_on_the_pixel_edge():
 
 
 def test_histograms_are_shares_over_common_bins():
-    fig = plotting.histogram({"a": np.zeros(10), "b": np.arange(5.0)}, x="value", bins=5)
+    fig = plotting.histogram({"a": np.zeros(10), "b": np.arange(5.0)}, x="value", y="share", bins=5)
     heights = [sum(bar.get_height() for bar in group) for group in fig.axes[0].containers]
     assert heights == pytest.approx([1, 1])
 

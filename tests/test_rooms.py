@@ -54,7 +54,6 @@ NEEDS = {
     "training.load_weights": "a user takes a trained model elsewhere",
     "training.one_cycle": "a user writes the loop by hand",
     "training.save_weights": "a user takes a trained model elsewhere",
-    "widgets.slices": LATER,
 }
 
 

@@ -43,7 +43,7 @@ def scored(n=200):
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are kept up to date and not rendered, which takes most of a widget's time."""
-    monkeypatch.setattr(plotting, "png", lambda _fig: b"\x89PNG")
+    monkeypatch.setattr(plotting, "png", lambda *_, **__: b"\x89PNG")
 
 
 class Elements(HTMLParser):
@@ -106,11 +106,6 @@ WIDGETS = {
         lambda **given: widgets.kspace(magnitude(), **given),
         {"fraction": 0.2, "part": "centre"},
         {"fraction": 0.5, "part": "edge"},
-    ),
-    "slices": (
-        lambda **given: widgets.slices(hounsfield((7, 9, 11)), **given),
-        {"index": 3},
-        {"index": 6},
     ),
     "draw_kernel": (
         lambda **given: widgets.draw_kernel(hounsfield(), **given),
@@ -204,7 +199,6 @@ def test_controls_are_reachable_by_keyboard_and_have_a_label(quick, name):
         (lambda: widgets.window_level(hounsfield((512, 512))), "level"),
         (lambda: widgets.threshold(*scored(2000), miss_cost=5), "threshold"),
         (lambda: widgets.kspace(magnitude((256, 256))), "fraction"),
-        (lambda: widgets.slices(hounsfield((20, 256, 256))), "index"),
         (lambda: widgets.pooling(hounsfield((256, 256)), WAYS), "shift"),
         (lambda: widgets.moving_window(padding=1), "position"),
         (lambda: widgets.descent(), "momentum"),
@@ -288,31 +282,6 @@ def test_every_preset_is_within_reach_of_the_sliders(quick):
         assert (panel.controls["level"].value, panel.controls["width"].value) == window
 
 
-def test_other_units_have_no_windows_of_ct(quick):
-    panel = widgets.window_level(magnitude() / 100, level=1, width=3, units="a.u.")
-    assert set(panel.controls) == {"level", "width"}
-    assert panel.controls["width"].min == 1
-    assert "HU" not in panel.alt + panel.figure.axes[0].get_title()
-
-
-def test_slices_follow_the_slider_on_one_grey_scale():
-    volume = np.arange(4 * 5 * 6, dtype=float).reshape(4, 5, 6)
-    panel = widgets.slices(torch.tensor(volume)[None], axis=1, spacing=(3.0, 1.0, 1.0))
-    slider = panel.controls["index"]
-    assert (slider.min, slider.max, slider.value) == (0, 4, 2)
-    for index in (0, 4):
-        slider.value = index
-        values, limits = drawn(panel)
-        np.testing.assert_array_equal(values, volume[:, index])
-        assert limits == (0, 119)
-        assert panel.alt.startswith(f"Slice {index} of 0 to 4,")
-    box = panel.figure.axes[0].get_window_extent()
-    assert box.height / box.width == pytest.approx(4 / 6 * 3, rel=0.02)
-    last = widgets.slices(volume, axis=-1, index=5)
-    np.testing.assert_array_equal(drawn(last)[0], volume[:, :, 5])
-    assert (drawn(widgets.slices(np.ones((2, 3, 3))))[0] == 1).all()
-
-
 def test_kspace_shows_what_simulate_keeps(quick):
     image = magnitude()
     panel = widgets.kspace(image)
@@ -354,9 +323,6 @@ def test_pooling_moves_the_image_and_shrinks_it_in_every_way(quick):
         (lambda: widgets.window_level(np.zeros((8, 8), np.uint8)), "uint8"),
         (lambda: widgets.window_level(hounsfield(), width=0), "width must be a whole number"),
         (lambda: widgets.window_level(hounsfield(), level=1.5), r"level must .* got 1\.5"),
-        (lambda: widgets.slices(np.ones((8, 8))), "expected a volume"),
-        (lambda: widgets.slices(np.zeros((3, 4, 4)), index=5), "slice must .* from 0 to 2; got 5"),
-        (lambda: widgets.slices(np.zeros((3, 4, 4)), axis=3), "axis must be 0, 1 or 2"),
         (lambda: widgets.kspace(-np.ones((8, 8))), "goes down to -1"),
         (lambda: widgets.kspace(np.ones((8, 8)), fraction=1.5), r"from 0 to 1; got 1\.5"),
         (lambda: widgets.kspace(np.ones((8, 8)), fraction=float("nan")), "got nan"),
@@ -366,7 +332,7 @@ def test_pooling_moves_the_image_and_shrinks_it_in_every_way(quick):
         (lambda: widgets.pooling(np.ones((8, 8)), {}), "pooling must be one of"),
         (
             lambda: widgets.pooling(np.ones((8, 8)), {"none": lambda x, s: x}, factor=4),
-            r"none must return \(1, 1, 2, 2\) at a factor of 4; it returned \(1, 1, 8, 8\)",
+            r"none must return \(1, 1, 2, 2\); it returned \(1, 1, 8, 8\)",
         ),
     ],
 )

@@ -26,10 +26,10 @@ def lines_of(ax):
 def test_threshold_follows_its_sliders():
     labels, scores = scored()
     panel = widgets.threshold(labels, scores, names=("well", "<ill>"))
-    left, right = panel.figure.axes
     assert panel.controls["prevalence"].value == pytest.approx(labels.mean(), abs=5e-4)
     for cut, prevalence in [(0.5, 0.05), (0.25, 0.6)]:
         move(panel, {"threshold": cut, "prevalence": prevalence})
+        left, right = panel.figure.axes
         tn, fp, fn, tp = confusion_matrix(labels, scores >= cut).ravel()
         found, alarms = tp / (tp + fn), fp / (fp + tn)
         ppv = found * prevalence / (found * prevalence + alarms * (1 - prevalence))
@@ -49,7 +49,7 @@ def test_threshold_follows_its_sliders():
         np.testing.assert_array_equal(steps.get_data().values, counts)
     panel.controls["threshold"].value = 1.0
     assert "PPV is undefined" in panel.view.value  # nobody is called positive
-    assert right.patches[2].get_width() == 0
+    assert panel.figure.axes[1].patches[2].get_width() == 0
 
 
 def test_scores_that_are_no_probabilities_get_their_own_range():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from typing import NamedTuple
@@ -14,45 +13,30 @@ from torch import Tensor, nn
 from medlab.cohort import to_float
 from medlab.errors import DataError
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
 
 
-def feature_maps(
-    model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None
-) -> dict[str, Tensor]:
-    """What every layer makes of some images, in the order in which the layers are called.
+def feature_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """What every layer without layers of its own makes of some images, in the order of the calls.
 
-    The model runs once, in evaluation mode and without gradients, with a forward hook on each
-    layer. Hooks are removed and modes restored also if the model fails. All maps are held in
-    memory at once: pass a few images.
+    The model runs once, in evaluation mode and without gradients; its modes are restored also if
+    it fails. All maps are held in memory at once: pass a few images.
 
     Args:
         model: any module; it may stand on any device.
         images: (N, C, …), uint8 (read as 0…1) or float.
-        layers: names as in `model.named_modules()`; default: every module that has no submodules.
 
     Returns:
         name → copy of the layer's output, on the model's device; of a tuple, its first entry. A
         layer called again is added as "name (2)" and so on; one never called is missing.
 
     Raises:
-        DataError: images that are no tensor, a name that the model does not have, or one name in
-            place of a list.
+        DataError: images that are no tensor.
     """
     if not torch.is_tensor(images):
         raise DataError(f"images must be a tensor (N, C, …); got {type(images).__name__}")
-    if isinstance(layers, str):
-        raise DataError(f"layers is a list of names, such as [{layers!r}]; got {layers!r} alone")
-    names = {module: name for name, module in model.named_modules()}
-    if layers is None:
-        watched = [module for module in names if not any(module.children())]
-    else:
-        by_name = dict(model.named_modules(remove_duplicate=False))
-        known = ", ".join(name for name in by_name if name)
-        if unknown := [name for name in layers if name not in by_name]:
-            raise DataError(f"the model has no layer {unknown[0]!r}; it has {known}")
-        watched = list({by_name[name]: None for name in layers})
+    names = {module: name for name, module in model.named_modules() if not any(module.children())}
     maps: dict[str, Tensor] = {}
 
     def keep(module: nn.Module, _inputs: tuple, output: object) -> None:
@@ -62,7 +46,7 @@ def feature_maps(
                 calls += 1
             maps[key] = tensor.detach().clone()  # a later in-place ReLU must not reach it
 
-    _run(model, images, dict.fromkeys(watched, keep))
+    _run(model, images, dict.fromkeys(names, keep))
     return maps
 
 
@@ -114,8 +98,7 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
     """Every layer's output, parameters and cost for one image, in the order of the first call.
 
     Counted are the multiply-adds of convolutions, n_out · k² · C_in / groups (transposed:
-    n_in · k² · C_out / groups), and of linear layers, n_out · n_in. All else (biases,
-    normalisation, activations, pooling, attention, recurrent cells) counts 0, as is usual.
+    n_in · k² · C_out / groups), and of linear layers, n_out · n_in; all else counts 0, as is usual.
 
     Args:
         model: any module that takes one tensor of images.
@@ -146,15 +129,9 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
         own = {p: p.numel() for p in module.parameters(recurse=False) if p not in counted}
         counted |= own.keys()
         if own or not any(module.children()):
-            rows.append(
-                Layer(
-                    names[module],
-                    type(module).__name__,
-                    shapes.get(module),
-                    sum(own.values()),
-                    costs.get(module, 0),
-                )
-            )
+            kind, shape_out = type(module).__name__, shapes.get(module)
+            cost = costs.get(module, 0)
+            rows.append(Layer(names[module], kind, shape_out, sum(own.values()), cost))
     return Summary(rows)
 
 
@@ -162,10 +139,10 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
 def undisturbed(model: nn.Module) -> Iterator[torch.device]:
     """The model in evaluation mode, on its own device; each module's mode is restored after."""
     modes = [(module, module.training) for module in model.modules()]
-    parameter = next((p for p in (*model.parameters(), *model.buffers())), None)
+    device = next((p.device for p in (*model.parameters(), *model.buffers())), None)
     model.eval()
     try:
-        yield torch.device("cpu") if parameter is None else parameter.device
+        yield device or torch.device("cpu")
     finally:
         for module, mode in modes:
             module.training = mode
@@ -187,12 +164,8 @@ def _tensor(output: object) -> Tensor | None:
 
 
 def _multiply_adds(module: nn.Module, given: Tensor, output: Tensor) -> int:
-    if isinstance(module, _CONVOLUTIONS):
-        window = math.prod(module.kernel_size) * module.in_channels // module.groups
-        return output.numel() * window
-    if isinstance(module, _TRANSPOSED):
-        window = math.prod(module.kernel_size) * module.out_channels // module.groups
-        return given.numel() * window
-    if isinstance(module, nn.Linear):
-        return output.numel() * module.in_features
-    return 0
+    """Places at which the weights are applied, times their number."""
+    if not isinstance(module, _COUNTED):
+        return 0
+    places = (given if isinstance(module, _TRANSPOSED) else output).numel() // len(module.weight)
+    return places * module.weight.numel()

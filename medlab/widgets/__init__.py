@@ -5,7 +5,7 @@ with labels, reachable by keyboard; the figure carries an alternative text.
 """
 
 from medlab.widgets.curve_widgets import descent, threshold
-from medlab.widgets.image_widgets import kspace, pooling, slices, window_level
+from medlab.widgets.image_widgets import kspace, pooling, window_level
 from medlab.widgets.kernel_widgets import draw_kernel, moving_window
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "kspace",
     "moving_window",
     "pooling",
-    "slices",
     "threshold",
     "window_level",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,14 +20,13 @@ from medlab import plotting
 from medlab.errors import DataError, MedlabError
 
 # All that a reader of the page sees, for translators.
-WORDS = {
-    "outside": "{name} must be a number from {low:g} to {high:g}; got {value!r}",
-    "not_whole": "{name} must be a whole number from {low:g} to {high:g}; got {value!r}",
-    "unknown": "{name} must be one of {known}; got {value!r}",
-}
+WORDS: dict[str, str] = json.loads(
+    (files("medlab.widgets") / "words.json").read_text(encoding="utf-8")
+)
 VIEW = "application/vnd.jupyter.widget-view+json"
+WIDE = {"description_width": "90px"}
 
-Caption = tuple[str, Sequence[str]]
+Shown = tuple[Figure, str, Sequence[str]]  # a figure, what it shows, and the lines below it
 
 
 class Panel(ipywidgets.VBox):
@@ -42,33 +43,33 @@ class Panel(ipywidgets.VBox):
         view: the HTML below the controls, with figure, `alt` and `lines`.
     """
 
+    figure: Figure | None = None
+    lines: Sequence[str] = ()
+
     def __init__(
         self,
         controls: Mapping[str, ipywidgets.Widget],
-        figure: Figure,
-        update: Callable[..., Caption],
-        settle: Callable[[dict], None] | None = None,
+        show: Callable[..., Shown],
+        presets: Mapping[str, Sequence[float]] | None = None,
     ):
         """Build the panel and draw it once.
 
         Args:
             controls: name -> control.
-            figure: drawn into by `update`. It is laid out once, as it comes: no picture jumps,
-                and a redraw takes half the time.
-            update: takes the value of each control by its name, brings the figure up to date and
-                returns the alternative text and the lines below the figure.
-            settle: called with each change before `update`, it may move other controls.
+            show: takes the value of each control by its name and gives what is then shown.
+            presets: name -> value of each control; adds a menu "preset" that moves the others and
+                follows them.
 
         Raises:
             MedlabError: the first settings cannot be shown.
         """
-        self.controls, self.figure = dict(controls), figure
-        self._update, self._settle, self._busy = update, settle, False
-        plotting.png(figure)
-        figure.set_layout_engine("none")
-        self.lines: Sequence[str] = []
+        self.controls, self._numbers = dict(controls), list(controls.values())
+        self._show, self._presets = show, presets or {}
+        if presets:
+            choices = {"": WORDS["own"], **{name: WORDS[name] for name in presets}}
+            self.controls["preset"] = menu("preset", choices, self._preset())
+        self._busy, self.view = False, ipywidgets.HTML()
         self._draw()
-        self.view = ipywidgets.HTML(self._html())
         super().__init__([*self.controls.values(), self.view])
         for control in self.controls.values():
             control.observe(self._changed, "value")
@@ -78,132 +79,83 @@ class Panel(ipywidgets.VBox):
         """Name -> value of every control."""
         return {name: control.value for name, control in self.controls.items()}
 
+    def _preset(self) -> str:
+        """Name of the preset that the other controls show; "" if there is none."""
+        values = tuple(control.value for control in self._numbers)
+        return next((name for name, known in self._presets.items() if known == values), "")
+
     def _changed(self, change: dict) -> None:
-        if self._busy:  # `settle` moves a control: draw once, when all stand still
+        if self._busy:  # one control moves another: draw once, when all stand still
             return
         self._busy = True
         try:
-            if self._settle is not None:
-                self._settle(change)
+            if change["owner"] is self.controls.get("preset"):
+                known = self._presets.get(change["new"], ())
+                for control, value in zip(self._numbers, known, strict=False):
+                    control.value = value
+            elif self._presets:
+                self.controls["preset"].value = self._preset()
             self._draw()
-            self.view.value = self._html()
         except MedlabError as error:
             self.lines = [str(error)]
-            self.view.value = self._said()
+            self._say()
         finally:
             self._busy = False
 
     def _draw(self) -> None:
-        self.alt, self.lines = self._update(**self.settings)
-        self._png = plotting.png(self.figure)
+        figure, self.alt, self.lines = self._show(**self.settings)
+        if self.figure:  # laid out once: no picture jumps, and a redraw takes half the time
+            figure.set_layout_engine("none")
+            for ax, before in zip(figure.axes, self.figure.axes, strict=True):
+                ax.set_position(before.get_position(original=True))
+        png = plotting.png(figure, fixed=self.figure is not None)
+        self.figure, self._picture = figure, plotting.Picture(png, self.alt)
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        self._say(f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="{source}">')
 
-    def _html(self) -> str:
-        data = base64.b64encode(self._png).decode()
-        source = f'src="data:image/png;base64,{data}"'
-        image = f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" {source}>'
-        return image + self._said()
-
-    def _said(self) -> str:
+    def _say(self, image: str = "") -> None:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.lines)
-        return f'<div role="status" aria-live="polite">{lines}</div>'
+        self.view.value = f'{image}<div role="status" aria-live="polite">{lines}</div>'
 
     def __repr__(self) -> str:
-        return repr(plotting.Picture(self._png, self.alt))
+        return repr(self._picture)
 
     # ipywidgets 7 would print the controls alone.
     _ipython_display_ = None
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        data, metadata = plotting.Picture(self._png, self.alt)._repr_mimebundle_()
+        data, metadata = self._picture._repr_mimebundle_()
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {VIEW: view, **data}, metadata
 
 
-def array(values: ArrayLike, ndim: int, expected: str) -> np.ndarray:
-    """The values as an array of `ndim` axes, without a leading axis of length 1.
-
-    Raises:
-        DataError: another number of axes, or none of them filled; it names what was `expected`.
-    """
-    found = values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
-    found = found[0] if found.ndim == ndim + 1 and len(found) == 1 else found
-    if found.ndim != ndim or not found.size:
-        raise DataError(f"expected {expected}, got {found.shape}")
-    return found
-
-
 def picture(image: ArrayLike) -> np.ndarray:
-    """One grey image (H, W)."""
-    return array(image, 2, "one grey image (H, W) or (1, H, W)")
+    """One grey image (H, W), also if it comes as (1, H, W); DataError if it is none."""
+    values = image.detach().cpu().numpy() if torch.is_tensor(image) else np.asarray(image)
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim != 2 or not values.size:
+        raise DataError(f"expected one grey image (H, W) or (1, H, W), got {values.shape}")
+    return values
 
 
 def slider(
-    name: str, value: float, low: float, high: float, *, step: float = 1.0, form: str = ".2f"
-) -> ipywidgets.FloatSlider:
-    """A slider over numbers.
-
-    Raises:
-        DataError: a first value outside its range.
-    """
-    if not isinstance(value, Real) or not low <= value <= high:
-        raise DataError(WORDS["outside"].format(name=name, low=low, high=high, value=value))
-    options = {"value": value, "min": low, "max": high, "step": step, "readout_format": form}
-    return ipywidgets.FloatSlider(**options, **_look(name))
-
-
-def whole_slider(name: str, value: int, low: int, high: int) -> ipywidgets.IntSlider:
-    """A slider over whole numbers.
-
-    Raises:
-        DataError: a first value that is none, or outside its range.
-    """
-    if not isinstance(value, Integral) or not low <= value <= high:
-        raise DataError(WORDS["not_whole"].format(name=name, low=low, high=high, value=value))
-    return ipywidgets.IntSlider(value=value, min=low, max=high, **_look(name))
+    name: str, value: float, low: float, high: float, *, step: float = 1, form: str = ".2f"
+) -> ipywidgets.Widget:
+    """A slider over numbers, whole if `step` is; DataError for a first value that it has not."""
+    whole = isinstance(step, int)
+    if not isinstance(value, Integral if whole else Real) or not low <= value <= high:
+        said = WORDS["not_whole" if whole else "outside"]
+        raise DataError(said.format(name=WORDS[name], low=low, high=high, value=value))
+    make = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+    span = {"value": value, "min": low, "max": high, "step": step}
+    look = {"description": WORDS[name], "style": WIDE, "layout": {"width": "480px"}}
+    return make(**span, **look, readout_format="d" if whole else form)
 
 
 def menu(name: str, choices: Mapping[str, str], value: str) -> ipywidgets.Dropdown:
-    """A menu of texts, each with the value that it stands for.
-
-    Raises:
-        DataError: a first value that it does not have.
-    """
-    if value not in choices.values():
-        known = ", ".join(filter(None, choices.values()))
-        raise DataError(WORDS["unknown"].format(name=name, known=known, value=value))
-    style = {"description_width": "90px"}
-    return ipywidgets.Dropdown(
-        options=list(choices.items()), value=value, description=name, style=style
-    )
-
-
-def preset_of(numbers: Sequence[float], presets: Mapping[str, Sequence[float]]) -> str:
-    """Name of the preset with these numbers; "" if there is none."""
-    return next((name for name, known in presets.items() if tuple(known) == tuple(numbers)), "")
-
-
-def follow_presets(
-    controls: Mapping[str, ipywidgets.Widget], presets: Mapping[str, Sequence[float]]
-) -> Callable[[dict], None]:
-    """How the controls settle: a preset fills in numbers, and a number shows which preset it is.
-
-    Args:
-        controls: name -> control; "preset" is the menu, all others are numbers.
-        presets: name -> the numbers, in the order of the controls.
-    """
-    preset = controls["preset"]
-    numbers = [control for control in controls.values() if control is not preset]
-
-    def settle(change: dict) -> None:
-        if change["owner"] is not preset:
-            preset.value = preset_of([control.value for control in numbers], presets)
-        elif change["new"]:
-            for control, value in zip(numbers, presets[change["new"]], strict=True):
-                control.value = value
-
-    return settle
-
-
-def _look(name: str) -> dict:
-    style = {"description_width": "90px"}
-    return {"description": name, "style": style, "layout": {"width": "480px"}}
+    """A menu of choices, each with its text; DataError for a first choice that it has not."""
+    if value not in choices:
+        known = ", ".join(choices)
+        raise DataError(WORDS["unknown"].format(name=WORDS[name], known=known, value=value))
+    options = [(text, choice) for choice, text in choices.items()]
+    return ipywidgets.Dropdown(options=options, value=value, description=WORDS[name], style=WIDE)
