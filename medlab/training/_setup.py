@@ -88,9 +88,7 @@ def _as_cohort(data: Data, name: str) -> Cohort:
     """A cohort, or a pair (images, targets) as a cohort; refuse what cannot be trained on."""
     if not isinstance(data, Cohort):
         if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise DataError(
-                f"{name} must be a Cohort or a pair (images, labels); got {type(data).__name__}"
-            )
+            raise DataError(f"{name} must be a Cohort or a pair (images, labels); got {type(data)}")
         images, targets = torch.as_tensor(data[0]), torch.as_tensor(data[1])
         several = targets.ndim == 2 and targets.is_floating_point()
         task = "multilabel" if several else "segmentation" if targets.ndim > 2 else "multiclass"

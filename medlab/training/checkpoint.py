@@ -58,10 +58,8 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
     """
     tensors, about = read_file(path)
     if about.get("model") not in models.__all__ or "arguments" not in about:
-        raise CheckpointError(
-            f"{path} does not name a network of medlab.models: build the model yourself and call "
-            "load_weights(model, path)"
-        )
+        told = "names no network of medlab.models: build the model yourself and call load_weights"
+        raise CheckpointError(f"{path} {told}")
     model = getattr(models, about["model"])(**json.loads(about["arguments"]))
     put_into(model, tensors, source=str(path))
     return model.eval(), tuple(json.loads(about.get("classes", "[]")))
