@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, never code, and a resumed run equal to the last bit."""
 
+import json
 import os
 import pickle
 import random
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,8 +19,8 @@ from torch import nn
 from medlab.augment import Augment
 from medlab.errors import CheckpointError
 from medlab.models import SmallCNN, UNet
-from medlab.training import Classification, fit, load_model, load_weights, save_weights
-from medlab.training.checkpoint import Checkpoint
+from medlab.training import fit, load_model, load_weights, save_weights
+from medlab.training.checkpoint import read_file, write_file
 
 # --- weights ---
 
@@ -33,12 +35,16 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+def facts_of(path):
+    return json.loads(read_file(path)[1]["facts"])
+
+
 def test_weights_round_trip_and_are_plain_safetensors(tmp_path):
     model, other = small(0), small(1)
     model.features[0].mean.fill_(0.4)
     path = tmp_path / "new" / "w.safetensors"
-    save_weights(model, path, {"cohort": "toy"})
-    assert load_weights(other, path)["cohort"] == "toy"
+    save_weights(model, path)
+    load_weights(other, path)
     assert same(model, other)
     assert set(load_file(path)) == set(model.state_dict())  # the reference reader agrees
 
@@ -46,7 +52,7 @@ def test_weights_round_trip_and_are_plain_safetensors(tmp_path):
 def test_weights_from_elsewhere_load(tmp_path):
     model, other = small(0), small(1)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    assert load_weights(other, tmp_path / "w.safetensors") == {}
+    load_weights(other, tmp_path / "w.safetensors")
     assert same(model, other)
 
 
@@ -63,7 +69,10 @@ def test_tied_and_channels_last_weights_can_be_saved(tmp_path):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"width": 8}, [r"features\.1\.weight: file has \(4, 1, 3, 3\)", "model has"]),
+        (
+            {"width": 8},
+            [r"features\.1\.weight: file has torch.float32 \(4, 1, 3, 3\)", "model torch"],
+        ),
         ({"in_channels": 3}, [r"features\.0\.mean"]),
         ({"num_classes": 5}, [r"classifier\.weight", r"\(5, 16\)"]),
     ],
@@ -84,14 +93,11 @@ def test_missing_and_unexpected_names_are_named(tmp_path):
     save_file(tensors, tmp_path / "w.safetensors")
     model = small(1)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"missing: classifier\.bias\n  unexpected: extra"):
+    with pytest.raises(
+        CheckpointError, match=r"bias: file has nothing, .*\n.*extra: file has .* model nothing"
+    ):
         load_weights(model, tmp_path / "w.safetensors")
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_metadata_must_be_text(tmp_path):
-    with pytest.raises(CheckpointError, match="text"):
-        save_weights(small(), tmp_path / "w", {"epoch": 3})
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_a_file_that_names_no_network_of_the_course_is_refused(tmp_path):
     save_weights(nn.Linear(2, 2), tmp_path / "w")
     with pytest.raises(CheckpointError, match="build the model yourself"):
         load_model(tmp_path / "w")
-    save_weights(nn.Linear(2, 2), tmp_path / "w", {"model": "__import__", "arguments": "{}"})
+    write_file(tmp_path / "w", {}, {"model": "__import__", "arguments": "{}"})
     with pytest.raises(CheckpointError, match="build the model yourself"):
         load_model(tmp_path / "w")
 
@@ -134,7 +140,7 @@ def test_a_checkpoint_that_could_not_be_written_is_told_before_the_first_epoch(t
 # --- files ---
 
 
-def test_facts_and_tensors_come_back_to_the_bit(tmp_path):
+def test_texts_and_tensors_come_back_to_the_bit(tmp_path):
     tensors = {
         "a": torch.randn(3, 4),
         "empty": torch.zeros(0, 2),
@@ -143,19 +149,19 @@ def test_facts_and_tensors_come_back_to_the_bit(tmp_path):
         "bool": torch.tensor([True, False]),
         "half": torch.randn(5).bfloat16(),
     }
-    facts = {"x": 0.1 + 0.2, "inf": float("inf"), "rows": [{"lr": 1e-300}], "name": "lung – café"}
-    Checkpoint(tensors, facts).save(tmp_path / "c")
-    back = Checkpoint.load(tmp_path / "c")
-    assert back.facts == facts
-    assert back.tensors.keys() == tensors.keys()
-    assert all(torch.equal(back.tensors[k], v) for k, v in tensors.items())
+    texts = {"name": "lung – café", "facts": json.dumps([0.1 + 0.2, 1e-300])}
+    write_file(tmp_path / "c", tensors, texts)
+    back, told = read_file(tmp_path / "c")
+    assert told == texts
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[k], v) for k, v in tensors.items())
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
 def test_weights_are_not_a_checkpoint(tmp_path):
     save_weights(small(), tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match="load_weights"):
-        Checkpoint.load(tmp_path / "w.safetensors")
+        fit(small(), DATA, checkpoint=tmp_path / "w.safetensors", resume=True, progress=False)
 
 
 class Bomb:
@@ -178,7 +184,7 @@ def test_pickled_code_never_runs(tmp_path, extension, zipped):
     assert mark.exists(), "the bait must be real"
     mark.unlink()
     for read in (
-        Checkpoint.load,
+        read_file,
         lambda p: load_weights(small(), p),
         lambda p: fit(small(), DATA, epochs=1, checkpoint=p, resume=True, progress=False),
     ):
@@ -198,23 +204,23 @@ def test_bare_pickles_of_every_protocol_never_run(tmp_path, protocol):
 
 def test_damaged_files_are_named(tmp_path):
     path = tmp_path / "c.safetensors"
-    Checkpoint({"a": torch.arange(64.0)}, {"n": 1}).save(path)
+    write_file(path, {"a": torch.arange(64.0)}, {"facts": "{}"})
     whole = path.read_bytes()
     draw = random.Random(0)
     for length in [0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match=r"c\.safetensors"):
-            Checkpoint.load(path)
+            read_file(path)
     path.write_bytes(whole + b"\0")
     with pytest.raises(CheckpointError, match="damaged"):
-        Checkpoint.load(path)
+        read_file(path)
     for _ in range(300):  # one wrong bit anywhere
         position = draw.randrange(len(whole))
         broken = bytearray(whole)
         broken[position] ^= 1 << draw.randrange(8)
         path.write_bytes(broken)
         with pytest.raises(CheckpointError, match=r"c\.safetensors"):
-            Checkpoint.load(path)
+            read_file(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b'{"a": 1}', b"\x89PNG\r\n", os.urandom(500)])
@@ -222,19 +228,19 @@ def test_other_files_are_named(tmp_path, content):
     path = tmp_path / "c.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"c\.safetensors"):
-        Checkpoint.load(path)
+        read_file(path)
 
 
 def test_absent_files_and_folders_are_named(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(CheckpointError, match="not there or not a file"):
-            Checkpoint.load(path)
+            read_file(path)
 
 
 def test_an_unwritable_place_is_named_and_the_old_file_kept(tmp_path):
     (tmp_path / "c").mkdir()
     with pytest.raises(CheckpointError, match="cannot write"):
-        Checkpoint({}, {}).save(tmp_path / "c")
+        write_file(tmp_path / "c", {}, {})
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
@@ -244,7 +250,7 @@ def test_what_killed_writers_left_is_swept_but_not_what_is_being_written(tmp_pat
         path.write_text("half")
     os.utime(old, (0, 0))
     os.utime(foreign, (0, 0))
-    Checkpoint({}, {}).save(tmp_path / "c")
+    write_file(tmp_path / "c", {}, {})
     assert not old.exists()
     assert fresh.exists()
     assert foreign.exists()
@@ -256,7 +262,7 @@ def test_two_hundred_kills_leave_a_readable_checkpoint(tmp_path):
     """A child writes without pause and is killed at a random moment; the file must stay whole."""
     path = tmp_path / "c.safetensors"
     draw = random.Random(0)
-    Checkpoint({"a": torch.zeros(20_000)}, {"count": 0}).save(path)
+    write_file(path, {"a": torch.zeros(20_000)}, {"facts": "0"})
     highest = killed_halfway = 0
     for kill in range(200):
         listen, tell = os.pipe()
@@ -265,7 +271,7 @@ def test_two_hundred_kills_leave_a_readable_checkpoint(tmp_path):
             torch.set_num_threads(1)  # a forked process has no worker threads
             count = 1000 * (kill + 1)
             while True:
-                Checkpoint({"a": torch.full((20_000,), float(count))}, {"count": count}).save(path)
+                write_file(path, {"a": torch.full((20_000,), float(count))}, {"facts": f"{count}"})
                 if count == 1000 * (kill + 1):
                     os.write(tell, b"!")
                 count += 1
@@ -275,10 +281,10 @@ def test_two_hundred_kills_leave_a_readable_checkpoint(tmp_path):
         time.sleep(draw.uniform(0, 0.008))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        back = Checkpoint.load(path)
-        assert (back.tensors["a"] == back.facts["count"]).all()
-        assert back.facts["count"] >= highest
-        highest = back.facts["count"]
+        tensors, count = read_file(path)[0], facts_of(path)
+        assert (tensors["a"] == count).all()
+        assert count >= highest
+        highest = count
         for left in tmp_path.glob(".*.part"):
             killed_halfway += 1
             left.unlink()
@@ -334,7 +340,7 @@ OPTIONS = [
     {"keep": "best"},
     {"precision": "bfloat16+channels_last"},
     {"precision": "float16"},
-    {"task": Classification(class_weights="balanced", label_smoothing=0.1)},
+    {"class_weights": "balanced"},
 ]
 
 
@@ -365,11 +371,11 @@ def test_the_loss_scale_of_float16_survives(tmp_path):
     recipe = {"epochs": 2, "batch_size": 6, "precision": "float16", "progress": False}
     with pytest.raises(Stop):
         fit(small(), DATA, augment=StopsAfter(13), checkpoint=path, **recipe)
-    saved = Checkpoint.load(path)
-    saved.facts["scaler"]["scale"] = 4.0
-    saved.save(path)
+    facts = facts_of(path)
+    facts["scaler"]["scale"] = 4.0
+    write_file(path, read_file(path)[0], {"facts": json.dumps(facts)})
     fit(small(), DATA, augment=StopsAfter(10**9), checkpoint=path, resume=True, **recipe)
-    assert Checkpoint.load(path).facts["scaler"]["scale"] == 4.0
+    assert facts_of(path)["scaler"]["scale"] == 4.0
 
 
 def test_resuming_a_finished_run_only_loads_it(tmp_path):
@@ -381,6 +387,24 @@ def test_resuming_a_finished_run_only_loads_it(tmp_path):
     assert same(model, again)
     assert history == expected
     assert (tmp_path / "c").read_bytes() == written
+
+
+def test_whole_numbers_of_numpy_are_options_like_any(tmp_path):
+    recipe = {"precision": "float32", "progress": False, "checkpoint": tmp_path / "c"}
+    of_numpy = {"epochs": np.int64(2), "batch_size": np.int32(8), "seed": np.uint8(3)}
+    fit(small(), DATA, **of_numpy, lr=np.float32(0.01), **recipe)
+    plain = {"epochs": 2, "batch_size": 8, "seed": 3, "lr": float(np.float32(0.01))}
+    assert len(fit(small(), DATA, **plain, resume=True, **recipe)) == 2
+
+
+def test_a_run_stopped_in_its_first_epoch_resumes_to_the_same_bits(tmp_path):
+    recipe = {"epochs": 2, "batch_size": 6, "progress": False}
+    whole, resumed = with_dropout(), WithDropout()
+    fit(whole, DATA, augment=StopsAfter(10**9), **recipe)
+    with pytest.raises(Stop):
+        fit(with_dropout(), DATA, augment=StopsAfter(3), checkpoint=tmp_path / "c", **recipe)
+    fit(resumed, DATA, augment=StopsAfter(99), checkpoint=tmp_path / "c", resume=True, **recipe)
+    assert same(whole, resumed)
 
 
 def test_resume_without_a_file_starts_afresh(tmp_path):
@@ -435,13 +459,14 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     )
     try:
         limit = time.monotonic() + 60
-        while not path.exists() and process.poll() is None and time.monotonic() < limit:
+        while process.poll() is None and time.monotonic() < limit:
+            if path.exists() and facts_of(path)["rows"]:
+                break
             time.sleep(0.005)
-        time.sleep(0.1)
     finally:
         process.kill()
         process.wait()
-    done = len(Checkpoint.load(path).facts["rows"])
+    done = len(facts_of(path)["rows"])
     assert 1 <= done < RECIPE["epochs"], "the kill must have met a run under way"
     resumed, whole = with_dropout(), with_dropout()
     history = fit(resumed, DATA, VAL, checkpoint=path, resume=True, **RECIPE)

@@ -196,7 +196,6 @@ def test_a_range_that_ends_before_the_loss_breaks_is_walked_to_its_end():
         ({"steps": math.nan}, "whole number"),
         ({"batch_size": 1}, "at least 2"),
         ({"batch_size": 2.5}, "at least 2"),
-        ({"lowest": "slow"}, "0 < lowest < highest"),
         ({"steps": True}, "whole number"),
         ({"augment": "strong"}, "'auto', None or a function"),
     ],

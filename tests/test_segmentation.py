@@ -108,8 +108,8 @@ def test_resumed_segmentation_gives_the_same_bits(tmp_path):
     ("change", "message"),
     [
         ({"model": UNet(1, 2, 4, depth=1)}, "num_classes=3"),
-        ({"model": nn.Conv2d(1, 3, 3)}, r"structures, \*size"),
-        ({"model": SmallCNN(width=4)}, r"structures, \*size"),
+        ({"model": nn.Conv2d(1, 3, 3)}, r"masks must be \('N', 14, 18\)"),
+        ({"model": SmallCNN(width=4)}, r"masks must be \('N',\); they are \('N', 16, 20\)"),
         ({"model": UNet(1, 3, 4, depth=1, dims=3)}, "dims=2 for images"),
         ({"masks": None}, "no masks"),
     ],
@@ -211,7 +211,7 @@ def test_soft_dice_by_hand_and_by_monai(size):
 def test_the_sum_of_both_losses():
     logits, masks = torch.randn(2, 3, 6, 6), torch.randint(0, 3, (2, 6, 6))
     weight = torch.tensor([0.5, 1.0, 2.0])
-    both = cross_entropy_dice(weight)(logits, masks)
+    both = cross_entropy_dice(logits, masks, weight=weight)
     alone = nn.functional.cross_entropy(logits, masks, weight=weight) + soft_dice(logits, masks)
     assert both.item() == pytest.approx(alone.item())
 
@@ -233,15 +233,18 @@ def test_balanced_weights_count_pixels():
     images, masks = balls()
     counts = torch.bincount(masks.flatten().int(), minlength=3).double()
     logits = torch.randn(len(images), 3, *masks.shape[1:])
-    loss = Segmentation(class_weights="balanced").loss(cohort(images, masks), 3)
+    task = Segmentation()
+    loss = task.loss(task.weights(cohort(images, masks), 3))
     weight = (counts.sum() / (3 * counts)).float()
     assert loss(logits, masks.long()).item() == pytest.approx(
-        cross_entropy_dice(weight)(logits, masks.long()).item(), rel=1e-5
+        cross_entropy_dice(logits, masks.long(), weight=weight).item(), rel=1e-5
     )
 
 
 def test_a_kind_that_nothing_serves_is_named():
     for kind in ("none", "surgery"):
-        with pytest.raises(DataError, match=f"{kind}.*classification, multilabel, segmentation"):
+        with pytest.raises(
+            DataError, match=f"{kind}.*binary, multiclass, ordinal, multilabel, segmentation"
+        ):
             task_for(kind)
     assert type(task_for("ordinal")).__name__ == "Classification"

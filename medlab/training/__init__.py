@@ -2,15 +2,14 @@
 
 from medlab.training.bowl import descent_path
 from medlab.training.checkpoint import load_model, load_weights, save_weights
-from medlab.training.history import History
 from medlab.training.loop import fit
 from medlab.training.precision import Precision
 from medlab.training.prediction import predict
 from medlab.training.range_test import RangeTest, lr_range_test
 from medlab.training.recipe import average_into, one_cycle
+from medlab.training.state import History
 from medlab.training.tasks import Task
-from medlab.training.tasks.classification import Classification
-from medlab.training.tasks.multilabel import Multilabel
+from medlab.training.tasks.classification import Classification, Multilabel
 from medlab.training.tasks.segmentation import Segmentation
 
 __all__ = [

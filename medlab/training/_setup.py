@@ -3,44 +3,142 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medlab.augment import Augment
-from medlab.cohort import Cohort, to_float
-from medlab.errors import DataError
-from medlab.models import Standardise
-from medlab.training._examples import check_parts
+from medlab.cohort import Cohort, DataCard, to_float
+from medlab.errors import DataError, MedlabError
+from medlab.models import Standardise, undisturbed
 from medlab.training.precision import Precision
-from medlab.training.prediction import as_tensor, outputs_of
-from medlab.training.tasks import Task
+from medlab.training.prediction import as_logits, outputs_of
+from medlab.training.tasks import Task, plain_weights, task_for
+
+Data = Cohort | tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a training does not change, on its device; `loss` is weighted by class."""
+
+    train: Cohort
+    val: Cohort | None
+    task: Task
+    class_weights: str | list[float] | None
+    loss: Callable[[Tensor, Any], Tensor]
+    augment: Callable | None
+    precision: Precision
+
+    def loss_of(self, model: nn.Module, index: Tensor, draws: torch.Generator) -> Tensor:
+        """The loss of the augmented batch of images at `index`: what a step goes down."""
+        images, target = to_float(self.train.images[index]), self.task.target(self.train, index)
+        if self.augment is not None and self.task.field != "labels":
+            images, target = self.augment(images, **{self.task.field: target}, generator=draws)
+        elif self.augment is not None:
+            images = self.augment(images, generator=draws)
+        layout = self.precision.layout(images.ndim - 2)
+        with self.precision.autocast(images.device):
+            outputs = model(images.contiguous(memory_format=layout))
+        return self.loss(as_logits(outputs, images).float(), target)
+
+
+def prepare(
+    model: nn.Module,
+    train: Data,
+    val: Data | None,
+    task: Task | None,
+    augment: str | Callable | None,
+    class_weights: Any,
+    precision: str,
+) -> Setup:
+    """Move model and data to the device, and check with two images that they fit together."""
+    if isinstance(augment, str) and augment != "auto":
+        raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
+    moves = Augment(share=0.7) if isinstance(augment, str) else augment
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train = _as_cohort(train, "train").to(device)
+    val = None if val is None else _as_cohort(val, "val").to(device)
+    if len(train) < 2:
+        raise DataError("training needs at least two images: batch normalisation compares them")
+    task = task or task_for(train.card.task)
+    for name, data in (("train", train), ("val", val)):
+        if data is not None:
+            outputs = outputs_of(model.to(device), data.images[:2])
+            task.check(data, outputs, name)
+    if val is not None:
+        _check_parts(train, val)
+    weights = plain_weights(class_weights, outputs.shape[1])
+    weight = task.weights(train, outputs.shape[1]) if weights == "balanced" else None
+    if isinstance(weights, list):
+        weight = torch.tensor(weights, device=device)
+    rule = Precision.by_rule(device, train.images.ndim - 2)
+    chosen = rule if precision == "auto" else Precision.named(precision)
+    return Setup(train, val, task, weights, task.loss(weight), moves, chosen)
+
+
+def _as_cohort(data: Data, name: str) -> Cohort:
+    """A cohort, or a pair (images, targets) as a cohort; refuse what cannot be trained on."""
+    if not isinstance(data, Cohort):
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise DataError(f"{name} must be a Cohort or a pair (images, labels); got {type(data)}")
+        images, targets = torch.as_tensor(data[0]), torch.as_tensor(data[1])
+        several = targets.ndim == 2 and targets.is_floating_point()
+        task = "multilabel" if several else "segmentation" if targets.ndim > 2 else "multiclass"
+        labels, masks = (None, targets) if targets.ndim > 2 else (targets, None)
+        card = DataCard(name=name, title=name, task=task)
+        data = Cohort(images=images, card=card, labels=labels, masks=masks)
+    if len(data) == 0:
+        raise DataError(f"the {name} set is empty: it has no images")
+    bad = ~torch.isfinite(data.images).flatten(1).all(1)
+    if bad.any():
+        raise DataError(
+            f"{int(bad.sum())} of the {len(data)} {name} images hold NaN or infinite pixels; the "
+            f"first is image {int(bad.nonzero()[0])}. Repair or drop them."
+        )
+    return data
+
+
+def _check_parts(train: Cohort, val: Cohort) -> None:
+    """Refuse two cohorts whose class numbers mean different things; warn of shared patients."""
+    if train.classes and val.classes and train.classes != val.classes:
+        raise DataError(
+            f"train and val number their classes differently: {', '.join(train.classes)} and "
+            f"{', '.join(val.classes)}. Load both with the same classes, in the same order."
+        )
+    if train.patients is None or val.patients is None:
+        return
+    shared = np.intersect1d(train.patients, val.patients)
+    if len(shared):
+        warnings.warn(
+            f"{len(shared)} patients are in both train and val ({', '.join(shared[:3])}): "
+            "validation scores will be too good. Split by patient: cohort.split().",
+            stacklevel=4,
+        )
 
 
 @contextmanager
 def in_training(model: nn.Module) -> Iterator[None]:
     """The model in training mode, except for layers that the caller froze in evaluation mode."""
-    modes = {module: module.training for module in model.modules()}
-    frozen = {module for module in modes if _frozen(model, module)}
-    for module in modes:
-        module.training = module not in frozen
-    try:
+    frozen = {layer for layer in model.modules() if _frozen(model, layer)}
+    with undisturbed(model):
+        for layer in model.modules():
+            layer.training = layer not in frozen
         yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _frozen(model: nn.Module, layer: nn.Module) -> bool:
     """A layer left in evaluation mode while its model is not, or with no weight to train."""
-    if layer.training:
-        return False
     parameters = list(layer.parameters())
-    return model.training or bool(parameters and not any(p.requires_grad for p in parameters))
+    fixed = bool(parameters) and not any(p.requires_grad for p in parameters)
+    return not layer.training and (model.training or fixed)
 
 
 def standardise(model: nn.Module, images: Tensor) -> None:
@@ -50,68 +148,10 @@ def standardise(model: nn.Module, images: Tensor) -> None:
             layer.fit(images)
 
 
-def augmentation(augment: str | Callable | None) -> Callable | None:
-    """What "auto" stands for, or what the caller gave."""
-    if not isinstance(augment, str):
-        return augment
-    if augment != "auto":
-        raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
-    return Augment(share=0.7)
-
-
-def first_look(model: nn.Module, train: Cohort, val: Cohort | None, task: Task) -> int:
-    """Run two images through the model and check that its outputs fit the targets.
-
-    Returns:
-        The number of outputs K, an image or a pixel.
-    """
-    for name, data in (("train", train), ("val", val)):
-        if data is not None:
-            outputs = outputs_of(model, data.images[:2])
-            task.check(data, outputs, name)
-    if val is not None:
-        check_parts(train, val)
-    return outputs.shape[1]
-
-
-def batch_loss(
-    model: nn.Module,
-    data: Cohort,
-    index: Tensor,
-    task: Task,
-    loss: Callable,
-    augment: Callable | None,
-    draws: torch.Generator,
-    precision: Precision,
-) -> Tensor:
-    """The loss of one augmented batch: what a step goes down.
-
-    Args:
-        model: in training mode.
-        data: the whole training set, on the device.
-        index: (B,) positions of the batch.
-        task: says what the target is, and whether it moves with the image.
-        loss: from `task.loss`.
-        augment: moves images, and masks or boxes with them; None changes nothing.
-        draws: source of the augmentation's randomness, on the device.
-        precision: number format and memory layout of the forward pass.
-    """
-    images, target = to_float(data.images[index]), task.target(data, index)
-    if augment is not None and task.moves:
-        images, target = augment(images, **{task.moves: target}, generator=draws)
-    elif augment is not None:
-        images = augment(images, generator=draws)
-    with precision.autocast(images.device):
-        outputs = model(images.contiguous(memory_format=precision.layout(images.ndim - 2)))
-    return loss(as_tensor(outputs, images).float(), target)
-
-
-def fits(value: Any, kind: type, lowest: float) -> bool:
-    """A finite number of at least `lowest`; a whole one if `kind` is int."""
-    number = Integral if kind is int else Real
-    return (
-        isinstance(value, number)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and float(value) >= lowest
-    )
+def number(kind: type, name: str, value: Any, least: float) -> Any:
+    """An option as a plain int or float, which JSON can hold; a `MedlabError` if it is none."""
+    fits = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if not fits or not least <= value < math.inf:
+        what = "whole" if kind is int else "finite"
+        raise MedlabError(f"{name} must be a {what} number of at least {least}; got {value!r}")
+    return kind(value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +18,7 @@ def descent_path(
     curvatures: Sequence[float] | np.ndarray | Tensor = (1.0, 25.0),
     steps: int = 40,
 ) -> np.ndarray:
-    """Gradient descent with momentum on L(θ) = ½ Σ λ_i θ_i².
+    """Gradient descent with momentum on L(θ) = ½ Σ λ_i θ_i²: θ at steps 0 … S, float64 (S + 1, D).
 
     v ← μ v + λ ⊙ θ, then θ ← θ − η v, from v = 0, as `torch.optim.SGD` has it. It ends at 0 if
     η < 2 (1 + μ) / λ_max and runs away beyond.
@@ -30,34 +28,19 @@ def descent_path(
         lr: η, ≥ 0.
         momentum: μ, 0 to below 1.
         curvatures: λ, (D,), > 0.
-        steps: ≥ 0.
-
-    Returns:
-        θ at steps 0 … steps, float64 (steps + 1, D).
+        steps: S.
 
     Raises:
-        DataError: an option out of its range, or as many curvatures as there are not parameters.
+        DataError: an option out of its range.
 
-    Source: Polyak, Some methods of speeding up the convergence of iteration methods (1964),
-    doi:10.1016/0041-5553(64)90137-5.
+    Source: Polyak (1964), doi:10.1016/0041-5553(64)90137-5.
     """
     theta, steepness = np.asarray(start, dtype=float), np.asarray(curvatures, dtype=float)
-    if theta.ndim != 1 or theta.shape != steepness.shape:
+    bowl = theta.shape == steepness.shape and ((steepness > 0) & (steepness < np.inf)).all()
+    if not bowl or not 0 <= lr < np.inf or not 0 <= momentum < 1:
         raise DataError(
-            f"start and curvatures must be two lists of one length, got shapes {theta.shape} and "
-            f"{steepness.shape}"
-        )
-    if not np.isfinite(theta).all():
-        raise DataError(f"start must be finite numbers; got {start}")
-    if not ((steepness > 0) & (steepness < math.inf)).all():
-        raise DataError(
-            f"curvatures must be > 0, so that there is a lowest point, and finite; got {curvatures}"
-        )
-    whole = isinstance(steps, Integral) and steps >= 0
-    if not 0 <= lr < math.inf or not 0 <= momentum < 1 or not whole:
-        raise DataError(
-            "lr must be ≥ 0 and finite, momentum 0 to below 1 and steps ≥ 0 and whole; got "
-            f"{lr}, {momentum}, {steps!r}"
+            "start and curvatures must be two lists of one length, curvatures must be > 0, lr ≥ 0 "
+            f"and momentum 0 to below 1; got {start}, {curvatures}, {lr} and {momentum}"
         )
     velocity, path = np.zeros_like(theta), [theta]
     for _ in range(steps):

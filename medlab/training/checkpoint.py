@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,95 +20,35 @@ from torch import Tensor, nn
 from medlab import models
 from medlab.errors import CheckpointError, atomic_write
 
-_FORMAT = "medlab checkpoint 1"
 
-
-@dataclass
-class Checkpoint:
-    """Named tensors and plain facts (whatever JSON holds), in one file.
-
-    Attributes:
-        tensors: name → tensor.
-        facts: name → number, text, list or dictionary. Floats come back to the last bit.
-    """
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    facts: dict = field(default_factory=dict)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write to a temporary file beside `path`, flush it to disk, then rename it.
-
-        The rename is atomic: killed at any moment, `path` holds the old checkpoint or the new one.
-        """
-        metadata = {"format": _FORMAT, "facts": json.dumps(self.facts)}
-        _write(Path(path), self.tensors, metadata)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> Checkpoint:
-        """Read what `save` wrote.
-
-        Raises:
-            CheckpointError: no such file, not a checkpoint, or damaged.
-        """
-        tensors, metadata, checked = _read(Path(path))
-        if metadata.get("format") != _FORMAT or not checked:
-            raise CheckpointError(
-                f"{path} holds weights but is no medlab checkpoint: read it with load_weights"
-            )
-        return cls(tensors, json.loads(metadata["facts"]))
-
-
-def save_weights(
-    model: nn.Module,
-    path: str | os.PathLike,
-    metadata: dict[str, str] | None = None,
-    *,
-    classes: Sequence[str] = (),
-) -> None:
+def save_weights(model: nn.Module, path: str | os.PathLike, *, classes: Sequence[str] = ()) -> None:
     """Write the model's weights and buffers as safetensors, with what it takes to use them.
 
     Args:
         model: any module; of one from `medlab.models` the arguments are kept too.
         path: usually ending in .safetensors.
-        metadata: texts kept in the file's header, such as {"cohort": "chest_xray"}.
         classes: names of the model's outputs, in order: `cohort.classes`.
 
     Raises:
-        CheckpointError: metadata that are no texts, or a place that cannot be written.
+        CheckpointError: a place that cannot be written.
     """
-    about = {"classes": json.dumps(list(classes))} if classes else {}
+    about = {"classes": json.dumps(list(classes))}
     if hasattr(model, "arguments"):
         about |= {"model": type(model).__name__, "arguments": json.dumps(model.arguments)}
-    metadata = about | dict(metadata or {})
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise CheckpointError(f"metadata must map text to text; got {key!r}: {value!r}")
-    _write(Path(path), model.state_dict(), metadata)
+    write_file(path, model.state_dict(), about)
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike) -> dict[str, str]:
-    """Load weights into a model of the same structure: all of them, or none.
-
-    Args:
-        model: a module with the same parameter names and shapes as the one saved.
-        path: a safetensors file, from `save_weights` or elsewhere.
-
-    Returns:
-        The metadata of the file.
+def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
+    """Load a safetensors file into a model of the same structure: all weights, or none.
 
     Raises:
         CheckpointError: an unreadable file, or weights that do not fit; the model is unchanged.
     """
-    tensors, metadata, _ = _read(Path(path))
-    put_into(model, tensors, source=str(path))
-    return metadata
+    put_into(model, read_file(path)[0], source=str(path))
 
 
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
     """Build the model that `save_weights` wrote, from `medlab.models`, and name its outputs.
-
-    Args:
-        path: a file written by `save_weights`.
 
     Returns:
         The model in evaluation mode, on the CPU, and its class names (empty if none were saved).
@@ -118,59 +56,39 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
     Raises:
         CheckpointError: an unreadable file, or one that does not say which model it belongs to.
     """
-    tensors, metadata, _ = _read(Path(path))
-    name = metadata.get("model", "")
-    if name not in models.__all__ or "arguments" not in metadata:
-        raise CheckpointError(
-            f"{path} does not name a network of medlab.models: build the model yourself and call "
-            "load_weights(model, path)"
-        )
-    model = getattr(models, name)(**json.loads(metadata["arguments"]))
+    tensors, about = read_file(path)
+    if about.get("model") not in models.__all__ or "arguments" not in about:
+        told = "names no network of medlab.models: build the model yourself and call load_weights"
+        raise CheckpointError(f"{path} {told}")
+    model = getattr(models, about["model"])(**json.loads(about["arguments"]))
     put_into(model, tensors, source=str(path))
-    return model.eval(), tuple(json.loads(metadata.get("classes", "[]")))
+    return model.eval(), tuple(json.loads(about.get("classes", "[]")))
 
 
 def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
     """Copy tensors into a model after checking that every name, shape and type fits."""
-    wanted = model.state_dict()
-    faults = [f"missing: {name}" for name in wanted if name not in tensors]
-    faults += [f"unexpected: {name}" for name in tensors if name not in wanted]
-    faults += [
-        f"{name}: file has {tuple(tensors[name].shape)} {tensors[name].dtype}, model has "
-        f"{tuple(value.shape)} {value.dtype}"
-        for name, value in wanted.items()
-        if name in tensors
-        and (tensors[name].shape != value.shape or tensors[name].dtype != value.dtype)
+    found, wanted = (
+        {name: f"{value.dtype} {tuple(value.shape)}" for name, value in state.items()}
+        for state in (tensors, model.state_dict())
+    )
+    faults = [
+        f"{name}: file has {found.get(name, 'nothing')}, model {wanted.get(name, 'nothing')}"
+        for name in wanted | found
+        if found.get(name) != wanted.get(name)
     ]
     if faults:
-        shown = "\n  ".join(faults[:8]) + (
-            f"\n  … {len(faults) - 8} more" if len(faults) > 8 else ""
-        )
         raise CheckpointError(
-            f"{source} does not fit this {type(model).__name__}; nothing was loaded.\n  {shown}\n"
-            "Build the model with the same arguments as the one that was saved."
+            f"{source} does not fit this {type(model).__name__}; nothing was loaded.\n  "
+            + "\n  ".join([*faults[:8], f"… {len(faults)} in all"])
+            + "\nBuild the model with the same arguments as the one that was saved."
         )
     model.load_state_dict(tensors)
 
 
-def check_writable(path: str | os.PathLike) -> None:
-    """Refuse a checkpoint that could not be written, before the first epoch instead of after it.
-
-    Raises:
-        CheckpointError: a folder, or a place where no file can be made.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"cannot write {path}: it is a folder; name a file in it")
-    with suppress(_NothingWritten), atomic_write(path, error=CheckpointError):
-        raise _NothingWritten  # so that what is at `path` stays as it is
-
-
-class _NothingWritten(Exception):
-    pass
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_file(
+    path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
+    """Write named tensors and texts, with a checksum over both, wholly or not at all."""
     # Cloned, since safetensors refuses tensors that share memory (tied weights).
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     content = save(plain, metadata | {"sha256": _digest(plain, metadata)})
@@ -178,40 +96,28 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
         part.write_bytes(content)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str], bool]:
-    """Tensors, metadata, and whether a checksum vouched for them (foreign files have none)."""
-    if not path.is_file():
+def read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and texts of a safetensors file; the checksum is verified where there is one."""
+    if not Path(path).is_file():
         raise CheckpointError(f"{path} is not there or not a file")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} {_why_not(path, error)}") from error
-    digest = metadata.pop("sha256", None)
-    if digest is not None and digest != _digest(tensors, metadata):
         raise CheckpointError(
-            f"{path} is damaged: its content does not match its own checksum. Use an older copy."
-        )
-    return tensors, metadata, digest is not None
-
-
-def _why_not(path: Path, error: Exception) -> str:
-    with open(path, "rb") as file:
-        start = file.read(2)
-    if start == b"PK" or start[:1] == b"\x80":
-        return (
-            "is no safetensors file but looks like a pickle (torch.save). Reading a pickle can run "
-            "any code hidden in it, so medlab never does. Where you trust it, convert it with "
-            "safetensors.torch.save_file."
-        )
-    return f"is damaged or not a safetensors file ({error}): use an older copy, or train again"
+            f"{path} is damaged or no safetensors file ({error}): use an older copy, or train "
+            "again. A pickle (torch.save) can run any code hidden in it, so medlab reads none."
+        ) from error
+    digest = metadata.pop("sha256", None)  # files from elsewhere have none
+    if (digest or "facts" in metadata) and digest != _digest(tensors, metadata):
+        raise CheckpointError(f"{path} is damaged: its checksum is wrong. Use an older copy.")
+    return tensors, metadata
 
 
 def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -29,11 +29,7 @@ class Precision:
 
     @classmethod
     def named(cls, name: str) -> Precision:
-        """From "float32", "bfloat16" or "float16", with or without "+channels_last".
-
-        Raises:
-            DataError: any other name.
-        """
+        """From a name as `str` makes it; a `DataError` for any other."""
         dtype, _, layout = str(name).partition("+")
         if dtype not in _TYPES or layout not in ("", "channels_last"):
             raise DataError(
@@ -46,15 +42,14 @@ class Precision:
     def by_rule(cls, device: torch.device, dims: int) -> Precision:
         """What "auto" stands for on a device, for images of 2 or volumes of 3 dimensions.
 
-        Mixed precision on a GPU: bfloat16, or float16 before compute capability 8 (a T4 has 7.5),
-        which only emulates bfloat16. Elsewhere float32. Channels last for images, which convolution
-        kernels prefer on CPU and GPU alike; volumes stay as they are. `benchmarks/gpu.py` measures
-        what each choice is worth on a machine.
+        On a GPU bfloat16, or float16 before compute capability 8 (a T4 has 7.5), which only
+        emulates bfloat16. Channels last for images alone. `benchmarks/gpu.py` measures each choice.
         """
-        if device.type != "cuda":
-            return cls("float32", channels_last=dims == 2)
-        modern = torch.cuda.get_device_capability(device) >= (8, 0)
-        return cls("bfloat16" if modern else "float16", channels_last=dims == 2)
+        dtype = "float32"
+        if device.type == "cuda":
+            modern = torch.cuda.get_device_capability(device) >= (8, 0)
+            dtype = "bfloat16" if modern else "float16"
+        return cls(dtype, channels_last=dims == 2)
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """The context in which the forward pass runs."""
@@ -66,6 +61,5 @@ class Precision:
 
     def layout(self, dims: int) -> torch.memory_format:
         """The memory format of images and weights of so many dimensions."""
-        if not self.channels_last:
-            return torch.contiguous_format
-        return torch.channels_last_3d if dims == 3 else torch.channels_last
+        last = torch.channels_last_3d if dims == 3 else torch.channels_last
+        return last if self.channels_last else torch.contiguous_format

@@ -5,25 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from medlab.cohort import Cohort
-from medlab.errors import DataError, MedlabError
-from medlab.training._examples import as_cohort
-from medlab.training._setup import (
-    augmentation,
-    batch_loss,
-    first_look,
-    fits,
-    in_training,
-    standardise,
-)
-from medlab.training.precision import Precision
+from medlab.errors import MedlabError
+from medlab.training._setup import Data, in_training, number, prepare, standardise
 from medlab.training.recipe import batches, parameter_groups
-from medlab.training.tasks import task_for
 
 _SMOOTHING = 0.9  # β
 _DIVERGED = 4.0  # times the lowest smoothed loss
@@ -31,10 +20,9 @@ _DIVERGED = 4.0  # times the lowest smoothed loss
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What `lr_range_test` saw, one entry a step.
+    """What `lr_range_test` saw: learning rates and losses, one a step, and what follows from them.
 
     Attributes:
-        lrs: learning rates, each a fixed factor above the one before.
         losses: of each step's batch, before that step was taken.
         smoothed: their exponential mean, corrected for its start at 0.
         suggestion: a tenth of the rate at which `smoothed` was lowest.
@@ -48,7 +36,7 @@ class RangeTest:
 
 def lr_range_test(
     model: nn.Module,
-    train: Cohort | tuple[Tensor, Tensor],
+    train: Data,
     *,
     lowest: float = 1e-5,
     highest: float = 1.0,
@@ -63,18 +51,14 @@ def lr_range_test(
     Step i of S is taken at η_i = lowest · (highest/lowest)^(i/(S − 1)). The losses L_i are smoothed
     as s_i = β s_{i−1} + (1 − β) L_i with β = 0.9, divided by 1 − β^(i+1) to undo the start at
     s = 0. The test ends early once that is above 4 times its lowest value, or the loss is not
-    finite. It trains a copy: weights, buffers, modes and gradients of `model` stay as they are, to
-    the last bit, and so does the global random state.
-
-    The suggestion keeps a factor of ten from the lowest point, where the loss is about to turn. It
-    is a place to start, for the batch size and the optimiser that it was found with; look at the
-    curve, and choose between neighbours by validation.
+    finite. It trains a copy: `model` and the global random state stay as they are. The suggestion
+    keeps a factor of ten from the lowest point; it holds for this batch size and optimiser.
 
     Args:
         model: maps float32 images (N, C, …) to logits; the weights to start from.
         train: a cohort, or a pair (images, targets), as for `fit`.
         lowest: the first learning rate, above 0.
-        highest: the last one, above `lowest`.
+        highest: the last.
         steps: S, at least 10.
         batch_size: as for `fit`.
         augment: as for `fit`.
@@ -89,55 +73,44 @@ def lr_range_test(
     Source: Smith, Cyclical learning rates for training neural networks (2017), section 3.3,
     doi:10.1109/WACV.2017.58. Smoothing and suggestion are common practice, not part of the paper.
     """
-    if not (fits(lowest, float, 0) and fits(highest, float, 0) and 0 < lowest < highest):
+    if not 0 < lowest < highest < math.inf:
         raise MedlabError(f"rates must be 0 < lowest < highest; got {lowest!r} and {highest!r}")
-    for name, given, least in (("steps", steps, 10), ("batch_size", batch_size, 2)):
-        if not fits(given, int, least):
-            raise MedlabError(f"{name} must be a whole number of at least {least}; got {given!r}")
+    steps = number(int, "steps", steps, 10)
+    batch_size = number(int, "batch_size", batch_size, 2)
     trial = copy.deepcopy(model)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trial.to(device).zero_grad()
-    data = as_cohort(train, "train").to(device)
-    if len(data) < 2:
-        raise DataError("the range test needs at least two images")
-    task = task_for(data.card.task)
-    loss = task.loss(data, first_look(trial, data, None, task))
-    standardise(trial, data.images)
-    augment = augmentation(augment)
-    groups = parameter_groups(trial, 0.01)
-    stepper = optimiser(trial.parameters()) if optimiser else torch.optim.AdamW(groups)
-    draws = torch.Generator(device).manual_seed(seed)
-    order = _endless(len(data), batch_size, seed)
-    lrs: list[float] = []
-    losses: list[float] = []
-    smoothed: list[float] = []
-    mean = 0.0
-    cuda = [device] if device.type == "cuda" else []
-    with in_training(trial), torch.random.fork_rng(devices=cuda):
+    trial.zero_grad()
+    setup = prepare(trial, train, None, None, augment, None, "float32")
+    images = setup.train.images
+    standardise(trial, images)
+    adamw = torch.optim.AdamW(parameter_groups(trial, 0.01))
+    stepper = optimiser(trial.parameters()) if optimiser else adamw
+    draws = torch.Generator(images.device).manual_seed(seed)
+    order = _endless(len(images), batch_size, seed)
+    found = RangeTest([], [], [], 0.0)
+    lrs, losses, smoothed, mean = found.lrs, found.losses, found.smoothed, 0.0
+    with in_training(trial), torch.random.fork_rng([images.device] if images.is_cuda else []):
         torch.manual_seed(seed)
         for i in range(steps):
-            rate = lowest * (highest / lowest) ** (i / (steps - 1))
-            index = next(order).to(device)
-            value = batch_loss(trial, data, index, task, loss, augment, draws, Precision())
-            if not math.isfinite(value.item()):
+            loss = setup.loss_of(trial, next(order).to(images.device), draws)
+            if not math.isfinite(loss.item()):
                 break
-            mean = _SMOOTHING * mean + (1 - _SMOOTHING) * value.item()
-            lrs.append(rate)
-            losses.append(value.item())
+            mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss.item()
+            lrs.append(lowest * (highest / lowest) ** (i / (steps - 1)))
+            losses.append(loss.item())
             smoothed.append(mean / (1 - _SMOOTHING ** (i + 1)))
             if smoothed[-1] > _DIVERGED * min(smoothed):
                 break
             stepper.zero_grad()
-            value.backward()
+            loss.backward()
             for group in stepper.param_groups:
-                group["lr"] = rate
+                group["lr"] = lrs[-1]
             stepper.step()
     if not smoothed or min(smoothed) == smoothed[0]:
         raise MedlabError(
             f"the loss never fell below its first value: lowest={lowest:.2g} is already too high, "
-            "or there is nothing to learn. Try a smaller lowest, or more steps."
+            "or there is nothing to learn"
         )
-    return RangeTest(lrs, losses, smoothed, lrs[smoothed.index(min(smoothed))] / 10)
+    return replace(found, suggestion=lrs[smoothed.index(min(smoothed))] / 10)
 
 
 def _endless(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:

@@ -15,29 +15,23 @@ def one_cycle(step: int, *, steps: int, peak: float, warmup: float = 0.3) -> flo
     """Learning rate of step 0 … steps − 1: up from peak/25, then down to peak/250,000, by cosines.
 
     Equal to `torch.optim.lr_scheduler.OneCycleLR` with its default factors. A large rate in the
-    middle explores; the long descent settles.
-
-    Args:
-        step: which step, from 0.
-        steps: how many there are.
-        peak: the largest rate.
-        warmup: share of the steps that climb, 0 … 1.
+    middle explores; the long descent settles. `warmup` is the share of steps that climb, 0 … 1.
 
     Raises:
         MedlabError: a step that is not one of the steps, or a warm-up outside 0 … 1.
 
     Source: Smith & Topin, Super-Convergence (2019), arXiv:1708.07120.
     """
-    if not 0 <= step < steps:
-        raise MedlabError(f"step must be one of 0 … {steps - 1}, of steps={steps}; got {step}")
-    if not 0 <= warmup <= 1:
-        raise MedlabError(f"warmup is a share of the steps, 0 … 1; got {warmup!r}")
-    low, end = peak / 25, peak / 25e4
+    if not 0 <= step < steps or not 0 <= warmup <= 1:
+        raise MedlabError(
+            f"step must be one of 0 … {steps - 1} and warmup a share of them, 0 … 1; got {step} "
+            f"and {warmup}"
+        )
     top = warmup * steps - 1
     if step < top:
-        return _cosine(low, peak, step / top)
+        return _cosine(peak / 25, peak, step / top)
     # A climb of no width starts at the peak, a descent of no width ends there.
-    return _cosine(peak, end, (step - top) / (steps - 1 - top)) if steps - 1 > top else peak
+    return _cosine(peak, peak / 25e4, (step - top) / (steps - 1 - top)) if top < steps - 1 else peak
 
 
 def _cosine(start: float, stop: float, fraction: float) -> float:
@@ -49,12 +43,7 @@ def average_into(average: nn.Module, model: nn.Module, weight: float) -> None:
     """average ← (1 − weight) · average + weight · model, for every parameter and buffer once.
 
     The running statistics of batch normalisation are averaged like the weights they belong to;
-    counters, which are integers, are copied. A weight that two layers share counts once.
-
-    Args:
-        average: changed in place; a copy of `model`.
-        model: as it is after this step.
-        weight: 0 … 1.
+    counters, which are integers, are copied. `average` is a copy of `model`, changed in place.
 
     Source: Polyak & Juditsky, SIAM J. Control Optim. 30, 838 (1992); exponential form as in
     Tarvainen & Valpola, Mean teachers (2017), arXiv:1703.01780.
@@ -69,11 +58,7 @@ def average_into(average: nn.Module, model: nn.Module, weight: float) -> None:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay the kernels and matrices, and leave biases and whatever normalises alone.
-
-    Raises:
-        DataError: a model in which nothing can be trained.
-    """
+    """Decay the kernels and matrices, and leave biases and whatever normalises alone."""
     alone = {
         parameter
         for module in model.modules()
@@ -83,15 +68,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise DataError("no parameter of the model requires a gradient: there is nothing to train")
-    decayed = [p.ndim > 1 and p not in alone for p in trained]
-    return [
-        {"params": _where(trained, decayed, True), "weight_decay": weight_decay},
-        {"params": _where(trained, decayed, False), "weight_decay": 0.0},
-    ]
-
-
-def _where(parameters: list[nn.Parameter], flags: list[bool], wanted: bool) -> list[nn.Parameter]:
-    return [p for p, flag in zip(parameters, flags, strict=True) if flag == wanted]
+    decayed = [p for p in trained if p.ndim > 1 and p not in alone]
+    rest = [p for p in trained if p.ndim <= 1 or p in alone]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0}]
 
 
 def batches(images: int, batch_size: int) -> int:

@@ -1,96 +1,54 @@
-"""One class an image."""
+"""One class an image, or several findings, each present or not."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+import math
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from medlab.cohort import Cohort
-from medlab.errors import DataError
-from medlab.training.tasks import Task, auc_or_nan, class_weights
+from medlab.metrics import UndefinedMetric, auc
+from medlab.training.tasks import Task
 
 
-@dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """Cross-entropy over classes; scored by AUC (one against the rest, averaged) and accuracy.
+    """Cross-entropy over classes; scored by AUC (one against the rest, averaged) and accuracy."""
 
-    Attributes:
-        class_weights: see `medlab.fit`.
-        label_smoothing: ε: the target is 1 − ε for the true class plus ε/K for every class.
-    """
+    kinds = ("binary", "multiclass", "ordinal")
 
-    class_weights: str | Sequence[float] | Mapping[int, float] | None = None
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise DataError(f"label_smoothing must be in 0 … 1; got {self.label_smoothing!r}")
-
-    def check(self, data: Cohort, outputs: Tensor, name: str) -> None:
-        if data.labels is None:
-            raise DataError(
-                f"the {name} cohort {data.card.name!r} has no labels (task: {data.card.task}): "
-                "a classifier needs one label an image"
-            )
-        if data.labels.ndim != 1:
-            raise DataError(
-                f"{name} has several labels an image and this task one class: train and val must "
-                "both have class numbers, or both several labels"
-            )
-        classes = outputs_of(outputs, data)
-        low, high = int(data.labels.min()), int(data.labels.max())
-        if low < 0 or high >= classes:
-            raise DataError(
-                f"{name} labels run from {low} to {high}, and a model with num_classes={classes} "
-                f"knows classes 0 to {classes - 1}: build the model with num_classes="
-                f"{max(high + 1, 2)}" + (", or renumber the labels from 0" if low < 0 else "")
-            )
-        if low == high and name == "train":
-            warnings.warn(
-                f"every training label is {low}: with a single class there is nothing to tell "
-                "apart",
-                stacklevel=4,
-            )
-
-    def target(self, data: Cohort, index: Tensor) -> Tensor:
-        return cast(Tensor, data.labels)[index]
-
-    def loss(self, train: Cohort, num_outputs: int) -> Callable[[Tensor, Tensor], Tensor]:
-        counts = torch.bincount(cast(Tensor, train.labels), minlength=num_outputs)
-        weight = class_weights(self.class_weights, counts)
-
-        def loss(logits: Tensor, labels: Tensor) -> Tensor:
-            return F.cross_entropy(
-                logits, labels, weight=weight, label_smoothing=self.label_smoothing
-            )
-
-        return loss
+    def loss(self, weight: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+        return nn.CrossEntropyLoss(weight)
 
     def scores(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        return {
-            "val_loss": F.cross_entropy(outputs, target).item(),
-            "val_auc": auc_or_nan(target, outputs.softmax(1)),
-            "val_accuracy": (outputs.argmax(1) == target).float().mean().item(),
-        }
+        return _scores(target, self.finish(outputs), outputs.argmax(1) == target)
+
+
+class Multilabel(Task):
+    """Binary cross-entropy of each label; scored by mean AUC and accuracy at one half."""
+
+    kinds = ("multilabel",)
+    several = True
+
+    def loss(self, weight: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+        return nn.BCEWithLogitsLoss(pos_weight=weight)
+
+    def scores(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        return _scores(target, outputs, (outputs > 0) == (target > 0.5))
 
     def finish(self, outputs: Tensor) -> Tensor:
-        return outputs.softmax(1)
+        return torch.sigmoid(outputs)
+
+    def weights(self, train: Cohort, num_outputs: int) -> Tensor:
+        """How much a positive weighs against a negative: negatives / positives of the label."""
+        positive = self.target(train, slice(None)).sum(0)
+        return (len(train) - positive).clamp_min(1) / positive.clamp_min(1)
 
 
-def outputs_of(outputs: Tensor, data: Cohort) -> int:
-    """The number of outputs an image, if the model gives one row of them."""
-    if outputs.ndim != 2:
-        raise DataError(
-            f"the model must return logits of shape (N, classes); it returned "
-            f"{tuple(outputs.shape)} for images of shape {tuple(data.images.shape)}"
-        )
-    return outputs.shape[1]
-
-
-TASK = Classification
+def _scores(target: Tensor, scores: Tensor, correct: Tensor) -> dict[str, float]:
+    try:
+        area = auc(target.cpu(), scores.cpu())
+    except UndefinedMetric:  # a class is missing
+        area = math.nan
+    return {"val_auc": area, "val_accuracy": correct.float().mean().item()}
