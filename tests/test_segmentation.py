@@ -11,8 +11,7 @@ from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
 from medlab.losses import cross_entropy_dice, soft_dice
 from medlab.metrics import dice
-from medlab.models import SmallCNN, UNet
-from medlab.models.unet import _to_channels, _to_pixels
+from medlab.models import SmallCNN, UNet, summary
 from medlab.training import Segmentation, fit, predict
 from medlab.training.tasks import task_for
 
@@ -132,17 +131,14 @@ def test_unet_answers_for_every_pixel_of_any_size(size, depth, patch):
     assert model(torch.rand(2, 2, *size)).shape == (2, 5, *size)
 
 
-@pytest.mark.parametrize("patch", [2, 3])
-def test_blocks_become_channels_as_pixel_unshuffle_makes_them(patch):
-    images = torch.rand(2, 3, 4 * patch, 5 * patch)
-    channels = _to_channels(images, patch)
-    assert torch.equal(channels, nn.functional.pixel_unshuffle(images, patch))
-    assert torch.equal(_to_pixels(channels, patch), images)
-    volumes = torch.rand(2, 3, 2 * patch, 4 * patch, 5 * patch)
-    assert torch.equal(_to_pixels(_to_channels(volumes, patch), patch), volumes)
-    assert torch.equal(_to_channels(volumes, patch)[0, :patch**3, 1, 2, 3].reshape([patch] * 3),
-                       volumes[0, 0, patch : 2 * patch, 2 * patch : 3 * patch,
-                               3 * patch : 4 * patch])  # fmt: skip
+@pytest.mark.parametrize("dims", [2, 3])
+def test_patches_save_what_full_resolution_costs(dims):
+    shape = (1, *(32,) * dims)
+    plain, patched = (
+        summary(UNet(1, 3, 24, depth=2, dims=dims, patch=patch), shape).multiply_adds
+        for patch in (1, 2)
+    )
+    assert plain / patched > {2: 2.5, 3: 4}[dims]
 
 
 def test_bridges_carry_the_detail():

@@ -433,8 +433,6 @@ def test_predict_names_what_is_wrong():
         predict(tiny(), torch.zeros(2, 3, 16, 16))
     with pytest.raises(DataError, match="logits of shape"):
         predict(nn.Flatten(0), torch.zeros(2, 1, 16, 16))
-    with pytest.raises(DataError, match="tta averages one answer"):
-        predict(nn.Conv2d(1, 1, 3), torch.zeros(2, 1, 16, 16), tta=True)
     for size in (0, -1, 2.5, "many"):
         with pytest.raises(DataError, match="batch_size"):
             predict(tiny(), torch.zeros(2, 1, 16, 16), batch_size=size)
@@ -449,7 +447,7 @@ X, Y = toy(20)
     ("train", "val", "message"),
     [
         ((X, Y + 1), None, "num_classes=3"),
-        ((X, Y - 1), None, "0, 1, 2"),
+        ((X, Y - 1), None, "got -1…0"),
         ((X, Y[:9]), None, "labels has 9 entries for 20 images"),
         ((X, Y + 0.5), None, "whole class numbers"),
         ((X[:0], Y[:0]), None, "train set is empty"),
@@ -717,6 +715,22 @@ def test_shifts_of_volumes_are_averaged():
     views = [padded[:, :, d : d + 16, r : r + 17, c : c + 18] for d, r, c in corners]
     expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
     assert torch.allclose(predict(model, volumes, tta=True), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(14, 18), (12, 13, 15)])
+def test_maps_of_shifted_images_are_shifted_back(size):
+    torch.manual_seed(0)
+    kind = nn.Conv2d if len(size) == 2 else nn.Conv3d
+    images = torch.rand(2, 1, *size)
+    model = nn.Sequential(kind(1, 4, 2, stride=2), nn.Upsample(size=size), kind(4, 3, 1))
+    axes, views = range(2, 2 + len(size)), [predict(model, images)]
+    for axis in axes:
+        for step in (1, -1):
+            views.append(predict(model, images.roll(step, axis)).roll(-step, axis))
+    inner = (slice(None), slice(None), *[slice(4, -4)] * len(size))
+    found, expected = predict(model, images, tta=True), torch.stack(views).mean(0)
+    assert torch.allclose(found[inner], expected[inner], atol=1e-6)
+    assert not torch.allclose(found[inner], views[0][inner], atol=1e-3)
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(20, 100), (64, 34), (1000, 12)])

@@ -58,12 +58,13 @@ def prepare(
     augment: str | Callable | None,
     class_weights: Any,
     precision: str,
+    device: str | torch.device | None = None,
 ) -> Setup:
     """Move model and data to the device, and check with two images that they fit together."""
     if isinstance(augment, str) and augment != "auto":
         raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
     moves = Augment(share=0.7) if isinstance(augment, str) else augment
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     train = _as_cohort(train, "train").to(device)
     val = None if val is None else _as_cohort(val, "val").to(device)
     if len(train) < 2:

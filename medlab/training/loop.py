@@ -37,6 +37,7 @@ def fit(
     average: float = 1.0,
     keep: str = "last",
     seed: int = 0,
+    device: str | torch.device | None = None,
     precision: str = "auto",
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
@@ -46,7 +47,7 @@ def fit(
 
     The task follows from the cohort's card, or from the targets of a pair: whole class numbers
     (N,) are classified, floats 0 and 1 of shape (N, K) are several labels an image, whole-number
-    masks of the images' size are segmented. Model and data are moved to CUDA if there is one. A
+    masks of the images' size are segmented. Model and data are moved to the device once. A
     `Standardise` layer in the model takes mean and spread from the training images.
 
     With the same weights, data, options, machine and number of threads the result is the same to
@@ -74,6 +75,7 @@ def fit(
         average: weights are averaged over about so many epochs, counted back; 0 turns it off.
         keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.
+        device: default: CUDA if there is one, else the CPU.
         precision: "auto", which `Precision.by_rule` decides from the device; or "float32",
             "bfloat16", "float16", each also with "+channels_last".
         checkpoint: file written after every epoch, and at the start where there is none.
@@ -102,7 +104,7 @@ def fit(
         raise DataError(f"keep must be 'last', or 'best' with a validation set; got {keep!r}")
     if resume and checkpoint is None:
         raise DataError("resume=True needs checkpoint=…, the file to continue from")
-    setup = prepare(model, train, val, task, augment, class_weights, precision)
+    setup = prepare(model, train, val, task, augment, class_weights, precision, device)
     train, val, task = setup.train, setup.val, setup.task
     if epochs is None:
         epochs = max(12, math.ceil(_STEPS / batches(len(train), batch_size)))
