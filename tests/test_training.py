@@ -449,7 +449,7 @@ X, Y = toy(20)
         ((X, Y + 1), None, "num_classes=3"),
         ((X, Y - 1), None, "got -1…0"),
         ((X, Y[:9]), None, "labels has 9 entries for 20 images"),
-        ((X, Y + 0.5), None, "whole class numbers"),
+        ((X, Y + 0.5), None, "labels must be whole"),
         ((X[:0], Y[:0]), None, "train set is empty"),
         ((X[:1], Y[:1]), None, "at least two"),
         ((X, Y), (X[:0], Y[:0]), "val set is empty"),
