@@ -545,7 +545,6 @@ def test_names_in_jpeg_frames_are_blanked_and_the_picture_stays(progressive, fra
     path = save(deidentify(data, key="k"), tmp_path / "a.dcm")
     assert SECRET.encode() not in path.read_bytes()
     clean = pydicom.dcmread(path)
-    assert len(clean.PixelData) == len(data.PixelData)  # so that offset tables still hold
     frames = list(generate_frames(clean.PixelData, number_of_frames=3))
     with Image.open(BytesIO(plain)) as want:
         for frame in frames:
@@ -590,7 +589,7 @@ def test_an_overlay_in_compressed_pixels_and_a_stream_that_cannot_be_searched_ar
     assert deidentify(video, key="k", burned_in="keep").PixelData == video.PixelData
 
 
-@pytest.mark.parametrize("damage", ["head", "length", "cut", "table", "fragment", "native"])
+@pytest.mark.parametrize("damage", ["head", "length", "cut", "fragment", "native"])
 def test_damaged_streams_are_refused_with_the_file_named(damage, tmp_path):
     stream = hiding(jpeg())
     if damage == "head":
@@ -600,11 +599,18 @@ def test_damaged_streams_are_refused_with_the_file_named(damage, tmp_path):
     if damage == "cut":
         stream = stream[:100]
     data = compressed([stream], "1.2.840.10008.1.2.4.50")
-    if damage == "table":
-        data.PixelData = data.PixelData[:8] + b"JANE" + data.PixelData[12:]
     if damage == "fragment":
         data.PixelData = data.PixelData[:-60]
     if damage == "native":
         data.PixelData = bytes(16 * 16 * 3)
     with pytest.raises(DicomError, match="header: "):
         deidentify(data, key="k")
+
+
+def test_a_name_in_the_offset_table_goes(tmp_path):
+    data = compressed([jpeg()], "1.2.840.10008.1.2.4.50")
+    wanted, whole = read_image(save(data, tmp_path / "a.dcm")).pixels, data.PixelData
+    data.PixelData = whole[:8] + b"JANE" + whole[12:]
+    clean = save(deidentify(data, key="k"), tmp_path / "b.dcm")
+    assert b"JANE" not in clean.read_bytes()
+    assert np.array_equal(read_image(clean).pixels, wanted)

@@ -1,6 +1,6 @@
 """What lies in the pixel data beside the picture: overlay bits, trailing bytes, comments.
 
-Compressed streams are blanked in place, so that no length and no offset table changes.
+Compressed frames are blanked where they hold text, and packed anew; what lay between them goes.
 
 Source: DICOM PS3.5 8.1.1 (unused bits), A.4 (encapsulation); ITU-T T.81 Annex B (JPEG), T.87 Annex
 C (JPEG-LS), T.800 Annex A (JPEG 2000).
@@ -8,19 +8,19 @@ C (JPEG-LS), T.800 Annex A (JPEG 2000).
 
 from __future__ import annotations
 
-import math
 import re
-import struct
 from collections.abc import Iterator
+from operator import index
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import parse_fragments
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ExplicitVRBigEndian, RLELossless, UncompressedTransferSyntaxes
 
-from medlab.dicom.source import integer, refusing, text
+from medlab.dicom.source import integer, refusing
 from medlab.errors import DicomError
 
 # How a stream starts, and the markers that end its coded data: JPEG stuffs FF 00 and restarts with
@@ -67,21 +67,19 @@ def clean_pixels(clean: Dataset, header: Dataset, path: Path, *, trust: bool) ->
             value = _native(old.value, header, ">" if syntax == ExplicitVRBigEndian else "<", path)
         else:
             value = _compressed(old.value, header, kind, path)
+            for table in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+                clean.pop(table, None)
         clean[keyword] = DataElement(old.tag, old.VR, value, is_undefined_length=not native)
 
 
 def _native(value: bytes, header: Dataset, order: str, path: Path) -> bytes:
     """Cut to the header's size, and every bit cleared that belongs to no stored value."""
-    shape = ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel")
-    counts = [integer(header, keyword, path) for keyword in shape]
-    samples = math.prod(1 if count is None else count for count in counts)
-    if text(header, "PhotometricInterpretation", path).upper() == "YBR_FULL_422":
-        samples = samples * 2 // 3
-    allocated = integer(header, "BitsAllocated", path) or 0
-    size = math.ceil(samples * allocated / 8)
+    with refusing(path, "measure its pixel data", warned="error"):
+        size = index(get_expected_length(header))
     if not 0 < size <= len(value) or value[size + 1 :].strip(b"\0"):
         raise DicomError(f"{path}: {len(value):,} bytes of pixel data, the header says {size:,}")
     value = value[: size + size % 2].ljust(size + size % 2, b"\0")
+    allocated = integer(header, "BitsAllocated", path) or 0
     stored = integer(header, "BitsStored", path) or allocated
     high = integer(header, "HighBit", path)
     high = stored - 1 if high is None else high
@@ -102,29 +100,21 @@ def _native(value: bytes, header: Dataset, order: str, path: Path) -> bytes:
 
 
 def _compressed(value: bytes, header: Dataset, kind: str, path: Path) -> bytes:
-    """Fragments joined, searched as one stream, blanked, and put back where they were."""
+    """Frames blanked where no picture is, and packed anew."""
     if any(e.value for e in header if e.tag.group >> 8 == 0x60 and e.tag.element == 0x0102):
         raise DicomError(
             f"{path}: an overlay lies in the unused bits of compressed pixels; decompress the file "
             "first, for example with pydicom's Dataset.decompress"
         )
-    with refusing(path, "read its compressed pixel data"):
-        _, starts = parse_fragments(value)
-        lengths = [struct.unpack_from("<L", value, start + 4)[0] for start in starts]
-        table = struct.unpack_from(f"<{lengths[0] // 4}L", value, 8)
-    spans = [slice(a + 8, a + 8 + n) for a, n in zip(starts, lengths, strict=True)]
-    if len(spans) < 2 or spans[-1].stop > len(value) or lengths[0] % 4:
-        raise DicomError(f"{path}: the compressed pixel data are truncated or damaged")
-    if {starts[1] + offset for offset in table} - set(starts):
-        raise DicomError(f"{path}: the Basic Offset Table points between the fragments")
-    clean, at = bytearray(value[: spans[-1].stop]), 0
-    stream = bytearray().join(value[span] for span in spans[1:])
-    for a, b in _asides(bytes(stream), *_STREAMS[kind], path) if kind else ():
-        stream[a:b] = bytes(b - a)
-    for span in spans[1:]:
-        clean[span] = stream[at : at + span.stop - span.start]
-        at += span.stop - span.start
-    return bytes(clean)
+    count = integer(header, "NumberOfFrames", path) or 1
+    with refusing(path, "read its compressed pixel data", warned="error"):
+        frames = [bytearray(frame) for frame in generate_frames(value, number_of_frames=count)]
+    if len(frames) != count or not all(frames):
+        raise DicomError(f"{path}: {len(frames)} compressed frames, the header says {count}")
+    for frame in frames:
+        for a, b in _asides(bytes(frame), *_STREAMS[kind], path) if kind else ():
+            frame[a:b] = bytes(b - a)
+    return encapsulate([bytes(frame) for frame in frames])
 
 
 def _asides(
@@ -140,15 +130,14 @@ def _asides(
         length = int.from_bytes(stream[at : at + 2], "big")
         in_data = code in _DATA_FOLLOW
         if code == _END:
-            following = stream.find(start, at)
-            following = len(stream) if following < 0 else following
-            yield at, following
-            at = following
-        elif code not in _NO_LENGTH:
-            if code is None or length < 2 or at + length > len(stream):
-                raise DicomError(f"{path}: a compressed frame is damaged at byte {at}")
-            if code in _COMMENTS:
-                body = stream[at + 2 : at + length]
-                needed = next((size for name, size in _NEEDED if body.startswith(name)), 0)
-                yield min(at + 2 + needed, at + length), at + length
-            at += length
+            yield at, len(stream)
+            return
+        if code in _NO_LENGTH:
+            continue
+        if code is None or length < 2 or at + length > len(stream):
+            raise DicomError(f"{path}: a compressed frame is damaged at byte {at}")
+        if code in _COMMENTS:
+            body = stream[at + 2 : at + length]
+            needed = next((size for name, size in _NEEDED if body.startswith(name)), 0)
+            yield min(at + 2 + needed, at + length), at + length
+        at += length

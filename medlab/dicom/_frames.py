@@ -1,4 +1,4 @@
-"""What the header says of each frame: place, size, rescale, windows, time, padding.
+"""What the header says of each frame: place, size, rescale, time, padding.
 
 An enhanced multi-frame file keeps these in functional groups, shared by all frames or one set a
 frame; a classic file keeps them at the top. Both are read through `_group`.
@@ -9,9 +9,6 @@ tables).
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,33 +16,6 @@ from pydicom.dataset import Dataset
 
 from medlab.dicom.source import integer, number, numbers, refusing, sequence, text
 from medlab.errors import DicomError
-
-
-@dataclass(frozen=True)
-class Window:
-    """A window that the header offers: `level` and `width` in the units of the rescaled pixels."""
-
-    level: float
-    width: float
-    explanation: str = ""
-    function: str = "LINEAR"
-
-
-@dataclass(frozen=True)
-class Rescale:
-    """Stored value → real value in `units`: slope · stored + intercept, or a Modality LUT."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-    units: str = "stored"
-    first: int = 0
-    lut: np.ndarray | None = None
-
-    def __call__(self, stored: np.ndarray) -> np.ndarray:
-        """Real values, float64 so that nothing is rounded twice."""
-        if self.lut is None:
-            return stored.astype(np.float64) * self.slope + self.intercept
-        return self.lut[np.clip(stored.astype(np.int64) - self.first, 0, len(self.lut) - 1)]
 
 
 def _group(dataset: Dataset, frame: int, keyword: str, path: Path) -> Dataset | None:
@@ -89,14 +59,12 @@ def orientation(dataset: Dataset, frame: int, path: Path) -> tuple[float, ...] |
     """
     group = _group(dataset, frame, "PlaneOrientationSequence", path)
     cosines = numbers(group or dataset, "ImageOrientationPatient", path, count=6)
-    if cosines is None:
-        return None
-    row, column = np.array(cosines[:3]), np.array(cosines[3:])
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if max(abs(length - 1) for length in lengths) > 1e-2 or abs(row @ column) > 1e-2:
-        raise DicomError(
-            f"{path}: ImageOrientationPatient {cosines} is not two perpendicular unit vectors"
-        )
+    if cosines is not None:
+        axes = np.reshape(cosines, (2, 3))
+        if np.abs(axes @ axes.T - np.eye(2)).max() > 2e-2:
+            raise DicomError(
+                f"{path}: ImageOrientationPatient {cosines} is not two perpendicular unit vectors"
+            )
     return cosines
 
 
@@ -106,19 +74,16 @@ def pixel_spacing(
     """Distance of pixel centres (between rows, between columns) in mm, and the attribute with it.
 
     PixelSpacing is the size in the patient. ImagerPixelSpacing is the size on the detector, larger
-    than in the patient by the magnification of the X-ray beam. NominalScannedPixelSpacing belongs
-    to digitised film, and an ultrasound region states its own, used only where all its regions
-    agree. (None, "") where nothing is said.
+    than in the patient by the magnification of the X-ray beam. An ultrasound region states its own,
+    used only where all its regions agree. (None, "") where nothing is said.
     """
-    group = _group(dataset, frame, "PixelMeasuresSequence", path)
+    group = _group(dataset, frame, "PixelMeasuresSequence", path) or Dataset()
     for source, keyword in (
         (group, "PixelSpacing"),
         (dataset, "PixelSpacing"),
         (dataset, "ImagerPixelSpacing"),
-        (dataset, "NominalScannedPixelSpacing"),
     ):
-        found = numbers(source, keyword, path, count=2) if source is not None else None
-        if found is not None:
+        if (found := numbers(source, keyword, path, count=2)) is not None:
             if min(found) <= 0:
                 raise DicomError(f"{path}: {keyword} must be positive, got {found}")
             return (found[0], found[1]), keyword
@@ -131,20 +96,26 @@ def pixel_spacing(
     return (regions.pop(), "SequenceOfUltrasoundRegions") if len(regions) == 1 else (None, "")
 
 
-def rescale(dataset: Dataset, frame: int, path: Path) -> Rescale:
-    """How stored values become real ones; `units` is "stored" where the header is silent."""
+def real_values(
+    dataset: Dataset, frame: int, stored: np.ndarray, path: Path
+) -> tuple[np.ndarray, str]:
+    """One frame's stored values in their units, float64 so that nothing is rounded twice.
+
+    Returns:
+        The values, and "stored" as their units where the header names no rescale.
+    """
     source = _group(dataset, frame, "PixelValueTransformationSequence", path) or dataset
     for item in sequence(source, "ModalityLUTSequence", path):
         if "LUTDescriptor" in item or "LUTData" in item:  # an empty item says nothing
             units = text(item, "ModalityLUTType", path) or "rescaled"
-            return Rescale(1.0, 0.0, units, *_lut(item, path))
+            return _through_lut(item, stored, path), units
     slope, intercept = (number(source, f"Rescale{end}", path) for end in ("Slope", "Intercept"))
     units = text(source, "RescaleType", path) or text(dataset, "Units", path)
     if "DoseGridScaling" in dataset:
         slope, intercept = number(dataset, "DoseGridScaling", path), 0.0
         units = text(dataset, "DoseUnits", path)
     if slope is None and intercept is None:
-        return Rescale()
+        return stored.astype(np.float64), "stored"
     if slope is None or intercept is None or slope == 0:
         raise DicomError(
             f"{path}: RescaleSlope is {slope} and RescaleIntercept {intercept}: both are needed, "
@@ -152,59 +123,24 @@ def rescale(dataset: Dataset, frame: int, path: Path) -> Rescale:
         )
     if not units and text(dataset, "Modality", path) == "CT":
         units = "HU"  # RescaleType may be left out of a CT only where it is HU, C.11.1.1.2
-    return Rescale(slope, intercept, "rescaled" if units in ("", "US") else units)
+    units = "rescaled" if units in ("", "US") else units
+    return stored.astype(np.float64) * slope + intercept, units
 
 
-def _lut(item: Dataset, path: Path) -> tuple[int, np.ndarray]:
-    """First mapped stored value, and the entries, of a Modality LUT item (C.11.1.1)."""
-    count, first, bits = numbers(item, "LUTDescriptor", path, count=3) or (0, 0, 0)
+def _through_lut(item: Dataset, stored: np.ndarray, path: Path) -> np.ndarray:
+    """Stored values looked up in a Modality LUT of 16-bit entries (PS3.3 C.11.1.1)."""
+    count, first, _ = numbers(item, "LUTDescriptor", path, count=3) or (-1, 0, 0)
     with refusing(path, "read a look-up table"):
         entries = item["LUTData"].value
         if isinstance(entries, bytes):
             order = ">" if item.original_encoding[1] is False else "<"
-            narrow = bits <= 8 and len(entries) < 2 * count
-            entries = np.frombuffer(entries, dtype="u1" if narrow else f"{order}u2")
+            entries = np.frombuffer(entries, f"{order}u2")
         entries = np.atleast_1d(np.asarray(entries, dtype=np.float64))
-    count = int(count) or 65536
-    if not count <= len(entries) <= count + 1:
+    if len(entries) != (count or 65536):
         raise DicomError(
-            f"{path}: a look-up table has {len(entries)} entries, its descriptor says {count}"
+            f"{path}: a look-up table has {len(entries)} entries, its descriptor says {count:g}"
         )
-    return int(first), entries[:count]
-
-
-def header_windows(dataset: Dataset, path: Path | str = "header") -> tuple[Window, ...]:
-    """The windows that the header offers, in its order; empty where it offers none.
-
-    Args:
-        dataset: a header, as `read_image(...).header`; of several frames, the first one's.
-        path: named in errors.
-
-    Raises:
-        DicomError: levels and widths that are no numbers, or not as many of one as of the other.
-
-    Example:
-        >>> header = Dataset()
-        >>> header.WindowCenter, header.WindowWidth = 40, 400
-        >>> header_windows(header)
-        (Window(level=40.0, width=400.0, explanation='', function='LINEAR'),)
-
-    Source: DICOM PS3.3 C.11.2.1.2.
-    """
-    path = Path(path)
-    source = _group(dataset, 0, "FrameVOILUTSequence", path) or dataset
-    levels = numbers(source, "WindowCenter", path) or ()
-    widths = numbers(source, "WindowWidth", path) or ()
-    if len(levels) != len(widths):
-        raise DicomError(f"{path}: {len(levels)} WindowCenter but {len(widths)} WindowWidth values")
-    function = text(source, "VOILUTFunction", path, "LINEAR").upper()
-    names = text(source, "WindowCenterWidthExplanation", path).split("\\")
-    names += [""] * (len(levels) - len(names))
-    return tuple(
-        Window(level, width, name, function)
-        for level, width, name in zip(levels, widths, names, strict=False)
-        if width >= 1 or (width > 0 and function != "LINEAR")
-    )
+    return entries[np.clip(stored.astype(np.int64) - int(first), 0, len(entries) - 1)]
 
 
 def padding(dataset: Dataset, stored: np.ndarray, keyword: str, path: Path) -> np.ndarray | None:
@@ -236,39 +172,23 @@ def is_mosaic(dataset: Dataset, path: Path) -> bool:
     return "MOSAIC" in kinds or "VFRAME" in kinds
 
 
-def frame_times(dataset: Dataset, frames: int, path: Path) -> tuple[float, ...] | None:
+def frame_times(dataset: Dataset, frames: int, path: Path) -> list[float] | None:
     """Time of each frame in ms after the first, None where the header does not say.
 
-    Taken from FrameTimeVector, FrameTime, the cine rate, or the enhanced frames' own trigger or
-    acquisition times.
+    Taken from FrameTimeVector, FrameTime, or the trigger delays of enhanced frames.
     """
+    if frames < 2:
+        return None
     vector = numbers(dataset, "FrameTimeVector", path)
     if vector is not None and len(vector) == frames:
-        return tuple(float(t) for t in np.cumsum(vector) - vector[0])
+        return (np.cumsum(vector) - vector[0]).tolist()
     step = number(dataset, "FrameTime", path)
-    rate = number(dataset, "CineRate", path) or number(dataset, "RecommendedDisplayFrameRate", path)
-    if not step and rate and rate > 0:
-        step = 1000.0 / rate
-    if step and step > 0 and frames > 1:
-        return tuple(step * k for k in range(frames))
-    if len(sequence(dataset, "PerFrameFunctionalGroupsSequence", path)) != frames or frames < 2:
+    if step and step > 0:
+        return [step * k for k in range(frames)]
+    if "PerFrameFunctionalGroupsSequence" not in dataset:
         return None
-    times = [time for k in range(frames) if (time := _own_time(dataset, k, path)) is not None]
-    if len(times) < frames or len(set(times)) < 2:
+    groups = [_group(dataset, k, "CardiacSynchronizationSequence", path) for k in range(frames)]
+    delays = [number(g or Dataset(), "NominalCardiacTriggerDelayTime", path) for g in groups]
+    if None in delays or len(set(delays)) < 2:
         return None
-    return tuple(time - times[0] for time in times)
-
-
-def _own_time(dataset: Dataset, frame: int, path: Path) -> float | None:
-    """One enhanced frame's time in ms: after the R wave, else after the year 1."""
-    cardiac = _group(dataset, frame, "CardiacSynchronizationSequence", path)
-    delay = number(cardiac or dataset, "NominalCardiacTriggerDelayTime", path)
-    content = _group(dataset, frame, "FrameContentSequence", path) or dataset
-    stamp = text(content, "FrameReferenceDateTime", path)
-    stamp = stamp or text(content, "FrameAcquisitionDateTime", path)
-    if delay is not None or not stamp:
-        return delay
-    with refusing(path, "read a frame's time"):
-        digits, _, fraction = re.split("[+-]", stamp)[0].partition(".")
-        moment = datetime.strptime(digits, "%Y%m%d%H%M%S") - datetime.min
-        return moment.total_seconds() * 1000 + float(f"0.{fraction or 0}") * 1000
+    return [delay - delays[0] for delay in delays if delay is not None and delays[0] is not None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from pydicom.dataset import Dataset
 from torch import Tensor
 
 from medlab.dicom._frames import is_mosaic, orientation, pixel_spacing, position
-from medlab.dicom.image import DicomImage, decoded_image
-from medlab.dicom.listing import Files, LeftOut, choose_series
-from medlab.dicom.source import integer, text
+from medlab.dicom.image import DicomImage, decoded_image, tell_padding
+from medlab.dicom.source import integer, open_dicom, refusing, text
 from medlab.errors import DicomError
+
+Files = Path | str | Iterable[Path | str]
+"""A folder, which is searched with its subfolders, or the files themselves."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,19 @@ class Plane:
         return self.path.name + (f" frame {self.frame + 1}" if self.frame else "")
 
 
-def read_planes(folder: Files, series: str | int | None) -> tuple[list[Plane], LeftOut]:
-    """The planes of one series of one patient, in no order, and the files left out; no pixels."""
-    chosen, left_out = choose_series(folder, series)
+def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
+    """The planes of one series of one patient, in no order; no pixels are read.
+
+    Args:
+        folder: a folder, searched with its subfolders, or the files themselves.
+        series: a SeriesInstanceUID or SeriesNumber, None for the only one.
+
+    Raises:
+        DicomError: several series and no choice, none that fits, images that do not belong
+            together, or a damaged file.
+    """
     planes = []
-    for path, header in zip(chosen.files, chosen.headers, strict=True):
+    for path, header in _one_series(folder, series):
         if is_mosaic(header, path):
             raise DicomError(
                 f"{path}: a mosaic: the slices of a volume stand side by side in one picture. "
@@ -69,33 +81,77 @@ def read_planes(folder: Files, series: str | int | None) -> tuple[list[Plane], L
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "Modality"):
         require_same(keyword, planes, [text(plane.header, keyword, plane.path) for plane in planes])
     require_same("size", planes, [plane.size for plane in planes])
-    return planes, left_out
+    return planes
+
+
+def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dataset]]:
+    """The files of the one series that is there or asked for, with their headers."""
+    if named := not isinstance(folder, (str, Path)):
+        paths, where = [Path(path) for path in folder], "the files given"
+    else:
+        root, where = Path(folder), str(folder)
+        if not root.exists():
+            raise DicomError(f"{root}: no such folder")
+        below = sorted(root.rglob("*")) if root.is_dir() else [root]
+        paths = [path for path in below if path.is_file() and not path.name.startswith(".")]
+    found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
+    left_out = []
+    for path in paths:
+        if named or _looks_like_dicom(path):
+            header = open_dicom(path, pixels=False)
+            if "Rows" in header:
+                found[text(header, "SeriesInstanceUID", path)].append((path, header))
+                continue
+        left_out.append(path.name)
+    names = ", ".join(left_out[:5]) + ", …" * (len(left_out) > 5)
+    if not found:
+        raise DicomError(f"{where}: no DICOM image found{': ' * bool(names)}{names}")
+    if left_out:
+        warnings.warn(f"left out {len(left_out)} file(s) without an image: {names}", stacklevel=4)
+    numbers = {uid: integer(m[0][1], "SeriesNumber", m[0][0]) for uid, m in found.items()}
+    fits = [uid for uid in found if series in (None, uid, numbers[uid])]
+    if len(fits) != 1:
+        listing = "".join(
+            f"\n  {uid}: number {numbers[uid]}, {len(members)} file(s), "
+            f"{text(members[0][1], 'SeriesDescription', where) or 'no description'}"
+            for uid, members in found.items()
+        )
+        raise DicomError(
+            f"{where}: {len(fits)} series of images fit, where one must; pick it with series=, its "
+            f"UID. There are:{listing}"
+        )
+    return found[fits[0]]
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    """By prefix, or by name: a slice whose start is damaged must be refused, not skipped."""
+    if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+        return True
+    with refusing(path, "open it"), path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def require_same(
-    what: str, planes: list[Plane], values: list[Any], *, tolerance: float = 0.0
+    what: str, planes: list[Plane], values: Sequence[Any], *, tolerance: float = 0.0
 ) -> None:
-    """Refuse planes that differ by more than `tolerance`, naming the odd ones out."""
-    kinds: list[tuple[Any, list[Plane]]] = []
-    for plane, value in zip(planes, values, strict=True):
-        for other, members in kinds:
-            near = tolerance > 0 and None not in (value, other)
-            if value == other or (near and np.allclose(value, other, rtol=0, atol=tolerance)):
-                members.append(plane)
-                break
-        else:
-            kinds.append((value, [plane]))
-    if len(kinds) == 1:
-        return
-    kinds.sort(key=lambda kind: -len(kind[1]))
-    listing = "".join(
-        f"\n  {value!s}: {len(members)} image(s), {', '.join(map(str, members[:4]))}"
-        for value, members in kinds[:6]
-    )
-    raise DicomError(
-        f"{where(planes)}: the images of this series differ in {what}, so they do not belong "
-        f"together; pass the files that do (a localiser often shares a folder):{listing}"
-    )
+    """Refuse planes whose value is not the most frequent one, give or take, and name them."""
+    usual = Counter(values).most_common(1)[0][0]
+    odd = [
+        f"\n  {plane}: {value}"
+        for plane, value in zip(planes, values, strict=True)
+        if value != usual
+        and (
+            None in (value, usual)
+            or not tolerance
+            or np.abs(np.subtract(value, usual)).max() > tolerance
+        )
+    ]
+    if odd:
+        raise DicomError(
+            f"{where(planes)}: the images of this series differ in {what}, so they do not belong "
+            "together; pass the files that do (a localiser often shares a folder). It is "
+            f"{usual} but in {len(odd)} of {len(planes)}:{''.join(odd[:6])}"
+        )
 
 
 def where(planes: list[Plane]) -> Path:
@@ -107,7 +163,7 @@ def where(planes: list[Plane]) -> Path:
 def stacked(
     planes: list[Plane], *, max_bytes: int, mirror: bool
 ) -> tuple[DicomImage, Tensor, Tensor | None]:
-    """The planes' pixels in their order; each file is opened once.
+    """The planes' pixels in their order; each file is opened once. Padding is warned of.
 
     Args:
         planes: planes of one size.
@@ -119,11 +175,10 @@ def stacked(
         padding.
     """
     rows, columns = planes[0].size
-    if len(planes) * rows * columns * 4 > max_bytes:
+    if (size := len(planes) * rows * columns * 4) > max_bytes:
         raise DicomError(
-            f"{where(planes)}: {len(planes)} planes of {rows}×{columns} need "
-            f"{len(planes) * rows * columns * 4:,} bytes, above the limit of {max_bytes:,}; pass "
-            "max_bytes= to allow more"
+            f"{where(planes)}: {len(planes)} planes of {rows}×{columns} need {size:,} bytes, above "
+            f"the limit of {max_bytes:,}; pass max_bytes= to allow more"
         )
     places = defaultdict(list)
     for index, plane in enumerate(planes):
@@ -146,6 +201,7 @@ def stacked(
                 padded = torch.zeros(pixels.shape, dtype=torch.bool) if padded is None else padded
                 padded[index] = image.padding.reshape(frames.shape)[frame]
     assert first is not None, "no planes"
+    tell_padding(padded, where(planes))
     return first, pixels, padded
 
 

@@ -5,23 +5,15 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._frames import (
-    Rescale,
-    Window,
-    frame_times,
-    header_windows,
-    is_mosaic,
-    padding,
-    pixel_spacing,
-    rescale,
-)
-from medlab.dicom._pixels import Layout, stored_values
+from medlab.dicom._frames import frame_times, is_mosaic, padding, pixel_spacing, real_values
+from medlab.dicom._pixels import stored_values
 from medlab.dicom.source import MAX_BYTES, open_dicom, text
 from medlab.errors import DicomError
 
@@ -40,9 +32,8 @@ class DicomImage:
         spacing_source: the attribute that gave it; ImagerPixelSpacing is measured on the detector,
             not in the patient.
         times: ms after the first frame, shape (F,), or None.
-        windows: the header's windows, to be applied to `pixels` as they stand here.
         inverted: the file was MONOCHROME1 (large values dark) and the pixels were mirrored, so that
-            large is bright.
+            large is bright; the header's windows are those of the film.
         padding: True where grey pixels are PixelPaddingValue: filled in, not measured. They keep
             their value, so exclude them from means, windows and histograms. None where there are
             none.
@@ -56,7 +47,6 @@ class DicomImage:
     spacing: tuple[float, float] | None
     spacing_source: str
     times: Tensor | None = field(repr=False)
-    windows: tuple[Window, ...]
     inverted: bool
     padding: Tensor | None = field(repr=False)
     modality: str
@@ -80,9 +70,9 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
 
     Stored values become real ones by the header's rescale, Modality LUT or dose scaling, frame by
     frame where the file says so. A MONOCHROME1 picture (large values dark, as on film) is mirrored
-    within its range, together with its windows, unless it is a CT, whose Hounsfield units keep
-    their meaning. YBR colours and palettes become RGB. A warning tells of padding, of a mosaic of
-    slices, of windows that cannot be read, and of colours that the header names wrongly.
+    within its range, unless it is a CT, whose Hounsfield units keep their meaning. YBR colours and
+    palettes become RGB. A warning tells of padding, of a mosaic of slices, and of colours that the
+    header names wrongly.
 
     Args:
         path: the file.
@@ -100,7 +90,7 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
         >>> tuple(image.pixels.shape), image.units, image.modality
         ((128, 128), 'HU', 'CT')
 
-    Source: DICOM PS3.3 C.7.6.3 (pixels), C.11.1 (rescale), C.11.2 (windows).
+    Source: DICOM PS3.3 C.7.6.3 (pixels), C.11.1 (rescale).
     """
     image = decoded_image(path, max_bytes=max_bytes)
     if is_mosaic(image.header, image.path):
@@ -115,27 +105,21 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
 
 def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> DicomImage:
     """As `read_image` without its warnings; `mirror=False` leaves MONOCHROME1 as it is stored."""
-    file = open_dicom(path, max_bytes=max_bytes)
-    values, layout = stored_values(file, max_bytes=max_bytes)
-    path, header, count = file.path, file.dataset, layout.number_of_frames
-    del header[layout.pixel_keyword]  # so that keeping a header does not keep an image
-    windows, mask, inverted = _windows(header, path), None, False
-    if layout.photometric_interpretation == "RGB":
+    path = Path(path)
+    header = open_dicom(path, max_bytes=max_bytes)
+    values, options = stored_values(header, path, max_bytes=max_bytes)
+    del header[options["pixel_keyword"]]  # so that keeping a header does not keep an image
+    count, mask, inverted = len(values), None, False
+    if options["photometric_interpretation"] == "RGB":
         kind = {"uint8": np.uint8, "uint16": np.int32}.get(values.dtype.name, np.int64)
         pixels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=kind))
         units = "RGB"
     else:
-        rules = [rescale(header, k, path) for k in range(count)]
-        units = rules[0].units
-        if any(rule.units != units for rule in rules):
-            raise DicomError(f"{path}: its frames have different units")
-        inverted = layout.photometric_interpretation == "MONOCHROME1" and units != "HU" and mirror
-        ends = [_ends(rule, values, layout) if inverted else None for rule in rules]
-        pixels = _real_values(values, rules, ends, path)
-        found = padding(header, values, layout.pixel_keyword, path)
+        mirror = mirror and options["photometric_interpretation"] == "MONOCHROME1"
+        found = padding(header, values, options["pixel_keyword"], path)
         mask = None if found is None else torch.from_numpy(found)
-        if ends[0] is not None:
-            windows = tuple(_mirrored(window, ends[0]) for window in windows)
+        ends = _ends(values, options) if mirror else None
+        pixels, units, inverted = _in_units(header, values, ends, path)
     spacing, source = pixel_spacing(header, 0, path)
     times = frame_times(header, count, path)
     return DicomImage(
@@ -144,7 +128,6 @@ def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> D
         spacing=spacing,
         spacing_source=source,
         times=None if times is None else torch.tensor(times, dtype=torch.float32),
-        windows=windows,
         inverted=inverted,
         padding=mask if mask is None or count > 1 else mask[0],
         modality=text(header, "Modality", path),
@@ -163,44 +146,33 @@ def tell_padding(mask: Tensor | None, path: Path) -> None:
         )
 
 
-def _windows(header: Dataset, path: Path) -> tuple[Window, ...]:
-    try:
-        return header_windows(header, path)
-    except DicomError as error:  # no reason to withhold the pixels
-        warnings.warn(f"its windows were left out: {error}", stacklevel=4)
-        return ()
+def _ends(values: np.ndarray, options: dict[str, Any]) -> np.ndarray:
+    """The smallest and the largest stored value: those that BitsStored allows, or of floats."""
+    if values.dtype.kind == "f":
+        return np.array([values.min(), values.max()])
+    low = -(2 ** (options["bits_stored"] - 1)) if options["pixel_representation"] else 0
+    return np.array([low, low + 2 ** options["bits_stored"] - 1])
 
 
-def _real_values(
-    values: np.ndarray, rules: list[Rescale], ends: list[float | None], path: Path
-) -> Tensor:
-    """(F, H, W) stored values → real ones, by frames to keep the float64 intermediate small."""
+def _in_units(
+    header: Dataset, values: np.ndarray, ends: np.ndarray | None, path: Path
+) -> tuple[Tensor, str, bool]:
+    """(F, H, W) stored values → real ones, their units, and whether they were mirrored.
+
+    It goes by frames to keep the float64 intermediate small. Where `ends` are given, a mirrored
+    value is the sum of the real values at the ends minus the value.
+    """
     exact = values.dtype.itemsize <= 2 or np.abs(values.astype(np.float64)).max() <= 2**24
     out = np.empty(values.shape, dtype=np.float32 if exact else np.float64)
-    for k, (rule, mirror) in enumerate(zip(rules, ends, strict=True)):
-        real = rule(values[k]) if mirror is None else mirror - rule(values[k])
+    units = set()
+    for k, stored in enumerate(values):
+        real, unit = real_values(header, k, stored, path)
+        if ends is not None and unit != "HU":
+            real = real_values(header, k, ends, path)[0].sum() - real
         if not np.isfinite(real).all() or np.abs(real).max() > np.finfo(out.dtype).max:
             raise DicomError(f"{path}: its pixels are not finite after the header's rescale")
         out[k] = real
-    return torch.from_numpy(out)
-
-
-def _ends(rule: Rescale, values: np.ndarray, layout: Layout) -> float:
-    """Sum of the darkest and the brightest value: a mirrored value is this minus the value.
-
-    They are those that BitsStored allows, those of the look-up table, or of the float pixels.
-    """
-    if rule.lut is not None:
-        return float(rule.lut.min() + rule.lut.max())
-    low = -(2 ** (layout.bits_stored - 1)) if layout.pixel_representation else 0
-    ends = np.array([low, low + 2**layout.bits_stored - 1])
-    if values.dtype.kind == "f":
-        ends = np.array([values.min(), values.max()])
-    return float(rule(ends).sum())
-
-
-def _mirrored(window: Window, mirror: float) -> Window:
-    # The LINEAR window is centred on level - 0.5 (PS3.3 C.11.2.1.2), so its mirror image is one
-    # unit higher.
-    shift = 1.0 if window.function == "LINEAR" else 0.0
-    return Window(mirror - window.level + shift, window.width, window.explanation, window.function)
+        units.add(unit)
+    if len(units) > 1:
+        raise DicomError(f"{path}: its frames have different units: {sorted(units)}")
+    return torch.from_numpy(out), unit, ends is not None and unit != "HU"

@@ -20,6 +20,7 @@ from importlib.resources import files
 from io import BytesIO
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -196,8 +197,7 @@ def deidentify(
 def _opened(source: Path | str | Dataset) -> tuple[Dataset, Path]:
     if isinstance(source, Dataset):
         return source, Path("header")
-    file = open_dicom(source)
-    return file.dataset, file.path
+    return open_dicom(source), Path(source)
 
 
 def _meta(dataset: Dataset) -> Dataset:

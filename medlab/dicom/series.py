@@ -8,7 +8,6 @@ and whatever does not make one regular stack is refused with the names of the fi
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,8 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._planes import Plane, read_planes, require_same, stacked, where
-from medlab.dicom.image import tell_padding
-from medlab.dicom.listing import Files
-from medlab.dicom.source import MAX_BYTES, integer, text
+from medlab.dicom._planes import Files, Plane, read_planes, require_same, stacked, where
+from medlab.dicom.source import MAX_BYTES, text
 from medlab.errors import DicomError
 
 _AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -44,7 +41,6 @@ class Volume:
             read.
         files: the file of each slice, in slice order; an enhanced multi-frame file stands once a
             frame.
-        left_out: files of the folder that were not read, each with the reason.
         padding: True, shape (D, H, W), where voxels are PixelPaddingValue, filled in and not
             measured; None where there are none.
     """
@@ -57,7 +53,6 @@ class Volume:
     modality: str = "CT"
     header: Dataset | None = None
     files: tuple[Path, ...] = ()
-    left_out: tuple[tuple[Path, str], ...] = ()
     padding: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -99,8 +94,7 @@ def read_series(
     Args:
         folder: a folder, searched with its subfolders, or the files themselves; enhanced
             multi-frame files too.
-        series: which one, where there are several: its SeriesInstanceUID or SeriesNumber (see
-            `list_series`).
+        series: which one, where there are several: its SeriesInstanceUID or SeriesNumber.
         max_bytes: largest file and largest volume accepted, 2 GiB unless said otherwise.
 
     Raises:
@@ -110,19 +104,14 @@ def read_series(
 
     Source: DICOM PS3.3 C.7.6.2.1.1 (the mapping of indices to patient coordinates).
     """
-    planes, left_out = read_planes(folder, series)
+    planes = read_planes(folder, series)
     _require_one_grid(planes)
     planes, step = _sorted_stack(planes)
-    low, high = planes[0], planes[-1]
-    first, last = (integer(p.header, "InStackPositionNumber", p.path) for p in (low, high))
-    if first and last and first > last:  # the files number their places against the normal
-        planes, step = planes[::-1], -step
     image, voxels, padded = stacked(planes, max_bytes=max_bytes, mirror=False)
     if image.colour:
         raise DicomError(
             f"{image.path}: a colour image; a volume needs grey values. read_image reads it"
         )
-    tell_padding(padded, where(planes))
     length = float(np.linalg.norm(step))
     cosines = planes[0].orientation
     return Volume(
@@ -134,7 +123,6 @@ def read_series(
         modality=image.modality,
         header=image.header,
         files=tuple(plane.path for plane in planes),
-        left_out=left_out,
         padding=padded,
     )
 
@@ -173,10 +161,26 @@ def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
     places = np.array([plane.position for plane in planes])
     gaps = np.diff(places @ normal)
     usual = float(np.median(gaps))
-    _refuse_doubles(planes, gaps, max(1e-3, 0.02 * usual))
-    odd = np.flatnonzero(np.abs(gaps - usual) > max(0.02 * usual, 0.005))
-    if len(odd):
-        raise DicomError(_describe_gaps(planes, gaps, usual, odd))
+    double = gaps < max(1e-3, 0.02 * usual)
+    odd = double | (np.abs(gaps - usual) > max(0.02 * usual, 0.005))
+    pairs = "".join(
+        f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm" for k in np.flatnonzero(odd)[:6]
+    )
+    if double.all():
+        raise DicomError(
+            f"{where(planes)}: {len(planes)} images of one slice at one position: frames of a "
+            "cine, or copies, not a volume; read_cine reads them in the order of time"
+        )
+    if double.any():
+        raise DicomError(
+            f"{where(planes)}: several images at one position: copies, or a volume at several "
+            f"times, echoes or energies; pass the files of one of them:{pairs}"
+        )
+    if odd.any():
+        raise DicomError(
+            f"{where(planes)}: slices are missing, or their distance is irregular; the usual one "
+            f"is {usual:.3f} mm. Find the missing files, or pass those of a regular part:{pairs}"
+        )
     step = (places[-1] - places[0]) / (len(planes) - 1)
     drift = np.abs(places - places[0] - np.arange(len(planes))[:, None] * step).max()
     if drift > max(0.05 * usual, 0.01) + 0.02 * usual:
@@ -192,43 +196,3 @@ def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
             stacklevel=3,
         )
     return planes, step
-
-
-def _refuse_doubles(planes: list[Plane], gaps: np.ndarray, close: float) -> None:
-    """Refuse images at one position, and say what they may be."""
-    doubles = np.flatnonzero(gaps < close)
-    if not len(doubles):
-        return
-    counts = Counter(np.concatenate([[0], np.cumsum(gaps >= close)]).tolist())
-    if len(counts) == 1:
-        what = (
-            f"{len(planes)} images of one slice at one position: frames of a cine, or copies, not "
-            "a volume; read_cine reads them in the order of time"
-        )
-    elif len(set(counts.values())) == 1:
-        what = (
-            f"{len(counts)} positions with {counts[0]} images each: a volume at several times, "
-            "echoes or energies; pass the files of one of them"
-        )
-    else:
-        pairs = "; ".join(f"{planes[k]} and {planes[k + 1]}" for k in doubles[:5])
-        what = f"two images at one position: {pairs}. Leave one of each out: pass the files to read"
-    raise DicomError(f"{where(planes)}: {what}")
-
-
-def _describe_gaps(planes: list[Plane], gaps: np.ndarray, usual: float, odd: np.ndarray) -> str:
-    lines, missing = [], 0
-    for k in odd[:6]:
-        ratio = gaps[k] / usual
-        lost = round(ratio) - 1 if ratio > 1.5 and abs(ratio - round(ratio)) < 0.1 else 0
-        missing += lost
-        lines.append(
-            f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm"
-            + (f", {lost} slice(s) missing" if lost else "")
-        )
-    what = "slices are missing" if missing else "the slice distance is irregular"
-    return (
-        f"{where(planes)}: {what}; the usual distance is {usual:.3f} mm. Find the missing files, "
-        f"or pass the files of a regular part:{''.join(lines)}"
-        + (f"\n  and {len(odd) - 6} more" if len(odd) > 6 else "")
-    )

@@ -11,7 +11,6 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -69,15 +68,6 @@ def refusing(
         raise DicomError(f"{path}: cannot {doing} ({type(error).__name__}: {reason})") from error
 
 
-@dataclass(frozen=True)
-class DicomFile:
-    """A parsed file: its data set (with `file_meta`) and transfer syntax."""
-
-    path: Path
-    dataset: Dataset
-    transfer_syntax: UID
-
-
 class _Reader(io.BufferedReader):
     """A file of which no more is asked than it has: damaged lengths speak of gigabytes."""
 
@@ -86,7 +76,7 @@ class _Reader(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BYTES) -> DicomFile:
+def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BYTES) -> Dataset:
     """Parse one DICOM file, refusing what is damaged.
 
     Args:
@@ -94,12 +84,15 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
         pixels: read the pixel data too; False stops before them, whatever the file's size.
         max_bytes: largest file read with its pixels, and largest inflated data set.
 
+    Returns:
+        Its data set, with the `file_meta` that names the transfer syntax.
+
     Raises:
         DicomError: not a DICOM file, damaged, incomplete, or larger than `max_bytes`.
     """
     path = Path(path)
     if not path.is_file():
-        hint = "expected a file; for a folder use read_series or list_series"
+        hint = "expected a file; for a folder use read_series"
         raise DicomError(f"{path}: {hint if path.exists() else 'no such file'}")
     with refusing(path, "read it"), _Reader(io.FileIO(str(path))) as stream:
         size = path.stat().st_size
@@ -129,6 +122,7 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
         implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
         dataset = read_dataset(source, implicit, little, stop_when=None if pixels else _at_pixels)
         dataset.file_meta = FileMetaDataset(meta)
+        dataset.file_meta.TransferSyntaxUID = syntax
     if not dataset and size >= 8:  # pydicom's answer, with a warning, to an unexpected end
         raise DicomError(
             f"{path}: the file is truncated or damaged: its data set cannot be read to the end"
@@ -141,7 +135,7 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
                     f"{path}: the file is truncated: it ends inside element {element.tag}, which "
                     f"declares {element.length:,} bytes and has {present:,}"
                 )
-    return DicomFile(path, dataset, syntax)
+    return dataset
 
 
 def _inflate(data: bytes, path: Path, max_bytes: int) -> bytes:

@@ -31,9 +31,10 @@ def write_series(
     study_description: str = "Simulated study",
     series_description: str = "Simulated volume",
     seed: int = 0,
-    shuffle: bool = True,
 ) -> list[Path]:
     """Write a volume as one DICOM file a slice, so that `read_series` gives it back.
+
+    The files are named in random order, as archives do.
 
     CT values are stored as HU + 1024, one unit a step, so they come back rounded to whole HU. Other
     values are stored in 65,536 equal steps between their minimum and maximum. The affine is kept.
@@ -46,7 +47,6 @@ def write_series(
         study_description: up to 64 characters.
         series_description: up to 64 characters.
         seed: with the texts above it fixes every UID and the file names: same input, same bytes.
-        shuffle: name the files in random order, as archives do; False numbers them by position.
 
     Returns:
         The files, in slice order.
@@ -78,8 +78,7 @@ def write_series(
     common.PatientID = patient_id
     common.StudyDescription, common.SeriesDescription = study_description, series_description
     common.RescaleSlope, common.RescaleIntercept = _ds(slope), _ds(intercept)
-    depth = len(stored)
-    order = np.random.default_rng(seed).permutation(depth) if shuffle else np.arange(depth)
+    order = np.random.default_rng(seed).permutation(len(stored))
     paths = [folder / f"IM{number:05d}.dcm" for number in order]
     for k, path in enumerate(paths):
         data = _slice(common, stored[k], k, volume, key)
@@ -105,8 +104,11 @@ def _require_writable(volume: Volume) -> None:
             "direction must be three unit vectors, rows perpendicular to columns, got "
             f"{volume.direction}"
         )
-    if abs(normal @ np.cross(row, column)) < 0.05:
-        raise DicomError("the slices run inside the image plane: such a volume is no stack")
+    if normal @ np.cross(column, row) < 0.05:
+        raise DicomError(
+            "the slices must run along the image's normal (column direction × row direction); turn "
+            "the order of the slices round, and the volume's first direction and origin with it"
+        )
 
 
 def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
@@ -192,10 +194,8 @@ def _slice(
     data.InstanceNumber = k + 1
     data.ContentTime = (_MOMENT + timedelta(seconds=k)).strftime("%H%M%S")
     affine = volume.affine.numpy()
-    place, normal = affine[:3, 3] + k * affine[:3, 0], np.cross(*np.array(volume.direction[:0:-1]))
+    place, normal = affine[:3, 3] + k * affine[:3, 0], np.cross(affine[:3, 2], affine[:3, 1])
     data.ImagePositionPatient = [_ds(x) for x in place]
-    data.SliceLocation = _ds(normal @ place)
-    if normal @ volume.direction[0] < 0:  # readers sort along the normal; this brings ours back
-        data.StackID, data.InStackPositionNumber = "1", k + 1
+    data.SliceLocation = _ds(normal @ place / np.linalg.norm(normal))
     data.set_pixel_data(stored, "MONOCHROME2", 16, generate_instance_uid=False)
     return data
