@@ -92,7 +92,7 @@ def test_an_enhanced_file_is_a_volume_sorted_by_its_frames_positions(tmp_path):
     assert volume.spacing == pytest.approx((2.0, 0.5, 0.6))
     assert volume.origin == (1, 2, 0)
     enhanced(tmp_path / "a.dcm", [0, 1, 1, 2])
-    with pytest.raises(DicomError, match=r"a\.dcm: several images at one position"):
+    with pytest.raises(DicomError, match=r"a\.dcm: 4 images, several at one position"):
         read_series(tmp_path / "a.dcm")
 
 
@@ -137,7 +137,7 @@ def test_two_images_at_one_position_are_named(tmp_path):
     )
     assert len(again) == 3
     with pytest.raises(
-        DicomError, match=r"(?s)several images at one position.*(y\.dcm → 004|004\.dcm → y)"
+        DicomError, match=r"(?s)several at one position.*(y\.dcm → 004|004\.dcm → y)"
     ):
         read_series(tmp_path)
 
@@ -163,9 +163,9 @@ def test_a_volume_at_two_times_is_refused_as_such(tmp_path):
         (lambda k, d: k or setattr(d, "FrameOfReferenceUID", uid("other")), "frame of reference"),
         (
             lambda k, d: k or delattr(d, "ImagePositionPatient"),
-            r"005\.dcm.*no ImagePositionPatient",
+            r"005\.dcm.*lacks one of",
         ),
-        (lambda k, d: k or delattr(d, "ImageOrientationPatient"), r"005\.dcm.*no ImageOrientation"),
+        (lambda k, d: k or delattr(d, "ImageOrientationPatient"), r"005\.dcm.*lacks one of"),
         (
             lambda k, d: k or setattr(d, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
             "perpendicular",
@@ -314,7 +314,7 @@ def beats(folder, times=(30.0, 0.0, 10.0, 20.0), **header) -> np.ndarray:
 
 def test_a_cine_is_not_a_volume_with_duplicates(tmp_path):
     values = beats(tmp_path)
-    with pytest.raises(DicomError, match=r"4 images of one slice at one position.*read_cine"):
+    with pytest.raises(DicomError, match=r"4 images, all of one slice at one position.*read_cine"):
         read_series(tmp_path)
     cine = read_cine(tmp_path)
     assert cine.times.tolist() == [0, 10, 20, 30]
@@ -366,8 +366,8 @@ def test_frames_of_one_file_come_in_the_order_of_time(tmp_path):
     [
         ({"times": [0.0, 50.0] * 2, "heights": [0, 0, 8, 8]}, "differ in position"),
         ({"heights": [0, 5, 10]}, "differ in position"),
-        ({"heights": [5, 5, 5]}, "gives its frames no times"),
-        ({"times": [0.0, 50.0, 50.0]}, "the same time"),
+        ({"heights": [5, 5, 5]}, "0 different times"),
+        ({"times": [0.0, 50.0, 50.0]}, "2 different times"),
     ],
 )
 def test_one_file_that_is_no_cine_is_refused(tmp_path, frames, message):
@@ -389,10 +389,10 @@ def test_what_a_cine_refuses(tmp_path):
     with pytest.raises(DicomError, match="differ in position"):
         read_cine(tmp_path / "volume")
     beats(tmp_path / "same", times=(0.0, 10.0, 10.0))
-    with pytest.raises(DicomError, match="the same time"):
+    with pytest.raises(DicomError, match="2 different times"):
         read_cine(tmp_path / "same")
     stack(tmp_path / "none", step=0.0)
-    with pytest.raises(DicomError, match=r"\.dcm: the header has no TriggerTime"):
+    with pytest.raises(DicomError, match="5 frames, but 0 different times"):
         read_cine(tmp_path / "none")
 
 
@@ -427,52 +427,31 @@ def test_a_mosaic_is_told_about_and_is_neither_volume_nor_cine(tmp_path, kind):
             reader(tmp_path)
 
 
-def dose(path, offsets, *, orientation=AXIAL, origin=(1.0, 2.0, 30.0), **header) -> np.ndarray:
+def dose(path, offsets) -> np.ndarray:
     """An RT Dose grid of 32-bit values."""
     values = np.random.default_rng(5).integers(0, 2**31, size=(len(offsets), 3, 4))
     data = image(
         values.astype(np.uint32),
         Modality="RTDOSE",
-        ImagePositionPatient=list(origin),
-        ImageOrientationPatient=orientation,
+        ImagePositionPatient=[1, 2, 30],
+        ImageOrientationPatient=AXIAL,
         PixelSpacing=[2, 3],
         GridFrameOffsetVector=offsets,
         DoseGridScaling=1e-8,
         DoseUnits="GY",
-        **header,
     )
     save(data, path)
     return values
 
 
-@pytest.mark.parametrize(
-    ("orientation", "offsets", "order", "heights"),
-    [
-        (AXIAL, [0, 2.5, 5], [0, 1, 2], (30, 35)),
-        (AXIAL, [0, -2.5, -5], [2, 1, 0], (25, 30)),
-        (AXIAL, [30, 32.5, 35], [0, 1, 2], (30, 35)),  # z coordinates instead of offsets
-        ([1, 0, 0, 0, -1, 0], [0, 2.5, 5], [0, 1, 2], (30, 25)),  # along the normal: downwards
-    ],
-)
-def test_a_dose_grid_is_a_volume_in_gray(tmp_path, orientation, offsets, order, heights):
-    values = dose(tmp_path / "d.dcm", offsets, orientation=orientation)
-    volume = read_series(tmp_path / "d.dcm")
-    assert np.allclose(volume.voxels, values[order] * 1e-8, rtol=1e-6)
-    assert (volume.units, volume.modality) == ("GY", "RTDOSE")
-    assert volume.spacing == pytest.approx((2.5, 2, 3))
-    last = volume.affine @ torch.tensor([2.0, 0, 0, 1], dtype=torch.float64)
-    assert (volume.origin[2], last[2].item()) == pytest.approx(heights)
-    with pytest.raises(DicomError, match="differ in position"):
-        read_cine(tmp_path / "d.dcm")
-
-
-def test_an_uneven_or_incomplete_dose_grid_is_refused(tmp_path):
-    dose(tmp_path / "a.dcm", [0, 2.5, 6])
-    with pytest.raises(DicomError, match="distance is irregular"):
-        read_series(tmp_path / "a.dcm")
-    dose(tmp_path / "b.dcm", [0, 2.5, 5], NumberOfFrames=4)
-    with pytest.raises(DicomError, match="GridFrameOffsetVector has 3 planes"):
-        read_series(tmp_path / "b.dcm")
+def test_a_dose_grid_is_an_image_in_gray_and_neither_volume_nor_cine(tmp_path):
+    values = dose(tmp_path / "d.dcm", [0, 2.5, 5])
+    read = read_image(tmp_path / "d.dcm")
+    assert np.allclose(read.pixels, values * 1e-8, rtol=1e-6)
+    assert read.units == "GY"
+    for reader in (read_series, read_cine):
+        with pytest.raises(DicomError, match="a dose grid"):
+            reader(tmp_path / "d.dcm")
 
 
 def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_path):
@@ -492,28 +471,15 @@ def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_
         read_image(path)
 
 
-def test_padding_of_a_series_is_a_mask_and_one_warning(tmp_path):
-    def change(k, data):
-        data.PixelPaddingValue = int(values[k].min())
-
+def test_padding_of_a_series_is_told(tmp_path):
     values = stack(tmp_path / "once")  # the same values again below: they do not depend on it
+
+    def change(k, data):
+        data.PixelPaddingValue = int(values.min())
+
     stack(tmp_path / "s", change=change)
-    with pytest.warns(UserWarning, match="of the pixels are padding") as told:
-        volume = read_series(tmp_path / "s")
-    assert len(told) == 1
-    assert np.array_equal(volume.padding, values == values.min(axis=(1, 2), keepdims=True))
-    assert read_series(tmp_path / "once").padding is None
-    times = (30.0, 0.0, 10.0, 20.0)
-
-    def beat(k, data):
-        data.ImagePositionPatient, data.TriggerTime = [0, 0, 7], times[k]
-        data.PixelPaddingValue = int(still[0].min())
-
-    still = beats(tmp_path / "still")
-    stack(tmp_path / "cine", depth=4, change=beat)
-    with pytest.warns(UserWarning, match="padding"):
-        cine = read_cine(tmp_path / "cine")
-    assert np.array_equal(cine.padding, (still == still[0].min())[np.argsort(times)])
+    with pytest.warns(UserWarning, match=r"s: some pixels are padding"):
+        assert np.array_equal(read_series(tmp_path / "s").voxels, values)
 
 
 def test_files_without_an_image_are_named(tmp_path):

@@ -9,10 +9,9 @@
 Whatever is wrong with a file leaves here as one `medlab.errors.DicomError` that names it.
 """
 
-from medlab.dicom.cine import read_cine
 from medlab.dicom.image import DicomImage, read_image
 from medlab.dicom.privacy import Identifier, deidentify, identifiers
-from medlab.dicom.series import Volume, read_series
+from medlab.dicom.series import Volume, read_cine, read_series
 from medlab.dicom.write import write_series
 
 __all__ = [
