@@ -18,7 +18,7 @@ from medlab.dicom.source import integer, number, numbers, refusing, sequence, te
 from medlab.errors import DicomError
 
 
-def _group(dataset: Dataset, frame: int, keyword: str, path: Path) -> Dataset:
+def group_of(dataset: Dataset, frame: int, keyword: str, path: Path) -> Dataset:
     """The functional group `keyword` of one frame, its own or the shared one, else the top."""
     own = sequence(dataset, "PerFrameFunctionalGroupsSequence", path)
     shared = sequence(dataset, "SharedFunctionalGroupsSequence", path)
@@ -30,29 +30,6 @@ def _group(dataset: Dataset, frame: int, keyword: str, path: Path) -> Dataset:
     return dataset
 
 
-def position(dataset: Dataset, frame: int, path: Path) -> tuple[float, ...] | None:
-    """Centre of the first pixel in patient coordinates (LPS), mm; None where not said."""
-    group = _group(dataset, frame, "PlanePositionSequence", path)
-    return numbers(group, "ImagePositionPatient", path, count=3)
-
-
-def orientation(dataset: Dataset, frame: int, path: Path) -> tuple[float, ...] | None:
-    """Direction of increasing column index, then of increasing row index; None where not said.
-
-    Raises:
-        DicomError: not two perpendicular unit vectors.
-    """
-    group = _group(dataset, frame, "PlaneOrientationSequence", path)
-    cosines = numbers(group, "ImageOrientationPatient", path, count=6)
-    if cosines is not None:
-        axes = np.reshape(cosines, (2, 3))
-        if np.abs(axes @ axes.T - np.eye(2)).max() > 2e-2:
-            raise DicomError(
-                f"{path}: ImageOrientationPatient {cosines} is not two perpendicular unit vectors"
-            )
-    return cosines
-
-
 def pixel_spacing(dataset: Dataset, frame: int, path: Path) -> tuple[Any, str]:
     """Distance of pixel centres (between rows, between columns) in mm, and the attribute with it.
 
@@ -60,7 +37,7 @@ def pixel_spacing(dataset: Dataset, frame: int, path: Path) -> tuple[Any, str]:
     than in the patient by the magnification of the X-ray beam. An ultrasound region states its own,
     used only where all its regions agree. (None, "") where nothing is said.
     """
-    group = _group(dataset, frame, "PixelMeasuresSequence", path)
+    group = group_of(dataset, frame, "PixelMeasuresSequence", path)
     for source, keyword in ((group, "PixelSpacing"), (dataset, "ImagerPixelSpacing")):
         if (found := numbers(source, keyword, path, count=2)) is not None:
             if min(found) <= 0:
@@ -80,10 +57,9 @@ def real_values(
 ) -> tuple[np.ndarray, str]:
     """One frame's stored values in their units, float64 so that nothing is rounded twice.
 
-    Returns:
-        The values, and "stored" as their units where the header names no rescale.
+    The units are "stored" where the header names no rescale, "" where the rescale names none.
     """
-    source = _group(dataset, frame, "PixelValueTransformationSequence", path)
+    source = group_of(dataset, frame, "PixelValueTransformationSequence", path)
     for item in sequence(source, "ModalityLUTSequence", path):
         if "LUTDescriptor" in item or "LUTData" in item:  # an empty item says nothing
             return _through_lut(item, stored, path), text(item, "ModalityLUTType", path)
@@ -96,8 +72,7 @@ def real_values(
         return stored.astype(np.float64), "stored"
     if slope is None or intercept is None or slope == 0:
         raise DicomError(
-            f"{path}: RescaleSlope is {slope} and RescaleIntercept {intercept}: both are needed, "
-            "and a slope other than 0, or the real values are unknown"
+            f"{path}: RescaleSlope is {slope} and RescaleIntercept {intercept}; both must be there"
         )
     if not units and text(dataset, "Modality", path) == "CT":
         units = "HU"  # RescaleType may be left out of a CT only where it is HU, C.11.1.1.2
@@ -122,20 +97,17 @@ def is_mosaic(dataset: Dataset, path: Path) -> bool:
 
 
 def frame_times(dataset: Dataset, frames: int, path: Path) -> list[float] | None:
-    """Time of each frame in ms after the first, None where the header does not say.
-
-    Taken from FrameTimeVector, FrameTime, or the trigger delays of enhanced frames.
-    """
+    """Time of each frame in ms after the first, None where the header does not say."""
     vector = numbers(dataset, "FrameTimeVector", path) or ()
-    step = number(dataset, "FrameTime", path)
-    if frames > 1 and len(vector) == frames:
+    step = number(dataset, "FrameTime", path) or 0
+    if len(vector) == frames:
         times = np.cumsum(vector)
-    elif frames > 1 and step and step > 0:
+    elif step > 0:
         times = step * np.arange(frames)
-    elif frames > 1 and "PerFrameFunctionalGroupsSequence" in dataset:
-        groups = [_group(dataset, k, "CardiacSynchronizationSequence", path) for k in range(frames)]
+    else:  # the trigger delays of enhanced frames, NaN where there are none
+        name = "CardiacSynchronizationSequence"
+        groups = [group_of(dataset, k, name, path) for k in range(frames)]
         delays = [number(group, "NominalCardiacTriggerDelayTime", path) for group in groups]
-        times = np.array(delays, dtype=float)  # None becomes NaN
-    else:
-        return None
-    return (times - times[0]).tolist() if np.isfinite(times).all() and times.any() else None
+        times = np.array(delays, dtype=float)
+    known = np.isfinite(times).all() and len(set(times)) > 1
+    return (times - times[0]).tolist() if known else None

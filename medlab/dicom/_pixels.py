@@ -59,13 +59,9 @@ def stored_values(
         photometric = str(properties["photometric_interpretation"])
         if photometric == "PALETTE COLOR":
             array, photometric = _through_palette(array, dataset), "RGB"
-        if photometric not in (
-            "MONOCHROME1",
-            "MONOCHROME2",
-            "RGB"[: 3 * (array.dtype.kind != "f")],
-        ):
-            raise ValueError(f"{photometric} pixels of {array.dtype} are not supported")
         colours = (3,) if photometric == "RGB" else ()
+        if array.dtype.kind == "f" if colours else photometric[:10] != "MONOCHROME":
+            raise ValueError(f"{photometric} pixels of {array.dtype} are not supported")
         names = ("number_of_frames", "rows", "columns")
         array = array.reshape(*(options[name] for name in names), *colours)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)

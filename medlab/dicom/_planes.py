@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
-from medlab.dicom._frames import is_mosaic, orientation, pixel_spacing, position
+from medlab.dicom._frames import group_of, is_mosaic, pixel_spacing
 from medlab.dicom.image import DicomImage, decoded_image
-from medlab.dicom.source import integer, open_dicom, refusing, require_room, text
+from medlab.dicom.source import integer, numbers, open_dicom, refusing, require_room, text
 from medlab.errors import DicomError
 
 Files = Path | str | Iterable[Path | str]
@@ -58,7 +58,10 @@ def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
         if not rows or not columns or not 1 <= frames <= 100_000:
             raise DicomError(f"{path}: {frames} frame(s) of {rows}×{columns} are impossible")
         for k in range(frames):
-            place, turn = position(header, k, path), orientation(header, k, path)
+            group = group_of(header, k, "PlanePositionSequence", path)
+            place = numbers(group, "ImagePositionPatient", path, count=3)
+            group = group_of(header, k, "PlaneOrientationSequence", path)
+            turn = numbers(group, "ImageOrientationPatient", path, count=6)
             spacing, source = pixel_spacing(header, k, path)
             spacing = spacing if source == "PixelSpacing" else None
             planes.append(Plane(path, k, (rows, columns), header, place, turn, spacing))
@@ -91,12 +94,12 @@ def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dat
         raise DicomError(f"{here}: no DICOM image found{': ' * bool(names)}{names}")
     if left_out:
         warnings.warn(f"left out {len(left_out)} file(s) without an image: {names}", stacklevel=4)
-    numbers = {uid: integer(m[0][1], "SeriesNumber", m[0][0]) for uid, m in found.items()}
-    fits = [uid for uid in found if series in (None, uid, numbers[uid])]
+    numbers_of = {uid: integer(m[0][1], "SeriesNumber", m[0][0]) for uid, m in found.items()}
+    fits = [uid for uid in found if series in (None, uid, numbers_of[uid])]
     if len(fits) != 1:
         listing = "".join(
-            f"\n  {uid}: number {numbers[uid]}, {len(members)} file(s), "
-            f"{text(members[0][1], 'SeriesDescription', here) or 'no description'}"
+            f"\n  {uid}: number {numbers_of[uid]}, {len(members)} file(s), "
+            f"{text(members[0][1], 'SeriesDescription', here)}"
             for uid, members in found.items()
         )
         raise DicomError(

@@ -70,8 +70,7 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
         max_bytes: largest file and largest decoded array; checked before memory is taken.
 
     Raises:
-        DicomError: no image in the file, damaged or missing pixels, or a transfer syntax without a
-            decoder.
+        DicomError: no image in the file, damaged or missing pixels, or no decoder for them.
 
     Example:
         >>> from pydicom.data import get_testdata_file
@@ -84,15 +83,14 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
     image = decoded_image(path, max_bytes=max_bytes)
     if is_mosaic(image.header, image.path):
         warnings.warn(
-            f"{image.path}: a mosaic: the slices of a volume stand side by side in this one "
-            "picture; spacing and position are not those of its tiles",
+            f"{image.path}: a mosaic: slices side by side; spacing and position are not theirs",
             stacklevel=2,
         )
     return image
 
 
 def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> DicomImage:
-    """As `read_image` without its warnings; `mirror=False` leaves MONOCHROME1 as it is stored."""
+    """As `read_image`, mosaics left alone; `mirror=False` leaves MONOCHROME1 as it is stored."""
     path = Path(path)
     header = open_dicom(path, max_bytes=max_bytes)
     values, options = stored_values(header, path, max_bytes=max_bytes)
@@ -104,7 +102,13 @@ def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> D
         pixels, units = np.ascontiguousarray(np.moveaxis(values, -1, 1), dtype=kind), "RGB"
     else:
         inverted = mirror and options["photometric_interpretation"] == "MONOCHROME1"
-        _tell_padding(header, values, options["pixel_keyword"], path)
+        pad = number(header, "PixelPaddingValue", path)  # 63536 may stand for −2000: same bits
+        if pad is not None and (values == np.array(pad).astype("i8").astype(values.dtype)).any():
+            warnings.warn(
+                f"{path.parent}: some pixels are padding (PixelPaddingValue {pad:g}), not measured: "
+                "exclude them from means and windows",
+                stacklevel=3,
+            )
         ends = _ends(values, options) if inverted else None
         pixels, units = _in_units(header, values, ends, path)
     spacing, source = pixel_spacing(header, 0, path)
@@ -120,20 +124,6 @@ def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> D
         header=header,
         path=path,
     )
-
-
-def _tell_padding(header: Dataset, values: np.ndarray, keyword: str, path: Path) -> None:
-    """Warn of pixels that nobody measured (PS3.3 C.7.5.1.1.2)."""
-    value = number(header, keyword.removesuffix("Data") + "PaddingValue", path)
-    if value is None:
-        return
-    kind = values.dtype  # −2000 is often written as 63536: same bits, wrong sign
-    if (values == (np.int64(value).astype(kind) if kind.kind in "iu" else value)).any():
-        warnings.warn(
-            f"{path.parent}: some pixels are padding (PixelPaddingValue {value:g}), filled in and "
-            "not measured: exclude them from means and windows",
-            stacklevel=4,
-        )
 
 
 def _ends(values: np.ndarray, options: dict[str, Any]) -> np.ndarray:

@@ -33,11 +33,7 @@ from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
 from medlab.errors import DicomError
 
 _TABLE = json.loads(files("medlab.dicom").joinpath("profile.json").read_text(encoding="utf-8"))
-_ACTIONS = {
-    keyword: code
-    for code, lines in _TABLE["actions"].items()
-    for keyword in " ".join(lines).split()
-}
+_ACTIONS = {k: code for code, lines in _TABLE["actions"].items() for k in " ".join(lines).split()}
 _DUMMIES: dict[str, object] = {
     **dict.fromkeys(INT_VR, 0),
     **dict.fromkeys(FLOAT_VR, 0.0),
@@ -63,8 +59,7 @@ class Identifier:
         tag: as "(0010,0010)".
         value: as text, cut at 60 characters.
         why: what it reveals, for a reader.
-        action: what the basic profile does with it: "remove", "empty", "dummy", "new UID", or
-            "look" for what no header change can cure.
+        action: "remove", "empty", "dummy", "new UID", or "look" for what no header change can cure.
     """
 
     keyword: str
@@ -83,9 +78,6 @@ def identifiers(source: Path | str | Dataset) -> list[Identifier]:
 
     Args:
         source: a file, or a data set such as `read_image(...).header`.
-
-    Returns:
-        One entry an attribute with a value; an empty list means that none was found.
 
     Raises:
         DicomError: the file cannot be read.

@@ -55,10 +55,7 @@ class Volume:
         if self.voxels.ndim != 3:
             raise DicomError(f"voxels must be (D, H, W), got {tuple(self.voxels.shape)}")
         if len(self.spacing) != 3 or not min(self.spacing) > 0:
-            raise DicomError(
-                "spacing must be three positive numbers in mm (slice, row, column), got "
-                f"{self.spacing}"
-            )
+            raise DicomError(f"spacing must be three positive numbers in mm, got {self.spacing}")
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.voxels.shape))
@@ -165,6 +162,9 @@ def _require_one_grid(planes: list[Plane]) -> None:
                 "ImageOrientationPatient and PixelSpacing, so the slice has no place in a volume; "
                 "read_image reads it as a picture"
             )
+        axes = np.reshape(plane.orientation, (2, 3))
+        if np.abs(axes @ axes.T - np.eye(2)).max() > 2e-2:
+            raise DicomError(f"{plane.path}: {axes} are not two perpendicular unit vectors")
     require_same("pixel spacing (mm)", planes, [p.spacing for p in planes], tolerance=1e-3)
     require_same("orientation", planes, [p.orientation for p in planes], tolerance=2e-3)
     if len({plane.position for plane in planes}) > 1:

@@ -98,7 +98,7 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
         meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
         syntax = UID(str(meta.get("TransferSyntaxUID") or "").strip())
         if not syntax or syntax.is_private or not syntax.is_transfer_syntax:
-            raise DicomError(f"{path}: {str(syntax)!r} (0002,0010) is no known transfer syntax")
+            raise DicomError(f"{path}: {str(syntax)!r} (0002,0010) is not a known transfer syntax")
         source: BinaryIO = stream
         if syntax == DeflatedExplicitVRLittleEndian:
             inflater = zlib.decompressobj(-zlib.MAX_WBITS)

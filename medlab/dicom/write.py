@@ -98,7 +98,7 @@ def _require_writable(volume: Volume) -> None:
         raise DicomError(f"write_series writes CT and MR, not {volume.modality!r}")
     if len(volume.voxels) < 2 or not volume.voxels.numel():
         raise DicomError(f"a series needs two slices or more, got {tuple(volume.voxels.shape)}")
-    if not (np.isfinite(volume.affine.numpy()).all() and volume.voxels.isfinite().all()):
+    if not (volume.affine.isfinite().all() and volume.voxels.isfinite().all()):
         raise DicomError("voxels and axes must be finite numbers: there are NaN or infinite ones")
     axes = np.array(volume.direction, dtype=float)
     off = np.abs(axes @ axes.T - np.eye(3))
