@@ -516,8 +516,10 @@ def test_names_in_jpeg_frames_are_blanked_and_the_picture_stays(progressive, fra
     data = compressed(
         [hiding(plain), plain, hiding(plain)], "1.2.840.10008.1.2.4.50", fragments=fragments
     )
+    data.ExtendedOffsetTable = data.ExtendedOffsetTableLengths = bytes(24)
     path = save(deidentify(data, key="k"), tmp_path / "a.dcm")
     assert SECRET.encode() not in path.read_bytes()
+    assert "ExtendedOffsetTable" not in pydicom.dcmread(path)
     with Image.open(BytesIO(plain)) as picture:
         want = np.asarray(picture).astype(int)
     for frame in pydicom.dcmread(path).pixel_array:

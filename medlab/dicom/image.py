@@ -105,8 +105,8 @@ def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> D
         pad = number(header, "PixelPaddingValue", path)  # 63536 may stand for −2000: same bits
         if pad is not None and (values == np.array(pad).astype("i8").astype(values.dtype)).any():
             warnings.warn(
-                f"{path.parent}: some pixels are padding (PixelPaddingValue {pad:g}), not measured: "
-                "exclude them from means and windows",
+                f"{path.parent}: some pixels are padding (PixelPaddingValue {pad:g}): nothing was "
+                "measured there, exclude them from means and windows",
                 stacklevel=3,
             )
         ends = _ends(values, options) if inverted else None

@@ -97,9 +97,9 @@ def deidentify(
     """A copy of an image's data set with the basic profile applied.
 
     Names and identifiers are removed or emptied, dates, private and unknown elements, overlays and
-    curves removed, unused bits and comments of the pixel data blanked, UIDs replaced so that files
-    of one study still refer to each other, and the file marked with PatientIdentityRemoved and the
-    method. Save it with `.save_as(path, enforce_file_format=True)`.
+    curves removed, pixel data decompressed and freed from comments and unused bits, UIDs replaced
+    so that files of one study still refer to each other, and the file marked with
+    PatientIdentityRemoved and the method. Save with `.save_as(path, enforce_file_format=True)`.
 
     What it does not do: change the picture (burnt-in names, faces), judge descriptions that the
     profile keeps, or anonymise in the sense of a law. Files without pixels, such as reports, are
@@ -177,6 +177,8 @@ def _clean_pixels(clean: Dataset, path: Path, *, trust: bool) -> None:
         values = values if "NumberOfFrames" in clean else values[0]
         with refusing(path, "write its pixels without what lies beside them"):
             clean.set_pixel_data(values, colour, bits, generate_instance_uid=False)
+        for table in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+            clean.pop(table, None)
 
 
 def _meta(dataset: Dataset) -> Dataset:

@@ -159,8 +159,7 @@ def _require_one_grid(planes: list[Plane]) -> None:
         if None in (plane.position, plane.orientation, plane.spacing):
             raise DicomError(
                 f"{plane.path}: the header lacks one of ImagePositionPatient, "
-                "ImageOrientationPatient and PixelSpacing, so the slice has no place in a volume; "
-                "read_image reads it as a picture"
+                "ImageOrientationPatient and PixelSpacing: no slice of a volume; use read_image"
             )
         axes = np.reshape(plane.orientation, (2, 3))
         if np.abs(axes @ axes.T - np.eye(2)).max() > 2e-2:

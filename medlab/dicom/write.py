@@ -63,9 +63,9 @@ def write_series(
             f"{folder}: already holds DICOM files; choose an empty folder, or two studies get mixed"
         )
     _require_writable(volume)
-    stored, slope, intercept = _stored(volume)
+    stored, *rescale = _stored(volume)
     common = _common(volume)
-    common.RescaleSlope, common.RescaleIntercept = _ds(slope), _ds(intercept)
+    common.RescaleSlope, common.RescaleIntercept = map(_ds, rescale)
     common.PatientID = patient_id
     common.StudyDescription, common.SeriesDescription = study_description, series_description
     texts = (patient_id, common.PatientName, study_description, series_description)
@@ -136,16 +136,11 @@ def _ds(value: float) -> str:
 
 def _common(volume: Volume) -> Dataset:
     """What all slices share. It is declared simulated wherever a viewer looks."""
-    data, level, width = Dataset(), 40.0, 400.0
+    data = Dataset()
     for keyword, value in {**_HEADER["all"], **_HEADER[volume.modality]}.items():
         setattr(data, keyword, value)
     data.Modality = volume.modality
     data.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
     data.SliceThickness = _ds(volume.spacing[0])
     data.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]
-    if volume.modality == "MR":
-        data.SpacingBetweenSlices = data.SliceThickness
-        low, high = float(volume.voxels.min()), float(volume.voxels.max())
-        level, width = (low + high) / 2, max(high - low, 1.0)
-    data.WindowCenter, data.WindowWidth = _ds(level), _ds(width)
     return data
