@@ -85,7 +85,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--photons", type=float, default=2e5, help="dose per detector element")
     parser.add_argument("--kernel", choices=KERNELS, default="standard")
     parser.add_argument("--patient", default=None, help="PatientID; SIM- and the seed if not given")
-    parser.add_argument("--in-order", action="store_true", help="name files in slice order")
     options = parser.parse_args(arguments)
     if options.folder.exists() and not options.folder.is_dir():
         parser.error(f"{options.folder} is a file, a folder is needed")
@@ -116,7 +115,6 @@ def main(arguments: list[str] | None = None) -> int:
             study_description="Simulated chest CT",
             series_description=f"Chest {options.slice_mm:g} mm {options.kernel}",
             seed=options.seed,
-            shuffle=not options.in_order,
         )
         text = json.dumps(truth, indent=1)
         beside = options.folder.with_name(options.folder.name + ".json")

@@ -335,13 +335,12 @@ def read_raw(path: Path) -> tuple[np.ndarray, str]:
 
 def read_headers(path: Path) -> None:
     """The other doors through which a file comes in."""
-    from medlab.dicom import deidentify, identifiers, list_series, read_series
+    from medlab.dicom import deidentify, identifiers, read_series
     from medlab.errors import DicomError
 
     for door in (
         identifiers,
         lambda p: deidentify(p, key="k", burned_in="keep"),
-        lambda p: list_series([p]),
         lambda p: read_series([p]),
     ):
         try:

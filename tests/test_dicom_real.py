@@ -11,7 +11,7 @@ import pydicom
 import pytest
 import torch
 
-from medlab.dicom import identifiers, list_series, read_cine, read_image, read_series
+from medlab.dicom import identifiers, read_cine, read_image, read_series
 from medlab.errors import DicomError
 from tests.where import REAL_DATA, WHY_NO_DATA
 
@@ -83,8 +83,6 @@ def test_a_real_series_is_the_right_volume(unpacked, name, shape, spacing, units
     assert np.allclose(volume.affine.numpy(), affine, atol=1e-6)
     assert volume.spacing == pytest.approx(spacing, abs=1e-5)
     assert volume.units == units
-    (info,) = list_series(folder)
-    assert len(info.files) == shape[0]
 
 
 def test_air_water_and_bone_have_their_hounsfield_units(unpacked):
@@ -99,13 +97,13 @@ def test_air_water_and_bone_have_their_hounsfield_units(unpacked):
 def test_a_lost_slice_of_a_real_series_is_noticed(unpacked):
     files = sorted(unpacked("chest_ct_series").rglob("*.dcm"))
     inner = read_series(unpacked("chest_ct_series")).files[13]
-    with pytest.raises(DicomError, match=r"1 slice\(s\) missing"):
+    with pytest.raises(DicomError, match=r"slices are missing"):
         read_series([path for path in files if path != inner])
 
 
 def test_the_real_cine_is_read_in_the_order_of_time(unpacked):
     folder = unpacked("cine_series")
-    with pytest.raises(DicomError, match=r"20 images of one slice at one position.*read_cine"):
+    with pytest.raises(DicomError, match=r"20 images, all of one slice.*read_cine"):
         read_series(folder)
     cine = read_cine(folder)
     frames = [pydicom.dcmread(path) for path in folder.rglob("*.dcm")]

@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medlab.dicom import Volume, list_series, read_cine, read_image, read_series
+from medlab.dicom import Volume, read_cine, read_image, read_series
 from medlab.errors import DicomError
 from tests.dicom_files import AXIAL, image, save, stack, uid
 
@@ -26,7 +26,6 @@ def test_slices_are_sorted_by_position_and_measured_by_it(tmp_path):
     assert volume.origin == (-10, 5, 30)
     assert (volume.units, volume.modality) == ("HU", "CT")
     assert [path.name for path in volume.files] == [f"{k:03d}.dcm" for k in (5, 4, 3, 2, 1)]
-    assert volume.left_out == ()
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE, SAGITTAL])
@@ -93,13 +92,13 @@ def test_an_enhanced_file_is_a_volume_sorted_by_its_frames_positions(tmp_path):
     assert volume.spacing == pytest.approx((2.0, 0.5, 0.6))
     assert volume.origin == (1, 2, 0)
     enhanced(tmp_path / "a.dcm", [0, 1, 1, 2])
-    with pytest.raises(DicomError, match=r"a\.dcm: two images at one position"):
+    with pytest.raises(DicomError, match=r"a\.dcm: 4 images, several at one position"):
         read_series(tmp_path / "a.dcm")
 
 
 def test_missing_slices_are_counted_and_their_neighbours_named(tmp_path):
     stack(tmp_path, depth=9, change=lambda k, data: k not in (3, 4))
-    with pytest.raises(DicomError, match=r"007\.dcm → 004\.dcm: 7\.500 mm, 2 slice\(s\) missing"):
+    with pytest.raises(DicomError, match=r"007\.dcm → 004\.dcm: 7\.500 mm"):
         read_series(tmp_path)
 
 
@@ -138,7 +137,7 @@ def test_two_images_at_one_position_are_named(tmp_path):
     )
     assert len(again) == 3
     with pytest.raises(
-        DicomError, match=r"two images at one position.*(y\.dcm and 004|004\.dcm and y)"
+        DicomError, match=r"(?s)several at one position.*(y\.dcm → 004|004\.dcm → y)"
     ):
         read_series(tmp_path)
 
@@ -146,7 +145,7 @@ def test_two_images_at_one_position_are_named(tmp_path):
 def test_a_volume_at_two_times_is_refused_as_such(tmp_path):
     stack(tmp_path)
     stack(tmp_path, names=[f"later{k}.dcm" for k in range(5)])
-    with pytest.raises(DicomError, match="5 positions with 2 images each"):
+    with pytest.raises(DicomError, match="a volume at several times"):
         read_series(tmp_path)
 
 
@@ -155,18 +154,18 @@ def test_a_volume_at_two_times_is_refused_as_such(tmp_path):
     [
         (
             lambda k, d: k or setattr(d, "ImageOrientationPatient", SAGITTAL),
-            r"orientation.*\n.*\n.*005\.dcm",
+            r"orientation.*\n.*005\.dcm",
         ),
         (
             lambda k, d: k or setattr(d, "PixelSpacing", [0.7, 0.9]),
-            r"pixel spacing.*\n.*\n.*005\.dcm",
+            r"pixel spacing.*\n.*005\.dcm",
         ),
         (lambda k, d: k or setattr(d, "FrameOfReferenceUID", uid("other")), "frame of reference"),
         (
             lambda k, d: k or delattr(d, "ImagePositionPatient"),
-            r"005\.dcm.*no ImagePositionPatient",
+            r"005\.dcm.*lacks one of",
         ),
-        (lambda k, d: k or delattr(d, "ImageOrientationPatient"), r"005\.dcm.*no ImageOrientation"),
+        (lambda k, d: k or delattr(d, "ImageOrientationPatient"), r"005\.dcm.*lacks one of"),
         (
             lambda k, d: k or setattr(d, "ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
             "perpendicular",
@@ -189,7 +188,7 @@ def test_a_mixed_stack_is_refused_and_the_odd_file_named(tmp_path, change, messa
 def test_mixed_sizes_are_refused(tmp_path):
     stack(tmp_path)
     stack(tmp_path, depth=1, shape=(5, 6), names=["big.dcm"], origin=(-10, 5, 50))
-    with pytest.raises(DicomError, match=r"differ in size.*\n.*\n.*big\.dcm"):
+    with pytest.raises(DicomError, match=r"differ in size.*\n.*big\.dcm"):
         read_series(tmp_path)
 
 
@@ -222,23 +221,18 @@ def test_several_series_must_be_chosen_from(tmp_path):
     first = stack(tmp_path / "a", SeriesDescription="chest", SeriesNumber=3)
     other = {"SeriesInstanceUID": uid("other"), "SeriesDescription": "thin", "SeriesNumber": 4}
     second = stack(tmp_path / "b", depth=7, **other)
-    found = list_series(tmp_path)
-    assert [(s.description, s.number, len(s.files)) for s in found] == [
-        ("thin", 4, 7),
-        ("chest", 3, 5),
-    ]
-    with pytest.raises(DicomError, match=r"2 series; pick one.*\n.*'thin', 7.*\n.*'chest', 5"):
+    with pytest.raises(DicomError, match=r"2 series.*\n.*number 3, 5.*chest\n.*number 4, 7.*thin"):
         read_series(tmp_path)
     assert np.array_equal(read_series(tmp_path, series=3).voxels.numpy(), first)
     assert np.array_equal(read_series(tmp_path, series=uid("other")).voxels.numpy(), second)
-    with pytest.raises(DicomError, match="no series 9; there are:"):
+    with pytest.raises(DicomError, match="0 series of images fit"):
         read_series(tmp_path, series=9)
 
 
 def test_a_series_number_that_two_series_share_picks_neither(tmp_path):
     stack(tmp_path / "a", SeriesNumber=3)
     stack(tmp_path / "b", SeriesNumber=3, SeriesInstanceUID=uid("other"))
-    with pytest.raises(DicomError, match="2 series 3; there are:"):
+    with pytest.raises(DicomError, match="2 series of images fit"):
         read_series(tmp_path, series=3)
 
 
@@ -251,7 +245,6 @@ def test_files_without_an_image_are_told_about(tmp_path):
         (tmp_path / "DICOMDIR").write_bytes(source.read())
     with pytest.warns(UserWarning, match=r"left out 3 file\(s\).*DICOMDIR.*README.*plan\.dcm"):
         volume = read_series(tmp_path)
-    assert [path.name for path, _ in volume.left_out] == ["DICOMDIR", "README", "plan.dcm"]
     assert volume.voxels.shape == (5, 4, 6)
 
 
@@ -269,7 +262,7 @@ def test_a_damaged_slice_is_never_skipped(tmp_path):
 def test_empty_and_missing_folders(tmp_path):
     with pytest.raises(DicomError, match="no DICOM image found"):
         read_series(tmp_path)
-    with pytest.raises(DicomError, match="no such folder"):
+    with pytest.raises(DicomError, match="gone: no such folder"):
         read_series(tmp_path / "gone")
 
 
@@ -321,7 +314,7 @@ def beats(folder, times=(30.0, 0.0, 10.0, 20.0), **header) -> np.ndarray:
 
 def test_a_cine_is_not_a_volume_with_duplicates(tmp_path):
     values = beats(tmp_path)
-    with pytest.raises(DicomError, match=r"4 images of one slice at one position.*read_cine"):
+    with pytest.raises(DicomError, match=r"4 images, all of one slice at one position.*read_cine"):
         read_series(tmp_path)
     cine = read_cine(tmp_path)
     assert cine.times.tolist() == [0, 10, 20, 30]
@@ -338,21 +331,18 @@ def test_a_multi_frame_file_is_a_cine(tmp_path):
         assert cine.times.tolist() == [0, 40, 80]
 
 
-def cine_file(path, times=None, heights=None, stamps=None) -> np.ndarray:
-    """An enhanced file whose frame k is told to be at that time, height and moment."""
-    count = len(times or heights or stamps)
+def cine_file(path, times=None, heights=None) -> np.ndarray:
+    """An enhanced file whose frame k is told to be at that time and height."""
+    count = len(times or heights)
     values = np.random.default_rng(2).integers(0, 99, size=(count, 4, 4)).astype(np.uint16)
     data, groups = image(values, Modality="MR"), []
     for k in range(count):
-        place, heart, content, group = Dataset(), Dataset(), Dataset(), Dataset()
+        place, heart, group = Dataset(), Dataset(), Dataset()
         place.ImagePositionPatient = [0, 0, heights[k] if heights else 0]
         group.PlanePositionSequence = Sequence([place])
         if times:
             heart.NominalCardiacTriggerDelayTime = times[k]
             group.CardiacSynchronizationSequence = Sequence([heart])
-        if stamps:
-            content.FrameAcquisitionDateTime = stamps[k]
-            group.FrameContentSequence = Sequence([content])
         groups.append(group)
     turned, measures, shared = Dataset(), Dataset(), Dataset()
     turned.ImageOrientationPatient, measures.PixelSpacing = AXIAL, [1, 1]
@@ -369,11 +359,6 @@ def test_frames_of_one_file_come_in_the_order_of_time(tmp_path):
     cine = read_cine(tmp_path / "a.dcm")
     assert np.array_equal(cine.pixels.numpy(), values[[2, 1, 3, 0]])
     assert cine.times.tolist() == [0, 50, 100, 150]
-    stamps = ["20200229235959.9", "20200229235959.8+0100", "20200301000000.1"]
-    values = cine_file(tmp_path / "b.dcm", stamps=stamps)
-    cine = read_cine(tmp_path / "b.dcm")
-    assert np.array_equal(cine.pixels.numpy(), values[[1, 0, 2]])
-    assert cine.times.tolist() == pytest.approx([0, 100, 300], abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -381,8 +366,8 @@ def test_frames_of_one_file_come_in_the_order_of_time(tmp_path):
     [
         ({"times": [0.0, 50.0] * 2, "heights": [0, 0, 8, 8]}, "differ in position"),
         ({"heights": [0, 5, 10]}, "differ in position"),
-        ({"heights": [5, 5, 5]}, "gives its frames no times"),
-        ({"times": [0.0, 50.0, 50.0]}, "same time, 50 ms"),
+        ({"heights": [5, 5, 5]}, "0 different times"),
+        ({"times": [0.0, 50.0, 50.0]}, "2 different times"),
     ],
 )
 def test_one_file_that_is_no_cine_is_refused(tmp_path, frames, message):
@@ -404,10 +389,10 @@ def test_what_a_cine_refuses(tmp_path):
     with pytest.raises(DicomError, match="differ in position"):
         read_cine(tmp_path / "volume")
     beats(tmp_path / "same", times=(0.0, 10.0, 10.0))
-    with pytest.raises(DicomError, match="same time, 10 ms"):
+    with pytest.raises(DicomError, match="2 different times"):
         read_cine(tmp_path / "same")
     stack(tmp_path / "none", step=0.0)
-    with pytest.raises(DicomError, match=r"\.dcm: the header has no TriggerTime"):
+    with pytest.raises(DicomError, match="5 frames, but 0 different times"):
         read_cine(tmp_path / "none")
 
 
@@ -426,7 +411,7 @@ def test_what_a_cine_refuses(tmp_path):
 )
 def test_two_patients_are_never_one_volume(tmp_path, keyword, value):
     stack(tmp_path, change=lambda k, data: setattr(data, keyword, value) if k > 2 else None)
-    with pytest.raises(DicomError, match=rf"(?s)differ in {keyword}.*3 image.*2 image"):
+    with pytest.raises(DicomError, match=rf"differ in {keyword}.* in 2 of 5:"):
         read_series(tmp_path)
     with pytest.raises(DicomError, match=f"differ in {keyword}"):
         read_cine(tmp_path)
@@ -442,52 +427,31 @@ def test_a_mosaic_is_told_about_and_is_neither_volume_nor_cine(tmp_path, kind):
             reader(tmp_path)
 
 
-def dose(path, offsets, *, orientation=AXIAL, origin=(1.0, 2.0, 30.0), **header) -> np.ndarray:
+def dose(path, offsets) -> np.ndarray:
     """An RT Dose grid of 32-bit values."""
     values = np.random.default_rng(5).integers(0, 2**31, size=(len(offsets), 3, 4))
     data = image(
         values.astype(np.uint32),
         Modality="RTDOSE",
-        ImagePositionPatient=list(origin),
-        ImageOrientationPatient=orientation,
+        ImagePositionPatient=[1, 2, 30],
+        ImageOrientationPatient=AXIAL,
         PixelSpacing=[2, 3],
         GridFrameOffsetVector=offsets,
         DoseGridScaling=1e-8,
         DoseUnits="GY",
-        **header,
     )
     save(data, path)
     return values
 
 
-@pytest.mark.parametrize(
-    ("orientation", "offsets", "order", "heights"),
-    [
-        (AXIAL, [0, 2.5, 5], [0, 1, 2], (30, 35)),
-        (AXIAL, [0, -2.5, -5], [2, 1, 0], (25, 30)),
-        (AXIAL, [30, 32.5, 35], [0, 1, 2], (30, 35)),  # z coordinates instead of offsets
-        ([1, 0, 0, 0, -1, 0], [0, 2.5, 5], [0, 1, 2], (30, 25)),  # along the normal: downwards
-    ],
-)
-def test_a_dose_grid_is_a_volume_in_gray(tmp_path, orientation, offsets, order, heights):
-    values = dose(tmp_path / "d.dcm", offsets, orientation=orientation)
-    volume = read_series(tmp_path / "d.dcm")
-    assert np.allclose(volume.voxels, values[order] * 1e-8, rtol=1e-6)
-    assert (volume.units, volume.modality) == ("GY", "RTDOSE")
-    assert volume.spacing == pytest.approx((2.5, 2, 3))
-    last = volume.affine @ torch.tensor([2.0, 0, 0, 1], dtype=torch.float64)
-    assert (volume.origin[2], last[2].item()) == pytest.approx(heights)
-    with pytest.raises(DicomError, match="differ in position"):
-        read_cine(tmp_path / "d.dcm")
-
-
-def test_an_uneven_or_incomplete_dose_grid_is_refused(tmp_path):
-    dose(tmp_path / "a.dcm", [0, 2.5, 6])
-    with pytest.raises(DicomError, match="distance is irregular"):
-        read_series(tmp_path / "a.dcm")
-    dose(tmp_path / "b.dcm", [0, 2.5, 5], NumberOfFrames=4)
-    with pytest.raises(DicomError, match="GridFrameOffsetVector has 3 planes"):
-        read_series(tmp_path / "b.dcm")
+def test_a_dose_grid_is_an_image_in_gray_and_neither_volume_nor_cine(tmp_path):
+    values = dose(tmp_path / "d.dcm", [0, 2.5, 5])
+    read = read_image(tmp_path / "d.dcm")
+    assert np.allclose(read.pixels, values * 1e-8, rtol=1e-6)
+    assert read.units == "GY"
+    for reader in (read_series, read_cine):
+        with pytest.raises(DicomError, match="a dose grid"):
+            reader(tmp_path / "d.dcm")
 
 
 def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_path):
@@ -498,7 +462,6 @@ def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_
     with path.open("wb") as file:  # sparse: 2.5 GiB that take no room
         file.write(raw[:at] + b"\xe0\x7f\x10\x00OW\0\0" + length.to_bytes(4, "little"))
         file.truncate(at + 12 + length)
-    assert len(list_series(tmp_path)) == 1
     for limit in (1000, 2**33):
         with pytest.raises(DicomError, match="distance is irregular"):
             read_series(tmp_path, max_bytes=limit)
@@ -508,25 +471,18 @@ def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_
         read_image(path)
 
 
-def test_padding_of_a_series_is_a_mask_and_one_warning(tmp_path):
-    def change(k, data):
-        data.PixelPaddingValue = int(values[k].min())
-
+def test_padding_of_a_series_is_told(tmp_path):
     values = stack(tmp_path / "once")  # the same values again below: they do not depend on it
+
+    def change(k, data):
+        data.PixelPaddingValue = int(values.min())
+
     stack(tmp_path / "s", change=change)
-    with pytest.warns(UserWarning, match="of the pixels are padding") as told:
-        volume = read_series(tmp_path / "s")
-    assert len(told) == 1
-    assert np.array_equal(volume.padding, values == values.min(axis=(1, 2), keepdims=True))
-    assert read_series(tmp_path / "once").padding is None
-    times = (30.0, 0.0, 10.0, 20.0)
+    with pytest.warns(UserWarning, match=r"s: some pixels are padding"):
+        assert np.array_equal(read_series(tmp_path / "s").voxels, values)
 
-    def beat(k, data):
-        data.ImagePositionPatient, data.TriggerTime = [0, 0, 7], times[k]
-        data.PixelPaddingValue = int(still[0].min())
 
-    still = beats(tmp_path / "still")
-    stack(tmp_path / "cine", depth=4, change=beat)
-    with pytest.warns(UserWarning, match="padding"):
-        cine = read_cine(tmp_path / "cine")
-    assert np.array_equal(cine.padding, (still == still[0].min())[np.argsort(times)])
+def test_files_without_an_image_are_named(tmp_path):
+    plan = image(np.zeros((2, 2), np.uint8), Modality="RTSTRUCT", Rows=None, PixelData=None)
+    with pytest.raises(DicomError, match=r"no DICOM image found: plan\.dcm"):
+        read_series([save(plan, tmp_path / "plan.dcm")])

@@ -9,24 +9,17 @@
 Whatever is wrong with a file leaves here as one `medlab.errors.DicomError` that names it.
 """
 
-from medlab.dicom._frames import Window, header_windows
-from medlab.dicom.cine import read_cine
 from medlab.dicom.image import DicomImage, read_image
-from medlab.dicom.listing import SeriesInfo, list_series
 from medlab.dicom.privacy import Identifier, deidentify, identifiers
-from medlab.dicom.series import Volume, read_series
+from medlab.dicom.series import Volume, read_cine, read_series
 from medlab.dicom.write import write_series
 
 __all__ = [
     "DicomImage",
     "Identifier",
-    "SeriesInfo",
     "Volume",
-    "Window",
     "deidentify",
-    "header_windows",
     "identifiers",
-    "list_series",
     "read_cine",
     "read_image",
     "read_series",

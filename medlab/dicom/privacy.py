@@ -1,6 +1,6 @@
 """What in a file identifies a patient, and how to take it out.
 
-`profile.txt` holds the attributes of the Basic Application Level Confidentiality Profile (DICOM
+`profile.json` holds the attributes of the Basic Application Level Confidentiality Profile (DICOM
 PS3.15 Table E.1-1) and what to do with each. Rules add what no table can list: private and unknown
 elements, overlays and curves, every person's name, date and instance UID wherever it stands, and
 what hides in the pixel data beside the picture.
@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache
 from importlib.resources import files
 from io import BytesIO
-from numbers import Integral
 from pathlib import Path
 
 from pydicom.datadict import dictionary_VR
@@ -26,24 +24,21 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, UID_dictionary
 from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
-from medlab.dicom._clean_pixels import clean_pixels
-from medlab.dicom.source import open_dicom, refusing, text
+from medlab.dicom._pixels import stored_values
+from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
 from medlab.errors import DicomError
 
+_TABLE = json.loads(files("medlab.dicom").joinpath("profile.json").read_text(encoding="utf-8"))
+_ACTIONS = {k: code for code, lines in _TABLE["actions"].items() for k in " ".join(lines).split()}
 _DUMMIES: dict[str, object] = {
     **dict.fromkeys(INT_VR, 0),
     **dict.fromkeys(FLOAT_VR, 0.0),
     **dict.fromkeys(BYTES_VR, b"\0\0"),
     **{"DA": "19000101", "DT": "19000101000000", "TM": "000000", "AS": "000Y"},
-}
-_TIME = r"[0-9]{2}(?:[0-5][0-9](?:[0-6][0-9](?:\.[0-9]{1,6})?)?)?"
-_DATES = {
-    "DA": "[0-9]{8}",
-    "TM": _TIME,
-    "DT": rf"[0-9]{{8}}(?:{_TIME})?(?:[+-][0-9]{{4}})?",
 }
 _TEXTS = {"LO", "LT", "SH", "ST", "UC", "UT"}
 _PERSONAL = (
@@ -52,6 +47,7 @@ _PERSONAL = (
 ).split()
 _HEAD = re.compile("HEAD|BRAIN|SKULL|FACE|FACIAL|SINUS|ORBIT|CRANI|CEREBR|MAXILL|JAW", re.I)
 _WITHOUT_TEXT = "CR CT DX IO MG MR NM OPT PT PX RTDOSE RTIMAGE SEG".split()
+_VERBS = {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,7 @@ class Identifier:
         tag: as "(0010,0010)".
         value: as text, cut at 60 characters.
         why: what it reveals, for a reader.
-        action: what the basic profile does with it: "remove", "empty", "dummy", "new UID", or
-            "look" for what no header change can cure.
+        action: "remove", "empty", "dummy", "new UID", or "look" for what no header change can cure.
     """
 
     keyword: str
@@ -74,43 +69,22 @@ class Identifier:
     action: str
 
 
-@cache
-def _lines(name: str) -> list[str]:
-    content = files("medlab.dicom").joinpath(name).read_text(encoding="utf-8")
-    return [line for line in content.splitlines() if line and not line.startswith("#")]
-
-
-@cache
-def _profile() -> dict[str, str]:
-    """Keyword (or eight hexadecimal digits) → the table's action code."""
-    actions, code = {}, ""
-    for line in _lines("profile.txt"):
-        code = line.strip("[]") if line.startswith("[") else code
-        actions.update(dict.fromkeys(line.split(), code))
-    return actions
-
-
 def identifiers(source: Path | str | Dataset) -> list[Identifier]:
     """List what identifies the patient, in the order of the file.
 
     The list follows the basic profile, so it is long by intent: a study date or a UID names nobody,
-    yet finds the patient in the records of the hospital. It cannot see what is burnt into the
-    pixels, what a face rendered from a head scan shows, or an identifier that hides in an innocent
-    attribute. Such doubts are listed with the action "look".
+    yet finds the patient in the records of the hospital. What may be burnt into the pixels, or a
+    face that a head scan shows, is a doubt, listed with the action "look".
 
     Args:
         source: a file, or a data set such as `read_image(...).header`.
 
-    Returns:
-        One entry an attribute with a value; an empty list means that none was found.
-
     Raises:
         DicomError: the file cannot be read.
     """
-    dataset, path = _opened(source)
-    rules = _rules(dataset, path)
-    doubts = [Identifier(*doubt, "look") for doubt in _doubts(dataset, path)]
-    return [*rules.listed(_meta(dataset), "file_meta."), *rules.listed(dataset), *doubts]
+    rules, dataset = _rules(source)
+    found = [*rules.listed(_meta(dataset), "file_meta."), *rules.listed(dataset)]
+    return [*found, *_doubts(dataset, rules.path)]
 
 
 def deidentify(
@@ -118,35 +92,30 @@ def deidentify(
     *,
     key: str,
     patient_id: str = "ANONYMOUS",
-    shift_days: int | None = None,
     burned_in: str = "refuse",
 ) -> Dataset:
     """A copy of an image's data set with the basic profile applied.
 
-    Names and identifiers are removed or emptied, private and unknown elements, overlays and curves
-    removed, unused bits and comments of the pixel data blanked, UIDs replaced so that files of one
-    study still refer to each other, dates removed or shifted by one interval, and the file marked
-    with PatientIdentityRemoved and the method. Save it with
-    `.save_as(path, enforce_file_format=True)`.
+    Names and identifiers are removed or emptied, dates, private and unknown elements, overlays and
+    curves removed, pixel data decompressed and freed from comments and unused bits, UIDs replaced
+    so that files of one study still refer to each other, and the file marked with
+    PatientIdentityRemoved and the method. Save with `.save_as(path, enforce_file_format=True)`.
 
     What it does not do: change the picture (burnt-in names, faces), judge descriptions that the
-    profile keeps, or anonymise in the sense of a law. Structured reports and other files without
-    pixels are refused, since their text is the content. Have a second person look before data leave
-    the house.
+    profile keeps, or anonymise in the sense of a law. Files without pixels, such as reports, are
+    refused, since their text is the content. Have a second person look before data leave the house.
 
     Args:
         source: a file, or a data set, which is left as it is.
         key: secret text; the same key maps the same UID to the same new one, across files and runs.
         patient_id: the pseudonym that becomes PatientID and PatientName, up to 64 characters.
-        shift_days: None removes dates; a number shifts them, so that intervals survive.
         burned_in: "refuse" raises where the header says that text is burnt into the pixels, and for
             videos; "keep" lets them pass.
 
     Raises:
         DicomError: unreadable, no image, no key, or text burnt into the pixels.
 
-    Source: DICOM PS3.15 Annex E, Basic Application Level Confidentiality Profile; with `shift_days`
-    also the Retain Longitudinal Temporal Information with Modified Dates option.
+    Source: DICOM PS3.15 Annex E, Basic Application Level Confidentiality Profile.
     """
     if not isinstance(key, str) or not key:
         raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
@@ -154,69 +123,77 @@ def deidentify(
         raise DicomError(f'burned_in must be "refuse" or "keep", got {burned_in!r}')
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
-    if isinstance(shift_days, bool) or not isinstance(shift_days, Integral | None):
-        raise DicomError(f"shift_days must be a whole number of days or None, got {shift_days!r}")
-    dataset, path = _opened(source)
+    rules, dataset = _rules(source, key)
+    path, old = rules.path, _meta(dataset)
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
-    for keyword, _, value, reason in _doubts(dataset, path):
-        if keyword == "BurnedInAnnotation" and value == "YES" and burned_in == "refuse":
-            raise DicomError(f"{path}: {reason}: blank it first, or pass burned_in='keep'")
-        if keyword == "BurnedInAnnotation" and value != "YES":
-            warnings.warn(f"{path}: look at the pixels: {reason}", stacklevel=2)
-    clean = _rules(dataset, path, key, shift_days).cleaned(dataset)
+    for doubt in _doubts(dataset, path):
+        if doubt.keyword == "BurnedInAnnotation" and doubt.value != "YES":
+            warnings.warn(f"{path}: look at the pixels: {doubt.why}", stacklevel=2)
+        elif doubt.keyword == "BurnedInAnnotation" and burned_in == "refuse":
+            raise DicomError(f"{path}: {doubt.why}: blank it first, or pass burned_in='keep'")
+    clean = rules.cleaned(dataset)
     # The file meta information is a new one. The preamble, where anything could hide, stays behind.
-    meta = clean.file_meta = FileMetaDataset()
-    default = (
-        ExplicitVRBigEndian if dataset.original_encoding[1] is False else ExplicitVRLittleEndian
-    )
-    meta.TransferSyntaxUID = UID(text(_meta(dataset), "TransferSyntaxUID", path, default))
-    clean_pixels(clean, dataset, path, trust=burned_in == "keep")
+    clean.file_meta = FileMetaDataset()
+    big = dataset.original_encoding[1] is False
+    syntax = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+    clean.file_meta.TransferSyntaxUID = UID(text(old, "TransferSyntaxUID", path) or syntax)
+    _clean_pixels(clean, path, trust=burned_in == "keep")
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
-        uid = text(_meta(dataset), f"MediaStorage{keyword}", path)
+        uid = text(old, f"MediaStorage{keyword}", path)
         if uid and not clean.get(keyword):
             setattr(clean, keyword, uid if keyword == "SOPClassUID" else _new_uid(uid, key))
-        setattr(meta, f"MediaStorage{keyword}", clean.get(keyword, ""))
+        setattr(clean.file_meta, f"MediaStorage{keyword}", clean.get(keyword, ""))
     if not patient_id.isascii():
         clean.SpecificCharacterSet = "ISO_IR 192"
     clean.PatientName = clean.PatientID = patient_id
     clean.PatientIdentityRemoved = "YES"
-    clean.DeidentificationMethod = "DICOM PS3.15 E basic profile, medlab"
-    methods = {"113100": "Basic Application Confidentiality Profile"}
     clean.LongitudinalTemporalInformationModified = "REMOVED"
-    if shift_days is not None:
-        clean.LongitudinalTemporalInformationModified = "MODIFIED"
-        methods["113107"] = "Retain Longitudinal Temporal Information Modified Dates Option"
-    clean.DeidentificationMethodCodeSequence = [_code(*method) for method in methods.items()]
+    clean.DeidentificationMethod = "DICOM PS3.15 E basic profile, medlab"
+    method = Dataset()
+    method.CodeValue, method.CodingSchemeDesignator = "113100", "DCM"
+    method.CodeMeaning = "Basic Application Confidentiality Profile"
+    clean.DeidentificationMethodCodeSequence = [method]
     with refusing(path, "write what is left of it"):
         clean.save_as(BytesIO(), enforce_file_format=True)
     return clean
 
 
-def _opened(source: Path | str | Dataset) -> tuple[Dataset, Path]:
-    if isinstance(source, Dataset):
-        return source, Path("header")
-    file = open_dicom(source)
-    return file.dataset, file.path
+def _clean_pixels(clean: Dataset, path: Path, *, trust: bool) -> None:
+    """Leave nothing in the pixel data but the picture; a video passes only where `trust` says so.
+
+    Compressed data are decompressed, since their streams may hold comments, and bits that belong to
+    no stored value are cleared, since they may hold an overlay (PS3.5 8.1.1).
+    """
+    syntax = clean.file_meta.TransferSyntaxUID
+    found = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in clean]
+    if not found or (trust and re.search("MPEG|HEVC|SMPTE", syntax.name)):
+        return
+    values, options = stored_values(clean, path, max_bytes=MAX_BYTES)
+    stored, allocated = (integer(clean, f"Bits{end}", path) for end in ("Stored", "Allocated"))
+    if "PixelData" in found and (syntax.is_encapsulated or stored != allocated):
+        colour = options["photometric_interpretation"]
+        bits = values.dtype.itemsize * 8 if colour == "RGB" else options["bits_stored"]
+        values = values if "NumberOfFrames" in clean else values[0]
+        with refusing(path, "write its pixels without what lies beside them"):
+            clean.set_pixel_data(values, colour, bits, generate_instance_uid=False)
+        for table in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+            clean.pop(table, None)
 
 
 def _meta(dataset: Dataset) -> Dataset:
     return getattr(dataset, "file_meta", None) or Dataset()
 
 
-def _code(value: str, meaning: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
-    return item
-
-
-def _rules(dataset: Dataset, path: Path, key: str = "", shift_days: int | None = None) -> _Rules:
+def _rules(source: Path | str | Dataset, key: str = "") -> tuple[_Rules, Dataset]:
+    """The rules for one file, and its data set."""
+    path = Path("header" if isinstance(source, Dataset) else source)
+    dataset = source if isinstance(source, Dataset) else open_dicom(source)
     said = " ".join(text(dataset, keyword, path) for keyword in _PERSONAL)
     words = [re.escape(word) for word in re.split(r"[\W_]+", said) if len(word) > 3]
     names = re.compile(rf"(?<!\w)({'|'.join(words)})(?!\w)" if words else "(?!)", re.I)
     enhanced = "SharedFunctionalGroupsSequence" in dataset
-    strict = enhanced or text(dataset, "Modality", path) == "PT"
-    return _Rules(path, key, shift_days, names, strict)
+    return _Rules(path, key, names, enhanced or text(dataset, "Modality", path) == "PT"), dataset
 
 
 @dataclass(frozen=True)
@@ -229,47 +206,44 @@ class _Rules:
 
     path: Path
     key: str
-    shift_days: int | None
     names: re.Pattern[str]
     strict: bool
 
     def action(self, element: DataElement, nested: bool) -> str:
         """X remove, Z empty, D dummy, U new UID, K keep."""
         tag, keyword = element.tag, element.keyword
-        pixels, code = tag.group == 0x7FE0, _profile().get(keyword or f"{tag:08X}", "")
-        if tag.is_private or tag.group == 0 or (pixels and nested):
-            return "X"
-        if tag.group >> 8 in (0x50, 0x60, 0x7F) and not pixels:  # curves, overlays, variable pixels
+        pixels, code = tag.group == 0x7FE0, _ACTIONS.get(keyword or f"{tag:08X}", "")
+        repeating = tag.group >> 8 in (0x50, 0x60, 0x7F)  # curves, overlays, variable pixels
+        if tag.is_private or tag.group == 0 or (nested if pixels else repeating):
             return "X"
         if keyword in ("PatientName", "PatientID"):
             return "D"
-        if code in ("X/D", "Z/D", "X/Z/D"):
-            return "D" if self.strict else code[0]
+        if code.endswith("/D") and not self.strict:
+            return code[0]
         if code:  # X/Z empties, which every object allows; X/Z/U* keeps images linked
             return code.removesuffix("*")[-1]
         if not keyword:
             return "K" if tag.element == 0 and element.VR == "UL" else "X"  # the length of a group
         kinds = {str(element.VR), dictionary_VR(tag)}
-        if kinds & {"PN", *_DATES}:
+        if kinds & {"PN", "DA", "DT", "TM"}:
             return "X"
         if "UI" in kinds and not re.search("Class|TransferSyntax", keyword):
             issued = [uid for uid in _values(element) if not uid.startswith("1.2.840.10008.")]
             return "U" if issued else "K"  # what the standard issued is the same for everybody
         return "D" if kinds & _TEXTS and self.names.search(" ".join(_values(element))) else "K"
 
-    def elements(self, dataset: Dataset) -> list[DataElement]:
-        """All, their values converted: it is the conversion that fails on damaged bytes."""
+    def actions(self, dataset: Dataset, nested: bool) -> list[tuple[DataElement, str]]:
+        """All elements, their values converted, which is what fails on damaged bytes."""
         with refusing(self.path, "read its header"):
-            return list(dataset)
+            elements = list(dataset)
+        return [(element, self.action(element, nested)) for element in elements]
 
     def listed(self, dataset: Dataset, where: str = "") -> Iterator[Identifier]:
         """What goes or changes; not the inside of what goes as a whole."""
-        verbs = {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}
-        for element in self.elements(dataset):
-            code, shown = self.action(element, bool(where)), _shown(element)
-            name = where + (element.keyword or element.name)
-            if code in verbs and shown:
-                yield Identifier(name, str(element.tag), shown, _why(element), verbs[code])
+        for element, code in self.actions(dataset, bool(where)):
+            name, shown = where + (element.keyword or element.name), _shown(element)
+            if code in _VERBS and shown:
+                yield Identifier(name, str(element.tag), shown, _why(element), _VERBS[code])
             if isinstance(element.value, Sequence) and code in "KU":
                 for k, item in enumerate(element.value):
                     yield from self.listed(item, f"{name}[{k}].")
@@ -279,22 +253,18 @@ class _Rules:
         clean = Dataset()
         implicit, little = dataset.original_encoding
         clean.set_original_encoding(implicit, little, dataset.original_character_set)
-        for element in self.elements(dataset):
-            kept = self.kept(element, self.action(element, nested))
+        for element, code in self.actions(dataset, nested):
+            kept = self.kept(element, code)
             if kept is not None and kept.tag.group != 2:
                 clean.add(kept)
         return clean
 
     def kept(self, element: DataElement, code: str) -> DataElement | None:
         """What an element becomes, None where it goes."""
-        tag, keyword, vr = element.tag, element.keyword, str(element.VR)
-        known = dictionary_VR(tag) if keyword else vr
-        vr = vr if " or " in known else known  # a damaged file may declare another
+        known = dictionary_VR(element.tag) if element.keyword else str(element.VR)
+        vr = str(element.VR) if " or " in known else known  # a damaged file may declare another
         sequence = isinstance(element.value, Sequence)
         value: object = None
-        days = None if re.search("Birth|GPS|^$", keyword) else self.shift_days
-        if days is not None and vr in _DATES and (value := _shifted(_values(element), vr, days)):
-            return DataElement(tag, vr, value)
         if code == "X" or sequence != (vr == "SQ"):
             return None
         if sequence and code in "KU":
@@ -306,28 +276,13 @@ class _Rules:
             value = [_new_uid(uid, self.key) for uid in uids]
         elif code == "D":
             value = [Dataset()] if sequence else _DUMMIES.get(vr, "ANONYMOUS")
-        return DataElement(tag, vr, value)
+        return DataElement(element.tag, vr, value)
 
 
 def _new_uid(uid: str, key: str) -> str:
     """A UUID-derived UID (PS3.5 B.2) from a keyed hash: equal for equal UIDs, not to be undone."""
     digest = hmac.new(key.encode(), uid.encode(), hashlib.sha256).digest()
     return uid if uid in UID_dictionary else f"2.25.{int.from_bytes(digest[:16], 'big')}"
-
-
-def _shifted(values: list[str], vr: str, days: int) -> list[str]:
-    """Dates moved, times as they are; what is no date or time, or cannot be moved, is left out."""
-    moved = []
-    for value in values:
-        if re.fullmatch(_DATES[vr], value) and vr != "TM":
-            try:
-                day = datetime.strptime(value[:8], "%Y%m%d") + timedelta(days=days)
-            except (ValueError, OverflowError):
-                continue
-            value = f"{day.date():%Y%m%d}".zfill(8) + value[8:]
-        if re.fullmatch(_DATES[vr], value):
-            moved.append(value)
-    return moved
 
 
 def _values(element: DataElement) -> list[str]:
@@ -351,17 +306,17 @@ def _why(element: DataElement) -> str:
     kind = f"{element.VR} {element.tag.group:04X} {element.keyword}"
     if element.tag.is_private or not element.keyword:
         kind = "private" if element.tag.is_private else "unknown"
-    reasons = (line.split(" → ") for line in _lines("reasons.txt"))
-    return next(reason for pattern, reason in reasons if re.search(pattern, kind))
+    return next(reason for pattern, reason in _TABLE["reasons"] if re.search(pattern, kind))
 
 
-def _doubts(dataset: Dataset, path: Path) -> list[tuple[str, str, str, str]]:
-    """What only a look at the pixels can settle: keyword, tag, value, why."""
+def _doubts(dataset: Dataset, path: Path) -> Iterator[Identifier]:
+    """What only a look at the pixels can settle."""
 
     def said(*keywords: str) -> str:
         return " ".join(text(dataset, keyword, path) for keyword in keywords).upper().strip()
 
-    burned, modality, doubts = said("BurnedInAnnotation"), said("Modality"), []
+    burned, modality = said("BurnedInAnnotation"), said("Modality")
+    where = said("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
     capture = (
         re.fullmatch(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.\d)?", said("SOPClassUID"))
         or "ConversionType" in dataset
@@ -369,17 +324,15 @@ def _doubts(dataset: Dataset, path: Path) -> list[tuple[str, str, str, str]]:
         or said("SamplesPerPixel") == "3"
         or modality not in _WITHOUT_TEXT
     )
+    doubts: dict[str, tuple[str, str]] = {}
     if "YES" in (burned, said("SpecimenLabelInImage")):
-        reason = "text is burnt into the pixels, as the header says"
-        doubts.append(("BurnedInAnnotation", "(0028,0301)", "YES", reason))
+        doubts["BurnedInAnnotation"] = "YES", "text is burnt into the pixels, as the header says"
     elif capture and burned != "NO":
-        reason = "text may be burnt into the pixels, often the patient's name"
-        doubts.append(("BurnedInAnnotation", "(0028,0301)", burned or "absent", reason))
+        why = "text may be burnt into the pixels, often the patient's name"
+        doubts["BurnedInAnnotation"] = burned or "absent", why
     if said("RecognizableVisualFeatures") == "YES":
-        reason = "the patient may be recognised in the image"
-        doubts.append(("RecognizableVisualFeatures", "(0028,0302)", "YES", reason))
-    where = said("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
+        doubts["RecognizableVisualFeatures"] = "YES", "the patient may be recognised in the image"
     if modality in ("CT", "MR", "PT") and _HEAD.search(where):
-        reason = "a face can be rendered from a head scan, and recognised"
-        doubts.append(("PixelData", "(7FE0,0010)", modality, reason))
-    return doubts
+        doubts["PixelData"] = modality, "a face can be rendered from a head scan, and recognised"
+    for keyword, (value, why) in doubts.items():
+        yield Identifier(keyword, str(Tag(keyword)), value, why, "look")

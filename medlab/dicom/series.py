@@ -1,4 +1,4 @@
-"""A folder of DICOM slices as one volume in millimetres and Hounsfield units.
+"""A folder of DICOM slices as one volume in millimetres and Hounsfield units, or as a cine.
 
 The rules: slices are ordered by where they lie in the patient, never by file name or
 InstanceNumber; their distance is measured from their positions, never taken from SliceThickness;
@@ -8,8 +8,7 @@ and whatever does not make one regular stack is refused with the names of the fi
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,10 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._planes import Plane, read_planes, require_same, stacked, where
-from medlab.dicom.image import tell_padding
-from medlab.dicom.listing import Files
-from medlab.dicom.source import MAX_BYTES, integer, text
+from medlab.dicom._frames import frame_times
+from medlab.dicom._planes import Files, Plane, read_planes, require_same, stacked, where
+from medlab.dicom.image import DicomImage
+from medlab.dicom.source import MAX_BYTES, integer, number, text
 from medlab.errors import DicomError
 
 _AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -34,19 +33,13 @@ class Volume:
         voxels: float32, shape (D, H, W): slice, row, column; in `units`.
         spacing: distance of voxel centres (slice, row, column) in mm.
         origin: centre of voxel (0, 0, 0) in patient coordinates, mm. x grows to the patient's Left,
-            y to the back (Posterior), z to the head (Superior): LPS, as DICOM has it. NIfTI has
-            RAS: there x and y change sign.
-        direction: unit vectors along which the slice, row and column index grow, in that order,
-            LPS.
+            y to the back (Posterior), z to the head (Superior): LPS. NIfTI's RAS has x and y with
+            the other sign.
+        direction: unit vectors (LPS) along which the slice, row and column index grow.
         units: "HU" for a CT with rescale, else the header's unit, "rescaled" or "stored".
         modality: such as "CT".
-        header: the first slice's data set without pixels, None for a volume that was made and not
-            read.
-        files: the file of each slice, in slice order; an enhanced multi-frame file stands once a
-            frame.
-        left_out: files of the folder that were not read, each with the reason.
-        padding: True, shape (D, H, W), where voxels are PixelPaddingValue, filled in and not
-            measured; None where there are none.
+        header: the first slice's data set without pixels, None for a volume that was not read.
+        files: the file of each slice; an enhanced multi-frame file stands once a frame.
     """
 
     voxels: Tensor
@@ -57,17 +50,12 @@ class Volume:
     modality: str = "CT"
     header: Dataset | None = None
     files: tuple[Path, ...] = ()
-    left_out: tuple[tuple[Path, str], ...] = ()
-    padding: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3:
             raise DicomError(f"voxels must be (D, H, W), got {tuple(self.voxels.shape)}")
         if len(self.spacing) != 3 or not min(self.spacing) > 0:
-            raise DicomError(
-                "spacing must be three positive numbers in mm (slice, row, column), got "
-                f"{self.spacing}"
-            )
+            raise DicomError(f"spacing must be three positive numbers in mm, got {self.spacing}")
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.voxels.shape))
@@ -85,48 +73,39 @@ class Volume:
 
 
 def read_series(
-    folder: Files,
-    *,
-    series: str | int | None = None,
-    max_bytes: int = MAX_BYTES,
+    folder: Files, *, series: str | int | None = None, max_bytes: int = MAX_BYTES
 ) -> Volume:
     """Read one series as a volume.
 
     Slices are sorted by position along the slice normal, the rescale is applied slice by slice, and
-    the slice distance is measured. MONOCHROME1 is not inverted here: voxels are measurements, not
-    grey tones.
+    the slice distance is measured. MONOCHROME1 is not inverted: voxels are no grey tones.
 
     Args:
-        folder: a folder, searched with its subfolders, or the files themselves; enhanced
-            multi-frame files too.
-        series: which one, where there are several: its SeriesInstanceUID or SeriesNumber (see
-            `list_series`).
-        max_bytes: largest file and largest volume accepted, 2 GiB unless said otherwise.
+        folder: a folder, searched with its subfolders, or the files themselves.
+        series: which one, where there are several: its SeriesInstanceUID or SeriesNumber.
+        max_bytes: largest file and largest volume accepted.
 
     Raises:
         DicomError: several series and no choice; slices missing, doubled, turned, of different size
-            or unit; one slice only, or one slice at many times (then `read_cine` reads it); colour;
-            damaged files.
+            or unit; one slice only, or at many times; colour; damaged files.
 
     Source: DICOM PS3.3 C.7.6.2.1.1 (the mapping of indices to patient coordinates).
     """
-    planes, left_out = read_planes(folder, series)
+    planes = read_planes(folder, series)
     _require_one_grid(planes)
     planes, step = _sorted_stack(planes)
-    low, high = planes[0], planes[-1]
-    first, last = (integer(p.header, "InStackPositionNumber", p.path) for p in (low, high))
-    if first and last and first > last:  # the files number their places against the normal
+    low, high = (
+        integer(planes[k].header, "InStackPositionNumber", planes[k].path) for k in (0, -1)
+    )
+    if low and high and low > high:  # the files number their places against the normal
         planes, step = planes[::-1], -step
-    image, voxels, padded = stacked(planes, max_bytes=max_bytes, mirror=False)
+    image = stacked(planes, max_bytes=max_bytes, mirror=False)
     if image.colour:
-        raise DicomError(
-            f"{image.path}: a colour image; a volume needs grey values. read_image reads it"
-        )
-    tell_padding(padded, where(planes))
+        raise DicomError(f"{image.path}: a colour image; a volume has grey values. Use read_image")
     length = float(np.linalg.norm(step))
     cosines = planes[0].orientation
     return Volume(
-        voxels=voxels.float(),
+        voxels=image.pixels.float(),
         spacing=(length, *planes[0].spacing),
         origin=planes[0].position,
         direction=(tuple(map(float, step / length)), cosines[3:], cosines[:3]),
@@ -134,25 +113,57 @@ def read_series(
         modality=image.modality,
         header=image.header,
         files=tuple(plane.path for plane in planes),
-        left_out=left_out,
-        padding=padded,
     )
+
+
+def read_cine(
+    folder: Files, *, series: str | int | None = None, max_bytes: int = MAX_BYTES
+) -> DicomImage:
+    """Read the frames of one slice in the order of time, whatever their order in the file.
+
+    A cine comes as one multi-frame file or as one file a frame, all at the same position. Files are
+    sorted by TriggerTime, the time after the R wave of the heart beat, frames by the times that
+    their file gives them. Arguments as for `read_series`.
+
+    Returns:
+        An image whose `pixels` are (F, H, W), or (F, 3, H, W) for colour, and whose `times` are ms
+        after the R wave or after the first frame; the header is the first frame's.
+
+    Raises:
+        DicomError: several positions or patients, frames without a time or at the same time,
+            different sizes, damaged files.
+    """
+    planes = read_planes(folder, series)
+    for what in ("position", "orientation", "spacing"):
+        values = [getattr(plane, what) for plane in planes]
+        require_same(f"{what} (a volume? read_series reads it)", planes, values, tolerance=0.01)
+    if len({plane.path for plane in planes}) == 1:
+        found = frame_times(planes[0].header, len(planes), planes[0].path) or ()
+        times = [time - min(found) for time in found]
+    else:
+        triggers = [number(plane.header, "TriggerTime", plane.path) for plane in planes]
+        times = [time for time in triggers if time is not None]
+    if len(set(times)) < len(planes):
+        raise DicomError(
+            f"{where(planes)}: {len(planes)} frames, but {len(set(times))} different times (ms, by "
+            "the frames' own or TriggerTime), so they have no order; read_image reads each file"
+        )
+    order = np.argsort(times)
+    image = stacked([planes[k] for k in order], max_bytes=max_bytes, mirror=True)
+    return replace(image, times=torch.tensor(times, dtype=torch.float32)[order])
 
 
 def _require_one_grid(planes: list[Plane]) -> None:
     """Every plane has a place, and all share orientation, pixel spacing and frame of reference."""
     for plane in planes:
-        places = {
-            "ImagePositionPatient": plane.position,
-            "ImageOrientationPatient": plane.orientation,
-            "PixelSpacing": plane.spacing,
-        }
-        missing = [name for name, value in places.items() if value is None]
-        if missing:
+        if None in (plane.position, plane.orientation, plane.spacing):
             raise DicomError(
-                f"{plane.path}: the header has no {' and no '.join(missing)}, so the slice has no "
-                "place in a volume; read_image reads it as a picture"
+                f"{plane.path}: the header lacks one of ImagePositionPatient, "
+                "ImageOrientationPatient and PixelSpacing: no slice of a volume; use read_image"
             )
+        axes = np.reshape(plane.orientation, (2, 3))
+        if np.abs(axes @ axes.T - np.eye(2)).max() > 2e-2:
+            raise DicomError(f"{plane.path}: {axes} are not two perpendicular unit vectors")
     require_same("pixel spacing (mm)", planes, [p.spacing for p in planes], tolerance=1e-3)
     require_same("orientation", planes, [p.orientation for p in planes], tolerance=2e-3)
     if len({plane.position for plane in planes}) > 1:
@@ -163,27 +174,37 @@ def _require_one_grid(planes: list[Plane]) -> None:
 def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
     """Planes by position along the normal, and the step from one to the next in mm."""
     if len(planes) < 2:
-        raise DicomError(
-            f"{planes[0].path}: one slice is not a volume: the slice distance is unknown; use "
-            "read_image"
-        )
+        raise DicomError(f"{planes[0].path}: one slice is not a volume; use read_image")
     normal = np.cross(planes[0].orientation[:3], planes[0].orientation[3:])
     normal /= np.linalg.norm(normal)
     planes = sorted(planes, key=lambda plane: float(np.dot(plane.position, normal)))
     places = np.array([plane.position for plane in planes])
     gaps = np.diff(places @ normal)
     usual = float(np.median(gaps))
-    _refuse_doubles(planes, gaps, max(1e-3, 0.02 * usual))
-    odd = np.flatnonzero(np.abs(gaps - usual) > max(0.02 * usual, 0.005))
-    if len(odd):
-        raise DicomError(_describe_gaps(planes, gaps, usual, odd))
+    double = gaps < max(1e-3, 0.02 * usual)
+    odd = double | (np.abs(gaps - usual) > max(0.02 * usual, 0.005))
     step = (places[-1] - places[0]) / (len(planes) - 1)
     drift = np.abs(places - places[0] - np.arange(len(planes))[:, None] * step).max()
-    if drift > max(0.05 * usual, 0.01) + 0.02 * usual:
-        raise DicomError(
-            f"{where(planes)}: the slices do not lie on one line: they are shifted sideways by up "
-            f"to {drift:.2f} mm against each other"
+    trouble = ""
+    if double.all():
+        trouble = "all of one slice at one position: a cine, or copies; read_cine reads a cine"
+    elif double.any():
+        trouble = (
+            "several at one position: copies, or a volume at several times, echoes or energies; "
+            "pass the files of one of them"
         )
+    elif odd.any():
+        trouble = (
+            f"slices are missing, or their distance is irregular; the usual one is {usual:.3f} mm. "
+            "Find the missing files, or pass those of a regular part"
+        )
+    elif drift > max(0.05 * usual, 0.01) + 0.02 * usual:
+        trouble = f"they lie on no line but are shifted sideways by up to {drift:.2f} mm"
+    if trouble:
+        pairs = "".join(
+            f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm" for k in np.flatnonzero(odd)[:6]
+        )
+        raise DicomError(f"{where(planes)}: {len(planes)} images, {trouble}:{pairs}")
     tilt = float(np.degrees(np.arccos(min(1.0, step @ normal / np.linalg.norm(step)))))
     if tilt > 0.5:
         warnings.warn(
@@ -192,43 +213,3 @@ def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
             stacklevel=3,
         )
     return planes, step
-
-
-def _refuse_doubles(planes: list[Plane], gaps: np.ndarray, close: float) -> None:
-    """Refuse images at one position, and say what they may be."""
-    doubles = np.flatnonzero(gaps < close)
-    if not len(doubles):
-        return
-    counts = Counter(np.concatenate([[0], np.cumsum(gaps >= close)]).tolist())
-    if len(counts) == 1:
-        what = (
-            f"{len(planes)} images of one slice at one position: frames of a cine, or copies, not "
-            "a volume; read_cine reads them in the order of time"
-        )
-    elif len(set(counts.values())) == 1:
-        what = (
-            f"{len(counts)} positions with {counts[0]} images each: a volume at several times, "
-            "echoes or energies; pass the files of one of them"
-        )
-    else:
-        pairs = "; ".join(f"{planes[k]} and {planes[k + 1]}" for k in doubles[:5])
-        what = f"two images at one position: {pairs}. Leave one of each out: pass the files to read"
-    raise DicomError(f"{where(planes)}: {what}")
-
-
-def _describe_gaps(planes: list[Plane], gaps: np.ndarray, usual: float, odd: np.ndarray) -> str:
-    lines, missing = [], 0
-    for k in odd[:6]:
-        ratio = gaps[k] / usual
-        lost = round(ratio) - 1 if ratio > 1.5 and abs(ratio - round(ratio)) < 0.1 else 0
-        missing += lost
-        lines.append(
-            f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm"
-            + (f", {lost} slice(s) missing" if lost else "")
-        )
-    what = "slices are missing" if missing else "the slice distance is irregular"
-    return (
-        f"{where(planes)}: {what}; the usual distance is {usual:.3f} mm. Find the missing files, "
-        f"or pass the files of a regular part:{''.join(lines)}"
-        + (f"\n  and {len(odd) - 6} more" if len(odd) > 6 else "")
-    )

@@ -1,26 +1,27 @@
 """Write a simulated study as a valid DICOM series.
 
 Source: DICOM PS3.3 A.3 (CT Image), A.4 (MR Image): every Type 1 and Type 2 attribute of their
-mandatory modules is written, and nothing that would claim a real scanner.
+mandatory modules is written, and nothing that would claim a real scanner. What no volume changes
+stands in `simulated.json`.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
-from datetime import datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from medlab.dicom.series import Volume
 from medlab.errors import DicomError, atomic_write
 
 _NAMESPACE = uuid.UUID("6d65646c-6162-5000-8000-000000000000")
-_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage}
-_NAME, _MOMENT = "Simulated^Patient", datetime(2000, 1, 1, 9)
+_HEADER = json.loads(files("medlab.dicom").joinpath("simulated.json").read_text(encoding="utf-8"))
 
 
 def write_series(
@@ -31,22 +32,20 @@ def write_series(
     study_description: str = "Simulated study",
     series_description: str = "Simulated volume",
     seed: int = 0,
-    shuffle: bool = True,
 ) -> list[Path]:
     """Write a volume as one DICOM file a slice, so that `read_series` gives it back.
 
     CT values are stored as HU + 1024, one unit a step, so they come back rounded to whole HU. Other
     values are stored in 65,536 equal steps between their minimum and maximum. The affine is kept.
+    Files are named in random order, as archives do.
 
     Args:
-        volume: what to write, two slices or more; its modality must be "CT" (in HU, −32768 to
-            31743) or "MR".
+        volume: two slices or more; modality "CT" (in HU, −32768 to 31743) or "MR".
         folder: created where it does not exist; it must hold no DICOM files yet.
-        patient_id: up to 64 characters.
-        study_description: up to 64 characters.
-        series_description: up to 64 characters.
+        patient_id: up to 64 characters, as the two descriptions.
+        study_description: names the study.
+        series_description: names the series.
         seed: with the texts above it fixes every UID and the file names: same input, same bytes.
-        shuffle: name the files in random order, as archives do; False numbers them by position.
 
     Returns:
         The files, in slice order.
@@ -55,58 +54,60 @@ def write_series(
         DicomError: another modality, values that are not finite or do not fit, axes that no series
             can hold, a text too long, a folder that already holds DICOM files or cannot be written.
     """
-    texts = {
-        "patient_id": patient_id,
-        "study_description": study_description,
-        "series_description": series_description,
-    }
-    for name, value in texts.items():
-        if len(value) > 64 or "\\" in value:
-            raise DicomError(
-                f"{name} must be up to 64 characters without a backslash, got {value!r}"
-            )
-    _require_writable(volume)
     folder = Path(folder)
+    for value in (patient_id, study_description, series_description):
+        if len(value) > 64 or "\\" in value:
+            raise DicomError(f"texts are up to 64 characters without a backslash, got {value!r}")
     if folder.is_dir() and any(folder.glob("*.dcm")):
         raise DicomError(
-            f"{folder}: already holds DICOM files, and two studies in one folder get mixed; choose "
-            "an empty folder"
+            f"{folder}: already holds DICOM files; choose an empty folder, or two studies get mixed"
         )
-    stored, slope, intercept = _stored(volume)
-    key = (patient_id, _NAME, study_description, series_description, f"{_MOMENT:%Y%m%d}", str(seed))
-    common = _common(volume, key)
+    _require_writable(volume)
+    stored, *rescale = _stored(volume)
+    common = _common(volume)
+    common.RescaleSlope, common.RescaleIntercept = map(_ds, rescale)
     common.PatientID = patient_id
     common.StudyDescription, common.SeriesDescription = study_description, series_description
-    common.RescaleSlope, common.RescaleIntercept = _ds(slope), _ds(intercept)
-    depth = len(stored)
-    order = np.random.default_rng(seed).permutation(depth) if shuffle else np.arange(depth)
-    paths = [folder / f"IM{number:05d}.dcm" for number in order]
-    for k, path in enumerate(paths):
-        data = _slice(common, stored[k], k, volume, key)
-        with atomic_write(path, error=DicomError) as part:
+    texts = (patient_id, common.PatientName, study_description, series_description)
+    key = "/".join(map(str, (*texts, common.StudyDate, seed)))
+    common.StudyInstanceUID = _uid(f"study/{key}")
+    common.SeriesInstanceUID = _uid(f"series/{key}")
+    common.FrameOfReferenceUID = _uid(f"frame of reference/{key}")
+    origin, step = volume.affine[:3, 3].numpy(), volume.affine[:3, 0].numpy()
+    paths = []
+    for k, number in enumerate(np.random.default_rng(seed).permutation(len(stored))):
+        data = Dataset(common)
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.file_meta.ImplementationClassUID = _uid("medlab")
+        data.file_meta.ImplementationVersionName = "MEDLAB"
+        data.SOPInstanceUID, data.InstanceNumber = _uid(f"image/{k}/{key}"), k + 1
+        if np.linalg.det(volume.direction) > 0:  # slices run against the normal, by which files are
+            data.StackID, data.InStackPositionNumber = "1", k + 1  # sorted: this brings ours back
+        data.ImagePositionPatient = [_ds(x) for x in origin + k * step]
+        data.set_pixel_data(stored[k], "MONOCHROME2", 16, generate_instance_uid=False)
+        paths.append(folder / f"IM{number:05d}.dcm")
+        with atomic_write(paths[-1], error=DicomError) as part:
             data.save_as(part, enforce_file_format=True)
     return paths
 
 
 def _require_writable(volume: Volume) -> None:
     """Refuse what `read_series` would not give back."""
-    if volume.modality not in _CLASSES:
+    if volume.modality not in ("CT", "MR"):
         raise DicomError(f"write_series writes CT and MR, not {volume.modality!r}")
     if len(volume.voxels) < 2 or not volume.voxels.numel():
-        raise DicomError(
-            f"a series needs two slices or more, got voxels {tuple(volume.voxels.shape)}"
-        )
-    if not (np.isfinite(volume.affine.numpy()).all() and volume.voxels.isfinite().all()):
+        raise DicomError(f"a series needs two slices or more, got {tuple(volume.voxels.shape)}")
+    if not (volume.affine.isfinite().all() and volume.voxels.isfinite().all()):
         raise DicomError("voxels and axes must be finite numbers: there are NaN or infinite ones")
-    normal, row, column = np.array(volume.direction, dtype=float)
-    lengths = np.linalg.norm([normal, row, column], axis=1)
-    if np.abs(lengths - 1).max() > 1e-3 or abs(row @ column) > 1e-3:
+    axes = np.array(volume.direction, dtype=float)
+    off = np.abs(axes @ axes.T - np.eye(3))
+    off[0, 1:] = off[1:, 0] = 0  # a tilted gantry shears slices against each other
+    if off.max() > 2e-3 or abs(np.linalg.det(axes)) < 0.05:
         raise DicomError(
-            "direction must be three unit vectors, rows perpendicular to columns, got "
-            f"{volume.direction}"
+            "direction must be three unit vectors, rows perpendicular to columns and slices across "
+            f"both, got {volume.direction}"
         )
-    if abs(normal @ np.cross(row, column)) < 0.05:
-        raise DicomError("the slices run inside the image plane: such a volume is no stack")
 
 
 def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
@@ -115,9 +116,7 @@ def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
     low, high = float(values.min()), float(values.max())
     if volume.modality == "CT":
         if low < -32768 or high > 31743:
-            raise DicomError(
-                f"CT voxels must lie between -32768 and 31743 HU, got {low:g} to {high:g}"
-            )
+            raise DicomError(f"HU must lie between -32768 and 31743, got {low:g} to {high:g}")
         return np.rint(values + 1024).astype("<i2"), 1.0, -1024.0
     # The slope that a reader uses is the one that fits into a decimal string of 16 characters.
     slope = float(_ds((high - low) / 65535 * (1 + 1e-9) or 1.0))
@@ -125,9 +124,9 @@ def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
     return stored.clip(0, 65535).astype("<u2"), slope, float(_ds(low))
 
 
-def _uid(*parts: str) -> UID:
-    """A UUID-derived UID (PS3.5 B.2) that depends on the parts alone."""
-    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(parts)).int}")
+def _uid(name: str) -> UID:
+    """A UUID-derived UID (PS3.5 B.2) that depends on the name alone."""
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
 
 def _ds(value: float) -> str:
@@ -135,67 +134,13 @@ def _ds(value: float) -> str:
     return format_number_as_ds(float(value))
 
 
-def _common(volume: Volume, key: tuple[str, ...]) -> Dataset:
-    """What all slices share."""
+def _common(volume: Volume) -> Dataset:
+    """What all slices share. It is declared simulated wherever a viewer looks."""
     data = Dataset()
-    data.SpecificCharacterSet = "ISO_IR 192"
-    data.SOPClassUID = _CLASSES[volume.modality]
-    data.StudyInstanceUID = _uid("study", *key)
-    data.SeriesInstanceUID = _uid("series", *key)
-    data.FrameOfReferenceUID = _uid("frame of reference", *key)
-    data.PositionReferenceIndicator = ""
+    for keyword, value in {**_HEADER["all"], **_HEADER[volume.modality]}.items():
+        setattr(data, keyword, value)
     data.Modality = volume.modality
-    data.Manufacturer = "medlab simulation"
-    data.ManufacturerModelName = "simulated scanner"
-    data.PatientName = _NAME
-    data.PatientBirthDate = data.PatientSex = ""
-    data.ReferringPhysicianName = data.AccessionNumber = ""
-    data.StudyID, data.SeriesNumber, data.AcquisitionNumber = "1", 1, 1
-    date, time = _MOMENT.strftime("%Y%m%d"), _MOMENT.strftime("%H%M%S")
-    data.StudyDate = data.SeriesDate = data.AcquisitionDate = data.ContentDate = date
-    data.StudyTime = data.SeriesTime = data.AcquisitionTime = time
-    data.PatientPosition = "HFS"
-    data.BurnedInAnnotation = "NO"
-    # It is declared simulated wherever a viewer looks; DERIVED because no detector measured it.
-    data.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if volume.modality == "CT" else "OTHER"]
-    data.DerivationDescription = "Simulated: no patient was imaged"
-    data.ImageComments = "Simulated data, not for clinical use"
     data.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
     data.SliceThickness = _ds(volume.spacing[0])
     data.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]
-    if volume.modality == "CT":
-        data.KVP = "120"
-        data.RescaleType = "HU"
-        data.ConvolutionKernel = "SIMULATED"
-        level, width = 40.0, 400.0
-    else:
-        data.ScanningSequence, data.SequenceVariant, data.ScanOptions = "RM", "NONE", ""
-        data.MRAcquisitionType = "3D"
-        data.RepetitionTime = data.EchoTime = data.InversionTime = data.EchoTrainLength = None
-        data.RescaleType = "US"
-        data.SpacingBetweenSlices = data.SliceThickness
-        low, high = float(volume.voxels.min()), float(volume.voxels.max())
-        level, width = (low + high) / 2, max(high - low, 1.0)
-    data.WindowCenter, data.WindowWidth = _ds(level), _ds(width)
-    return data
-
-
-def _slice(
-    common: Dataset, stored: np.ndarray, k: int, volume: Volume, key: tuple[str, ...]
-) -> Dataset:
-    data = Dataset(common)
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.ImplementationClassUID = _uid("medlab")
-    data.file_meta.ImplementationVersionName = "MEDLAB"
-    data.SOPInstanceUID = _uid("image", str(k), *key)
-    data.InstanceNumber = k + 1
-    data.ContentTime = (_MOMENT + timedelta(seconds=k)).strftime("%H%M%S")
-    affine = volume.affine.numpy()
-    place, normal = affine[:3, 3] + k * affine[:3, 0], np.cross(*np.array(volume.direction[:0:-1]))
-    data.ImagePositionPatient = [_ds(x) for x in place]
-    data.SliceLocation = _ds(normal @ place)
-    if normal @ volume.direction[0] < 0:  # readers sort along the normal; this brings ours back
-        data.StackID, data.InStackPositionNumber = "1", k + 1
-    data.set_pixel_data(stored, "MONOCHROME2", 16, generate_instance_uid=False)
     return data
