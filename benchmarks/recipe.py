@@ -32,9 +32,8 @@ MILD, GREY = (
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "geometry alone": {"augment": MILD},
-    "grey levels too": {"augment": GREY},
-    "classes as they are": {"augment": GREY, "class_weights": None},
-    "classes balanced": {"augment": GREY, "class_weights": "balanced"},
+    "classes as they are": {"class_weights": None},
+    "geometry alone, classes as they are": {"augment": MILD, "class_weights": None},
     "twelve epochs": {"epochs": 12},
 }
 

@@ -424,7 +424,7 @@ def test_resume_without_a_file_starts_afresh(tmp_path):
         ({"batch_size": 4}, "batch_size"),
         ({"augment": None}, "augment"),
         ({"average": 0}, "average"),
-        ({"class_weights": "balanced"}, "class_weights: checkpoint None, now 'balanced'"),
+        ({"class_weights": None}, "class_weights: checkpoint 'balanced', now None"),
         ({"precision": "bfloat16"}, "precision"),
         ({"model": {"width": 8}}, "model: checkpoint 'SmallCNN"),
         ({"train": (DATA[0] + 1, DATA[1])}, "train: checkpoint '60 images"),

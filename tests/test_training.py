@@ -733,6 +733,18 @@ def test_maps_of_shifted_images_are_shifted_back(size):
     assert not torch.allclose(found[inner], views[0][inner], atol=1e-3)
 
 
+def test_by_default_classes_count_alike_where_an_image_has_one():
+    default, balanced, plain = tiny(), tiny(), tiny()
+    few = (X, (torch.arange(20) < 4).long())
+    for model, options in ((default, {}), (balanced, {"class_weights": "balanced"})):
+        fit(model, few, epochs=1, **options, **QUIET)
+    fit(plain, few, epochs=1, class_weights=None, **QUIET)
+    assert torch.equal(state(default), state(balanced))
+    assert not torch.equal(state(default), state(plain))
+    several = (X, torch.stack([few[1], 1 - few[1]], dim=1).float())
+    assert fit(tiny(), several, epochs=1, **QUIET).config["class_weights"] is None
+
+
 @pytest.mark.parametrize(("images", "epochs"), [(20, 100), (64, 34), (1000, 12)])
 def test_a_small_set_is_seen_often_enough(monkeypatch, images, epochs):
     monkeypatch.setattr("medlab.training.loop._STEPS", 200)

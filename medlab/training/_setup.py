@@ -23,6 +23,8 @@ from medlab.training.prediction import as_logits, outputs_of
 from medlab.training.tasks import Task, plain_weights, task_for
 
 Data = Cohort | tuple[Tensor, Tensor]
+# Chosen by benchmarks/recipe.py on training images alone.
+AUTO = Augment(share=0.7, brightness=0.5, contrast=0.3, gamma=0.3, noise=0.2, blur=0.7)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def prepare(
     """Move model and data to the device, and check with two images that they fit together."""
     if isinstance(augment, str) and augment != "auto":
         raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
-    moves = Augment(share=0.7) if isinstance(augment, str) else augment
+    moves = AUTO if isinstance(augment, str) else augment
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     train = _as_cohort(train, "train").to(device)
     val = None if val is None else _as_cohort(val, "val").to(device)
@@ -76,6 +78,8 @@ def prepare(
             task.check(data, outputs, name)
     if val is not None:
         _check_parts(train, val)
+    if isinstance(class_weights, str) and class_weights == "auto":
+        class_weights = task.class_weights
     weights = plain_weights(class_weights, outputs.shape[1])
     weight = task.weights(train, outputs.shape[1]) if weights == "balanced" else None
     if isinstance(weights, list):

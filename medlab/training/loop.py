@@ -19,7 +19,7 @@ from medlab.training.recipe import batches, one_cycle
 from medlab.training.state import History, Run, fingerprint
 from medlab.training.tasks import Task
 
-_STEPS = 1000  # that a training run takes at least, unless the caller says how many epochs
+_STEPS = 1500  # that a training run takes at least, unless the caller says how many epochs
 
 
 def fit(
@@ -33,7 +33,7 @@ def fit(
     batch_size: int = 64,
     weight_decay: float = 0.01,
     augment: str | Callable | None = "auto",
-    class_weights: str | Sequence[float] | Mapping[int, float] | None = None,
+    class_weights: str | Sequence[float] | Mapping[int, float] | None = "auto",
     average: float = 1.0,
     keep: str = "last",
     seed: int = 0,
@@ -65,13 +65,16 @@ def fit(
         train: a cohort, or a pair (images, targets).
         val: the same, other patients; only for the scores in the history and for keep="best".
         task: a `medlab.training.Task`; default: what the data say.
-        epochs: passes over the training set; default: as many as make 1,000 steps, at least 12.
+        epochs: passes over the training set; default: as many as make 1,500 steps, at least 12.
         lr: peak of the one-cycle schedule.
         batch_size: images a step; every image is used once an epoch, the last batch is never tiny.
         weight_decay: of AdamW; not applied to biases and normalisation.
-        augment: "auto" (a mild `Augment` of 7 in 10 images), None, an `Augment`, or any function
-            called as augment(images, generator=…), with masks=… where they must move.
-        class_weights: None, "balanced", one number a class, or a dictionary {class: number}.
+        augment: "auto" (an `Augment` of mild geometry, grey levels, blur and noise), None, an
+            `Augment`, or any function called as augment(images, generator=…), with masks=… or
+            boxes=… where they must move.
+        class_weights: "auto" ("balanced" for one class an image, else None): each class counts
+            alike, so that the share of the ill among the training images is not learnt; None,
+            "balanced", one number a class, or a dictionary {class: number}.
         average: weights are averaged over about so many epochs, counted back; 0 turns it off.
         keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.

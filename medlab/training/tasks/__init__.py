@@ -27,11 +27,13 @@ class Task(ABC):
         field: the field of a cohort that is the target; "masks" and "boxes" are moved together
             with the image by augmentation.
         several: the target is 0 or 1 for each output, and not the number of one of them.
+        class_weights: what "auto" means: "balanced" or None.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
     field: ClassVar[str] = "labels"
     several: ClassVar[bool] = False
+    class_weights: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
         for kind in cls.kinds:
@@ -108,7 +110,7 @@ def plain_weights(weights: Any, classes: int) -> str | list[float] | None:
         numbers = np.empty(0)
     if numbers.shape != (classes,) or not ((numbers >= 0) & (numbers < np.inf)).all():
         raise DataError(
-            f"class_weights must be None, 'balanced', {classes} numbers of at least 0, or a "
-            f"dictionary from class numbers 0 … {classes - 1} to such numbers; got {weights!r}"
+            f"class_weights must be None, 'auto', 'balanced', {classes} numbers of at least 0, or "
+            f"a dictionary from class numbers 0 … {classes - 1} to such numbers; got {weights!r}"
         )
     return numbers.tolist()

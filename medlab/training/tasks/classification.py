@@ -17,6 +17,7 @@ class Classification(Task):
     """Cross-entropy over classes; scored by AUC (one against the rest, averaged) and accuracy."""
 
     kinds = ("binary", "multiclass", "ordinal")
+    class_weights = "balanced"
 
     def loss(self, weight: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         return nn.CrossEntropyLoss(weight)
