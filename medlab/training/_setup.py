@@ -24,7 +24,7 @@ from medlab.training.tasks import Task, plain_weights, task_for
 
 Data = Cohort | tuple[Tensor, Tensor]
 # Chosen by benchmarks/recipe.py on training images alone.
-AUTO = Augment(share=0.7, brightness=0.5, contrast=0.3, gamma=0.3, noise=0.2, blur=0.7)
+AUTO = Augment(brightness=0.5, contrast=0.3, gamma=0.3, noise=0.2, blur=0.7)
 
 
 @dataclass(frozen=True)
