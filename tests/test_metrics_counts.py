@@ -48,20 +48,22 @@ def test_confusion_equals_scikit_learn(threshold):
 @pytest.mark.parametrize("prevalence", [0.001, 0.1, 0.5, 0.99])
 def test_predictive_values_follow_bayes(prevalence):
     counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
-    ppv, npv = counts.at_prevalence(prevalence)
+    there = counts.at_prevalence(prevalence)
+    ppv, npv = there.ppv, there.npv
     odds = prevalence / (1 - prevalence)
     after = odds * 0.9 / (30 / 900)
     assert ppv == pytest.approx(after / (1 + after))
     missed = odds * 0.1 / (870 / 900)
     assert npv == pytest.approx(1 / (1 + missed))
+    assert (there.sensitivity, there.specificity) == pytest.approx((0.9, 870 / 900))
     own = counts.at_prevalence(0.1)
-    assert own == pytest.approx((counts.ppv, counts.npv))
+    assert (own.ppv, own.npv) == pytest.approx((counts.ppv, counts.npv))
 
 
 def test_where_nobody_or_everybody_is_ill_a_predictive_value_is_certain():
     counts = metrics.Confusion(tp=90, fp=30, tn=870, fn=10)
-    assert counts.at_prevalence(0) == (0, 1)
-    assert counts.at_prevalence(1) == (1, 0)
+    nobody, everybody = counts.at_prevalence(0), counts.at_prevalence(1)
+    assert (nobody.ppv, nobody.npv, everybody.ppv, everybody.npv) == (0, 1, 1, 0)
 
 
 def test_ratios_of_nothing_are_nan_not_zero():

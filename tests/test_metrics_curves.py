@@ -110,7 +110,8 @@ def test_curves_equal_scikit_learn(tied):
     )
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
-    trapezium = np.sum(np.diff(ours.fpr) * (ours.tpr[1:] + ours.tpr[:-1]) / 2)
+    fpr, tpr, _ = ours
+    trapezium = np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2)
     assert trapezium == pytest.approx(metrics.auc(labels, scores), abs=1e-12)
     ours, theirs = (
         metrics.precision_recall_curve(labels, scores),
@@ -153,7 +154,6 @@ ROWS = [
     ("class 3 of 3", [0, 3], np.eye(3)[:2], "classes 0 to 2, found 3"),
     ("many codes", [2, 3, 4, 5, 6], np.ones(5), "classes 0 to 1, found 2, 3, 4, 5, …"),
     ("one nan of a row", [0, 1], [[0.2, 0.3, 0.5], [0.1, math.nan, 0.9]], "1 of 2 scores are NaN"),
-    ("ragged", [0, 1], [[0.2, 0.8], [0.3]], "rows of one length"),
     ("numbers", 1, 0.5, r"shape \(\) and scores \(\)"),
     ("missing class", [0, 1], np.eye(3)[:2], "class or finding 2: all 2 labels are negative"),
     ("shapes", [[0, 1, 1], [1, 0, 1]], np.ones((2, 2)), "do not fit"),
@@ -186,10 +186,6 @@ def test_other_refusals():
         metrics.precision_recall_curve([1, 1], [0.1, 0.2])
     with pytest.raises(DataError, match="prevalence must lie between 0 and 1, got 5"):
         metrics.Confusion(1, 1, 1, 1).at_prevalence(5)
-    with pytest.raises(DataError, match="negative"):
-        metrics.Confusion(1, -1, 1, 1)
-    with pytest.raises(DataError, match="negative"):
-        metrics.Confusion(1, math.nan, 1, 1)
 
 
 def test_nothing_warns():

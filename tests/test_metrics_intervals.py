@@ -141,6 +141,8 @@ def test_stratify_keeps_the_number_of_each_kind_of_patient():
     assert counts[:, :7].std() > 0.5
     free = blocks(labels, n=200) @ labels
     assert free.std() == pytest.approx(np.sqrt(60 * 7 / 60 * 53 / 60), rel=0.2)
+    findings = np.stack([labels, labels], 1)  # the rows that occur are the classes
+    assert (blocks(findings, n=200, stratify=True) == counts).all()
     patients = np.arange(60) // 2  # patient 3 has an ill and a well image: a kind of its own
     mixed = blocks(labels, n=100, groups=patients, stratify=True)
     assert (mixed @ labels == 7).all()
@@ -206,14 +208,14 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 def test_the_bootstrap_by_patient_covers_where_the_one_by_image_does_not():
     """The mean of 40 patients with 5 alike images each; a normal mean has a known truth."""
     rng = np.random.default_rng(1)
-    patients, trials = np.repeat(np.arange(40), 5), 300
+    patients, trials = np.repeat(np.arange(40), 5), 100
     hits = {"patient": 0, "image": 0}
     for trial in range(trials):
         p = np.clip(0.5 + 0.1 * rng.normal(size=40)[patients] + 0.02 * rng.normal(size=200), 0, 1)
         zeros = np.zeros(200, int)  # brier of all-negative labels is the mean of p²
         truth = 0.25 + 0.1**2 + 0.02**2
         for name, groups in (("patient", patients), ("image", None)):
-            interval = metrics.bootstrap(metrics.brier, zeros, p, groups=groups, n=300, seed=trial)
+            interval = metrics.bootstrap(metrics.brier, zeros, p, groups=groups, n=200, seed=trial)
             hits[name] += covered(interval, truth)
     assert abs(hits["patient"] / trials - 0.95) < 3 * np.sqrt(0.95 * 0.05 / trials)
     assert hits["image"] / trials < 0.75
@@ -357,6 +359,20 @@ def test_proportion_equals_the_formula_of_wilson(k, n):
     assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (47, 50), (500, 1234)])
+def test_the_exact_interval_is_of_beta_quantiles(k, n):
+    """Clopper & Pearson: I(p; k, n − k + 1) = 2.5 % below, I(p; k + 1, n − k) = 97.5 % above."""
+    low = stats.beta.ppf(0.025, k, n - k + 1) if k else 0
+    high = stats.beta.ppf(0.975, k + 1, n - k) if k < n else 1
+    found = metrics.proportion(k, n, method="exact")
+    assert (found.value, found.low, found.high) == pytest.approx((k / n, low, high), abs=1e-9)
+    wilson = metrics.proportion(k, n)
+    assert found.high - found.low > wilson.high - wilson.low
+    for method in ("wald", None):
+        with pytest.raises(DataError, match="wilson or exact"):
+            metrics.proportion(k, n, method=method)
+
+
 def test_wilson_ends_exactly_where_nothing_or_all_was_found():
     for n in range(1, 200):
         assert metrics.proportion(0, n).low == 0
@@ -390,8 +406,6 @@ def test_refusals():
         metrics.bootstrap(metrics.auc, np.ones(5), np.ones(5))
     with pytest.raises(metrics.UndefinedMetric, match="undefined in"):
         metrics.bootstrap(metrics.sensitivity, np.zeros(5), np.ones(5))
-    with pytest.raises(DataError, match="stratify needs one class"):
-        metrics.bootstrap(metrics.auc, np.eye(3, dtype=int), np.eye(3), stratify=True)
     with pytest.raises(metrics.UndefinedMetric, match="two images of each class"):
         metrics.delong([0, 0, 1], [0.1, 0.2, 0.3])
     for k, n in ((3, 2), (-1, 5), (0, 0), (1.5, 3)):

@@ -103,10 +103,7 @@ def as_array(values: ArrayLike) -> np.ndarray:
 
 
 def _numbers(values: ArrayLike, what: str) -> np.ndarray:
-    try:
-        array = as_array(values)
-    except ValueError as error:  # rows of different length
-        raise DataError(f"{what} must be one array of numbers, rows of one length") from error
+    array = as_array(values)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what} must be numbers, got {array.dtype}: encode classes as 0, 1, …")
     return (array[:, 0] if array.shape[1:] == (1,) else array).astype(np.float64)

@@ -1,8 +1,7 @@
 """Do probabilities mean what they say? Of the images given 0.8, eight in ten should be ill.
 
-Temperature scaling is one number that makes a network as sure as it should be, and decision curves
-and expected costs say what a threshold is worth. Of scores outside
-0…1, or of several findings where one is judged, a `DataError` tells.
+Temperature scaling makes a network as sure as it should be; decision curves and expected costs say
+what a threshold is worth. Scores outside 0…1, or several findings for one, are a `DataError`.
 """
 
 from __future__ import annotations
@@ -46,7 +45,16 @@ def reliability(
     into equal widths, "quantile" into equal numbers of images.
     """
     _, y, s = binary_pairs(labels, scores)
-    return _reliability(y, shares(s), bins, strategy)
+    cuts = np.linspace(0, 1, whole(bins, "bins", 1) + 1)
+    if strategy == "quantile":
+        cuts = np.quantile(s, cuts)
+    elif strategy != "uniform":
+        raise DataError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}")
+    place = np.searchsorted(cuts[1:-1], shares(s))
+    count = np.bincount(place, minlength=bins)
+    used = count > 0
+    mean = [np.bincount(place, values, minlength=bins)[used] / count[used] for values in (s, y)]
+    return Reliability(mean[0], mean[1], count[used])
 
 
 def ece(labels: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> float:
@@ -63,8 +71,8 @@ def ece(labels: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> float:
         raise DataError("ece judges one finding: choose one, labels[:, k] and scores[:, k]")
     if kind == "multiclass":
         y, s = s.argmax(1) == y, s.max(1)
-    at = _reliability(y, shares(s), bins, "uniform")
-    return float((at.count * np.abs(at.observed - at.predicted)).sum() / at.count.sum())
+    at = reliability(y, s, bins=bins)
+    return float((at.count * np.abs(at.observed - at.predicted)).sum() / len(y))
 
 
 def brier(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -75,16 +83,18 @@ def brier(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Source: Brier, Monthly Weather Review 78:1 (1950).
     """
-    return float(squared_errors(labels, scores).mean())
+    kind, y, s = pairs(labels, scores)
+    truth = np.eye(s.shape[1])[y] if kind == "multiclass" else y
+    errors = (shares(s) - truth) ** 2
+    return float(errors.sum(1).mean() if kind == "multiclass" else errors.mean())
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     """The temperature T > 0 for which softmax(logits / T) has the lowest cross-entropy.
 
-    With β = 1/T the cross-entropy, the mean of logsumexp(β z) − β z_y, is convex; its slope, the
-    mean of E_p[z] − z_y, rises, and T is where it crosses zero. T is above 1 if the network was too
-    sure, below 1 if it was not sure enough. Every image keeps the order of its classes; with two
-    classes the images keep their order too, so the AUC does not change.
+    With β = 1/T the slope of the cross-entropy, the mean of E_p[z] − z_y, rises, and T is where it
+    crosses zero: above 1 if the network was too sure, below 1 if not sure enough. Every image keeps
+    the order of its classes; with two, the images keep theirs too, and the AUC does not change.
 
     Args:
         labels: (N,) of validation images: those that T is fitted on look better calibrated.
@@ -185,27 +195,6 @@ def expected_cost(
     pi = shares(len(ill) / len(y) if prevalence is None else prevalence, "prevalence")
     missed, alarmed = 1 - _called(ill, t) / len(ill), _called(well, t) / len(well)
     return 1000 * (pi * missed * miss_cost + (1 - pi) * alarmed)
-
-
-def squared_errors(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
-    """(N,) squared distance between probability and truth of each image, as `brier` averages it."""
-    kind, y, s = pairs(labels, scores)
-    if kind == "multiclass":
-        return ((shares(s) - np.eye(s.shape[1])[y]) ** 2).sum(1)
-    return ((shares(s) - y) ** 2).reshape(len(y), -1).mean(1)
-
-
-def _reliability(y: np.ndarray, p: np.ndarray, bins: int, strategy: str) -> Reliability:
-    cuts = np.linspace(0, 1, whole(bins, "bins", 1) + 1)
-    if strategy == "quantile":
-        cuts = np.quantile(p, cuts)
-    elif strategy != "uniform":
-        raise DataError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}")
-    place = np.searchsorted(cuts[1:-1], p)
-    count = np.bincount(place, minlength=bins)
-    used = count > 0
-    mean = [np.bincount(place, values, minlength=bins)[used] / count[used] for values in (p, y)]
-    return Reliability(mean[0], mean[1], count[used])
 
 
 def _called(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

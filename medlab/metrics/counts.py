@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, nan
+from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,29 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class PredictiveValues(NamedTuple):
-    """Positive and negative predictive value."""
-
-    ppv: float
-    npv: float
-
-
 @dataclass(frozen=True)
 class Confusion:
     """True and false positives, true and false negatives, ≥ 0, and what follows from them."""
 
-    tp: int
-    fp: int
-    tn: int
-    fn: int
-
-    def __post_init__(self) -> None:
-        for name, count in vars(self).items():
-            # Small integers of NumPy and PyTorch would overflow in sums.
-            count = count.item() if hasattr(count, "item") else count
-            if not 0 <= count < inf:
-                raise DataError(f"counts must be finite and not negative, got {name} = {count}")
-            object.__setattr__(self, name, count)
+    tp: float
+    fp: float
+    tn: float
+    fn: float
 
     @property
     def sensitivity(self) -> float:
@@ -66,16 +51,16 @@ class Confusion:
         """Negative predictive value: TN / (TN + FN)."""
         return _share(self.tn, self.fn)
 
-    def at_prevalence(self, prevalence: float) -> PredictiveValues:
-        """Predictive values where disease is as common as `prevalence`, 0 to 1, by Bayes' theorem.
+    def at_prevalence(self, prevalence: float) -> Confusion:
+        """Shares of patients where disease is as common as `prevalence`, 0 to 1, by Bayes' theorem.
 
-        Sensitivity and specificity are taken as they are here; they travel between hospitals
-        better than predictive values do, but not always.
+        Sensitivity and specificity stay as they are here; they travel between hospitals better
+        than predictive values do, but not always.
         """
         ill = shares(prevalence, "prevalence")
         tp, fn = ill * self.sensitivity, ill * _share(self.fn, self.tp)
         tn, fp = (1 - ill) * self.specificity, (1 - ill) * _share(self.fp, self.tn)
-        return PredictiveValues(ppv=_share(tp, fp), npv=_share(tn, fn))
+        return Confusion(tp, fp, tn, fn)
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> Confusion:
@@ -84,9 +69,13 @@ def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float | None = No
     The threshold, in the unit of the scores, is 0.5 if not given, and the scores must then be
     probabilities.
     """
-    ill, called = called_positive(labels, scores, threshold)
-    sums = ((ill & called).sum(), (~ill & called).sum(), (~ill & ~called).sum())
-    return Confusion(*map(int, (*sums, (ill & ~called).sum())))
+    _, y, s = binary_pairs(labels, scores)
+    cut = np.asarray(0.5 if threshold is None else threshold)
+    s = shares(s) if threshold is None else s
+    if cut.ndim or cut.dtype.kind not in "iuf" or np.isnan(cut):
+        raise DataError(f"threshold is {threshold!r}: it must be one number, as the scores are")
+    tn, fp, fn, tp = np.bincount(2 * y + (s >= cut), minlength=4).tolist()
+    return Confusion(tp, fp, tn, fn)
 
 
 def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -96,7 +85,8 @@ def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     above 0.5; for K findings, the share of right calls over all images and findings. A probability
     of exactly 0.5 is class 0 here (as `argmax` has it), while `confusion` calls it positive.
     """
-    return float(correct(labels, scores).mean())
+    kind, y, s = pairs(labels, scores)
+    return float(((s.argmax(1) if kind == "multiclass" else shares(s) > 0.5) == y).mean())
 
 
 def sensitivity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
@@ -107,14 +97,6 @@ def sensitivity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = 
 def specificity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> float:
     """Share of the negative that are called so; see `confusion`. NaN without negative images."""
     return confusion(labels, scores, threshold).specificity
-
-
-class RocCurve(NamedTuple):
-    """(M,) each, a point per distinct score, from (0, 0) to (1, 1); thresholds fall from ∞."""
-
-    fpr: np.ndarray
-    tpr: np.ndarray
-    thresholds: np.ndarray
 
 
 class PrecisionRecallCurve(NamedTuple):
@@ -147,11 +129,14 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(np.mean([_auc(y, s) for y, s in one_against_rest(labels, scores)]))
 
 
-def roc_curve(labels: ArrayLike, scores: ArrayLike) -> RocCurve:
-    """Sensitivity against false-positive rate, 1 − specificity, at every distinct score."""
+def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False-positive rate, 1 − specificity; sensitivity; and threshold, falling from ∞: (M,) each.
+
+    A point per distinct score, from (0, 0) to (1, 1).
+    """
     from sklearn.metrics import roc_curve as curve
 
-    return RocCurve(*curve(*_two_classes(labels, scores), drop_intermediate=False))
+    return curve(*_two_classes(labels, scores), drop_intermediate=False)
 
 
 def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> PrecisionRecallCurve:
@@ -204,26 +189,6 @@ def per_class(labels: ArrayLike, scores: ArrayLike, *, classes: Sequence[str] = 
     return pd.DataFrame(rows, index=list(classes or range(s.shape[1])), columns=columns)
 
 
-def called_positive(
-    labels: ArrayLike, scores: ArrayLike, threshold: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Two bool (N,): truly positive, and called positive at the threshold; see `confusion`."""
-    _, y, s = binary_pairs(labels, scores)
-    cut = np.asarray(0.5 if threshold is None else threshold)
-    s = shares(s) if threshold is None else s
-    if cut.ndim or cut.dtype.kind not in "iuf" or np.isnan(cut):
-        raise DataError(f"threshold is {threshold!r}: it must be one number, as the scores are")
-    return y == 1, s >= cut
-
-
-def correct(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
-    """Per image, 1 if called correctly, 0 if not; the share of findings called correctly if K."""
-    kind, y, s = pairs(labels, scores)
-    if kind == "multiclass":
-        return (s.argmax(1) == y).astype(float)
-    return ((shares(s) > 0.5) == y).reshape(len(y), -1).mean(1)
-
-
 def one_against_rest(labels: ArrayLike, scores: ArrayLike) -> list[tuple[np.ndarray, np.ndarray]]:
     """The binary questions, (N,) labels and scores each, that `auc` averages over."""
     kind, y, s = pairs(labels, scores)
@@ -248,4 +213,5 @@ def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.n
 
 
 def _share(part: float, rest: float) -> float:
-    return float(part / (part + rest)) if part + rest else nan
+    whole = float(part) + float(rest)  # small integers of NumPy and PyTorch would overflow
+    return float(part) / whole if whole else nan

@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 
 from medlab.cohort import identifiers
 from medlab.errors import DataError
-from medlab.metrics import counts as c
 from medlab.metrics._arguments import UndefinedMetric, as_array, whole
-from medlab.metrics.calibration import brier, squared_errors
+from medlab.metrics.counts import auc, one_against_rest
 from medlab.metrics.intervals import LEVEL, Interval, warn_without_width
 
 _OfCounts = Callable[[np.ndarray], np.ndarray]
@@ -36,8 +35,8 @@ def bootstrap(
     Images of one patient resemble each other: drawing them one by one pretends to more evidence
     than there is, and the interval comes out too narrow. A resample on which the metric is
     undefined (NaN, or a class is missing) is left out, so the interval holds given that it is
-    defined; `Interval.n` counts those used. `auc`, `accuracy`, `brier`, `sensitivity` and
-    `specificity` are computed for all resamples at once; any other function is called n times.
+    defined; `Interval.n` counts those used. `auc` is computed for all resamples at once; any other
+    function is called n times.
 
     Args:
         metric: takes labels and scores, returns a number.
@@ -55,10 +54,8 @@ def bootstrap(
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
     """
-    value = float(metric(labels, scores, **options))
-    evaluate = _evaluator(metric, labels, scores, options)
     draws = resamples(labels, groups=groups, n=n, seed=seed, stratify=stratify)
-    return warn_without_width(_over_resamples(value, evaluate, draws, n))
+    return warn_without_width(_over_resamples(metric, labels, [scores], options, draws))
 
 
 def bootstrap_difference(
@@ -76,11 +73,8 @@ def bootstrap_difference(
 
     `a` and `b` are the models' scores of the same images; the rest is as for `bootstrap`.
     """
-    value = float(metric(labels, a, **options)) - float(metric(labels, b, **options))
-    first, second = (_evaluator(metric, labels, s, options) for s in (a, b))
     draws = resamples(labels, groups=groups, n=n, seed=seed)
-    interval = _over_resamples(value, lambda drawn: first(drawn) - second(drawn), draws, n)
-    return warn_without_width(interval)
+    return warn_without_width(_over_resamples(metric, labels, [a, b], options, draws))
 
 
 def resamples(
@@ -107,11 +101,9 @@ def resamples(
     strata = _strata(y, patient, patients) if stratify else [np.arange(patients)]
     # About a megabyte of draws at a time stays in cache and does not grow with n.
     block = max(1, 2**17 // patients)
-    return (
-        drawn if groups is None else drawn[:, patient]
-        for start in range(0, n, block)
-        for drawn in [_drawn(rng, min(block, n - start), strata, patients)]
-    )
+    sizes = (min(block, n - start) for start in range(0, n, block))
+    drawn = (_drawn(rng, rows, strata, patients) for rows in sizes)
+    return drawn if groups is None else (counts[:, patient] for counts in drawn)
 
 
 def resampled_values(
@@ -134,93 +126,52 @@ def _drawn(rng: np.random.Generator, rows: int, strata: list, patients: int) -> 
     for members in strata:
         # Two bytes an integer where they suffice: drawing is most of the work.
         kind = np.uint16 if len(members) <= 2**16 else np.int64
-        drawn = rng.integers(0, len(members), size=(rows, len(members)), dtype=kind)
-        cells.append(drawn if len(strata) == 1 else members[drawn])
+        cells.append(members[rng.integers(0, len(members), (rows, len(members)), dtype=kind)])
     flat = np.concatenate(cells, axis=1) + np.arange(rows)[:, None] * patients
     return np.bincount(flat.ravel(), minlength=rows * patients).reshape(rows, patients)
 
 
 def _strata(y: np.ndarray, patient: np.ndarray, patients: int) -> list[np.ndarray]:
-    """The patients of each set of classes."""
-    if y.ndim > 1 and y.shape[1:] != (1,):
-        raise DataError(f"stratify needs one class per image, got labels {y.shape}")
-    classes, code = np.unique(y.reshape(len(y)), return_inverse=True)
+    """The patients of each set of classes, or of findings."""
+    classes, code = np.unique(y, axis=0, return_inverse=True)
     has = np.zeros((patients, len(classes)), bool)
-    has[patient, code] = True
+    has[patient, code.ravel()] = True
     _, kind = np.unique(has, axis=0, return_inverse=True)
     return [np.flatnonzero(kind.ravel() == k) for k in range(kind.max() + 1)]
 
 
 def _over_resamples(
-    value: float, evaluate: _OfCounts, draws: Iterator[np.ndarray], n: int
+    metric: Callable, labels: ArrayLike, models: list, options: dict, draws: Iterator[np.ndarray]
 ) -> Interval:
-    if n < 2 / (1 - LEVEL):
-        raise DataError(f"{n} resamples cannot show the tails: take at least 40, better 2000")
-    values = np.concatenate([evaluate(counts) for counts in draws])
-    defined = values[~np.isnan(values)]
-    lost = len(values) - len(defined)
-    if lost > len(values) / 2:
+    """The metric of one model, or of the first less that of the second, with its interval."""
+    value = np.subtract.reduce([float(metric(labels, scores, **options)) for scores in models])
+    parts = [_evaluator(metric, labels, scores, options) for scores in models]
+    values = [np.subtract.reduce([part(counts) for part in parts]) for counts in draws]
+    found = np.concatenate(values)
+    defined = found[~np.isnan(found)]
+    lost = len(found) - len(defined)
+    if len(found) < 2 / (1 - LEVEL):
+        raise DataError(f"{len(found)} resamples cannot show the tails: take 40, better 2000")
+    if lost > len(found) / 2:
         raise UndefinedMetric(
-            f"the metric is undefined in {lost} of {len(values)} resamples, for want of patients "
+            f"the metric is undefined in {lost} of {len(found)} resamples, for want of patients "
             "of a class: use an exact interval such as metrics.proportion"
         )
-    if lost > len(values) / 20:
+    if lost > len(found) / 20:
         warnings.warn(
-            f"{lost} of {len(values)} resamples, on which the metric is undefined, were left out "
+            f"{lost} of {len(found)} resamples, on which the metric is undefined, were left out "
             "(stratify=True avoids it)",
             stacklevel=3,  # the caller of `bootstrap`
         )
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), n=len(defined))
+    return Interval(float(value), float(low), float(high), n=len(defined))
 
 
-def _evaluator(metric: Callable, labels: ArrayLike, scores: ArrayLike, options: dict) -> _OfCounts:
-    """The metric as a function of counts, vectorised where the metric is known."""
-    if metric is c.auc:
-        parts = [_auc_by_counts(y, s) for y, s in c.one_against_rest(labels, scores)]
-        return lambda counts: np.mean([part(counts) for part in parts], axis=0)
-    if metric in (c.accuracy, brier):
-        part = c.correct if metric is c.accuracy else squared_errors
-        return _ratio_by_counts(part(labels, scores))
-    if metric in (c.sensitivity, c.specificity):
-        y, called = c.called_positive(labels, scores, **options)
-        y, called = (y, called) if metric is c.sensitivity else (~y, ~called)
-        return _ratio_by_counts(y & called, y)
-    return _one_by_one(metric, labels, scores, options)
-
-
-def _ratio_by_counts(part: np.ndarray, whole: np.ndarray | None = None) -> _OfCounts:
-    columns = np.stack([part, np.ones(len(part)) if whole is None else whole], 1).astype(float)
-
-    def ratio(counts: np.ndarray) -> np.ndarray:
-        above, below = (counts @ columns).T
-        return np.divide(above, below, out=np.full(len(counts), np.nan), where=below > 0)
-
-    return ratio
-
-
-def _auc_by_counts(y: np.ndarray, s: np.ndarray) -> _OfCounts:
-    """AUC of weighted images: scores are sorted once, and a resample costs one running sum."""
-    positive, negative = np.flatnonzero(y), np.flatnonzero(~y)
-    negative = negative[np.argsort(s[negative], kind="stable")]
-    below = np.searchsorted(s[negative], s[positive], "left")
-    upto = np.searchsorted(s[negative], s[positive], "right")
-    tied = not np.array_equal(below, upto)
-
-    def area(counts: np.ndarray) -> np.ndarray:
-        ill = np.take(counts, positive, axis=1)
-        well = np.zeros((len(counts), len(negative) + 1), np.int64)
-        np.cumsum(np.take(counts, negative, axis=1), axis=1, out=well[:, 1:])
-        beaten = np.take(well, below, axis=1)
-        beaten = beaten + np.take(well, upto, axis=1) if tied else 2 * beaten
-        of = 2.0 * ill.sum(1) * well[:, -1]
-        wins_twice = np.einsum("rp,rp->r", ill, beaten)
-        return np.divide(wins_twice, of, out=np.full(len(counts), np.nan), where=of > 0)
-
-    return area
-
-
-def _one_by_one(metric: Callable, labels: Any, scores: Any, options: dict) -> _OfCounts:
+def _evaluator(metric: Callable, labels: Any, scores: Any, options: dict) -> _OfCounts:
+    """The metric as a function of counts: all resamples at once if `auc`, else one by one."""
+    if metric is auc:
+        areas = [_auc_by_counts(y, s) for y, s in one_against_rest(labels, scores)]
+        return lambda counts: np.mean([area(counts) for area in areas], axis=0)
     labels, scores = (v if torch.is_tensor(v) else np.asarray(v) for v in (labels, scores))
     classes = len(np.unique(as_array(labels), axis=0))
 
@@ -235,3 +186,20 @@ def _one_by_one(metric: Callable, labels: Any, scores: Any, options: dict) -> _O
             raise
 
     return lambda counts: np.array([value(row) for row in counts])
+
+
+def _auc_by_counts(y: np.ndarray, s: np.ndarray) -> _OfCounts:
+    """AUC of weighted images: scores are sorted once, and a resample costs one running sum."""
+    positive, negative = np.flatnonzero(y), np.flatnonzero(~y)
+    negative = negative[np.argsort(s[negative])]
+    below, upto = (np.searchsorted(s[negative], s[positive], side) for side in ("left", "right"))
+
+    def area(counts: np.ndarray) -> np.ndarray:
+        ill, well = counts[:, positive], np.zeros((len(counts), len(negative) + 1), np.int64)
+        np.cumsum(counts[:, negative], axis=1, out=well[:, 1:])
+        beaten = np.take(well, below, axis=1) + np.take(well, upto, axis=1)
+        pairs = 2.0 * ill.sum(1) * well[:, -1]
+        wins_twice = np.einsum("rp,rp->r", ill, beaten)
+        return np.divide(wins_twice, pairs, out=np.full(len(counts), np.nan), where=pairs > 0)
+
+    return area

@@ -25,11 +25,7 @@ _KINDS = {
 
 
 def kinds(dims: int) -> Kinds:
-    """The layer classes for images (`dims=2`) or volumes (`dims=3`).
-
-    Raises:
-        DataError: another number of dimensions.
-    """
+    """The layer classes for images (`dims=2`) or volumes (`dims=3`); else a `DataError`."""
     if dims not in _KINDS:
         raise DataError(f"dims must be 2 for images or 3 for volumes; got {dims!r}")
     return _KINDS[dims]
@@ -38,8 +34,5 @@ def kinds(dims: int) -> Kinds:
 def convolution(inputs: int, outputs: int, dims: int) -> list[nn.Module]:
     """3×3 (or 3×3×3) convolution, batch normalisation, ReLU; the normalisation brings its bias."""
     kind = kinds(dims)
-    return [
-        kind.convolution(inputs, outputs, kernel_size=3, padding=1, bias=False),
-        kind.normalisation(outputs),
-        nn.ReLU(),
-    ]
+    convolve = kind.convolution(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    return [convolve, kind.normalisation(outputs), nn.ReLU()]

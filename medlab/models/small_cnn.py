@@ -15,31 +15,23 @@ class SmallCNN(nn.Module):
     At each resolution the image halves and the channels double (width, 2·width, 4·width); the
     average over positions makes any image size possible and the answer tolerant to small shifts.
 
+    Images (N, in_channels, H, W), float32, with sides of at least 16 give logits (N, num_classes);
+    with `dims=3` volumes (N, in_channels, D, H, W) do. `features` maps them to the last feature
+    maps (N, 4·width, H // 4, W // 4). Other axes, channels or smaller sides are a `DataError`.
+
     Args:
         in_channels: image channels: 1 for grey, 3 for colour.
         num_classes: number of outputs K.
         width: channels after the first convolution.
         dims: 2 for images, 3 for volumes.
-
-    Shape:
-        images (N, in_channels, H, W) float32, H and W at least 16 → logits (N, num_classes); with
-        `dims=3` volumes (N, in_channels, D, H, W). `features` maps the same images to the last
-        feature maps (N, 4·width, H // 4, W // 4).
-
-    Raises:
-        DataError: images with another number of channels or axes, or smaller than 16 pixels.
     """
 
     def __init__(
         self, in_channels: int = 1, num_classes: int = 2, width: int = 32, *, dims: int = 2
     ):
         super().__init__()
-        self.arguments = {
-            "in_channels": in_channels,
-            "num_classes": num_classes,
-            "width": width,
-            "dims": dims,
-        }
+        sizes = {"in_channels": in_channels, "num_classes": num_classes}
+        self.arguments = {**sizes, "width": width, "dims": dims}
         pool = kinds(dims).max_pool
         self.features = nn.Sequential(
             Standardise(in_channels),
@@ -56,10 +48,9 @@ class SmallCNN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         dims = self.arguments["dims"]
         if images.ndim != dims + 2 or min(images.shape[2:]) < 16:
-            axes = "(N, C, H, W) with H and W" if dims == 2 else "(N, C, D, H, W) with all sides"
             raise DataError(
-                f"this SmallCNN takes images of shape {axes} of at least 16 pixels; got "
-                f"{tuple(images.shape)}" + "; build it with dims=3" * (images.ndim == dims + 3)
+                f"this SmallCNN, of dims={dims}, takes images (N, C, …) with {dims} sides of at "
+                f"least 16 pixels each; got {tuple(images.shape)}"
             )
         maps = self.features(images)
         return self.classifier(maps.mean(dim=tuple(range(2, maps.ndim))))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
@@ -24,10 +21,7 @@ class SealedError(MedlabError):
 
 @dataclasses.dataclass(frozen=True)
 class Opening:
-    """One entry of the log: the how-manieth opening, why, of how many images, of which seen before.
-
-    By the hashes in `pictures` a seal made anew knows its contents again.
-    """
+    """Its number, the reason, the images, how many seen before, and their hashes, `pictures`."""
 
     number: int
     reason: str
@@ -88,19 +82,18 @@ class Sealed:
         words = reason.split() if isinstance(reason, str) else []
         if len(words) < 2:
             raise DataError("give a reason of a few words, such as open('final evaluation')")
-        reason = " ".join(words)
-        # Whoever opens at the same time waits here, so that one of the two is the second.
-        with _locked(self._record) as file:
-            before = self.openings
-            known = frozenset().union(*(one.pictures for one in before))
-            seen = sum(one in known for one in self._hashes)
-            opening = Opening(len(before) + 1, reason, len(self), seen, frozenset(self._hashes))
-            if file:
-                row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
-                file.seek(0)
-                # An editor may have taken the end of the last line.
-                begin = "" if file.read()[-1:] in (b"", b"\n") else "\n"
-                file.write(f"{begin}{json.dumps(row, ensure_ascii=False)}\n".encode())
+        reason, before = " ".join(words), self.openings
+        known = frozenset().union(*(one.pictures for one in before))
+        seen = sum(one in known for one in self._hashes)
+        opening = Opening(len(before) + 1, reason, len(self), seen, frozenset(self._hashes))
+        if self._record:
+            row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
+            try:
+                # At once, as others may write now; an editor may have cut the last line's end.
+                with self._record.open("ab", buffering=0) as file:
+                    file.write(f"\n{json.dumps(row, ensure_ascii=False)}\n".encode())
+            except OSError as error:
+                raise DataError(f"nothing was opened: cannot write the record, {error}") from error
         _OPENED.append(opening)
         if not before:
             print(f"{self.name} set opened for the first time: {reason} ({len(self)} images)")
@@ -118,10 +111,9 @@ class Sealed:
     def log(self) -> str:
         """The openings, one a line, as they go into the model card."""
         found = self.openings
-        if not found:
-            return f"{self.name} set: never opened"
-        times = {1: "once", 2: "twice"}.get(len(found), f"{len(found)} times")
-        return "\n".join([f"{self.name} set: opened {times}", *map(str, found)])
+        often = {0: "never opened", 1: "opened once", 2: "opened twice"}
+        said = often.get(len(found), f"opened {len(found)} times")
+        return "\n".join([f"{self.name} set: {said}", *map(str, found)])
 
     def __len__(self) -> int:
         return len(self._inside)
@@ -131,9 +123,9 @@ class Sealed:
         return f"<{self.name} set, sealed: {len(self)} images, {state}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        if not name.startswith("_") and name in {*dir(Cohort), *Cohort.__dataclass_fields__}:
-            self._refuse(what=f".{name}")
-        raise AttributeError(f"a sealed cohort has no {name!r}; it has card, open, openings, log")
+        if name.startswith("_") or name not in {*dir(Cohort), *Cohort.__dataclass_fields__}:
+            raise AttributeError(f"a sealed cohort has card, open, openings and log, no {name!r}")
+        self._refuse(what=f".{name}")
 
     def _refuse(self, *_: object, what: str = "", **__: object) -> NoReturn:
         raise SealedError(
@@ -150,36 +142,9 @@ def _ordinal(n: int) -> str:
 
 
 def _read(path: Path) -> list[Opening]:
-    """The openings of a record."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
         rows = [json.loads(line) for line in lines if line.strip()]
         return [Opening(**{**row, "pictures": frozenset(row["pictures"])}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{path} is no record of openings ({error}): name another file, or move this one away"
-        ) from error
-
-
-@contextmanager
-def _locked(path: Path | None) -> Iterator[BinaryIO | None]:
-    """The record, open for reading and appending, held by one process at a time; or no record."""
-    if path is None:
-        yield None
-        return
-    try:
-        with path.open("a+b") as file:
-            if sys.platform == "win32":
-                import msvcrt
-
-                file.seek(2**30)  # a byte that no record reaches: others may still read
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield file  # closing the file writes it and lets go
-    except OSError as error:
-        raise DataError(
-            f"the opening cannot be written to {path} ({error.strerror}), and nothing was opened"
-        ) from error
+        raise DataError(f"{path} is no record of openings: name another, or move it") from error

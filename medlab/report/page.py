@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from numbers import Integral, Real
-from string import Formatter
 from typing import Any
 
 from medlab.cohort import DataCard
@@ -18,7 +17,8 @@ from medlab.report.envelope import Sealed
 
 Shown = Interval | float | str
 SIMULATED = "**Simulated, not clinical evidence:** no patient was imaged for what follows."
-
+_PROSE = ("intended_use", "out_of_scope", "factors", "ethics", "limits")
+_NAME = re.compile(r"\{([^}]*)\}?")
 # 0.93, 93 %, 93 of 100: a result. "30 minutes", "28 pixels" and "2018" may stand as they are.
 _RESULT = re.compile(
     r"(?<![\w.])(?:[01]?\.\d+|\d+(?:\.\d+)? ?(?:%|per ?cent)|\d+ (?:out )?of \d+)(?![\w.]*\d)"
@@ -37,41 +37,34 @@ _NO_RESULT = re.compile(
 class ModelCard:
     """Everything that a reader must know before trusting a model, in the order of Mitchell et al.
 
-    No result is typed by hand. Figures come in as the run computed them, and the sentences name
-    them in braces: "small consolidations are missed: sensitivity {small}" shows the figure `small`.
-
     `details` (architecture, inputs, training), `threshold`, and the tables `results`, `subgroups`
     and `calibration` are name -> `Interval`, number or text. So is `protocol`, what was fixed
-    before `test` was opened: its numbers are decisions and may be typed. `figures` are further
-    computed ones that sentences name. Sentences say what the model is for (`intended_use`) and what
-    not (`out_of_scope`), what may change its performance (`factors`), who may be harmed by an error
-    or by unequal performance (`ethics`), and what this evaluation cannot show (`limits`).
+    before `test` was opened: its numbers are decisions and may be typed. No result is: sentences
+    name one of `figures`, as the run computed it, in braces, "its sensitivity was {found}". They
+    say what the model is for (`intended_use`) and what not (`out_of_scope`), what may change its
+    performance (`factors`), who may be harmed by an error or by unequal performance (`ethics`), and
+    what this evaluation cannot show (`limits`).
 
     A section without content, a result typed into a sentence, a figure named but not passed, and a
     test set that was never opened are a `MedlabError`.
 
-    Example:
-        >>> import torch
-        >>> from medlab import metrics
-        >>> from medlab.cohort import Cohort
-        >>> data = DataCard(name="films", title="Forty films", task="binary", source="our archive")
-        >>> films = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-        >>> test = Sealed(Cohort(images=films, labels=torch.arange(40) % 2, card=data))
-        >>> final = test.open("final evaluation, protocol of 3 May")
-        test set opened for the first time: final evaluation, protocol of 3 May (40 images)
-        >>> scores = final.labels * 0.03 + films.mean((1, 2, 3))  # as medlab.predict gives them
-        >>> area = metrics.bootstrap(metrics.auc, final.labels, scores, n=200)
-        >>> card = ModelCard(
-        ...     title="Which film first?", seed=0, data=data, test=test,
-        ...     details={"architecture": "SmallCNN of width 8"},
-        ...     intended_use=["Sorts films that wait."], out_of_scope=["Children."],
-        ...     factors=["Year."], protocol={"success": "AUC above 0.8"},
-        ...     results={"AUC": area}, subgroups={"all adults": area},
-        ...     calibration={"Brier score": metrics.brier(final.labels, scores)},
-        ...     threshold={"threshold": 0.52}, figures={"ill": int(final.labels.sum())},
-        ...     ethics=["Who is sorted last waits."], limits=["Only {ill} ill patients."])
-        >>> print(card.to_markdown().splitlines()[-1])
-        - Only 20 ill patients.
+    >>> import torch
+    >>> from medlab.cohort import Cohort
+    >>> from medlab.metrics import proportion
+    >>> data = DataCard(name="films", title="Films", task="binary", source="our archive")
+    >>> test = Sealed(Cohort(images=torch.rand(40, 1, 8, 8), card=data))
+    >>> _ = test.open("final evaluation, protocol of 3 May")
+    test set opened for the first time: final evaluation, protocol of 3 May (40 images)
+    >>> found = proportion(17, 20)  # as the run counts them
+    >>> card = ModelCard(
+    ...     title="Which film first?", details={"architecture": "SmallCNN of width 8"}, seed=0,
+    ...     intended_use=["Sorts films that wait."], out_of_scope=["Children."],
+    ...     factors=["Year."], protocol={"success": "sensitivity above 0.7"}, data=data, test=test,
+    ...     results={"sensitivity": found}, subgroups={"all adults": found},
+    ...     calibration={"Brier score": 0.12}, threshold={"threshold": 0.52}, figures={"ill": 20},
+    ...     ethics=["Who is sorted last waits."], limits=["Only {ill} ill patients."])
+    >>> print(card.to_markdown().splitlines()[-1])
+    - Only 20 ill patients.
 
     Source: Mitchell et al., FAT* (2019), doi 10.1145/3287560.3287596.
     """
@@ -139,13 +132,7 @@ class ModelCard:
         return "\n\n".join(part for pair in sections.items() for part in pair if part) + "\n"
 
     def _sentences(self, name: str) -> str:
-        try:
-            return "\n".join(f"- {fill(line, self.figures)}" for line in getattr(self, name))
-        except MedlabError as error:
-            raise MedlabError(f"{name.replace('_', ' ')}: {error}") from None
-
-
-_PROSE = ("intended_use", "out_of_scope", "factors", "ethics", "limits")
+        return "\n".join(f"- {fill(line, self.figures)}" for line in getattr(self, name))
 
 
 def fill(sentence: str, figures: Mapping[str, Interval | float]) -> str:
@@ -161,15 +148,11 @@ def fill(sentence: str, figures: Mapping[str, Interval | float]) -> str:
             f"{typed[0]!r} is typed by hand in {sentence!r}. Pass it under `figures`, as the run "
             "computed it, and write its name in braces"
         )
-    try:
-        for _, name, _, _ in Formatter().parse(sentence):
-            if name is not None and name not in figures:
-                raise KeyError(name)
-        return sentence.format_map({name: _shown(value) for name, value in figures.items()})
-    except (KeyError, ValueError) as error:
-        known = ", ".join(figures) or "none"
-        message = f"there is no figure {error} for {sentence!r}; those passed are: {known}"
-        raise MedlabError(message) from None
+    known = ", ".join(figures) or "none"
+    for name in _NAME.findall(sentence):
+        if name not in figures:
+            raise MedlabError(f"there is no figure {name!r} for {sentence!r}; passed are: {known}")
+    return _NAME.sub(lambda name: _shown(figures[name[1]]), sentence)
 
 
 def versions() -> dict[str, str]:

@@ -119,7 +119,8 @@ def threshold(
         axes[0].set(xlabel=WORDS["score"], ylabel=WORDS["images"])
         axes[0].legend(fontsize=9)
         at = metrics.confusion(y, s, threshold)
-        values = (at.sensitivity, at.specificity, *at.at_prevalence(prevalence))
+        there = at.at_prevalence(prevalence)
+        values = (at.sensitivity, at.specificity, there.ppv, there.npv)
         facts = {"tp": at.tp, "ill": at.tp + at.fn, "tn": at.tn, "well": at.tn + at.fp}
         lines = [
             WORDS["undefined" if np.isnan(value) else f"{name}_is"].format(
