@@ -243,7 +243,7 @@ def test_sentences_may_come_in_any_collection(name):
 
 def test_the_example_runs():
     found = doctest.testmod(page_module)
-    assert found.attempted > 10 and not found.failed
+    assert found.attempted > 5 and not found.failed
 
 
 def test_a_figure_that_was_not_passed_is_named():
