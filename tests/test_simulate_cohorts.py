@@ -153,9 +153,7 @@ def test_everyone_has_room_for_their_organs():
     """In 60 patients the lungs lie within the trunk, and every opacity finds lung to lie in."""
     rng = np.random.default_rng(0)
     chest, facts = thorax.build(
-        rng.random((60, thorax.DRAWS_PER_PATIENT)),
-        rng.random((60, thorax.DRAWS_PER_IMAGE)),
-        opacity=torch.ones(60),
+        *(rng.random((60, n)) for n in thorax.DRAWS), opacity=torch.ones(60)
     )
     directions = torch.from_numpy(rng.standard_normal((400, 3))).float()
     directions /= directions.norm(dim=1, keepdim=True)

@@ -55,11 +55,10 @@ def normalise(
         x: (H, W), (C, H, W) or (D, H, W) is one image; (N, C, H, W) and (N, C, D, H, W) are N.
             For a stack of N grey images of shape (N, H, W) pass x[:, None].
         method: "zscore" gives mean 0 and standard deviation 1; "minmax" maps darkest and brightest
-            value to 0 and 1; "percentile" so the 1st and the 99th percentile, and clips, so that a
-            single bright pixel does not decide. Where there is no spread the result is 0.
+            value to 0 and 1; "percentile" so the 1st and the 99th percentile, and clips. Where
+            there is no spread the result is 0.
         per: whose statistics are used: each "image" its own, or one set for the whole "cohort".
-        reference: with per="cohort", the images that the statistics come from, x if not given: the
-            training images, since statistics of test images leak.
+        reference: of a cohort: where they come from, x if not given. Those of test images leak.
     """
     fits = per == "cohort" or (per == "image" and reference is None)
     if not fits or method not in ("zscore", "minmax", "percentile"):
@@ -92,15 +91,13 @@ def normalise(
 def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
     """Contrast-limited adaptive histogram equalisation, each (H, W) image by itself.
 
-    In each tile the histogram of 256 grey levels is clipped, what was cut off is spread over all
-    levels, and its running sum is the tile's grey-scale curve; a pixel takes the curves of the four
-    nearest tiles, interpolated. Before and after, the image is stretched to its full range, unless
-    it is constant.
+    A tile's grey-scale curve is the running sum of its histogram, clipped and the rest spread; a
+    pixel takes those of the four nearest tiles, interpolated. Before and after, an image that is
+    not constant is stretched to its full range.
 
     Args:
         x: (…, H, W), 0…1.
-        clip: 0 < clip ≤ 1, the largest share of a tile's pixels that one grey level may hold, hence
-            how steep a curve may become; 1 limits nothing.
+        clip: largest share, in (0, 1], of a tile's pixels in one of 256 levels; 1 limits nothing.
         tiles: along each side, ≥ 1.
 
     Source: Zuiderveld, Graphics Gems IV (1994), through `skimage.exposure.equalize_adapthist`.

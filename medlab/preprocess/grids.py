@@ -26,33 +26,26 @@ def resample(
 ) -> Tensor:
     """Sample an image or a volume anew on a grid of another spacing.
 
-    The centre of the first voxel stays where it is (as DICOM's ImagePositionPatient and NIfTI's
-    origin give it), new voxel i lies at i · to millimetres from it, and the new grid ends at or
-    before the last old centre: n voxels at spacing s become ⌊(n − 1) · s / to⌋ + 1, at any order.
-
-    Where the new grid is coarser the image is smoothed first, or else finer detail would come back
-    as false structure (aliasing). The Gaussian widens a point of full width s at half maximum to
-    full width `to`: σ = √(to² − s²) / (2 √(2 ln 2)) millimetres.
+    The centre of the first voxel stays (DICOM's and NIfTI's origin), new voxel i lies i · to
+    millimetres from it: n voxels at spacing s become ⌊(n − 1) · s / to⌋ + 1, at any order.
 
     Args:
         x: the last len(spacing) axes are space, any axes before them channels and images.
-        spacing: millimetres between voxel centres along each of these axes, as (row, column) or
-            (slice, row, column).
+        spacing: millimetres between centres, (row, column) or (slice, row, column).
         to: wanted spacing, one number or one per axis.
         order: 0 nearest (for labels, whose numbers are names; x keeps its type) or 1 linear.
-        antialias: smooth before a coarser grid; never done at order 0.
+        antialias: before a coarser grid, widen points of full width s at half maximum to full
+            width `to` by a Gaussian of σ = √(to² − s²) / (2 √(2 ln 2)) mm; never at order 0.
 
-    Source: smoothing as in Cardoso et al., MICCAI (2015), "Scale factor point spread function
-        matching".
+    Source: Cardoso et al., Scale factor point spread function matching, MICCAI (2015).
     """
     old = np.asarray(spacing, dtype=float)
     new = np.broadcast_to(np.asarray(to, dtype=float), old.shape)
     steps = (new / old).tolist() if old.ndim == 1 and len(old) <= x.ndim else []
     if not steps or not all(0 < s < np.inf for s in (*old, *new)) or order not in (0, 1):
         raise DataError(
-            "spacing and to are millimetres above 0, one number per axis, such as "
-            "(row, column), and order must be 0 (labels) or 1 (linear); "
-            f"got {spacing}, {to} and {order} for shape {tuple(x.shape)}"
+            "spacing and to are mm above 0, one number per axis, such as (row, column), and order "
+            f"must be 0 or 1; got {spacing}, {to} and {order} for shape {tuple(x.shape)}"
         )
     x = real(x) if order else x
     first = x.ndim - len(steps)

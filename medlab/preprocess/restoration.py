@@ -32,8 +32,8 @@ def denoise(x: Tensor, *, method: Literal["median", "tv", "nlm"] = "nlm") -> Ten
     median of 3×3 pixels; "tv" minimises total variation with weight σ; "nlm" averages similar
     patches of 5×5 pixels up to 6 pixels away, with cut-off 0.8 · σ.
 
-    Source: Chambolle, J Math Imaging Vis 20:89 (2004); Buades, Coll & Morel, CVPR (2005); both
-        through `skimage.restoration`. Immerkær, Comput Vis Image Underst 64:300 (1996).
+    Source: Chambolle, J Math Imaging Vis 20:89 (2004); Buades et al., CVPR (2005); Immerkær,
+        Comput Vis Image Underst 64:300 (1996). By `skimage.restoration`.
     """
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
@@ -65,25 +65,18 @@ def _noise_level(image: np.ndarray) -> float:
 def bias_field(x: Tensor, mask: ArrayLike | None = None, *, classes: int = 3) -> Tensor:
     """Smooth field > 0, shape of x, that multiplies one MR image: Gaussian classes, a polynomial.
 
-    Model, at voxel i: log x_i = μ_k + p(i) + noise of standard deviation σ_k, where k is the tissue
-    of voxel i and p a polynomial of degree 3 of the coordinates. Expectation-maximisation
-    alternates between the probability of each tissue in each voxel, the classes' means, spreads and
-    shares, and a weighted least-squares fit of p to what the tissues leave unexplained.
-
-    The corrected image is x divided by the field, whose geometric mean over the mask is set to 1.
-    Where the mask does not reach, the polynomial is extrapolated.
+    log x_i = μ_k + p(i) + noise of standard deviation σ_k, with k the tissue of voxel i and p a
+    polynomial of degree 3 of the coordinates, by expectation-maximisation. Corrected is x / field,
+    whose geometric mean over the mask is 1. Beyond the mask the polynomial is extrapolated.
 
     Args:
         x: one image (H, W) or volume (D, H, W), magnitudes ≥ 0 in any unit.
-        mask: same shape, nonzero where the tissues to learn from lie (without background, which
-            holds noise and no field), ten voxels per unknown or more; where x > 0 if not given.
-            Voxels of 0 are left out.
-        classes: number of tissues, ≥ 1: for a brain three. One is a plain polynomial fit, which
-            takes large-scale anatomy for shading.
+        mask: same shape, nonzero where tissues lie (background holds noise and no field), ten
+            voxels per unknown or more; all if not given. Voxels of 0 are left out.
+        classes: number of tissues, ≥ 1. With one, large-scale anatomy is taken for shading.
 
     Source: Van Leemput et al., IEEE Trans Med Imaging 18:885 (1999), without its atlas. For
-        patients' images use N4 (Tustison et al., IEEE Trans Med Imaging 29:1310, 2010), which
-        SimpleITK and ANTs carry.
+        patients' images use N4 (Tustison et al., ibid. 29:1310, 2010) in SimpleITK or ANTs.
     """
     x = real(x, least=0)
     if x.ndim not in (2, 3):

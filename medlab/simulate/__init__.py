@@ -1,7 +1,8 @@
 """Physics and anatomy that make medical images, and the named cohorts made of them.
 
 `xray`, `ct`, `mri` and `ultrasound` hold one modality each as functions on tensors; `COHORTS` the
-named cohorts that `medlab.load` serves.
+named cohorts that `medlab.load` serves. Arguments out of the ranges that are told, sizes and doses
+that are not positive among them, raise a DataError.
 """
 
 from medlab.simulate import ct, mri, ultrasound, xray

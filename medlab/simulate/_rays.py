@@ -8,6 +8,7 @@ y = source − distance; the picture shows +x on the right and +z on top.
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -19,28 +20,26 @@ _SUB = 5  # sub-samples per side of a pixel that a disc covers
 
 
 class Beam(NamedTuple):
-    """Cone beams of B exposures onto detectors of height × width pixels of `pitch` mm.
+    """Cone beams of B exposures from `source` to a detector at `distance` from it, each (B,) mm.
 
-    (B,) mm: `source` lies on +y that far from the origin, the detector at `distance` from it.
+    The detector has size × size pixels of `pitch` mm.
     """
 
     source: Tensor
     distance: Tensor
     pitch: float
-    height: int
-    width: int
+    size: int
 
     @property
     def across(self) -> Tensor:
         """(B, 1, W) dx per mm travelled along −y, for each column."""
-        u = (torch.arange(self.width) - (self.width - 1) / 2) * self.pitch
+        u = (torch.arange(self.size) - (self.size - 1) / 2) * self.pitch
         return u / self.distance[:, None, None]
 
     @property
     def along(self) -> Tensor:
         """(B, H, 1) dz per mm travelled along −y, for each row; the first row looks highest."""
-        v = ((self.height - 1) / 2 - torch.arange(self.height)) * self.pitch
-        return v[:, None] / self.distance[:, None, None]
+        return -self.across.mT
 
     def slant(self) -> Tensor:
         """(B, H, W) millimetres of ray per millimetre along y: the secant of its obliquity."""
@@ -48,10 +47,7 @@ class Beam(NamedTuple):
 
 
 class Ellipsoid(NamedTuple):
-    """B ellipsoids {p : |diag(1/semi) · turnᵀ · (p − centre)| ≤ 1}.
-
-    centre and semi are (B, 3) mm; the columns of turn (B, 3, 3) are the directions of the axes.
-    """
+    """B of them: centre, semi (B, 3) mm; the columns of turn (B, 3, 3) are the axes' directions."""
 
     centre: Tensor
     semi: Tensor
@@ -64,29 +60,24 @@ class Ellipsoid(NamedTuple):
         x, y, z = ((away * axes[..., k].reshape(shape)).sum(-1) ** 2 for k in range(3))
         return x + y + z <= 1
 
-    def moved(self, scale: Tensor, turn: Tensor, shift: Tensor) -> Ellipsoid:
-        """The same bodies after p → turn · scale · p + shift; (B,), (B, 3, 3) and (B, 3)."""
-        centre = (turn * (self.centre * scale[:, None])[:, None, :]).sum(-1) + shift
-        return Ellipsoid(centre, self.semi * scale[:, None], _times(turn, self.turn))
 
-
-def _times(a: Tensor, b: Tensor) -> Tensor:
+def times(a: Tensor, b: Tensor) -> Tensor:
     """(B, 3, 3) products, whose rounding does not depend on how many there are."""
     return (a[..., None] * b[:, None]).sum(2)
 
 
 def rotation(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """(B, 3, 3) rotation about x, then y, then z by angles in degrees, each (B,)."""
-    one, zero = torch.ones_like(x), torch.zeros_like(x)
 
-    def about(angle: Tensor, first: int, second: int) -> Tensor:
+    def about(axis: int, angle: Tensor) -> Tensor:
         c, s = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
-        rows = [[one if i == j else zero for j in range(3)] for i in range(3)]
-        rows[first][first] = rows[second][second] = c
-        rows[first][second], rows[second][first] = -s, s
-        return torch.stack([torch.stack(row, -1) for row in rows], -2)
+        turn = torch.eye(3).repeat(len(angle), 1, 1)
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        turn[:, first, first], turn[:, first, second] = c, -s
+        turn[:, second, first], turn[:, second, second] = s, c
+        return turn
 
-    return _times(about(z, 0, 1), _times(about(y, 2, 0), about(x, 1, 2)))
+    return times(about(2, z), times(about(1, y), about(0, x)))
 
 
 def crossing(body: Ellipsoid, beam: Beam) -> Interval:
@@ -116,10 +107,10 @@ def crossing(body: Ellipsoid, beam: Beam) -> Interval:
 
 
 def gaps(within: Interval, bodies: list[Interval]) -> list[Interval]:
-    """The parts of interval `within` that no interval of `bodies` covers: K + 1 intervals.
+    """The parts of `within` that none of K `bodies` covers: K + 1 intervals, empty ones of ≤ 0.
 
     A depth is uncovered where as many bodies have ended as have begun: with begins and ends sorted
-    each for itself, in (−∞, begin₁), (end₁, begin₂), … (end_K, ∞). Empty parts have length ≤ 0.
+    each for itself, in (−∞, begin₁), (end₁, begin₂), … (end_K, ∞).
     """
     begins, ends = (_sorted(list(edges)) for edges in zip(*bodies, strict=True))
     lower, upper = within
@@ -130,32 +121,32 @@ def gaps(within: Interval, bodies: list[Interval]) -> list[Interval]:
 
 def _sorted(items: list[Tensor]) -> list[Tensor]:
     """Element by element; `torch.sort` over so short an axis makes the cohort a third slower."""
-    for last in range(len(items) - 1, 0, -1):
-        for i in range(last):
-            one, other = items[i : i + 2]
-            items[i : i + 2] = torch.minimum(one, other), torch.maximum(one, other)
+    for i, j in combinations(range(len(items)), 2):
+        items[i], items[j] = torch.minimum(items[i], items[j]), torch.maximum(items[i], items[j])
     return items
 
 
 def splat(beam: Beam, points: Tensor, mass: Tensor) -> Tensor:
     """(B, H, W) line integrals of point masses (B, M) at (B, M, 3): Σ mass · m² / pitch² per pixel.
 
-    Each mass is shared by the four nearest pixels. A curve is a row of points; `spread` widens it.
+    Each mass is shared by the four nearest pixels. A curve is a row of points: with `spread` over a
+    disc of its radius it gives the line integral through the tube around it.
     """
     zoom = beam.distance[:, None] / (beam.source[:, None] - points[..., 1])
-    column = points[..., 0] * zoom / beam.pitch + (beam.width - 1) / 2
-    row = (beam.height - 1) / 2 - points[..., 2] * zoom / beam.pitch
+    size, middle = beam.size, (beam.size - 1) / 2
+    column = points[..., 0] * zoom / beam.pitch + middle
+    row = middle - points[..., 2] * zoom / beam.pitch
     mass = mass * (zoom / beam.pitch) ** 2
     left, top = column.floor(), row.floor()
-    batch = torch.arange(len(points))[:, None] * (beam.height * beam.width)
-    picture = torch.zeros(len(points) * beam.height * beam.width)
+    batch = torch.arange(len(points))[:, None] * size**2
+    picture = torch.zeros(len(points) * size**2)
     for dy, down in enumerate((1 - (row - top), row - top)):
         for dx, right in enumerate((1 - (column - left), column - left)):
             c, r = left.long() + dx, top.long() + dy
-            hit = (c >= 0) & (c < beam.width) & (r >= 0) & (r < beam.height)
-            where = batch + (r * beam.width + c) * hit
+            hit = (c >= 0) & (c < size) & (r >= 0) & (r < size)
+            where = batch + (r * size + c) * hit
             picture.index_add_(0, where.flatten(), (mass * (right * down) * hit).flatten())
-    return picture.view(len(points), beam.height, beam.width)
+    return picture.view(len(points), size, size)
 
 
 def disc(radius: Tensor, reach: int) -> Tensor:
@@ -169,10 +160,7 @@ def disc(radius: Tensor, reach: int) -> Tensor:
 
 
 def spread(picture: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve each picture (B, H, W) with its own kernel (B, k, k), zero outside.
-
-    A curve's mass spread over a disc of its radius is the line integral through the tube around it.
-    """
+    """Convolve each picture (B, H, W) with its own kernel (B, k, k), zero outside."""
     height, width = picture.shape[-2:]
     padded = pad(picture, (kernel.shape[-1] // 2,) * 4)
     out = torch.zeros_like(picture)

@@ -31,11 +31,7 @@ def stream(name: str, version: str, seed: int, *position: int) -> np.random.Gene
 
 
 def side_by_side(function: Callable, items: Iterable) -> list:
-    """[function(i) for i in items], one single-threaded worker a core.
-
-    Whole chunks side by side are faster than each small operation split over the cores, and the
-    result cannot depend on how many there are.
-    """
+    """[function(i) for i in items], one single-threaded worker a core: the same on any number."""
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:

@@ -1,17 +1,16 @@
 """A three-dimensional chest, drawn anew for every patient: ellipsoids, tubes and clouds in mm.
 
-The body is described by its density relative to water, 1 + HU/1000, so that one description gives
-both pictures: `water_path` is its line integral (the radiograph), `hounsfield` its value at points
-(the CT). Coordinates are those of `_rays`: x to the patient's left, y to the back, z to the head.
+A body is its density relative to water, 1 + HU/1000, in the coordinates of `_rays`: `water_path` is
+its line integral (the radiograph), `hounsfield` its value at points (the CT).
 
-Sources for sizes and densities: ICRP Publication 110 (2009), reference phantoms; ICRU Report 44
-(1989), tissue densities, among them inflated lung with 0.26 g/cm³.
+Source: sizes after ICRP Publication 110 (2009), densities after ICRU Report 44 (1989).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -32,10 +31,7 @@ SHELL, CORE = (torch.tensor(BONE[part] - MUSCLE) for part in ("cortex", "marrow"
 WIDEST = 9.5  # mm, largest radius of a bone after magnification
 ACINI = 300  # balls in the cloud of an opacity: fewer look blotchier
 VESSELS, BEADS = 26, 24  # vessels per lung, points per vessel
-DRAWS_PER_PATIENT = 80 + 2 * VESSELS * 4 + 4 * ACINI
-DRAWS_PER_IMAGE = 16
-FILL = (0.75, 1.0)  # share of the air in an opacity that fluid has replaced
-SIZE = (32.0, 56.0)  # mean radius of the largest focus, mm
+DRAWS = (80 + 2 * VESSELS * 4 + 4 * ACINI, 16)  # for a patient, for an image
 SIDES = (("r", -1.0), ("l", 1.0))  # and their sign along x
 AROUND = {
     "r": ("mediastinum", "heart", "atrium", "dome_r"),
@@ -46,9 +42,9 @@ BODY = ("skin", "shoulders", "neck", "breast_r", "breast_l")
 
 
 class Tube(NamedTuple):
-    """B·n curves of one kind as rows of points: (B, M, 3) mm, the step each stands for (B, M) mm.
+    """`curves` tubes in a row: M points (B, M, 3) and the step that each stands for (B, M), mm.
 
-    `radius` and `wall` are (B,) mm: a shell around a core. `curves` is n; a curve has M / n points.
+    `radius` and `wall` are (B,) mm: a shell around a core.
     """
 
     points: Tensor
@@ -59,10 +55,7 @@ class Tube(NamedTuple):
 
 
 class Cloud(NamedTuple):
-    """Gaussian balls: centres (B, M, 3) mm, mass (B, M) mm³ of added density, sigma (B,) mm.
-
-    `widest` mm bounds every sigma that can occur, magnified: it sets how far a ball is drawn.
-    """
+    """Gaussian balls: (B, M, 3) mm, mass (B, M) mm³ of added density, sigma (B,) ≤ widest mm."""
 
     points: Tensor
     mass: Tensor
@@ -71,10 +64,10 @@ class Cloud(NamedTuple):
 
 
 class Thorax(NamedTuple):
-    """B chests: solids, tubes and clouds by name, and (B,) numbers.
+    """B chests: solids, tubes and clouds by name, and numbers (B,).
 
-    `lung` is the density of aerated lung, `bone` a factor on the density that bone adds, 1 in a
-    young adult, and `vertebra` the height of one vertebra with its disc, mm.
+    `lung` is the density of aerated lung, `bone` a factor on the density that bone adds (1 in the
+    young), `vertebra` the height of a vertebra with its disc, mm.
     """
 
     solids: dict[str, Ellipsoid]
@@ -89,55 +82,44 @@ class _Draws:
     """Takes the columns of (B, D) uniform numbers one by one, where each is used."""
 
     def __init__(self, uniform: np.ndarray):
-        self.uniform, self.next = uniform, 0
-
-    def _take(self, count: int) -> np.ndarray:
-        columns = self.uniform[:, self.next : self.next + count]
-        if columns.shape[1] != count:
-            raise IndexError("more random numbers wanted than drawn for each patient")
-        self.next += count
-        return columns
+        self.columns = iter(uniform.T)
 
     def flat(self, low: float = 0.0, high: float = 1.0) -> Tensor:
-        return torch.from_numpy(low + (high - low) * self._take(1)[:, 0]).float()
+        return torch.from_numpy(low + (high - low) * next(self.columns)).float()
 
     def normal(self, mean: float, sd: float) -> Tensor:
         """Normal, cut at 2.3 standard deviations: nobody has a heart of negative size."""
-        z = np.clip(ndtri(self._take(1)[:, 0]), -2.3, 2.3)
+        z = np.clip(ndtri(next(self.columns)), -2.3, 2.3)
         return torch.from_numpy(mean + sd * z).float()
 
     def block(self, *shape: int) -> Tensor:
         """(B, *shape) uniform in [0, 1)."""
-        return torch.from_numpy(self._take(math.prod(shape)).reshape(-1, *shape)).float()
+        taken = np.stack([next(self.columns) for _ in range(math.prod(shape))], axis=1)
+        return torch.from_numpy(taken.reshape(-1, *shape)).float()
 
 
 def build(
     patient: np.ndarray,
     moment: np.ndarray,
     *,
-    opacity: Tensor | None = None,
+    opacity: Tensor | float = 0.0,
     mirrored: Tensor | None = None,
 ) -> tuple[Thorax, dict[str, Tensor]]:
-    """Chests from uniform random numbers.
+    """Chests from uniform numbers in [0, 1), and the facts of them that `chest_xray` tells.
 
     Args:
-        patient: (B, DRAWS_PER_PATIENT) in [0, 1): what stays the same from image to image.
-        moment: (B, DRAWS_PER_IMAGE) in [0, 1): breath and pose.
+        patient: (B, DRAWS[0]): what stays the same from image to image.
+        moment: (B, DRAWS[1]): breath and pose.
         opacity: (B,) extent of pneumonia, 0 none, 1 usual.
         mirrored: (B,) bool: front and back exchanged.
-
-    Returns:
-        The chests, posed, and what was drawn, see `chest_xray`.
     """
     d, m = _Draws(patient), _Draws(moment)
     solids: dict[str, Ellipsoid] = {}
 
     def solid(name: str, centre: Sequence, semi: Sequence, turn: Sequence = (0.0, 0, 0)) -> None:
-        def row(values: Sequence) -> list[Tensor]:
-            return [torch.as_tensor(v).expand_as(age).float() for v in values]
-
-        sizes = torch.stack(row(centre), -1), torch.stack(row(semi), -1)
-        solids[name] = Ellipsoid(*sizes, rotation(*row(turn)))
+        drawn = [torch.as_tensor(v).expand_as(age).float() for v in (*centre, *semi, *turn)]
+        place, size = (torch.stack(drawn[i : i + 3], -1) for i in (0, 3))
+        solids[name] = Ellipsoid(place, size, rotation(*drawn[6:]))
 
     age, female = d.flat(20, 90), (d.flat() < 0.48).float()
     scale = d.normal(1.0, 0.045) - 0.055 * female
@@ -197,12 +179,11 @@ def build(
         x, turn = sign * (0.72 * chest + raised), (0, sign * 14, sign * -spin)
         solid(f"scapula_{side}", (x, 58.0, 84.0), (40.0, 4.0, 62.0), turn)
 
-    tubes = _bones(d, wide, middle, tall, flat_chest)
+    tubes = _bones(d, (wide, middle, tall, flat_chest))
     bone = (1.12 - 0.006 * (age - 20) * (0.7 + 0.6 * female)) * d.normal(1.0, 0.08)
     lung = (0.27 - 0.11 * deep + d.normal(0, 0.022) - 0.003 * emphysema).clamp(0.14, 0.45)
-    clouds = _vessels(d, solids, lung)
-    if opacity is not None:
-        clouds["opacity"] = _opacity(d, solids, lung, opacity)
+    extent = torch.as_tensor(opacity).expand_as(age)
+    clouds = {**_vessels(d, solids, lung), "opacity": _opacity(d, solids, lung, extent)}
 
     # Size and pose: p → turn · scale · p + shift.
     yaw, pitch, roll = m.normal(0, 3.5), m.normal(-2, 4), m.normal(0, 2.2)
@@ -222,17 +203,16 @@ def build(
     for k, c in clouds.items():
         mass = c.mass * scale[:, None] ** 3
         clouds[k] = Cloud(carried(c.points), mass, c.sigma * scale, c.widest)
-    solids = {k: s.moved(scale, pose, shift) for k, s in solids.items()}
+    for k, s in solids.items():
+        centre = carried(s.centre[:, None])[:, 0]
+        solids[k] = Ellipsoid(centre, s.semi * scale[:, None], rays.times(pose, s.turn))
     facts = {"age": age, "female": female, "fat": fat, "heart": size, "breath": breath, "yaw": yaw}
     return Thorax(solids, tubes, clouds, lung, bone.clamp(0.5, 1.3), 23 * scale), facts
 
 
-def _bones(
-    d: _Draws, wide: Tensor, middle: Tensor, tall: Tensor, flat_chest: Tensor
-) -> dict[str, Tube]:
+def _bones(d: _Draws, lungs: Sequence[Tensor]) -> dict[str, Tube]:
     """Ten pairs of ribs, each a tilted half ellipse from the spine to the front, and clavicles."""
-    spacing, first, droop = d.normal(23.5, 1.0), d.normal(122, 5), d.normal(1.0, 0.12)
-    given = (spacing, first, droop, wide, middle, tall, flat_chest)
+    given = (d.normal(23.5, 1.0), d.normal(122, 5), d.normal(1.0, 0.12), *lungs)
     spacing, first, droop, wide, middle, tall, flat_chest = (v[:, None, None] for v in given)
     phi = torch.linspace(0.12, 2.55, 72)[None, None]  # 0 at the spine, π at the breast bone
     number = torch.arange(10.0)[None, :, None]
@@ -315,21 +295,22 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
     u = d.block(3, 7)
     side = torch.where(d.flat() < 0.55, -1.0, 1.0)
     low, count = d.flat(), d.flat()
-    fill, blotchy = d.flat(*FILL), d.flat(0.0, 0.8)
+    # `fill` is the share of the air that fluid has replaced.
+    fill, blotchy = d.flat(0.75, 1.0), d.flat(0.0, 0.8)
     unit = d.block(ACINI, 3)
     weight = torch.exp(blotchy[:, None] * (d.block(ACINI) * 2 - 1) * 1.5)
     weight = weight / weight.mean(1, keepdim=True)
     # Uniform in the unit ball.
     cosine, turn, far = 2 * unit[..., 0] - 1, 2 * torch.pi * unit[..., 1], unit[..., 2] ** (1 / 3)
     sine = (1 - cosine**2).sqrt()
-    ball = torch.stack([sine * torch.cos(turn), sine * torch.sin(turn), cosine], -1)
-    ball = ball * far[..., None]
+    ball = (
+        torch.stack([sine * torch.cos(turn), sine * torch.sin(turn), cosine], -1) * far[..., None]
+    )
 
     def on_side(name: str, here: Tensor) -> Tensor:
         """(2, B, 3) centre and semi-axes of the right or left one of a pair."""
-        left, right = (solids[f"{name}_{letter}"] for letter in "lr")
-        pairs = ((left.centre, right.centre), (left.semi, right.semi))
-        return torch.stack([torch.where((here > 0)[:, None], *pair) for pair in pairs])
+        left, right = (torch.stack(solids[f"{name}_{side}"][:2]) for side in "lr")
+        return torch.where((here > 0)[:, None], left, right)
 
     foci = 1 + (count > 0.5).long() + (count > 0.85).long()
     member = torch.arange(ACINI)[None] % foci[:, None]
@@ -345,7 +326,7 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
         x = centre[:, 0] + here * semi[:, 0] * (1.1 * v[:, 1] - 0.45) * room - here * 14 * up
         y = semi[:, 1] * (1.1 * v[:, 2] - 0.55) * room
         centres.append(torch.stack([x, y, z], -1))
-        radius = (SIZE[0] + (SIZE[1] - SIZE[0]) * v[:, 3]) * (0.75 if k else 1.0)
+        radius = (32.0 + 24.0 * v[:, 3]) * (0.75 if k else 1.0)
         semis.append(radius[:, None] * (0.75 + 0.6 * v[:, 4:7]))
     grown = (0.4 + 0.6 * extent).clamp_min(0) ** (1 / 3)
     semi = torch.stack(semis, 1) * grown[:, None, None]
@@ -359,7 +340,7 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
 
 
 def _mixed(part: Mapping[str, Tensor], lung: Tensor | float, bone: Tensor | float) -> Tensor:
-    """Density of the solids from the length along a ray in each, or whether a point lies inside."""
+    """Density of the solids from the length of a ray in each, or from whether a point is inside."""
     density = FAT * part["body"] + (MUSCLE - FAT) * part["soft"] + (lung - MUSCLE) * part["lung"]
     density -= MUSCLE * part["trachea"]
     density -= MUSCLE * part["gas"]
@@ -376,10 +357,9 @@ def _vertebrae(z: Tensor, height: Tensor) -> Tensor:
 
 
 def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
-    """Line integrals of density through the chest, in millimetres of water.
+    """Line integrals of density through the chest, (B, H, W) in millimetres of water.
 
-    Ellipsoids are crossed in closed form; bones and clouds are splatted and spread. The answer is
-    "total" (B, H, W), of that what "opacity" adds, and "lung": mm of aerated lung crossed.
+    "total", of that what "opacity" adds, and "lung": mm of aerated lung crossed.
     """
     cross = {name: rays.crossing(body, beam) for name, body in thorax.solids.items()}
     bone, spine = thorax.bone.view(-1, 1, 1), thorax.solids["spine"].centre
@@ -388,21 +368,21 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     part = {
         "body": _union([cross[k] for k in BODY]),
         "soft": _union([cross[k] for k in SOFT]),
-        "trachea": _length(cross["trachea"]),
-        "gas": _both(cross["stomach"], cross["dome_l"]),
-        "spine": _length(cross["spine"]) * bone * vertebrae,
-        "sternum": _length(cross["sternum"]),
+        "trachea": _common(cross["trachea"]),
+        "gas": _common(cross["stomach"], cross["dome_l"]),
+        "spine": _common(cross["spine"]) * bone * vertebrae,
+        "sternum": _common(cross["sternum"]),
     }
     part["lung"] = torch.zeros_like(part["body"])
     for side, around in AROUND.items():
-        part[f"scapula_{side}"] = _both(cross[f"scapula_{side}"], cross["skin"])
+        part[f"scapula_{side}"] = _common(cross[f"scapula_{side}"], cross["skin"])
         for gap in gaps(cross[f"lung_{side}"], [cross[k] for k in around]):
-            part["lung"] += _length(gap)
+            part["lung"] += _common(gap)
     slant = beam.slant()
     path = _mixed(part, thorax.lung.view(-1, 1, 1), bone) * slant
     for tube in thorax.tubes.values():
         path += bone * _tube_path(tube, beam)
-    clouds = {"opacity": torch.zeros_like(path)}
+    clouds = {}
     for name, cloud in thorax.clouds.items():
         sigma = cloud.sigma * beam.distance / beam.source / beam.pitch
         spots = rays.splat(beam, cloud.points, cloud.mass)
@@ -411,22 +391,19 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     return {"total": path, "lung": part["lung"] * slant, "opacity": clouds["opacity"]}
 
 
-def _length(interval: Interval) -> Tensor:
-    return (interval[1] - interval[0]).clamp_min_(0)
-
-
-def _both(one: Interval, other: Interval) -> Tensor:
-    return _length((torch.maximum(one[0], other[0]), torch.minimum(one[1], other[1])))
+def _common(*intervals: Interval) -> Tensor:
+    """Length of what all intervals have in common."""
+    begins, ends = zip(*intervals, strict=True)
+    return (reduce(torch.minimum, ends) - reduce(torch.maximum, begins)).clamp_min_(0)
 
 
 def _union(intervals: list[Interval]) -> Tensor:
     """Length of the union of intervals: its span without the gaps."""
-    first, last = intervals[0]
-    for begin, end in intervals[1:]:
-        first, last = torch.minimum(first, begin), torch.maximum(last, end)
+    begins, ends = zip(*intervals, strict=True)
+    first, last = reduce(torch.minimum, begins), reduce(torch.maximum, ends)
     length = last - first
     for gap in gaps((first, last), intervals):
-        length -= _length(gap)
+        length -= _common(gap)
     return length
 
 
@@ -443,10 +420,7 @@ def _tube_path(tube: Tube, beam: Beam) -> Tensor:
 
 
 def hounsfield(thorax: Thorax, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """HU of one chest at the points of a grid: (D, H, W) for z (D,), y (H,), x (W,) in mm.
-
-    The axes run to the patient's left, back and head, each evenly spaced and ascending.
-    """
+    """HU (D, H, W) of one chest for evenly spaced, ascending z (D,), y (H,), x (W,) in mm."""
     points = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)[None]
     bone, air = float(thorax.bone), float(thorax.lung)
 
@@ -492,5 +466,4 @@ def _tube_density(tube: Tube, points: Tensor) -> Tensor:
     tree = cKDTree(fine.reshape(-1, 3).numpy())
     distance = tree.query(points.reshape(-1, 3).numpy(), distance_upper_bound=radius)[0]
     distance = torch.from_numpy(distance).float().view(points.shape[:-1])
-    core = distance <= radius - wall
-    return ((distance <= radius) & ~core) * float(SHELL) + core * float(CORE)
+    return torch.where(distance <= radius - wall, CORE, (distance <= radius) * SHELL)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 from collections.abc import Callable
 from importlib.resources import files
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,22 +18,17 @@ from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
 from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import side_by_side, stream
-from medlab.simulate._thorax import DRAWS_PER_IMAGE, DRAWS_PER_PATIENT, SIDES, build, water_path
-from medlab.simulate.xray import MU_WATER, count, film, scatter
+from medlab.simulate._thorax import DRAWS, SIDES, build, water_path
+from medlab.simulate.xray import MU_WATER, film, slow
 
 _FACTS = json.loads((files("medlab.simulate") / "chest_xray.json").read_text(encoding="utf-8"))
-_CARD: dict[str, Any] = {
-    key: tuple(value) if isinstance(value, list) else value for key, value in _FACTS["card"].items()
-}
-CHEST_XRAY = DataCard(**_CARD)
+CHEST_XRAY = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, float]] = _FACTS["sites"]
 """How each hospital takes and shows its radiographs.
 
-share: of the patients; prevalence: share of its patients with pneumonia; photons: mean count of an
-open-beam pixel; blur: standard deviation of the detector's response, mm; scatter: scatter-to-
-primary ratio behind the grid; contrast, equalise, latitude: see `_detector.film`; portable: share
-of bedside exposures, from the front and near; leads: share of images with ECG leads; marker: share
-with the letter L at the patient's left, the others have R at the patient's right.
+Shares: `share` of all patients, `prevalence` of pneumonia, `portable` exposures at the bedside,
+`leads` for an ECG, `marker` L (the others have R). `photons` of an open-beam pixel, `blur` in mm
+(standard deviation), `scatter` in ratio to the primary photons; the rest is for `xray.film`.
 """
 
 FIELD = 344.0  # mm, side of the detector area shown
@@ -48,14 +44,13 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     """Chest radiographs of simulated patients with and without pneumonia.
 
     Each patient is a three-dimensional chest with 1 to 4 exposures that differ in breath, pose,
-    dose and, when ill, extent of the pneumonia. Patient k depends on (seed, k) alone, so a smaller
-    cohort is the beginning of a larger one.
+    dose and extent of a pneumonia. A smaller cohort is the beginning of a larger one.
 
     Args:
         n: images, ≥ 1; about 0.45 patients each.
         seed: ≥ 0; another seed gives other patients.
-        size: side in pixels, 32 … 512, even; the field is 344 mm at the detector at any size. The
-            photon count is per pixel, so a larger picture has had more dose.
+        size: side in pixels, 32 … 512, even, of a field of 344 mm. Photons are counted per pixel:
+            a larger picture has had more dose.
 
     Returns:
         Cohort of uint8 images (n, 1, size, size): dense is bright, the patient's left is on the
@@ -75,8 +70,7 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     while len(rows) < n:
         patient = rows[-1].patient + 1 if rows else 0
         rows += _exposures(seed, patient)[: n - len(rows)]
-    # Every chunk is full, the last one by repetition: arithmetic on a shorter vector may round
-    # differently, and an image must not depend on how many others there are.
+    # Every chunk is full, the last one by repetition: a shorter vector may be rounded differently.
     filled = rows + _exposures(seed, rows[-1].patient)[:1] * (-n % CHUNK)
     parts = side_by_side(lambda i: _radiographs(filled[i : i + CHUNK], size), range(0, n, CHUNK))
     merged = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
@@ -92,23 +86,16 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
     )
 
 
-class _Exposure(NamedTuple):
-    """What is drawn for one image before anything is computed; all numbers uniform in [0, 1)."""
-
-    patient: int
-    site: str
-    ill: bool
-    anatomy: np.ndarray
-    moment: np.ndarray
-    choices: np.ndarray
-    noise: np.random.Generator
+# What is drawn for one image before anything is computed: two names, a truth, three rows of uniform
+# numbers and the generator of the photons.
+_Exposure = namedtuple("_Exposure", "patient site ill anatomy moment choices noise")
 
 
 def _exposures(seed: int, patient: int) -> list[_Exposure]:
     """All images of one patient: 1 to 4."""
     place = (CHEST_XRAY.name, CHEST_XRAY.version, seed, patient)
     rng = stream(*place)
-    anatomy = rng.random(DRAWS_PER_PATIENT)
+    anatomy = rng.random(DRAWS[0])
     where, illness, often = rng.random(3)
     shares = np.cumsum([site["share"] for site in SITES.values()])
     site = list(SITES)[min(int(np.searchsorted(shares, where)), len(SITES) - 1)]
@@ -116,13 +103,13 @@ def _exposures(seed: int, patient: int) -> list[_Exposure]:
     rows = []
     for image in range(1 + int(np.searchsorted([0.35, 0.65, 0.87], often))):
         again = stream(*place, image)
-        moment, choices = again.random(DRAWS_PER_IMAGE), again.random(len(CHOICES))
+        moment, choices = again.random(DRAWS[1]), again.random(len(CHOICES))
         rows.append(_Exposure(patient, site, ill, anatomy, moment, choices, again))
     return rows
 
 
 def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
-    """Pictures, masks and facts of a chunk, each with len(rows) entries."""
+    """Pictures, masks and facts of a chunk."""
     chosen = torch.from_numpy(np.stack([r.choices for r in rows])).float()
     u = {name: chosen[:, i] for i, name in enumerate(CHOICES)}
     of = {name: torch.tensor([SITES[r.site][name] for r in rows]) for name in SITES["North"]}
@@ -133,14 +120,15 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
     thorax, facts = build(anatomy, moment, opacity=extent, mirrored=portable)
     fine = 2 if size <= 128 else 1
     source, distance = (torch.where(portable, *mm) for mm in ((1050.0, 1650.0), (1200.0, 1800.0)))
-    beam = Beam(source, distance, FIELD / (size * fine), size * fine, size * fine)
+    beam = Beam(source, distance, FIELD / (size * fine), size * fine)
     path = water_path(thorax, beam)
     primary = torch.exp(-MU_WATER * (path["total"] + _metal(u, of["leads"], of["marker"], beam)))
     mm = 1 / beam.pitch
     blur = of["blur"] * (0.85 + 0.3 * u["blur"])
-    ratio = of["scatter"] * (0.7 + 0.02 * facts["fat"])
     seen = soften(primary, blur * mm, widest=2.2 * mm)
-    seen = seen + scatter(primary, ratio=ratio, width=30 * mm)
+    # Scatter leaves the body in all directions: the primary image, very blurred.
+    ratio = of["scatter"] * (0.7 + 0.02 * facts["fat"])
+    seen = seen + slow(primary, 30 * mm, step=8) * ratio[:, None, None]
     seen, lung, opacity = (
         functional.avg_pool2d(picture[:, None], fine)[:, 0]
         for picture in (seen, path["lung"], path["opacity"])
@@ -148,9 +136,10 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
     # Automatic exposure control holds the signal behind the middle of the chest nearly constant.
     middle = seen[:, size // 4 : -(size // 4), size // 4 : -(size // 4)].mean((1, 2))
     dose = of["photons"] * torch.exp(0.7 * (u["dose"] - 0.5)) * (0.08 / middle) ** 0.8
-    mean = seen * dose[:, None, None]
+    mean = (seen * dose[:, None, None]).double().numpy()
+    counts = np.stack([r.noise.poisson(m) for m, r in zip(mean, rows, strict=True)])
     image = film(
-        torch.stack([count(m, r.noise) for m, r in zip(mean, rows, strict=True)]),
+        torch.from_numpy(counts).float(),
         contrast=of["contrast"] * torch.exp(0.5 * (u["contrast"] - 0.5)),
         equalise=of["equalise"] + 0.2 * (u["equalise"] - 0.5),
         latitude=of["latitude"] + 0.06 * u["latitude"],
@@ -168,12 +157,11 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
 
 
 def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> Tensor:
-    """(B, H, W) millimetres of water that the side marker and ECG leads stop like.
+    """(B, H, W) mm of water that stop as much as the side marker, on the detector, and ECG leads.
 
-    The letter lies on the detector, near an upper corner: L at the patient's left, right of the
-    picture. Which of the two is used is the site's habit and has nothing to do with the label.
+    L is at the patient's left, right of the picture. L or R is the site's habit, not the label's.
     """
-    path = torch.zeros(len(beam.source), beam.height, beam.width)
+    path = torch.zeros(len(beam.source), beam.size, beam.size)
     for letter, rows in _FACTS["letters"].items():
         glyph = torch.tensor([[float(c) for c in row] for row in rows])
         tall, wide = (max(4, round(4.2 / beam.pitch * s)) for s in glyph.shape)
@@ -181,7 +169,7 @@ def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> T
         for i in ((u["letter"] < marker) == (letter == "L")).nonzero()[:, 0].tolist():
             top = int((6 + 22 * float(u["letter_top"][i])) / beam.pitch)
             side = int((8 + 16 * float(u["letter_side"][i])) / beam.pitch)
-            left = beam.width - side - wide if letter == "L" else side
+            left = beam.size - side - wide if letter == "L" else side
             path[i, top : top + tall, left : left + wide] = 110 * glyph
     # Two wires hang over the chest from electrodes near the shoulders.
     t = torch.linspace(0, 1, 240)
@@ -199,10 +187,7 @@ def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> T
 
 
 class Simulated(NamedTuple):
-    """A named simulated cohort: its maker, what bytes it makes, and the maker's usual arguments.
-
-    `version` changes whenever the bytes change.
-    """
+    """A named cohort: its maker, the version of the bytes that it makes, its usual arguments."""
 
     make: Callable[..., Cohort]
     version: str

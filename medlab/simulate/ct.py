@@ -1,7 +1,4 @@
-"""Computed tomography: Hounsfield units, a scan of a slice, and a chest to put into the scanner.
-
-Sizes and doses that are not positive raise a DataError, as does a kernel that is not in `KERNELS`.
-"""
+"""Computed tomography: Hounsfield units, a scan of a slice, a chest to put into the scanner."""
 
 from __future__ import annotations
 
@@ -15,20 +12,12 @@ from torch import Tensor
 from medlab.errors import DataError
 from medlab.simulate._rays import Ellipsoid
 from medlab.simulate._streams import positive, side_by_side, stream
-from medlab.simulate._thorax import (
-    DRAWS_PER_IMAGE,
-    DRAWS_PER_PATIENT,
-    Thorax,
-    aerated,
-    build,
-    hounsfield,
-)
+from medlab.simulate._thorax import DRAWS, Thorax, aerated, build, hounsfield
 from medlab.simulate.xray import MU_WATER, expose
 
+VIEWS = 180  # directions of `scan`, one a degree
 KERNELS = {"sharp": "shepp-logan", "standard": "cosine", "soft": "hann", "ramp": "ramp"}
 """Reconstruction kernels and the apodisation of the ramp filter that scikit-image calls them by."""
-
-VIEWS = 180  # directions of `scan`, one a degree
 
 
 def hu_to_mu(hu: Tensor) -> Tensor:
@@ -70,16 +59,16 @@ def scan(
 
 
 class ChestCT(NamedTuple):
-    """A simulated chest CT: HU (D, H, W), from feet to head, front to back, right to left.
+    """HU (D, H, W) from feet to head, front to back, right to left.
 
-    `spacing` is slice, row, column in mm; `origin` the centre of voxel (0, 0, 0) in patient
-    coordinates (left, back, head), mm; `nodule` its centre (slice, row, column) in voxels, or None.
+    `spacing` is (slice, row, column), mm; `origin` the centre of voxel (0, 0, 0), mm to the left,
+    back and head; `nodule` its centre (slice, row, column) in voxels, or None.
     """
 
     hu: Tensor
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
-    nodule: tuple[float, float, float] | None
+    nodule: tuple[float, ...] | None
 
 
 def chest_ct_volume(
@@ -95,22 +84,21 @@ def chest_ct_volume(
 
     Args:
         seed: another seed, another patient.
-        shape: slices, rows, columns, each ≥ 8; rows = columns when noise is wanted.
-        spacing: their distances, mm.
+        shape: slices, rows, columns, each ≥ 8.
+        spacing: their distances, mm. With noise, rows and columns must be alike in both.
         nodule_mm: diameter of a round solid nodule at a random place in aerated lung; 0 for none.
         photons: dose of each slice's `scan`; None gives the noise-free anatomy.
         kernel: as for `scan`.
     """
     positive(spacing=min(spacing))
-    if min(shape) < 8 or not 0 <= nodule_mm <= 40:
+    square = photons is None or (shape[1] == shape[2] and spacing[1] == spacing[2])
+    if min(shape) < 8 or not square or not 0 <= nodule_mm <= 40:
         raise DataError(
-            "shape is (slices, rows, columns), each ≥ 8, and nodule_mm a diameter from 0 to 40 mm; "
-            f"got {shape} and {nodule_mm}"
+            "shape is (slices, rows, columns), each ≥ 8, square for noise, and nodule_mm from 0 to "
+            f"40 mm; got {shape}, spacing {spacing} and {nodule_mm}"
         )
-    if photons is not None and (shape[1] != shape[2] or spacing[1] != spacing[2]):
-        raise DataError("with noise, slices and pixels must be square; pass photons=None otherwise")
     rng = stream("chest_ct", "1", seed)
-    thorax, _ = build(rng.random((1, DRAWS_PER_PATIENT)), rng.random((1, DRAWS_PER_IMAGE)))
+    thorax, _ = build(*(rng.random((1, n)) for n in DRAWS))
     z, y, x = (
         (torch.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, spacing, strict=True)
     )
@@ -119,8 +107,7 @@ def chest_ct_volume(
         place = _place_nodule(thorax, rng, nodule_mm / 2)
         semi = torch.full((1, 3), nodule_mm / 2)
         thorax.solids["nodule"] = Ellipsoid(place[None], semi, torch.eye(3)[None])
-        down, row, column = ((float(place[2 - i]) - origin[2 - i]) / spacing[i] for i in range(3))
-        centre = (down, row, column)
+        centre = tuple((float(place[2 - i]) - origin[2 - i]) / spacing[i] for i in range(3))
     hu = hounsfield(thorax, x, y, z)
     if photons is not None:
         scanned = partial(scan, pixel_mm=spacing[1], photons=photons, kernel=kernel)

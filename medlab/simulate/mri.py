@@ -1,7 +1,4 @@
-"""Magnetic resonance: relaxation, the spin-echo signal, k-space, noise and a brain.
-
-Arguments out of the ranges named here raise a DataError.
-"""
+"""Magnetic resonance: relaxation, the spin-echo signal, k-space, noise and a brain."""
 
 from __future__ import annotations
 
@@ -32,9 +29,8 @@ RELAXATION = {
 }
 """Tissues of the brain by field strength in tesla.
 
-Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1. Cerebrospinal fluid,
-which varies most between studies, and the proton densities are rounded textbook values (Tofts,
-Quantitative MRI of the Brain, 2003).
+Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; fluid and proton
+densities are rounded from Tofts, Quantitative MRI of the Brain (2003).
 """
 BRAIN = tuple(RELAXATION[3.0])
 
@@ -58,9 +54,8 @@ def spin_echo(tissue: Tissue, *, tr: float, te: float) -> Tensor:
 def brain_shares(height_mm: float, *, resolution: int) -> Tensor:
     """Share of white matter, grey matter and fluid in each pixel of an axial slice, (3, H, W).
 
-    The MNI152 average of 152 brains, which nilearn carries (no download): its probability maps of
-    white and grey matter, and fluid where the brain mask holds more. The front is on top and the
-    patient's left on the right, as radiologists look at it.
+    The MNI152 average of 152 brains, which nilearn carries (no download); fluid is what its brain
+    mask holds beyond white and grey matter. The front is on top, the patient's left on the right.
 
     Args:
         height_mm: MNI z of the slice, −60 … 80 mm.
@@ -103,15 +98,13 @@ def keep_kspace(
         part: "centre" or "edge".
 
     Returns:
-        k-space complex (H, W), zero where dropped, with the mean in the middle; and the magnitude
-        of the image that it gives, float64 (H, W).
+        k-space complex (H, W), zero where dropped, the mean in the middle; and the magnitude of
+        its image, float64 (H, W).
     """
     values = np.asarray(image, dtype=float)
-    if values.ndim != 2 or not values.min() >= 0:
-        raise DataError(
-            f"expected one magnitude image (H, W), ≥ 0; got shape {values.shape}, which goes down "
-            f"to {values.min():.4g}"
-        )
+    low = values.min()
+    if values.ndim != 2 or not low >= 0:
+        raise DataError(f"expected one magnitude image (H, W), ≥ 0; got {values.shape}, ≥ {low:g}")
     if not 0 <= fraction <= 1 or part not in ("centre", "edge"):
         raise DataError(f"expected 0 … 1 and 'centre' or 'edge', got {fraction} and {part!r}")
     inside = [np.abs(np.fft.fftshift(np.fft.fftfreq(n))) <= fraction / 2 for n in values.shape]
@@ -121,10 +114,9 @@ def keep_kspace(
 
 
 def add_noise(data: Tensor, sigma: float, *, seed: int) -> Tensor:
-    """Add complex Gaussian noise: standard deviation `sigma` in the real and in the imaginary part.
+    """Add Gaussian noise of standard deviation `sigma` to the real and to the imaginary part.
 
-    As the transform is unitary, noise of σ in k-space is noise of σ in the image. The magnitude of
-    the noisy image is Rician; where there is no tissue, Rayleigh with mean σ√(π/2).
+    The magnitude of the noisy image is Rician; without tissue, Rayleigh with mean σ√(π/2).
 
     Source: Gudbjartsson & Patz, Magn Reson Med 34 (1995) 910.
     """

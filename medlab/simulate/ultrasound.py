@@ -1,7 +1,4 @@
-"""Ultrasound: speckle from unresolved scatterers, log compression, a kidney.
-
-Lengths and ranges that are not positive raise a DataError.
-"""
+"""Ultrasound: speckle from unresolved scatterers, log compression, a kidney."""
 
 from __future__ import annotations
 
@@ -40,19 +37,15 @@ def envelope(
     rng = np.random.default_rng(seed)
     white = torch.from_numpy(rng.standard_normal((2, *echogenicity.shape))).float()
     field = white * (echogenicity / 2).sqrt()
-    for width in (axial_mm / pixel_mm, lateral_mm / pixel_mm):  # each pass turns the picture over
-        field = _pulse(field.mT, width)
+    for sigma in (axial_mm / pixel_mm, lateral_mm / pixel_mm):  # along columns, then along rows
+        field = field.mT
+        reach = max(1, int(np.ceil(4 * sigma)))
+        taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+        taps = taps / (taps**2).sum().sqrt()
+        lines = field.reshape(-1, 1, field.shape[-1])
+        padded = functional.pad(lines, (reach, reach), mode="circular")
+        field = functional.conv1d(padded, taps[None, None]).reshape(field.shape)
     return (field[0] ** 2 + field[1] ** 2).sqrt()
-
-
-def _pulse(field: Tensor, sigma: float) -> Tensor:
-    """Rows of (2, H, W) convolved with a Gaussian of unit energy, sigma pixels wide, circularly."""
-    reach = max(1, int(np.ceil(4 * sigma)))
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    taps = taps / (taps**2).sum().sqrt()
-    lines = field.reshape(-1, 1, field.shape[-1])
-    padded = functional.pad(lines, (reach, reach), mode="circular")
-    return functional.conv1d(padded, taps[None, None]).reshape(field.shape)
 
 
 def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | Tensor) -> Tensor:
@@ -81,8 +74,8 @@ class Kidney(NamedTuple):
 def kidney(height: int, width: int, *, pixel_mm: float, seed: int) -> Kidney:
     """Echogenicity of a kidney beneath skin, muscle and liver, drawn from `seed`.
 
-    An ellipse of cortex a little darker than liver, darker pyramids around a bright sinus, and a
-    cyst: free of echoes, with a bright band beneath it, since fluid takes nothing from the sound.
+    Cortex a little darker than liver, darker pyramids around a bright sinus, and a cyst: free of
+    echoes, with a bright band beneath it, since fluid takes nothing from the sound.
     """
     positive(height=height, width=width, pixel_mm=pixel_mm)
     rng = np.random.default_rng(seed)

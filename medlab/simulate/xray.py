@@ -1,7 +1,4 @@
-"""Radiography: attenuation along a ray, photons counted behind it, grey levels on a screen.
-
-Sizes and doses that are not positive raise a DataError.
-"""
+"""Radiography: attenuation along a ray, photons counted behind it, grey levels on a screen."""
 
 from __future__ import annotations
 
@@ -15,10 +12,7 @@ from medlab.simulate._rays import soften
 from medlab.simulate._streams import positive
 
 MU_WATER = 0.0206
-"""Attenuation of water at 60 keV, the effective energy of a 120 kV beam, per mm.
-
-Source: NIST X-Ray Mass Attenuation Coefficients (Hubbell & Seltzer 1995): 0.2059 cm²/g.
-"""
+"""Attenuation of water per mm at 60 keV, as of a 120 kV beam (NIST: Hubbell & Seltzer 1995)."""
 
 
 def beer_lambert(attenuation: Tensor, voxel_mm: float, *, dim: int) -> Tensor:
@@ -46,21 +40,8 @@ def expose(line_integrals: Tensor, photons: float, *, seed: int) -> Tensor:
         seed: the same seed gives the same counts.
     """
     positive(photons=photons)
-    return count(photons * torch.exp(-line_integrals), np.random.default_rng(seed))
-
-
-def count(mean: Tensor, generator: np.random.Generator) -> Tensor:
-    """Poisson counts of the given means, float32."""
-    return torch.from_numpy(generator.poisson(mean.double().numpy())).float()
-
-
-def scatter(primary: Tensor, *, ratio: Tensor, width: float) -> Tensor:
-    """Scattered photons behind a body: `ratio` (B,) times the primary ones (B, H, W).
-
-    Scatter leaves the body in all directions, so it is the primary image blurred over `width`
-    pixels (standard deviation).
-    """
-    return _slow(primary, width, step=8) * ratio.reshape(-1, 1, 1)
+    mean = (photons * torch.exp(-line_integrals)).double().numpy()
+    return torch.from_numpy(np.random.default_rng(seed).poisson(mean)).float()
 
 
 def film(
@@ -68,9 +49,8 @@ def film(
 ) -> Tensor:
     """Grey levels (B, H, W) uint8 as a digital radiography system shows them: dense is bright.
 
-    The logarithm of the counts turns transmission back into thickness. Part of its slow variation
-    is taken away, so that lung and mediastinum fit one screen; then a window set by the histogram,
-    and a gamma curve.
+    The logarithm of the counts is thickness; less part of its slow variation, so that lung and
+    mediastinum fit one screen; in a window set by the histogram; on a gamma curve.
 
     Args:
         counts: (B, H, W) photon counts.
@@ -81,7 +61,7 @@ def film(
     """
     contrast, equalise, latitude = (v.view(-1, 1, 1) for v in (contrast, equalise, latitude))
     density = -torch.log(counts.clamp_min(0.5))
-    density = density - equalise * _slow(density, width, step=4)
+    density = density - equalise * slow(density, width, step=4)
     height, columns = density.shape[-2:]
     middle = density[:, height // 16 : -(height // 16), columns // 8 : -(columns // 8)].flatten(1)
     order = middle.sort(1).values
@@ -91,7 +71,7 @@ def film(
     return (shown**contrast * 255).round().to(torch.uint8)
 
 
-def _slow(pictures: Tensor, width: float, *, step: int) -> Tensor:
+def slow(pictures: Tensor, width: float, *, step: int) -> Tensor:
     """(B, H, W) blurred over `width` pixels, on 1/`step` of the resolution: enough if so smooth."""
     small = functional.avg_pool2d(pictures[:, None], step, ceil_mode=True)[:, 0]
     sigma = width / step
