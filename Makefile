@@ -15,7 +15,7 @@ PYTEST = $(RUN) pytest $(PYTEST_FLAGS)
 CACHES = __pycache__ .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 .NOTPARALLEL:
-.PHONY: help install install-lab lab test test-lint test-types test-unit test-serial test-notebooks test-browser \
+.PHONY: help install install-lab lab test test-lint test-types test-unit test-serial test-real test-notebooks test-browser \
         notebooks bench robustness clean
 
 help:
@@ -38,7 +38,7 @@ lab: install-lab
 	exec $(RUN) jupyterlab $$root $(LAB_FLAGS) \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
-test: test-lint test-types test-unit test-serial test-notebooks
+test: test-lint test-types test-unit test-serial test-real test-notebooks
 
 test-lint: install
 	$(RUN) ruff check .
@@ -51,11 +51,16 @@ test-types: install
 test-unit: install
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal -m "not serial" tests
 
+# Browsers want the machine for themselves.
 test-serial: install
-	$(PYTEST) -m serial tests
+	$(PYTEST) -m "serial and not real" tests
+
+# Notebooks are long, and each has its kernel: two at a time.
+test-real: install
+	$(PYTEST) -n 2 --dist worksteal -m "serial and real" tests
 
 test-notebooks: install
-	$(PYTEST) --nbval -p no:cacheprovider notebooks
+	$(PYTEST) -n 2 --dist loadfile --nbval -p no:cacheprovider notebooks
 
 test-browser: install
 	$(PYTEST) -m browser -rs tests/test_browser*.py
