@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from contextlib import nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import NoReturn
+
+from filelock import FileLock
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
@@ -82,19 +85,24 @@ class Sealed:
         words = reason.split() if isinstance(reason, str) else []
         if len(words) < 2:
             raise DataError("give a reason of a few words, such as open('final evaluation')")
-        reason, before = " ".join(words), self.openings
-        known = frozenset().union(*(one.pictures for one in before))
-        seen = sum(one in known for one in self._hashes)
-        opening = Opening(len(before) + 1, reason, len(self), seen, frozenset(self._hashes))
-        if self._record:
-            row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
-            try:
-                # At once, as others may write now; an editor may have cut the last line's end.
-                with self._record.open("ab", buffering=0) as file:
-                    file.write(f"\n{json.dumps(row, ensure_ascii=False)}\n".encode())
-            except OSError as error:
-                raise DataError(f"nothing was opened: cannot write the record, {error}") from error
-        _OPENED.append(opening)
+        reason = " ".join(words)
+        try:
+            if self._record:
+                self._record.touch()
+            # Whoever opens at the same time waits here, so that one of the two is the second.
+            with FileLock(f"{self._record}.lock") if self._record else nullcontext():
+                before = self.openings
+                known = frozenset().union(*(one.pictures for one in before))
+                seen = sum(one in known for one in self._hashes)
+                opening = Opening(len(before) + 1, reason, len(self), seen, frozenset(self._hashes))
+                if self._record:
+                    row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
+                    # A new line first: an editor may have cut the end of the last one.
+                    with self._record.open("a", encoding="utf-8") as file:
+                        file.write(f"\n{json.dumps(row, ensure_ascii=False)}\n")
+                _OPENED.append(opening)
+        except OSError as error:
+            raise DataError(f"nothing was opened: cannot write the record, {error}") from error
         if not before:
             print(f"{self.name} set opened for the first time: {reason} ({len(self)} images)")
             return self._inside
