@@ -109,7 +109,7 @@ def test_resumed_segmentation_gives_the_same_bits(tmp_path):
         ({"model": UNet(1, 2, 4, depth=1)}, "num_classes=3"),
         ({"model": nn.Conv2d(1, 3, 3)}, r"masks must be \('N', 14, 18\)"),
         ({"model": SmallCNN(width=4)}, r"masks must be \('N',\); they are \('N', 16, 20\)"),
-        ({"model": UNet(1, 3, 4, depth=1, dims=3)}, "dims=2 for images"),
+        ({"model": UNet(1, 3, 4, depth=1, dims=3)}, "of dims=2, takes images|of dims=3, takes images"),
         ({"masks": None}, "no masks"),
     ],
 )
