@@ -253,13 +253,11 @@ def _grid(theta: Tensor, size: tuple[int, ...], *, dtype: torch.dtype) -> Tensor
 
 def _move_boxes(boxes: list[Tensor], matrices: Tensor, size: tuple[int, ...]) -> list[Tensor]:
     """Upright boxes around the four moved corners, cut at the image's edge; empty ones dropped."""
-    moved = []
+    moved, limits = [], torch.tensor(size, device=matrices.device).double()
     for box, matrix in zip(boxes, matrices.double(), strict=True):
         corners = box.to(matrix)[:, [0, 1, 2, 1, 0, 3, 2, 3]].view(-1, 4, 2)
-        corners = corners @ matrix[:, :2].T + matrix[:, 2]
+        corners = (corners @ matrix[:, :2].T + matrix[:, 2]).clamp_min(0).minimum(limits)
         upright = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
-        upright[:, 0::2] = upright[:, 0::2].clamp(0, size[0])
-        upright[:, 1::2] = upright[:, 1::2].clamp(0, size[1])
         seen = (upright[:, 2] > upright[:, 0]) & (upright[:, 3] > upright[:, 1])
         moved.append(upright[seen].to(box))
     return moved

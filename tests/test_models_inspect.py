@@ -1,6 +1,5 @@
 """Feature maps and summaries, against counts by hand, torchvision's and PyTorch's own counter."""
 
-
 import pytest
 import torch
 import torchvision

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlab.errors import DataError
-from medlab.models._blocks import convolution, kinds
+from medlab.models._blocks import convolution, kind
 from medlab.models.standardise import Standardise
 
 
@@ -53,29 +53,29 @@ class UNet(nn.Module):
         super().__init__()
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width}
         self.arguments = {**sizes, "depth": depth, "dims": dims, "patch": patch}
-        kind = kinds(dims)
+        convolve, enlarge = kind("Conv", dims), kind("ConvTranspose", dims)
         channels = [width * 2**level for level in range(depth + 1)]
         entering, leaving = in_channels, width
         self.standardise = Standardise(in_channels)
         if patch > 1:
             entering, leaving = in_channels * patch**dims, max(8, width // 3)
             blocks = {"kernel_size": patch, "stride": patch}
-            self.shrink = kind.convolution(in_channels, entering, bias=False, **blocks)
-            self.enlarge = kind.transposed(width, leaving, **blocks)
+            self.shrink = convolve(in_channels, entering, bias=False, **blocks)
+            self.enlarge = enlarge(width, leaving, **blocks)
             self.edges = nn.Sequential(*convolution(leaving + in_channels, leaving, dims))
         self.down = nn.ModuleList(
             _two_convolutions(inputs, outputs, dims)
             for inputs, outputs in zip([entering, *channels], channels, strict=False)
         )
-        self.pool = kind.max_pool(2)
+        self.pool = kind("MaxPool", dims)(2)
         self.up = nn.ModuleList(
-            kind.transposed(2 * outputs, outputs, kernel_size=2, stride=2)
+            enlarge(2 * outputs, outputs, kernel_size=2, stride=2)
             for outputs in reversed(channels[:-1])
         )
         self.merge = nn.ModuleList(
             _two_convolutions(2 * outputs, outputs, dims) for outputs in reversed(channels[:-1])
         )
-        self.classifier = kind.convolution(leaving, num_classes, kernel_size=1)
+        self.classifier = convolve(leaving, num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
         dims, depth, patch = (self.arguments[name] for name in ("dims", "depth", "patch"))
