@@ -121,30 +121,29 @@ class Augment:
 
     def _matrices(self, draw: _Draw, size: tuple[int, ...]) -> Tensor:
         """Random affine maps of this augmentation for images of (width, height[, depth])."""
-        same = torch.ones(draw.n, device=draw.device)
-        signs = [
-            1 - 2 * (draw.unit() < 0.5).float() if name in self.flip else same
-            for name in _MIRRORS[: len(size)]
-        ]
+        signs = torch.ones(draw.n, len(size), device=draw.device)
+        for axis, name in enumerate(_MIRRORS[: len(size)]):
+            if name in self.flip:
+                signs[:, axis] -= 2 * (draw.unit() < 0.5).float()
         turns = 1 if len(size) == 2 else 3
-        return _affine(
-            size=size,
-            angles=torch.stack([draw.uniform(self.rotate) for _ in range(turns)], dim=1),
-            translate=torch.stack([draw.uniform(self.translate * s) for s in size], dim=1),
-            scale=draw.factor(self.scale),
-            shear=torch.stack([draw.uniform(self.shear), draw.uniform(self.shear)], dim=1),
-            signs=torch.stack(signs, dim=1),
-        )
+        angles = torch.stack([draw.uniform(self.rotate) for _ in range(turns)], dim=1)
+        shift = torch.stack([draw.uniform(self.translate * side) for side in size], dim=1)
+        scale = draw.factor(self.scale)
+        shear = torch.stack([draw.uniform(self.shear) for _ in range(2)], dim=1)
+        return _affine(size, angles, shift, scale, shear, signs)
 
     def _change_grey_levels(self, images: Tensor, draw: _Draw) -> Tensor:
         if self.gamma:
-            axes = tuple(range(1, images.ndim))
-            low, high = images.amin(axes, True), images.amax(axes, True)
+            low, high = (_column(bound, images) for bound in images.flatten(1).aminmax(dim=1))
             span = (high - low).clamp_min(torch.finfo(images.dtype).tiny)
             exponent = _column(draw.factor(self.gamma), images)
             images = low + span * ((images - low) / span).pow(exponent)
         if self.contrast or self.brightness or self.noise:
-            mean, spread = _mean_and_std(images)
+            flat = images.flatten(1)
+            mean = _column(flat.mean(1), images)
+            # In two passes, which is faster here than torch.std.
+            norm = torch.linalg.vector_norm((images - mean).flatten(1), dim=1)
+            spread = _column(norm / math.sqrt(flat.shape[1]), images)
             factor = _column(draw.factor(self.contrast), images)
             shift = mean - factor * mean + _column(draw.uniform(self.brightness), images) * spread
             images = images * factor + shift
@@ -165,20 +164,19 @@ class Augment:
         if images.ndim == 5 and (self.shear or boxes is not None):
             raise DataError("shear and boxes are for images (N, C, H, W), not for volumes")
         if images.ndim == 4 and "depth" in self.flip:
-            raise DataError("flip='depth' is for volumes (N, C, D, H, W): images have no slices")
+            raise DataError("flip='depth' is for volumes: images have no slices")
         expected = (len(images), *images.shape[2:])
         if masks is not None and masks.shape != expected:
             raise DataError(f"masks must be {expected} to fit the images; got {tuple(masks.shape)}")
-        shapes = [tuple(box.shape) for box in boxes or []]
-        if boxes is not None and [s[1:] for s in shapes] != [(4,)] * len(images):
+        if boxes is not None and [box.shape[1:] for box in boxes] != [(4,)] * len(images):
+            shapes = [tuple(box.shape) for box in boxes]
             raise DataError(f"boxes must be one tensor an image, each of (M, 4); got {shapes}")
 
 
 def _affine(
-    *,
     size: tuple[int, ...],
     angles: Tensor,
-    translate: Tensor,
+    shift: Tensor,
     scale: Tensor,
     shear: Tensor,
     signs: Tensor,
@@ -191,7 +189,7 @@ def _affine(
     (x, y), (x, z) and (y, z), and K is the identity. M mirrors the axes whose sign is −1.
 
     Size is (width, height[, depth]) in pixels, angles (N, 1 or 3) and shear (N, 2) in degrees,
-    translate (N, dims) in pixels, scale (N,); the result is float64 (N, dims, dims + 1):
+    shift t (N, dims) in pixels, scale (N,); the result is float64 (N, dims, dims + 1):
     p' = matrix[:, :, :-1] @ p + matrix[:, :, -1].
     """
     dims, start = len(size), torch.eye(len(size), dtype=torch.float64, device=scale.device)
@@ -209,7 +207,7 @@ def _affine(
     linear = scale.double()[:, None, None] * functools.reduce(torch.matmul, factors)
     linear = linear * signs.double()[:, None, :]
     centre = torch.tensor(size, dtype=torch.float64, device=scale.device) / 2
-    offset = centre + translate.double() - linear @ centre
+    offset = centre + shift.double() - linear @ centre
     return torch.cat([linear, offset[:, :, None]], dim=2)
 
 
@@ -242,33 +240,24 @@ def _grid(theta: Tensor, size: tuple[int, ...], *, dtype: torch.dtype) -> Tensor
 
     Each coordinate is a sum of parts, each of which depends on one axis only.
     """
-    dims = len(size)
-    grid = torch.empty(len(theta), *size[::-1], dims, dtype=dtype, device=theta.device)
-    steps = [
-        (torch.arange(s, dtype=theta.dtype, device=theta.device) * 2 + 1) / s - 1 for s in size
+    along = [
+        (torch.arange(n, dtype=theta.dtype, device=theta.device) * 2 + 1) / n - 1 for n in size
     ]
-    for axis in range(dims):
-        total: Tensor | float = 0.0
-        for along, step in enumerate(steps):
-            part = theta[:, axis, along, None] * step
-            if along == dims - 1:
-                part = part + theta[:, axis, dims, None]
-            shape = [len(theta), *(1,) * dims]
-            shape[dims - along] = -1
-            total = total + part.to(dtype).view(shape)
-        grid[..., axis] = total
-    return grid
+    coordinates = []
+    for row in theta.view(*theta.shape, *(1,) * len(size)).unbind(1):
+        parts = [row[:, k] * x.view(-1, *(1,) * k) for k, x in enumerate(along)]
+        parts[-1] = parts[-1] + row[:, -1]
+        coordinates.append(functools.reduce(torch.add, (part.to(dtype) for part in parts)))
+    return torch.stack(coordinates, dim=-1)
 
 
 def _move_boxes(boxes: list[Tensor], matrices: Tensor, size: tuple[int, ...]) -> list[Tensor]:
     """Upright boxes around the four moved corners, cut at the image's edge; empty ones dropped."""
-    moved = []
+    moved, limits = [], torch.tensor(size, device=matrices.device).double()
     for box, matrix in zip(boxes, matrices.double(), strict=True):
         corners = box.to(matrix)[:, [0, 1, 2, 1, 0, 3, 2, 3]].view(-1, 4, 2)
-        corners = corners @ matrix[:, :2].T + matrix[:, 2]
+        corners = (corners @ matrix[:, :2].T + matrix[:, 2]).clamp_min(0).minimum(limits)
         upright = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
-        upright[:, 0::2] = upright[:, 0::2].clamp(0, size[0])
-        upright[:, 1::2] = upright[:, 1::2].clamp(0, size[1])
         seen = (upright[:, 2] > upright[:, 0]) & (upright[:, 3] > upright[:, 1])
         moved.append(upright[seen].to(box))
     return moved
@@ -307,14 +296,6 @@ def _mixed(untouched: Tensor | None, old: Any, new: Any) -> Any:
     if isinstance(new, list):
         return [a if k else b for k, a, b in zip(untouched.tolist(), old, new, strict=True)]
     return torch.where(_column(untouched, new).bool(), old, new)
-
-
-def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image, (N, 1, …); in two passes, which is faster here than torch.std."""
-    flat = images.flatten(1)
-    mean = flat.mean(1, keepdim=True)
-    spread = torch.linalg.vector_norm(flat - mean, dim=1) / math.sqrt(flat.shape[1])
-    return _column(mean[:, 0], images), _column(spread, images)
 
 
 def _blur(images: Tensor, sigma: Tensor) -> Tensor:

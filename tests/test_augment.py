@@ -25,7 +25,7 @@ def matrices(
     return _affine(
         size=(width, height),
         angles=torch.full((n, 1), angle),
-        translate=torch.tensor([shift] * n),
+        shift=torch.tensor([shift] * n),
         scale=torch.full((n,), scale),
         shear=torch.tensor([shear] * n, dtype=torch.float32),
         signs=torch.tensor([signs] * n),
@@ -336,7 +336,7 @@ def volume_maps(size, *, angles=(0.0, 0.0, 0.0), shift=(0.0, 0.0, 0.0), scale=1.
     return _affine(
         size=size,
         angles=torch.tensor([angles]),
-        translate=torch.tensor([shift]),
+        shift=torch.tensor([shift]),
         scale=torch.tensor([scale]),
         shear=torch.zeros(1, 2),
         signs=torch.ones(1, 3),

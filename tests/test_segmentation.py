@@ -45,7 +45,7 @@ def test_fit_and_predict_from_a_cohort(size):
     model = UNet(1, 3, 8, depth=2, dims=len(size))
     train, val = cohort(*balls(size=size)), cohort(*balls(8, size=size, seed=1))
     history = fit(model, train, val, epochs=10, lr=1e-2, batch_size=4, **QUIET)
-    assert history.columns == ["epoch", "lr", "train_loss", "val_loss", "val_dice"]
+    assert list(history.rows[0]) == ["epoch", "lr", "train_loss", "val_loss", "val_dice"]
     test, masks = balls(8, size=size, seed=2)
     scores = predict(model, test)
     assert scores.shape == (8, 3, *size)
@@ -109,7 +109,10 @@ def test_resumed_segmentation_gives_the_same_bits(tmp_path):
         ({"model": UNet(1, 2, 4, depth=1)}, "num_classes=3"),
         ({"model": nn.Conv2d(1, 3, 3)}, r"masks must be \('N', 14, 18\)"),
         ({"model": SmallCNN(width=4)}, r"masks must be \('N',\); they are \('N', 16, 20\)"),
-        ({"model": UNet(1, 3, 4, depth=1, dims=3)}, "dims=2 for images"),
+        (
+            {"model": UNet(1, 3, 4, depth=1, dims=3)},
+            "of dims=2, takes images|of dims=3, takes images",
+        ),
         ({"masks": None}, "no masks"),
     ],
 )

@@ -255,7 +255,14 @@ def test_history_is_what_scikit_learn_says_of_the_final_model():
     val = toy(50, seed=1)
     history = fit(model, toy(60), val, epochs=2, lr=1e-3, batch_size=16, **QUIET)
     scores = predict(model, val[0])
-    assert history.columns == ["epoch", "lr", "train_loss", "val_loss", "val_auc", "val_accuracy"]
+    assert list(history.rows[0]) == [
+        "epoch",
+        "lr",
+        "train_loss",
+        "val_loss",
+        "val_auc",
+        "val_accuracy",
+    ]
     assert history["epoch"] == [1, 2]
     assert history["val_auc"][-1] == pytest.approx(roc_auc_score(val[1], scores[:, 1]))
     assert history["val_loss"][-1] == pytest.approx(log_loss(val[1], exact(scores)), rel=1e-4)

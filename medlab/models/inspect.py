@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from medlab.cohort import to_float
-from medlab.errors import DataError
-
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, *_TRANSPOSED)
 
 
 def feature_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -30,12 +26,7 @@ def feature_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     Returns:
         name → copy of the layer's output, on the model's device; of a tuple, its first entry. A
         layer called again is added as "name (2)" and so on; one never called is missing.
-
-    Raises:
-        DataError: images that are no tensor.
     """
-    if not torch.is_tensor(images):
-        raise DataError(f"images must be a tensor (N, C, …); got {type(images).__name__}")
     names = {module: name for name, module in model.named_modules() if not any(module.children())}
     maps: dict[str, Tensor] = {}
 
@@ -51,21 +42,13 @@ def feature_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 class Layer(NamedTuple):
-    """One line of a summary.
+    """One line of a summary, of one layer."""
 
-    Attributes:
-        name: as in `model.named_modules()`; empty for the model itself.
-        kind: class of the layer.
-        shape: of its output for one image, without the batch; None if it was never called.
-        parameters: numbers that training changes, its own and not counted in a line above.
-        multiply_adds: multiplications, each with its addition, for one image.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...] | None
-    parameters: int
-    multiply_adds: int
+    name: str  # as in `model.named_modules()`; empty for the model itself
+    kind: str  # its class
+    shape: tuple[int, ...] | None  # of its output for one image; None if it was never called
+    parameters: int  # numbers that training changes, its own and not counted in a line above
+    multiply_adds: int  # multiplications, each with its addition, for one image
 
 
 class Summary(tuple):
@@ -98,7 +81,7 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
     """Every layer's output, parameters and cost for one image, in the order of the first call.
 
     Counted are the multiply-adds of convolutions, n_out · k² · C_in / groups (transposed:
-    n_in · k² · C_out / groups), and of linear layers, n_out · n_in; all else counts 0, as is usual.
+    n_in · k² · C_out / groups), and of products of matrices, by PyTorch; all else counts 0.
 
     Args:
         model: any module that takes one tensor of images.
@@ -106,32 +89,27 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
 
     Returns:
         One `Layer` for each module that has no submodules, or that holds parameters of its own.
-
-    Raises:
-        DataError: a shape that is not made of positive whole numbers.
     """
-    sides = shape if isinstance(shape, Sequence) else ()
-    if not sides or not all(isinstance(side, Integral) and side >= 1 for side in sides):
-        raise DataError(f"shape is that of one image, such as (1, 64, 64); got {shape!r}")
     shapes: dict[nn.Module, tuple[int, ...]] = {}
-    costs: dict[nn.Module, int] = {}
 
-    def note(module: nn.Module, inputs: tuple, output: object) -> None:
+    def note(module: nn.Module, _inputs: tuple, output: object) -> None:
         tensor = _tensor(output)
         shapes[module] = () if tensor is None else tuple(tensor.shape[1:])
-        cost = _multiply_adds(module, inputs[0], tensor) if inputs and tensor is not None else 0
-        costs[module] = costs.get(module, 0) + cost
 
     names = {module: name for name, module in model.named_modules()}
-    _run(model, torch.zeros(1, *shape), dict.fromkeys(names, note))
+    with FlopCounterMode(display=False) as counter:
+        _run(model, torch.zeros(1, *shape), dict.fromkeys(names, note))
+    costs = {key: sum(of.values()) // 2 for key, of in counter.get_flop_counts().items()}
     rows, counted = [], set[nn.Parameter]()
     for module in [*shapes, *(m for m in names if m not in shapes)]:
         own = {p: p.numel() for p in module.parameters(recurse=False) if p not in counted}
         counted |= own.keys()
-        if own or not any(module.children()):
-            kind, shape_out = type(module).__name__, shapes.get(module)
-            cost = costs.get(module, 0)
-            rows.append(Layer(names[module], kind, shape_out, sum(own.values()), cost))
+        inner = any(module.children())
+        if own or not inner:
+            name, kind = names[module], type(module).__name__
+            path = f"{type(model).__name__}.{name}".rstrip(".")
+            cost = 0 if inner else costs.get(path, 0)
+            rows.append(Layer(name, kind, shapes.get(module), sum(own.values()), cost))
     return Summary(rows)
 
 
@@ -161,11 +139,3 @@ def _run(model: nn.Module, images: Tensor, hooks: dict) -> None:
 def _tensor(output: object) -> Tensor | None:
     first = output[0] if isinstance(output, tuple) and output else output
     return first if torch.is_tensor(first) else None
-
-
-def _multiply_adds(module: nn.Module, given: Tensor, output: Tensor) -> int:
-    """Places at which the weights are applied, times their number."""
-    if not isinstance(module, _COUNTED):
-        return 0
-    places = (given if isinstance(module, _TRANSPOSED) else output).numel() // len(module.weight)
-    return places * module.weight.numel()

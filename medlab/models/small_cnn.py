@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medlab.errors import DataError
-from medlab.models._blocks import convolution, kinds
+from medlab.models._blocks import convolution, kind
 from medlab.models.standardise import Standardise
 
 
@@ -32,7 +32,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         sizes = {"in_channels": in_channels, "num_classes": num_classes}
         self.arguments = {**sizes, "width": width, "dims": dims}
-        pool = kinds(dims).max_pool
+        pool = kind("MaxPool", dims)
         self.features = nn.Sequential(
             Standardise(in_channels),
             *convolution(in_channels, width, dims),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlab.errors import DataError
-from medlab.models._blocks import convolution, kinds
+from medlab.models._blocks import convolution, kind
 from medlab.models.standardise import Standardise
 
 
@@ -24,9 +26,8 @@ class UNet(nn.Module):
         width: channels at full resolution.
         depth: how often the image is halved.
         dims: 2 for images, 3 for volumes.
-        patch: by how much a first, strided convolution shrinks the image. With 2, the network sees
-            a quarter of the pixels (an eighth in volumes), and one convolution beside the image
-            itself draws the edges again: several times as fast at nearly the same answer.
+        patch: by how much a first, strided convolution shrinks the image; one convolution beside
+            the image itself draws the edges again. 2 is several times as fast, nearly as good.
 
     Shape:
         images (N, in_channels, *size) float32 → logits (N, num_classes, *size). Any size: what
@@ -50,46 +51,37 @@ class UNet(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
-        self.arguments = {
-            "in_channels": in_channels,
-            "num_classes": num_classes,
-            "width": width,
-            "depth": depth,
-            "dims": dims,
-            "patch": patch,
-        }
-        kind = kinds(dims)
+        sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width}
+        self.arguments = {**sizes, "depth": depth, "dims": dims, "patch": patch}
+        convolve, enlarge = kind("Conv", dims), kind("ConvTranspose", dims)
         channels = [width * 2**level for level in range(depth + 1)]
         entering, leaving = in_channels, width
         self.standardise = Standardise(in_channels)
         if patch > 1:
             entering, leaving = in_channels * patch**dims, max(8, width // 3)
             blocks = {"kernel_size": patch, "stride": patch}
-            self.shrink = kind.convolution(in_channels, entering, bias=False, **blocks)
-            self.enlarge = kind.transposed(width, leaving, **blocks)
+            self.shrink = convolve(in_channels, entering, bias=False, **blocks)
+            self.enlarge = enlarge(width, leaving, **blocks)
             self.edges = nn.Sequential(*convolution(leaving + in_channels, leaving, dims))
         self.down = nn.ModuleList(
             _two_convolutions(inputs, outputs, dims)
             for inputs, outputs in zip([entering, *channels], channels, strict=False)
         )
-        self.pool = kind.max_pool(2)
+        self.pool = kind("MaxPool", dims)(2)
         self.up = nn.ModuleList(
-            kind.transposed(2 * outputs, outputs, kernel_size=2, stride=2)
+            enlarge(2 * outputs, outputs, kernel_size=2, stride=2)
             for outputs in reversed(channels[:-1])
         )
         self.merge = nn.ModuleList(
             _two_convolutions(2 * outputs, outputs, dims) for outputs in reversed(channels[:-1])
         )
-        self.classifier = kind.convolution(leaving, num_classes, kernel_size=1)
+        self.classifier = convolve(leaving, num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
         dims, depth, patch = (self.arguments[name] for name in ("dims", "depth", "patch"))
         if images.ndim != dims + 2:
-            axes = "(N, C, H, W)" if dims == 2 else "(N, C, D, H, W)"
-            raise DataError(
-                f"this UNet takes images of shape {axes}; got {tuple(images.shape)}: build it with "
-                "dims=2 for images, dims=3 for volumes"
-            )
+            told = f"this UNet, of dims={dims}, takes images (N, C, …) with {dims} sides"
+            raise DataError(f"{told}; got {tuple(images.shape)}")
         size = images.shape[2:]
         images = _padded(self.standardise(images), patch * 2**depth)
         maps = self.shrink(images) if patch > 1 else images
@@ -111,8 +103,5 @@ def _two_convolutions(inputs: int, outputs: int, dims: int) -> nn.Sequential:
 
 def _padded(images: Tensor, multiple: int) -> Tensor:
     """Edges repeated at the end of each axis until every side is a multiple."""
-    missing = [-side % multiple for side in images.shape[2:]]
-    if not any(missing):
-        return images
-    padding = [amount for axis in reversed(missing) for amount in (0, axis)]
-    return F.pad(images, padding, mode="replicate")
+    missing = [(0, -side % multiple) for side in reversed(images.shape[2:])]
+    return F.pad(images, [*chain(*missing)], mode="replicate")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from medlab.errors import DataError
 
 
 def descent_path(
-    start: Sequence[float] | np.ndarray | Tensor,
+    start: ArrayLike,
     *,
     lr: float,
     momentum: float = 0.0,
-    curvatures: Sequence[float] | np.ndarray | Tensor = (1.0, 25.0),
+    curvatures: ArrayLike = (1.0, 25.0),
     steps: int = 40,
 ) -> np.ndarray:
     """Gradient descent with momentum on L(θ) = ½ Σ λ_i θ_i²: θ at steps 0 … S, float64 (S + 1, D).
@@ -40,7 +38,7 @@ def descent_path(
     if not bowl or not 0 <= lr < np.inf or not 0 <= momentum < 1:
         raise DataError(
             "start and curvatures must be two lists of one length, curvatures must be > 0, lr ≥ 0 "
-            f"and momentum 0 to below 1; got {start}, {curvatures}, {lr} and {momentum}"
+            f"and momentum 0 to below 1; got {start!r}, {curvatures!r}, {lr} and {momentum}"
         )
     velocity, path = np.zeros_like(theta), [theta]
     for _ in range(steps):

@@ -77,11 +77,9 @@ def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> No
         if found.get(name) != wanted.get(name)
     ]
     if faults:
-        raise CheckpointError(
-            f"{source} does not fit this {type(model).__name__}; nothing was loaded.\n  "
-            + "\n  ".join([*faults[:8], f"… {len(faults)} in all"])
-            + "\nBuild the model with the same arguments as the one that was saved."
-        )
+        told = f"{source} does not fit this {type(model).__name__}; nothing was loaded. Build the"
+        told = f"{told} model with the same arguments as the saved one. {len(faults)} differ:"
+        raise CheckpointError("\n  ".join([told, *faults[:8]]))
     model.load_state_dict(tensors)
 
 

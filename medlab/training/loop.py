@@ -60,8 +60,7 @@ def fit(
     [1, 2]
 
     Args:
-        model: maps float32 images (N, C, …) to what the task wants: logits (N, K), or (N, K, *size)
-            for segmentation. Trained in place.
+        model: maps float32 images (N, C, …) to logits (N, K), or (N, K, *size) to segment.
         train: a cohort, or a pair (images, targets).
         val: the same, other patients; only for the scores in the history and for keep="best".
         task: a `medlab.training.Task`; default: what the data say.
@@ -72,9 +71,9 @@ def fit(
         augment: "auto" (an `Augment` of mild geometry, grey levels, blur and noise), None, an
             `Augment`, or any function called as augment(images, generator=…), with masks=… or
             boxes=… where they must move.
-        class_weights: "auto" ("balanced" for one class an image, else None): each class counts
-            alike, so that the share of the ill among the training images is not learnt; None,
-            "balanced", one number a class, or a dictionary {class: number}.
+        class_weights: "balanced" (all classes count alike: how many are ill is not learnt), None,
+            "auto" ("balanced" for one class an image, else None), one number a class, or a
+            dictionary {class: number}.
         average: weights are averaged over about so many epochs, counted back; 0 turns it off.
         keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.
@@ -86,7 +85,7 @@ def fit(
         progress: show a bar on stderr; the environment variable MEDLAB_PROGRESS=0 hides it too.
 
     Returns:
-        The history, one row an epoch; the model holds the trained (averaged) weights.
+        The history; the model holds the trained (averaged) weights.
 
     Raises:
         DataError: data, targets and model that do not fit together.

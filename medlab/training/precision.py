@@ -14,11 +14,10 @@ _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Precision:
-    """How a training step computes. Weights, optimiser and loss are float32 in every case.
+    """How a training step computes; weights, optimiser and loss are float32 in every case.
 
-    Attributes:
-        dtype: "float32", or "bfloat16"/"float16" for mixed precision under autocast.
-        channels_last: keep the channels of a pixel side by side in memory.
+    `dtype` "bfloat16" or "float16" is mixed precision under autocast; `channels_last` keeps the
+    channels of a pixel side by side in memory.
     """
 
     dtype: str = "float32"

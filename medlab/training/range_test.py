@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from medlab.errors import MedlabError
 from medlab.training._setup import Data, in_training, number, prepare, standardise
-from medlab.training.recipe import batches, parameter_groups
+from medlab.training.recipe import batches
+from medlab.training.state import Run
 
 _SMOOTHING = 0.9  # β
 _DIVERGED = 4.0  # times the lowest smoothed loss
@@ -20,12 +21,9 @@ _DIVERGED = 4.0  # times the lowest smoothed loss
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What `lr_range_test` saw: learning rates and losses, one a step, and what follows from them.
+    """What `lr_range_test` saw at each step: learning rate, loss before the step, smoothed loss.
 
-    Attributes:
-        losses: of each step's batch, before that step was taken.
-        smoothed: their exponential mean, corrected for its start at 0.
-        suggestion: a tenth of the rate at which `smoothed` was lowest.
+    The `suggestion` is a tenth of the rate at which `smoothed` was lowest.
     """
 
     lrs: list[float]
@@ -52,19 +50,11 @@ def lr_range_test(
     as s_i = β s_{i−1} + (1 − β) L_i with β = 0.9, divided by 1 − β^(i+1) to undo the start at
     s = 0. The test ends early once that is above 4 times its lowest value, or the loss is not
     finite. It trains a copy: `model` and the global random state stay as they are. The suggestion
-    keeps a factor of ten from the lowest point; it holds for this batch size and optimiser.
+    holds for this batch size and optimiser.
 
-    Args:
-        model: maps float32 images (N, C, …) to logits; the weights to start from.
-        train: a cohort, or a pair (images, targets), as for `fit`.
-        lowest: the first learning rate, above 0.
-        highest: the last.
-        steps: S, at least 10.
-        batch_size: as for `fit`.
-        augment: as for `fit`.
-        optimiser: makes one from the parameters, as `lambda p: torch.optim.SGD(p, lr=1)`; its rate
-            is overwritten. Default: AdamW as in `fit`.
-        seed: decides order, augmentation and dropout.
+    S is `steps`, at least 10. `optimiser` makes one from the parameters, as
+    `lambda p: torch.optim.SGD(p, lr=1)`, and its rate is overwritten; by default it is the AdamW of
+    `fit`. Model, data, batch size, augmentation and seed are as for `fit`.
 
     Raises:
         DataError: data, targets and model that do not fit together.
@@ -82,16 +72,22 @@ def lr_range_test(
     setup = prepare(trial, train, None, None, augment, None, "float32")
     images = setup.train.images
     standardise(trial, images)
-    adamw = torch.optim.AdamW(parameter_groups(trial, 0.01))
-    stepper = optimiser(trial.parameters()) if optimiser else adamw
+    config = {"lr": lowest, "weight_decay": 0.01, "average": 0, "keep": "last"}
+    run = Run(trial, config, setup.precision, images)
+    if optimiser is not None:
+        run.optimiser = optimiser(trial.parameters())
     draws = torch.Generator(images.device).manual_seed(seed)
-    order = _endless(len(images), batch_size, seed)
+    shuffles = torch.Generator().manual_seed(seed)
+    order: list[Tensor] = []
+    while len(order) < steps:
+        epoch = torch.randperm(len(images), generator=shuffles)
+        order += epoch.tensor_split(batches(len(images), batch_size))
     found = RangeTest([], [], [], 0.0)
     lrs, losses, smoothed, mean = found.lrs, found.losses, found.smoothed, 0.0
     with in_training(trial), torch.random.fork_rng([images.device] if images.is_cuda else []):
         torch.manual_seed(seed)
-        for i in range(steps):
-            loss = setup.loss_of(trial, next(order).to(images.device), draws)
+        for i, index in enumerate(order[:steps]):
+            loss = setup.loss_of(trial, index.to(images.device), draws)
             if not math.isfinite(loss.item()):
                 break
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss.item()
@@ -100,21 +96,8 @@ def lr_range_test(
             smoothed.append(mean / (1 - _SMOOTHING ** (i + 1)))
             if smoothed[-1] > _DIVERGED * min(smoothed):
                 break
-            stepper.zero_grad()
-            loss.backward()
-            for group in stepper.param_groups:
-                group["lr"] = lrs[-1]
-            stepper.step()
+            run.step(loss, rate=lrs[-1], weight=0)
     if not smoothed or min(smoothed) == smoothed[0]:
-        raise MedlabError(
-            f"the loss never fell below its first value: lowest={lowest:.2g} is already too high, "
-            "or there is nothing to learn"
-        )
+        told = f"lowest={lowest:.2g} is already too high, or there is nothing to learn"
+        raise MedlabError(f"the loss never fell below its first value: {told}")
     return replace(found, suggestion=lrs[smoothed.index(min(smoothed))] / 10)
-
-
-def _endless(count: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Batches of a shuffled set, shuffled anew whenever it is used up."""
-    draws = torch.Generator().manual_seed(seed)
-    while True:
-        yield from torch.randperm(count, generator=draws).tensor_split(batches(count, batch_size))

@@ -26,13 +26,8 @@ class History:
 
     Columns: epoch (from 1), lr (at its end), train_loss (with class weights and augmentation), and
     with a validation set val_loss (plain) and the task's scores, such as val_auc (nan where a class
-    is missing), all of the averaged weights, which are the ones that `fit` leaves in the model.
-
-    Attributes:
-        rows: one dictionary an epoch.
-        config: everything that decided the result: learning rate, seed, precision, …
-        kept: the epoch whose weights the model holds now.
-        seconds: wall time of the training, without loading.
+    is missing), all of the averaged weights. `config` is what decided the result (seed, precision,
+    …), `kept` the epoch whose weights the model holds, `seconds` the wall time of the training.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -41,19 +36,14 @@ class History:
     seconds: float = 0.0
 
     def __getitem__(self, column: str) -> list[float]:
-        if column not in self.columns:
-            raise DataError(
-                f"the history has no {column!r}; it has {', '.join(self.columns) or 'no epoch'}. "
-                "For validation scores pass a validation set to fit"
-            )
+        columns = list(self.rows[0]) if self.rows else ["no epoch"]
+        if column not in columns:
+            told = f"the history has no {column!r}; it has {', '.join(columns)}"
+            raise DataError(f"{told}. For validation scores pass a validation set to fit")
         return [row[column] for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def columns(self) -> list[str]:
-        return list(self.rows[0]) if self.rows else []
 
     def __repr__(self) -> str:
         import pandas as pd

@@ -90,10 +90,8 @@ class Task(ABC):
 def task_for(kind: str) -> Task:
     """The task of a `DataCard.task`; a `DataError` if no file of this folder serves it."""
     if kind not in _TASKS:
-        raise DataError(
-            f"nothing here trains on the task {kind!r}; known are {', '.join(_TASKS)}. Pass task=… "
-            "to say how a model should learn from these data."
-        )
+        told = f"nothing here trains on the task {kind!r}; known are {', '.join(_TASKS)}"
+        raise DataError(f"{told}. Pass task=… to say how a model should learn from these data.")
     return _TASKS[kind]()
 
 
