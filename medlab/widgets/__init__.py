@@ -5,8 +5,13 @@ with labels, reachable by keyboard; the figure carries an alternative text.
 """
 
 from medlab.widgets.curve_widgets import descent, threshold
-from medlab.widgets.image_widgets import kspace, pooling, window_level
-from medlab.widgets.kernel_widgets import draw_kernel, moving_window
+from medlab.widgets.image_widgets import (
+    draw_kernel,
+    kspace,
+    moving_window,
+    pooling,
+    window_level,
+)
 
 __all__ = [
     "descent",

@@ -1,4 +1,4 @@
-"""Pictures that follow a slider: the window, a part of k-space, a shift and pooling."""
+"""Pictures that follow a slider: the window, k-space, pooling, and kernels of a convolution."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from ipywidgets import FloatText
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike
+from scipy.signal import correlate2d
 from torch import Tensor
+from torch.nn import functional
 
 from medlab import plotting, preprocess
 from medlab.errors import DataError
@@ -16,22 +21,31 @@ from medlab.simulate import mri
 from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
 
 Part = Literal["centre", "edge"]
+Pair = tuple[float, float]
 
 # Level and width in HU, as radiology departments commonly set them.
-WINDOWS = {
-    "lung": (-600, 1500),
-    "soft tissue": (40, 400),
-    "bone": (400, 1800),
-    "brain": (40, 80),
+WINDOWS = {"lung": (-600, 1500), "soft tissue": (40, 400), "bone": (400, 1800), "brain": (40, 80)}
+
+# Nine whole numbers, row by row, and what they are divided by.
+KERNELS: dict[str, tuple[float, ...]] = {
+    "identity": (0, 0, 0, 0, 1, 0, 0, 0, 0, 1),
+    "mean": (1, 1, 1, 1, 1, 1, 1, 1, 1, 9),
+    "Gaussian": (1, 2, 1, 2, 4, 2, 1, 2, 1, 16),
+    "Sobel, vertical edges": (-1, 0, 1, -2, 0, 2, -1, 0, 1, 8),
+    "Sobel, horizontal edges": (-1, -2, -1, 0, 0, 0, 1, 2, 1, 8),
+    "Laplacian": (0, 1, 0, 1, -4, 1, 0, 1, 0, 1),
+    "sharpen": (0, -1, 0, -1, 5, -1, 0, -1, 0, 1),
+    "shift": (0, 0, 0, 0, 0, 1, 0, 0, 0, 1),
 }
+
+# A bright spot on a dark, uneven ground, for the moving window; a digit is a pixel.
+ROWS = ("0102101", "1034310", "0389721", "2499830", "1378821", "0123202", "1010110")
+SPOT = np.array([list(row) for row in ROWS], dtype=float)
+FILL = {"plain": "#ffffff", "pad": "#dddddd", "read": "#9fd3f2", "filled": "#f2b27f"}
 
 
 def window_level(
-    image: ArrayLike,
-    *,
-    level: int = 40,
-    width: int = 400,
-    spacing: tuple[float, float] | None = None,
+    image: ArrayLike, *, level: int = 40, width: int = 400, spacing: Pair | None = None
 ) -> Panel:
     """Slide the window over an image's values, or choose one of the windows usual in CT.
 
@@ -105,13 +119,9 @@ def pooling(
             on one side comes back on the other.
 
     Raises:
-        DataError: not one image, sides not divisible by `factor`, or a way of another size.
+        DataError: not one image, or no way.
     """
     values = torch.from_numpy(picture(image).astype(np.float32))
-    sides = tuple(values.shape)
-    if factor < 1 or any(side % factor for side in sides):
-        raise DataError(f"sides must be divisible by the factor {factor}; got {sides}: crop first")
-    small = (1, 1, *(side // factor for side in sides))
     controls = {
         "shift": slider("shift", 0, 0, 2 * factor),
         "kind": menu("kind", {name: name for name in ways}, next(iter(ways), "")),
@@ -121,10 +131,135 @@ def pooling(
     def show(shift: int, kind: str) -> Shown:
         moved, facts = values.roll(shift, dims=1), {"kind": kind, "factor": factor}
         result = ways[kind](moved[None, None], factor)
-        if result.shape != small:
-            raise DataError(f"{kind} must return {small}; it returned {tuple(result.shape)}")
         titles = [WORDS["image"], WORDS["pooled"].format(**facts)]
         fig = plotting.images([moved, result[0]], titles=titles, limits=limits, size=3.6)
         return fig, WORDS["pooling_alt"].format(shift=shift, **facts), []
 
     return Panel(controls, show)
+
+
+def draw_kernel(image: ArrayLike, *, preset: str = "mean", spacing: Pair | None = None) -> Panel:
+    """Fill in the nine weights of a kernel and see what an image becomes.
+
+    Args:
+        image: (H, W) or (1, H, W), at least 3 × 3.
+        preset: name of the kernel with which it starts, as in the menu.
+        spacing: (row, column) millimetres between pixels.
+
+    Raises:
+        DataError: not one image, or an unknown preset.
+    """
+    values = picture(image).astype(float)
+    if preset not in KERNELS:
+        raise DataError(f"preset must be one of {', '.join(KERNELS)}; got {preset!r}")
+    labels = {f"w{a}{b}": WORDS["weight"].format(a, b) for a in range(3) for b in range(3)}
+    labels["divisor"] = WORDS["divisor"]
+    look: dict = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}, "step": 1}
+    controls = {
+        name: FloatText(value=value, description=label, **look)
+        for (name, label), value in zip(labels.items(), KERNELS[preset], strict=True)
+    }
+    inner = values[1:-1, 1:-1]
+
+    def show(divisor: float, preset: str, **weights: float) -> Shown:
+        if divisor == 0:
+            raise DataError(WORDS["no_divisor"])
+        kernel = np.reshape(list(weights.values()), (3, 3)) / divisor
+        response = correlate2d(values, kernel, mode="valid")
+        greys, name = _greys(response, kernel), WORDS[preset or "own"]
+        titles = [WORDS["image"], WORDS["response_title"].format(name=name)]
+        look: dict = {"spacing": spacing, "limits": [np.percentile(inner, [1, 99]), greys]}
+        fig = plotting.images([inner, response], titles=titles, size=3, **look)
+        total, root = kernel.sum(), np.sqrt((kernel**2).sum())
+        lines = [
+            WORDS["greys"].format(*greys),
+            WORDS["sum"].format(total, 100 * total),
+            WORDS["noise"].format(root, 100 * root),
+        ]
+        return fig, WORDS["draw_alt"].format(name=name), lines
+
+    panel = Panel(controls, show, KERNELS)
+    panel.layout.display, panel.layout.grid_template_columns = "grid", "160px 160px 320px"
+    panel.controls["preset"].layout.grid_column = "span 2"
+    panel.view.layout.grid_column = "span 3"
+    return panel
+
+
+def moving_window(
+    *, kernel: int = 3, stride: int = 1, padding: int = 0, dilation: int = 1, position: int = 0
+) -> Panel:
+    """Move the window over a small padded input, and see which output it fills, with which sum.
+
+    The weights are −1 on the left of the window, 1 on its right and 0 in the middle. The arguments
+    are where the sliders start: `kernel` runs from 1 to 4, `stride` and `dilation` from 1 to 3,
+    `padding` from 0 to 3, and `position` counts the outputs row by row from 0.
+
+    Raises:
+        DataError: settings for which no window fits, or a position that the output does not have.
+    """
+    starts = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    spans = ((1, 4), (1, 3), (0, 3), (1, 3))
+    controls = {k: slider(k, v, *span) for (k, v), span in zip(starts.items(), spans, strict=True)}
+    last = _convolved(**starts)[2].size - 1
+    controls["position"] = slider("position", position, 0, last)
+
+    def show(kernel: int, stride: int, padding: int, dilation: int, position: int) -> Shown:
+        padded, weights, y = _convolved(kernel, stride, padding, dilation)
+        controls["position"].max = y.size - 1
+        position = min(position, y.size - 1)
+        i, j = divmod(position, len(y))
+        window = np.ix_(*(stride * at + dilation * np.arange(kernel) for at in (i, j)))
+        kinds = np.pad(np.full(SPOT.shape, "plain"), padding, constant_values="pad")
+        kinds[window] = "read"
+        order = np.arange(y.size).reshape(y.shape)
+        fig, ax = plotting.subplots(size=(8, 4))
+        ax.axis("off")
+        _grid(ax, 0, padded, kinds, WORDS["input"])
+        filled = np.where(order == position, "filled", "plain")
+        _grid(ax, len(padded) + 1, np.where(order <= position, y, np.nan), filled, WORDS["output"])
+        wide, tall = len(padded) + 1 + len(y), max(len(padded), len(y))
+        ax.set(xlim=(-0.05, wide + 0.05), ylim=(tall + 0.05, -1), aspect="equal")
+        terms = " + ".join(
+            "·".join(f"{v:g}" if v >= 0 else f"({v:g})" for v in pair)
+            for pair in zip(weights.flat, padded[window].flat, strict=True)
+        )
+        facts = {"k": kernel, "s": stride, "p": padding, "d": dilation, "n": len(SPOT), "m": len(y)}
+        at = {"at": position, "i": i, "j": j, "terms": terms, "total": y[i, j]}
+        lines = [WORDS["size"].format(**facts), WORDS["terms"].format(**at).replace("-", "−")]
+        return fig, WORDS["moving_alt"].format(**facts, **at), lines
+
+    return Panel(controls, show)
+
+
+def _greys(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Black and white for 98 % of a response; symmetric about 0 where the weights add up to 0."""
+    if abs(kernel.sum()) > 1e-9 * np.abs(kernel).sum():
+        return np.percentile(values, [1, 99])
+    return np.array([-1, 1]) * (np.percentile(np.abs(values), 98) or 1.0)
+
+
+def _convolved(
+    kernel: int, stride: int, padding: int, dilation: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The spot with its padding, the weights, and the output; DataError if no window fits."""
+    padded, span = np.pad(SPOT, padding), dilation * (kernel - 1) + 1
+    if span > len(padded):
+        facts = {"k": kernel, "d": dilation, "span": span, "padded": len(padded)}
+        raise DataError(WORDS["too_wide"].format(**facts))
+    columns = np.sign(np.arange(kernel) - (kernel - 1) / 2) if kernel > 1 else np.ones(1)
+    weights = np.tile(columns, (kernel, 1))
+    x, w = (torch.from_numpy(values)[None, None] for values in (padded, weights))
+    return padded, weights, functional.conv2d(x, w, None, stride, 0, dilation)[0, 0].numpy()
+
+
+def _grid(ax: Axes, left: int, numbers: np.ndarray, kinds: np.ndarray, title: str) -> None:
+    """Draw a table of numbers, NaN left empty, each cell in the colour of its kind."""
+    codes = np.vectorize(list(FILL).index)(kinds)
+    edges = np.arange(len(numbers) + 1)
+    look: dict = {"cmap": ListedColormap(list(FILL.values())), "edgecolors": "#333333"}
+    ax.pcolormesh(left + edges, edges, codes, vmin=0, vmax=len(FILL) - 1, linewidth=0.6, **look)
+    for (row, column), number in np.ndenumerate(numbers):
+        if not np.isnan(number):
+            text = f"{number:g}".replace("-", "−")
+            ax.text(left + column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=10)
+    ax.text(left + len(numbers) / 2, -0.3, title, ha="center", va="bottom", fontsize=11)
