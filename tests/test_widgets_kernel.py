@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d, pad
 
 from medlab import widgets
 from medlab.errors import DataError
-from medlab.widgets.image_widgets import FILL, KERNELS, SPOT, _greys
+from medlab.widgets.explorers import FILL, KERNELS, SPOT, _greys
 from tests.test_widgets import (
     Elements,
     drawn,
