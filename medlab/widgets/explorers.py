@@ -142,8 +142,8 @@ def pooling(
 def draw_kernel(image: ArrayLike, *, preset: str = "mean", spacing: Pair | None = None) -> Panel:
     """Fill in the nine weights of a kernel and see what an image becomes.
 
-    The image is (H, W) or (1, H, W), at least 3 × 3, its `spacing` (row, column) mm; `preset` names the
-    first kernel, as in the menu.
+    The image is (H, W) or (1, H, W), at least 3 × 3, its `spacing` (row, column) mm; `preset`
+    names the first kernel, as in the menu.
 
     Raises:
         DataError: not one image, or an unknown preset.
