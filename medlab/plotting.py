@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -36,22 +36,11 @@ __all__ = [
     "subplots",
 ]
 
-# Okabe & Ito (2008), Color Universal Design: distinguishable with any common colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = mpl.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
+COLOURS: tuple[str, ...] = tuple(STYLE["axes.prop_cycle"].by_key()["color"])
 SCORES = {"val_auc": "AUC", "val_dice": "Dice"}  # columns of a history, for their axis
 Pair = tuple[float, float]
 SIZE: Pair = (5.5, 3.4)  # inches, of a figure with one pair of axes
-STYLE: dict[Any, Any] = {
-    "axes.prop_cycle": rcsetup.cycler(color=COLOURS),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.labelsize": 11,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same figure on every machine
-    "font.size": 11,
-    "savefig.dpi": 80,
-    "figure.dpi": 80,
-}
 
 
 def _array(values: ArrayLike) -> np.ndarray:
@@ -151,9 +140,8 @@ def images(
     cols = min(cols or 6, len(grid))
     rows = -(-len(grid) // cols)
     aspect = 1.0 if spacing is None else spacing[-2] / spacing[-1]
-    height = size * aspect * grid[0].shape[0] / grid[0].shape[1] + (
-        0.05 if titles is None else 0.35
-    )
+    height = size * aspect * grid[0].shape[0] / grid[0].shape[1]
+    height += 0.05 if titles is None else 0.35
     width = size * cols + (0.9 if units else 0)
     fig, axes = subplots(rows, cols, size=(width, height * rows), squeeze=False)
     for ax in axes.flat:
@@ -198,9 +186,8 @@ def _scale_bar(ax: Axes, shape: tuple[int, ...], spacing: tuple[float, ...]) -> 
     look: dict = {"color": "white", "path_effects": halo}
     ax.plot([x0, x0 + pixels], [y, y], lw=2, **look)
     text = f"{length} mm" if length < 10 else f"{length // 10} cm"
-    ax.text(
-        x0 + pixels / 2, y - 0.02 * shape[0], text, ha="center", va="bottom", fontsize=8, **look
-    )
+    look |= {"ha": "center", "va": "bottom", "fontsize": 8}
+    ax.text(x0 + pixels / 2, y - 0.02 * shape[0], text, **look)
 
 
 def heat(pictures: Iterable[ArrayLike], maps: Iterable[ArrayLike], **options: Any) -> Figure:
@@ -227,17 +214,11 @@ def curve(
     limits: Pair | None = None,
     size: Pair = SIZE,
 ) -> Figure:
-    """One or more lines over common x values.
+    """Lines, name -> (M,) values, over common x values (M,).
 
-    Args:
-        x_values: (M,) values.
-        lines: name -> (M,) values; every second line is dashed, so that none relies on colour.
-        x: label of its axis, with unit.
-        y: label of its axis, with unit.
-        bands: name -> (low, high) drawn translucent in that line's colour.
-        log: "x", "y" or "xy" for logarithmic axes.
-        limits: of the y axis.
-        size: inches.
+    Every second line is dashed, so that none relies on colour. `x` and `y` label the axes, with
+    units; `bands`, name -> (low, high), are drawn translucent in that line's colour; `log` is "x",
+    "y" or "xy" for logarithmic axes; `limits` are those of the y axis; `size` is in inches.
     """
     fig, ax = subplots(size=size)
     for i, (name, values) in enumerate(lines.items()):
@@ -288,12 +269,9 @@ def intervals(
 ) -> Figure:
     """A forest plot: one figure a row with its confidence interval, and its value beside it.
 
-    Args:
-        rows: name -> `metrics.Interval`, or any (value, low, high); the first row is on top.
-        x: label of its axis, with unit.
-        reference: value to compare with, drawn as a dotted line (0.5 for an AUC, 0 for a gain).
-        limits: of the x axis.
-        size: inches; grows with the number of rows if not given.
+    Rows are name -> `metrics.Interval`, or any (value, low, high); the first is on top. `reference`
+    is a value to compare with, drawn as a dotted line (0.5 for an AUC, 0 for a gain); `limits` are
+    those of the x axis; `size` is in inches and grows with the rows if not given.
 
     Raises:
         DataError: no rows.

@@ -9,7 +9,7 @@ Source: sizes after ICRP Publication 110 (2009), densities after ICRU Report 44 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -76,6 +76,9 @@ class Thorax(NamedTuple):
     lung: Tensor
     bone: Tensor
     vertebra: Tensor
+
+
+_Cover = Callable[..., Tensor]  # names of solids -> millimetres along rays, or bool at points
 
 
 class _Draws:
@@ -301,11 +304,9 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
     weight = torch.exp(blotchy[:, None] * (d.block(ACINI) * 2 - 1) * 1.5)
     weight = weight / weight.mean(1, keepdim=True)
     # Uniform in the unit ball.
-    cosine, turn, far = 2 * unit[..., 0] - 1, 2 * torch.pi * unit[..., 1], unit[..., 2] ** (1 / 3)
+    cosine, turn, far = 2 * unit[..., 0] - 1, 2 * torch.pi * unit[..., 1], unit[..., 2:] ** (1 / 3)
     sine = (1 - cosine**2).sqrt()
-    ball = (
-        torch.stack([sine * torch.cos(turn), sine * torch.sin(turn), cosine], -1) * far[..., None]
-    )
+    ball = torch.stack([sine * torch.cos(turn), sine * torch.sin(turn), cosine], -1) * far
 
     def on_side(name: str, here: Tensor) -> Tensor:
         """(2, B, 3) centre and semi-axes of the right or left one of a pair."""
@@ -339,14 +340,16 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
     return Cloud(points, mass * free, d.flat(5.0, 8.5), 10.5)
 
 
-def _mixed(part: Mapping[str, Tensor], lung: Tensor | float, bone: Tensor | float) -> Tensor:
-    """Density of the solids from the length of a ray in each, or from whether a point is inside."""
-    density = FAT * part["body"] + (MUSCLE - FAT) * part["soft"] + (lung - MUSCLE) * part["lung"]
-    density -= MUSCLE * part["trachea"]
-    density -= MUSCLE * part["gas"]
-    density += part["spine"]
-    for name in ("sternum", "scapula_r", "scapula_l"):
-        density += part[name] * bone * (BONE[name.split("_")[0]] - MUSCLE)
+def _mixed(either: _Cover, both: _Cover, lung: Tensor, spine: Tensor, chest: Thorax) -> Tensor:
+    """Density of the solids along rays or at points, from what bodies together or each cover."""
+    bone = chest.bone.view(-1, 1, 1)
+    density = FAT * either(*BODY) + (MUSCLE - FAT) * either(*SOFT)
+    density = density + (chest.lung.view(-1, 1, 1) - MUSCLE) * lung
+    density -= MUSCLE * both("trachea")
+    density -= MUSCLE * both("stomach", "dome_l")
+    density += both("spine") * bone * spine
+    for name, *within in (("sternum",), ("scapula_r", "skin"), ("scapula_l", "skin")):
+        density += both(name, *within) * bone * (BONE[name.split("_")[0]] - MUSCLE)
     return density
 
 
@@ -365,21 +368,18 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     bone, spine = thorax.bone.view(-1, 1, 1), thorax.solids["spine"].centre
     height = beam.along * (beam.source - spine[:, 1])[:, None, None] - spine[:, 2, None, None]
     vertebrae = _vertebrae(height, thorax.vertebra[:, None, None])
-    part = {
-        "body": _union([cross[k] for k in BODY]),
-        "soft": _union([cross[k] for k in SOFT]),
-        "trachea": _common(cross["trachea"]),
-        "gas": _common(cross["stomach"], cross["dome_l"]),
-        "spine": _common(cross["spine"]) * bone * vertebrae,
-        "sternum": _common(cross["sternum"]),
-    }
-    part["lung"] = torch.zeros_like(part["body"])
-    for side, around in AROUND.items():
-        part[f"scapula_{side}"] = _common(cross[f"scapula_{side}"], cross["skin"])
-        for gap in gaps(cross[f"lung_{side}"], [cross[k] for k in around]):
-            part["lung"] += _common(gap)
     slant = beam.slant()
-    path = _mixed(part, thorax.lung.view(-1, 1, 1), bone) * slant
+    lung = torch.zeros_like(slant)
+    for side, around in AROUND.items():
+        for gap in gaps(cross[f"lung_{side}"], [cross[k] for k in around]):
+            lung += _common(gap)
+    path = slant * _mixed(
+        lambda *names: _union([cross[k] for k in names]),
+        lambda *names: _common(*(cross[k] for k in names)),
+        lung,
+        vertebrae,
+        thorax,
+    )
     for tube in thorax.tubes.values():
         path += bone * _tube_path(tube, beam)
     clouds = {}
@@ -388,7 +388,7 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
         spots = rays.splat(beam, cloud.points, cloud.mass)
         clouds[name] = rays.soften(spots, sigma, widest=cloud.widest / beam.pitch)
         path += clouds[name]
-    return {"total": path, "lung": part["lung"] * slant, "opacity": clouds["opacity"]}
+    return {"total": path, "lung": lung * slant, "opacity": clouds["opacity"]}
 
 
 def _common(*intervals: Interval) -> Tensor:
@@ -424,23 +424,17 @@ def hounsfield(thorax: Thorax, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     points = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)[None]
     bone, air = float(thorax.bone), float(thorax.lung)
 
-    def within(*names: str) -> Tensor:
+    def either(*names: str) -> Tensor:
         return torch.cat([thorax.solids[name].inside(points) for name in names]).any(0)
+
+    def both(*names: str) -> Tensor:
+        return torch.cat([thorax.solids[name].inside(points) for name in names]).all(0)
 
     vertebrae = _vertebrae(z[:, None, None] - thorax.solids["spine"].centre[0, 2], thorax.vertebra)
     lung = (aerated(thorax.solids, points, "r") | aerated(thorax.solids, points, "l"))[0]
-    part = {
-        "body": within(*BODY),
-        "soft": within(*SOFT),
-        "lung": lung,
-        "gas": within("stomach") & within("dome_l"),
-        "spine": within("spine") * bone * vertebrae,
-        **{name: within(name) for name in ("trachea", "sternum")},
-        **{name: within(name) & within("skin") for name in ("scapula_r", "scapula_l")},
-    }
-    density = _mixed(part, air, bone)
+    density = _mixed(either, both, lung, vertebrae, thorax)
     if "nodule" in thorax.solids:
-        density += within("nodule") * lung * (NODULE - air)
+        density += both("nodule") * lung * (NODULE - air)
     for tube in thorax.tubes.values():
         density += bone * _tube_density(tube, points[0])
     voxel = [float(axis[1] - axis[0]) for axis in (z, y, x)]

@@ -4,9 +4,15 @@ A widget is a panel: make the call the last line of its cell. Controls are plain
 with labels, reachable by keyboard; the figure carries an alternative text.
 """
 
-from medlab.widgets.curve_widgets import descent, threshold
-from medlab.widgets.image_widgets import kspace, pooling, window_level
-from medlab.widgets.kernel_widgets import draw_kernel, moving_window
+from medlab.widgets.explorers import (
+    descent,
+    draw_kernel,
+    kspace,
+    moving_window,
+    pooling,
+    threshold,
+    window_level,
+)
 
 __all__ = [
     "descent",

@@ -52,16 +52,9 @@ class Panel(ipywidgets.VBox):
         show: Callable[..., Shown],
         presets: Mapping[str, Sequence[float]] | None = None,
     ):
-        """Build the panel and draw it once.
+        """`show` takes the value of each control by its name and gives what is then shown.
 
-        Args:
-            controls: name -> control.
-            show: takes the value of each control by its name and gives what is then shown.
-            presets: name -> value of each control; adds a menu "preset" that moves the others and
-                follows them.
-
-        Raises:
-            MedlabError: the first settings cannot be shown.
+        Presets, name -> value of each control, add a menu that moves the others and follows them.
         """
         self.controls, self._numbers = dict(controls), list(controls.values())
         self._show, self._presets = show, presets or {}

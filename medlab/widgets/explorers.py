@@ -1,0 +1,394 @@
+"""Sliders over images, over a convolution, over a descent and over the threshold of a test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from ipywidgets import FloatText
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from numpy.typing import ArrayLike
+from scipy.signal import correlate2d
+from torch import Tensor
+from torch.nn import functional
+
+from medlab import metrics, plotting, preprocess
+from medlab.errors import DataError
+from medlab.simulate import mri
+from medlab.training import descent_path
+from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
+
+Part = Literal["centre", "edge"]
+Pair = tuple[float, float]
+
+# Level and width in HU, as radiology departments commonly set them.
+WINDOWS = {"lung": (-600, 1500), "soft tissue": (40, 400), "bone": (400, 1800), "brain": (40, 80)}
+
+# Nine whole numbers, row by row, and what they are divided by.
+KERNELS: dict[str, tuple[float, ...]] = {
+    "identity": (0, 0, 0, 0, 1, 0, 0, 0, 0, 1),
+    "mean": (1, 1, 1, 1, 1, 1, 1, 1, 1, 9),
+    "Gaussian": (1, 2, 1, 2, 4, 2, 1, 2, 1, 16),
+    "Sobel, vertical edges": (-1, 0, 1, -2, 0, 2, -1, 0, 1, 8),
+    "Sobel, horizontal edges": (-1, -2, -1, 0, 0, 0, 1, 2, 1, 8),
+    "Laplacian": (0, 1, 0, 1, -4, 1, 0, 1, 0, 1),
+    "sharpen": (0, -1, 0, -1, 5, -1, 0, -1, 0, 1),
+    "shift": (0, 0, 0, 0, 0, 1, 0, 0, 0, 1),
+}
+
+# A bright spot on a dark, uneven ground, for the moving window; a digit is a pixel.
+ROWS = ("0102101", "1034310", "0389721", "2499830", "1378821", "0123202", "1010110")
+SPOT = np.array([list(row) for row in ROWS], dtype=float)
+FILL = {"plain": "#ffffff", "pad": "#dddddd", "read": "#9fd3f2", "filled": "#f2b27f"}
+
+# Of the descent.
+STEPS, START = 40, (-1.8, 0.6)
+LOWEST, GOAL, HIGHEST = 1e-9, 1e-6, 1e3  # the losses shown, as parts of the first
+
+
+def window_level(
+    image: ArrayLike, *, level: int = 40, width: int = 400, spacing: Pair | None = None
+) -> Panel:
+    """Slide the window over an image's values, or choose one of the windows usual in CT.
+
+    The image is (H, W) or (1, H, W) in Hounsfield units, not uint8, its `spacing` (row, column) mm;
+    the sliders start at `level` and at `width` ≥ 1.
+
+    Raises:
+        DataError: not one image, uint8, or a level or width that is no whole number.
+    """
+    values = picture(image)
+    levels, widths = zip(*WINDOWS.values(), (level, width), strict=True)
+    low, high = int(np.floor(values.min())), int(np.ceil(values.max()))
+    controls = {
+        "level": slider("level", level, min(low, *levels), max(high, *levels)),
+        "width": slider("width", width, 1, max(high - low, *widths)),
+    }
+
+    def show(level: int, width: int, preset: str) -> Shown:
+        facts = {"level": level, "width": width}
+        edges = {"black": level - width / 2, "white": level + width / 2 - 1}
+        title, shown = WORDS["window_title"].format(**facts), preprocess.window(values, **facts)
+        fig = plotting.images([shown], titles=[title], spacing=spacing, limits=(0, 1), size=3.6)
+        return fig, WORDS["window_alt"].format(**facts, **edges), []
+
+    return Panel(controls, show, WINDOWS)
+
+
+def kspace(image: ArrayLike, *, fraction: float = 0.2, part: Part = "centre") -> Panel:
+    """Keep a part of k-space, and see the image that it gives.
+
+    The image is (H, W) or (1, H, W), ≥ 0. The slider starts at `fraction`, 0 to 1 of each side of
+    k-space, the menu at `part`: "centre" or "edge", which is all but the centre.
+
+    Raises:
+        DataError: not one image, negative values, a fraction outside 0…1, or an unknown part.
+    """
+    values = picture(image).astype(float)
+    full = np.log1p(np.abs(mri.keep_kspace(values, 1.0)[0])).max()
+    controls = {
+        "fraction": slider("fraction", fraction, 0, 1, step=0.01, form=".0%"),
+        "part": menu("part", {name: WORDS[name] for name in ("centre", "edge")}, part),
+    }
+    titles = [WORDS["kspace"], WORDS["kspace_image"]]
+
+    def show(fraction: float, part: Part) -> Shown:
+        kept, result = mri.keep_kspace(values, fraction, part)
+        # The edge alone is faint: it gets a grey scale of its own, the centre keeps the image's.
+        limits = [(0, full), (0, (values if part == "centre" else result).max())]
+        pictures = [np.log1p(np.abs(kept)), result]
+        fig = plotting.images(pictures, titles=titles, limits=limits, size=3)
+        return fig, WORDS["kspace_alt"].format(part=WORDS[part], share=f"{fraction:.0%}"), []
+
+    return Panel(controls, show)
+
+
+def pooling(
+    image: ArrayLike, ways: Mapping[str, Callable[[Tensor, int], Tensor]], *, factor: int = 8
+) -> Panel:
+    """Move an image sideways and see what is left of it after shrinking.
+
+    Args:
+        image: (H, W) or (1, H, W), sides divisible by `factor`; both pictures keep its grey scale.
+        ways: name -> function of a float32 tensor (1, 1, H, W) and `factor` that returns
+            (1, 1, H / factor, W / factor), such as `torch.nn.functional.max_pool2d`.
+        factor: by which each side shrinks; the shift runs to twice as many pixels, and what leaves
+            on one side comes back on the other.
+
+    Raises:
+        DataError: not one image, or no way.
+    """
+    values = torch.from_numpy(picture(image).astype(np.float32))
+    controls = {
+        "shift": slider("shift", 0, 0, 2 * factor),
+        "kind": menu("kind", {name: name for name in ways}, next(iter(ways), "")),
+    }
+    limits = (float(values.min()), float(values.max()))
+
+    def show(shift: int, kind: str) -> Shown:
+        moved, facts = values.roll(shift, dims=1), {"kind": kind, "factor": factor}
+        result = ways[kind](moved[None, None], factor)
+        titles = [WORDS["image"], WORDS["pooled"].format(**facts)]
+        fig = plotting.images([moved, result[0]], titles=titles, limits=limits, size=3.6)
+        return fig, WORDS["pooling_alt"].format(shift=shift, **facts), []
+
+    return Panel(controls, show)
+
+
+def draw_kernel(image: ArrayLike, *, preset: str = "mean", spacing: Pair | None = None) -> Panel:
+    """Fill in the nine weights of a kernel and see what an image becomes.
+
+    The image is (H, W) or (1, H, W), at least 3 × 3, its `spacing` (row, column) mm; `preset`
+    names the first kernel, as in the menu.
+
+    Raises:
+        DataError: not one image, or an unknown preset.
+    """
+    values = picture(image).astype(float)
+    if preset not in KERNELS:
+        raise DataError(f"preset must be one of {', '.join(KERNELS)}; got {preset!r}")
+    labels = {f"w{a}{b}": WORDS["weight"].format(a, b) for a in range(3) for b in range(3)}
+    labels["divisor"] = WORDS["divisor"]
+    look: dict = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}, "step": 1}
+    controls = {
+        name: FloatText(value=value, description=label, **look)
+        for (name, label), value in zip(labels.items(), KERNELS[preset], strict=True)
+    }
+    inner = values[1:-1, 1:-1]
+
+    def show(divisor: float, preset: str, **weights: float) -> Shown:
+        if divisor == 0:
+            raise DataError(WORDS["no_divisor"])
+        kernel = np.reshape(list(weights.values()), (3, 3)) / divisor
+        response = correlate2d(values, kernel, mode="valid")
+        greys, name = _greys(response, kernel), WORDS[preset or "own"]
+        titles = [WORDS["image"], WORDS["response_title"].format(name=name)]
+        look: dict = {"spacing": spacing, "limits": [np.percentile(inner, [1, 99]), greys]}
+        fig = plotting.images([inner, response], titles=titles, size=3, **look)
+        total, root = kernel.sum(), np.sqrt((kernel**2).sum())
+        lines = [
+            WORDS["greys"].format(*greys),
+            WORDS["sum"].format(total, 100 * total),
+            WORDS["noise"].format(root, 100 * root),
+        ]
+        return fig, WORDS["draw_alt"].format(name=name), lines
+
+    panel = Panel(controls, show, KERNELS)
+    panel.layout.display, panel.layout.grid_template_columns = "grid", "160px 160px 320px"
+    panel.controls["preset"].layout.grid_column = "span 2"
+    panel.view.layout.grid_column = "span 3"
+    return panel
+
+
+def moving_window(
+    *, kernel: int = 3, stride: int = 1, padding: int = 0, dilation: int = 1, position: int = 0
+) -> Panel:
+    """Move the window over a small padded input, and see which output it fills, with which sum.
+
+    The weights are −1 on the left of the window, 1 on its right and 0 in the middle. The arguments
+    are where the sliders start: `kernel` runs from 1 to 4, `stride` and `dilation` from 1 to 3,
+    `padding` from 0 to 3, and `position` counts the outputs row by row from 0.
+
+    Raises:
+        DataError: settings for which no window fits, or a position that the output does not have.
+    """
+    starts = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    spans = ((1, 4), (1, 3), (0, 3), (1, 3))
+    controls = {k: slider(k, v, *span) for (k, v), span in zip(starts.items(), spans, strict=True)}
+    last = _convolved(**starts)[2].size - 1
+    controls["position"] = slider("position", position, 0, last)
+
+    def show(kernel: int, stride: int, padding: int, dilation: int, position: int) -> Shown:
+        padded, weights, y = _convolved(kernel, stride, padding, dilation)
+        controls["position"].max = y.size - 1
+        position = min(position, y.size - 1)
+        i, j = divmod(position, len(y))
+        window = np.ix_(*(stride * at + dilation * np.arange(kernel) for at in (i, j)))
+        kinds = np.pad(np.full(SPOT.shape, "plain"), padding, constant_values="pad")
+        kinds[window] = "read"
+        order = np.arange(y.size).reshape(y.shape)
+        fig, ax = plotting.subplots(size=(8, 4))
+        ax.axis("off")
+        _grid(ax, 0, padded, kinds, WORDS["input"])
+        filled = np.where(order == position, "filled", "plain")
+        _grid(ax, len(padded) + 1, np.where(order <= position, y, np.nan), filled, WORDS["output"])
+        wide, tall = len(padded) + 1 + len(y), max(len(padded), len(y))
+        ax.set(xlim=(-0.05, wide + 0.05), ylim=(tall + 0.05, -1), aspect="equal")
+        terms = " + ".join(
+            "·".join(f"{v:g}" if v >= 0 else f"({v:g})" for v in pair)
+            for pair in zip(weights.flat, padded[window].flat, strict=True)
+        )
+        facts = {"k": kernel, "s": stride, "p": padding, "d": dilation, "n": len(SPOT), "m": len(y)}
+        at = {"at": position, "i": i, "j": j, "terms": terms, "total": y[i, j]}
+        lines = [WORDS["size"].format(**facts), WORDS["terms"].format(**at).replace("-", "−")]
+        return fig, WORDS["moving_alt"].format(**facts, **at), lines
+
+    return Panel(controls, show)
+
+
+def descent(
+    *, curvatures: tuple[float, float] = (1.0, 25.0), lr: float = 0.05, momentum: float = 0.0
+) -> Panel:
+    """Slide learning rate and momentum, and see the path and how the loss falls in 40 steps.
+
+    Args:
+        curvatures: λ₁ and λ₂ of the loss L = ½ (λ₁ θ₁² + λ₂ θ₂²), both > 0.
+        lr: where the slider starts; it reaches a tenth beyond the limit at momentum 1.
+        momentum: where the other slider starts, 0 to 0.99.
+
+    Raises:
+        DataError: a curvature, learning rate or momentum out of its range.
+    """
+    descent_path(START, lr=0.0, curvatures=curvatures, steps=0)  # refuses curvatures of no bowl
+    furthest = 1.1 * 4 / max(curvatures)
+    step = 10.0 ** math.floor(math.log10(furthest / 50))
+    highest = step * math.ceil(furthest / step)
+    controls = {
+        "lr": slider("lr", lr, 0.0, highest, step=step, form=".3f"),
+        "momentum": slider("momentum", momentum, 0.0, 0.99, step=0.01),
+    }
+    wide = 1.15 * max(abs(START[0]), 2 * abs(START[1]))
+    x, y = np.meshgrid(np.linspace(-wide, wide, 161), np.linspace(-wide / 2, wide / 2, 81))
+    loss = curvatures[0] * x**2 + curvatures[1] * y**2
+    first = curvatures[0] * START[0] ** 2 + curvatures[1] * START[1] ** 2
+
+    def show(lr: float, momentum: float) -> Shown:
+        theta = descent_path(START, lr=lr, momentum=momentum, curvatures=curvatures, steps=STEPS)
+        ratios = theta**2 @ np.asarray(curvatures, float) / first
+        fig, (left, right) = plotting.subplots(1, 2, size=(9.5, 2.9), width_ratios=(1.5, 1))
+        levels = first * 4.0 ** np.arange(-5, 2)
+        left.contour(x, y, loss, levels=levels, colors="grey", linewidths=0.8)
+        # A runaway path is cut short far outside: renderers choke on coordinates of 10²⁰.
+        path = np.clip(theta, -50 * wide, 50 * wide).T
+        left.plot(*path, "o-", color=plotting.COLOURS[0], markersize=3.5, linewidth=1.2)
+        left.plot(*START, "s", color=plotting.COLOURS[1], label=WORDS["start"])
+        left.plot(0, 0, "+", color="black", markersize=10, label=WORDS["end"])
+        left.set(xlim=(-wide, wide), ylim=(-wide / 2, wide / 2))
+        left.set(xlabel=WORDS["x"], ylabel=WORDS["y"])
+        left.legend(fontsize=9, loc="upper right")
+        right.plot(np.clip(ratios, LOWEST, HIGHEST))
+        right.axhline(GOAL, color="black", linestyle="--", linewidth=1)
+        right.set(yscale="log", ylim=(LOWEST, HIGHEST), xlabel=WORDS["step"], ylabel=WORDS["ratio"])
+        right.minorticks_off()
+        limit = 2 * (1 + momentum) / max(curvatures)
+        above = np.flatnonzero(ratios >= GOAL)[-1] + 1  # the first step is always above
+        lines = [
+            WORDS["share_of_limit"].format(lr / limit, limit),
+            WORDS["after"].format(STEPS, ratios[-1]),
+            WORDS["missed"].format(STEPS) if above > STEPS else WORDS["reached"].format(above),
+        ]
+        return fig, WORDS["descent_alt"].format(curvatures[1] / curvatures[0], lr, momentum), lines
+
+    return Panel(controls, show)
+
+
+def threshold(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    *,
+    threshold: float = 0.5,
+    prevalence: float | None = None,
+    miss_cost: float | None = None,
+    names: tuple[str, str] = ("negative", "positive"),
+) -> Panel:
+    """Slide the threshold, the prevalence and the cost; see the four ratios and the expected cost.
+
+    Labels are (N,) of 0 and 1, scores (N,), (N, 1) or (N, 2), and names those of class 0 and 1. The
+    other arguments are where the sliders start: a score at or above `threshold` is called positive;
+    `prevalence` is 0.001 to 0.999, that of the labels if not given; `miss_cost` is the cost of a
+    missed patient in false alarms, 0 to 100, and costs are left out if it is not given.
+
+    Raises:
+        DataError: labels and scores that do not fit together, or a start outside its slider.
+        UndefinedMetric: a cost is asked for, and the labels are of one class only.
+    """
+    _, y, s = metrics.binary_pairs(labels, scores)
+    low, high = (0.0, 1.0) if s.min() >= 0 and s.max() <= 1 else (float(s.min()), float(s.max()))
+    high = high if high > low else low + 1
+    if prevalence is None:
+        prevalence = float(np.clip(round(float(y.mean()), 3), 0.001, 0.999))
+    controls = {
+        "threshold": slider("threshold", threshold, low, high, step=(high - low) / 100),
+        "prevalence": slider("prevalence", prevalence, 0.001, 0.999, step=0.001, form=".1%"),
+    }
+    if miss_cost is not None:
+        controls["miss_cost"] = slider("miss_cost", miss_cost, 0, 100, step=0.5, form=".1f")
+    edges, grid = np.linspace(low, high, 31), np.linspace(low, high, 101)
+    ratios = ("sensitivity", "specificity", "ppv", "npv")
+
+    def show(threshold: float, prevalence: float, miss_cost: float | None = None) -> Shown:
+        wide = 2 if miss_cost is None else 3
+        fig, axes = plotting.subplots(1, wide, size=(9 if wide == 2 else 11, 2.9))
+        for k in (0, 1):
+            count = np.histogram(s[y == k], edges)[0]
+            axes[0].stairs(count, edges, fill=True, alpha=0.55, label=names[k])
+        axes[0].set(xlabel=WORDS["score"], ylabel=WORDS["images"])
+        axes[0].legend(fontsize=9)
+        at = metrics.confusion(y, s, threshold)
+        there = at.at_prevalence(prevalence)
+        values = (at.sensitivity, at.specificity, there.ppv, there.npv)
+        facts = {"tp": at.tp, "ill": at.tp + at.fn, "tn": at.tn, "well": at.tn + at.fp}
+        lines = [
+            WORDS["undefined" if np.isnan(value) else f"{name}_is"].format(
+                name=WORDS[name], value=value, prevalence=prevalence, **facts
+            )
+            for name, value in zip(ratios, values, strict=True)
+        ]
+        words = [WORDS[name] for name in ratios]
+        axes[1].barh(words, np.nan_to_num(values), color=plotting.COLOURS[2])
+        axes[1].set(xlim=(0, 1), xlabel=WORDS["share"])
+        axes[1].invert_yaxis()
+        alt = WORDS["threshold_alt"].format(*names, threshold)
+        if miss_cost is not None:
+            costs = {"miss_cost": miss_cost, "prevalence": prevalence}
+            cost = metrics.expected_cost(y, s, grid, **costs)
+            now = float(metrics.expected_cost(y, s, threshold, **costs))
+            axes[2].plot(grid, cost, color=plotting.COLOURS[3])
+            axes[2].set(xlabel=WORDS["threshold"], ylabel=WORDS["cost_axis"])
+            axes[2].set_ylim(0, 1.05 * cost.max() or 1)
+            axes[2].yaxis.set_major_formatter("{x:\u2007>6g}")  # as wide at every cost
+            lines.append(WORDS["cost"].format(now, cost.min(), grid[cost.argmin()]))
+            alt += WORDS["cost_alt"]
+        for ax in (axes[0], *axes[2:]):
+            ax.axvline(threshold, color="black", linestyle="--")
+        return fig, alt, lines
+
+    return Panel(controls, show)
+
+
+def _greys(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Black and white for 98 % of a response; symmetric about 0 where the weights add up to 0."""
+    if abs(kernel.sum()) > 1e-9 * np.abs(kernel).sum():
+        return np.percentile(values, [1, 99])
+    return np.array([-1, 1]) * (np.percentile(np.abs(values), 98) or 1.0)
+
+
+def _convolved(
+    kernel: int, stride: int, padding: int, dilation: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The spot with its padding, the weights, and the output; DataError if no window fits."""
+    padded, span = np.pad(SPOT, padding), dilation * (kernel - 1) + 1
+    if span > len(padded):
+        facts = {"k": kernel, "d": dilation, "span": span, "padded": len(padded)}
+        raise DataError(WORDS["too_wide"].format(**facts))
+    columns = np.sign(np.arange(kernel) - (kernel - 1) / 2) if kernel > 1 else np.ones(1)
+    weights = np.tile(columns, (kernel, 1))
+    x, w = (torch.from_numpy(values)[None, None] for values in (padded, weights))
+    return padded, weights, functional.conv2d(x, w, None, stride, 0, dilation)[0, 0].numpy()
+
+
+def _grid(ax: Axes, left: int, numbers: np.ndarray, kinds: np.ndarray, title: str) -> None:
+    """Draw a table of numbers, NaN left empty, each cell in the colour of its kind."""
+    codes = np.vectorize(list(FILL).index)(kinds)
+    edges = np.arange(len(numbers) + 1)
+    look: dict = {"cmap": ListedColormap(list(FILL.values())), "edgecolors": "#333333"}
+    ax.pcolormesh(left + edges, edges, codes, vmin=0, vmax=len(FILL) - 1, linewidth=0.6, **look)
+    for (row, column), number in np.ndenumerate(numbers):
+        if not np.isnan(number):
+            text = f"{number:g}".replace("-", "−")
+            ax.text(left + column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=10)
+    ax.text(left + len(numbers) / 2, -0.3, title, ha="center", va="bottom", fontsize=11)
