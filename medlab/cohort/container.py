@@ -78,13 +78,10 @@ class Cohort:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes (of labels, when multilabel; of mask values, when segmentation)."""
-        if self.classes:
-            return len(self.classes)
-        values = self.masks if self.card.task == "segmentation" else self.labels
-        if values is None or not values.numel():
-            raise DataError(f"{self.card.name} has no class names, and nothing to count them by")
-        return values.shape[1] if self.card.task == "multilabel" else int(values.max()) + 1
+        """Number of classes; a DataError if the card does not name them."""
+        if not self.classes:
+            raise DataError(f"the card of {self.card.name} names no classes")
+        return len(self.classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -158,7 +155,7 @@ class Cohort:
             pairs = zip(*np.unique(self.sites, return_counts=True), strict=True)
             lines.append("sites: " + ", ".join(f"{s} ({c} images)" for s, c in pairs))
         if self.card.task == "segmentation" and self.masks is not None:
-            sizes = torch.bincount(self.masks.flatten(), minlength=self.num_classes)
+            sizes = self.masks.flatten().bincount(minlength=len(self.classes))
             names = self.classes or [f"structure {k}" for k in range(len(sizes))]
             what = "voxels" if self.images.ndim == 5 else "pixels"
             pairs = zip(names, (sizes / sizes.sum().clamp_min(1)).tolist(), strict=True)

@@ -8,9 +8,9 @@ from unicodedata import normalize
 from medlab.errors import DataError
 
 _COMPANIONS = (  # what lies beside pictures without being one
-    ".csv .tsv .txt .md .json .xml .yaml .yml .html .htm .pdf .py .ipynb .xlsx .xls .ods .db .ini"
+    ".csv .tsv .txt .md .json .xml .yaml .yml .html .htm .pdf .py .ipynb .xlsx .xls .ods .db .ini "
+    "readme licence license"
 ).split()
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # how PNG, JPEG and TIFF begin
 
 
 @contextlib.contextmanager
@@ -41,8 +41,8 @@ def images_in(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")):
         name = normalize("NFC", path.relative_to(folder).as_posix())
         hidden = any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-        known = path.suffix.lower() not in _COMPANIONS if path.suffix else _is_image(path)
-        if hidden or not known or not path.is_file():
+        beside = (path.suffix or path.name).lower() in _COMPANIONS
+        if hidden or beside or not path.is_file():
             continue
         if name in found:
             raise DataError(f"{folder} holds two files called {name}: rename one")
@@ -50,12 +50,3 @@ def images_in(folder: Path) -> dict[str, Path]:
     if not found:
         raise DataError(f"{folder} holds no image, in its subfolders neither")
     return found
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a file without ending, as DICOM files often are, begins like an image."""
-    head = b""
-    if path.is_file():
-        with path.open("rb") as stream:
-            head = stream.read(132)
-    return head.startswith(_PICTURES) or (head[128:] == b"DICM" and path.name != "DICOMDIR")

@@ -1,7 +1,8 @@
 """One image file to pixels, losing nothing silently; many of one kind to one array."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,41 +11,18 @@ from medlab.datasets._files import reading, some
 from medlab.errors import DataError
 
 _FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
-_HEADER = "PatientID StudyInstanceUID SeriesInstanceUID InstitutionName Manufacturer".split()
 
 
-class Picture(NamedTuple):
-    """Pixels of one file."""
-
-    pixels: np.ndarray  #: (C, H, W), C 1 or 3; uint8, or float32 where the file holds other values
-    shape: tuple[int, int]  #: (height, width) of the file
-    spacing: tuple[float, float] | None  #: millimetres (row, column), from DICOM only
-    header: dict[str, str]  #: DICOM attributes that tell patients and scanners apart
-    units: str  #: of the pixel values
-
-
-def decode(path: Path) -> Picture:
-    """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file.
+def decode(path: Path) -> np.ndarray:
+    """(C, H, W) of a PNG, JPEG, TIFF, BMP or WebP file, C 1 or 3: uint8, or float32 if deeper.
 
     EXIF rotation is applied, a fully opaque alpha channel is dropped; 16-bit grey keeps its values.
     A DataError tells of damage, several pages, real transparency, 16-bit colour (Pillow would
     quietly drop half of it) and values that are not numbers.
     """
-    with reading(f"{path} cannot be read as an image"):
-        with path.open("rb") as stream:
-            is_dicom = stream.read(132)[128:] == b"DICM"
-        if is_dicom or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-            from medlab.dicom import read_image
-
-            scan = read_image(path)
-            if len(scan.frames) != 1:
-                raise ValueError(f"{len(scan.frames)} frames: choose one with medlab.dicom")
-            pixels = storable(scan.frames[0].numpy())
-            header = {f"dicom:{key}": str(scan.header.get(key, "")) for key in _HEADER}
-            return Picture(pixels, pixels.shape[1:], scan.spacing, header, scan.units)
-        with Image.open(path, formats=_FORMATS) as image:
-            pixels = storable(_pixels(image))
-    return Picture(pixels, pixels.shape[1:], None, {}, "display grey level")
+    what = f"{path} cannot be read as an image (DICOM: medlab.dicom.read_image, then from_arrays)"
+    with reading(what), Image.open(path, formats=_FORMATS) as image:
+        return storable(_pixels(image))
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -79,22 +57,21 @@ def storable(values: np.ndarray) -> np.ndarray:
     return exact
 
 
-def placement(shape: tuple[int, int], size: tuple[int, int]) -> tuple[tuple, tuple]:
+def placement(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[tuple, tuple]:
     """Height and width that a picture of `shape` has within `size`, and its top and left margin."""
     scale = min(size[0] / shape[0], size[1] / shape[1])
     inner = (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
     return inner, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
 
 
-def fit(picture: Picture, size: tuple[int, int]) -> Picture:
-    """Scale to fit into `size` (height, width), without aliasing, and pad evenly.
+def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Scale (C, H, W) to fit into `size` (height, width), without aliasing, and pad evenly.
 
     The margin is 0 for uint8, else the image's lowest value.
     """
-    pixels = picture.pixels
-    if picture.shape == size:
-        return picture
-    (height, width), (top, left) = placement(picture.shape, size)
+    if pixels.shape[1:] == size:
+        return pixels
+    (height, width), (top, left) = placement(pixels.shape[1:], size)
     lowest = 0 if pixels.dtype == np.uint8 else pixels.min()
     out = np.full((len(pixels), *size), lowest, dtype=pixels.dtype)
     for channel, values in zip(out, pixels, strict=True):
@@ -102,19 +79,19 @@ def fit(picture: Picture, size: tuple[int, int]) -> Picture:
         scaled = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
         inside = channel[top : top + height, left : left + width]
         inside[:] = scaled.round() if pixels.dtype == np.uint8 else scaled
-    return picture._replace(pixels=out, spacing=None)
+    return out
 
 
-def stack(pictures: dict[str, Picture]) -> np.ndarray:
-    """All pictures as (N, C, H, W); a DataError tells of mixed colours, sizes, types or units."""
+def stack(names: Iterable[str], pictures: list[np.ndarray]) -> np.ndarray:
+    """All pictures as (N, C, H, W); a DataError tells of mixed colours, sizes or types."""
     kinds: dict[str, list[str]] = {}
-    for name, p in pictures.items():
-        kind = f"{'×'.join(map(str, p.pixels.shape))} {p.pixels.dtype} {p.units}"
+    for name, pixels in zip(names, pictures, strict=True):
+        kind = f"{'×'.join(map(str, pixels.shape))} {pixels.dtype}"
         kinds.setdefault(kind, []).append(name)
     if len(kinds) > 1:
         told = [f"{kind}: {len(names)}, such as {names[0]}" for kind, names in kinds.items()]
         raise DataError(
-            f"images differ (channels × height × width, type, unit): {some(told)}. Pass size=… for "
-            "one size; convert colours, and read types and units as separate cohorts."
+            f"images differ (channels × height × width, type): {some(told)}. Pass size=… for one "
+            "size; convert colours, and read types as separate cohorts."
         )
-    return np.stack([picture.pixels for picture in pictures.values()])
+    return np.stack(pictures)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from medlab.cohort import text
 from medlab.datasets._files import reading, some
-from medlab.datasets._pictures import Picture, placement
+from medlab.datasets._pictures import placement
 from medlab.errors import DataError
 
 _CORNERS = ["x0", "y0", "x1", "y1"]
@@ -149,10 +149,10 @@ def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 def place_boxes(
-    boxes: pd.DataFrame, pictures: dict[str, Picture], size: tuple[int, int] | None
+    boxes: pd.DataFrame, sizes: Mapping[str, tuple[int, ...]], size: tuple[int, int] | None
 ) -> np.ndarray:
-    """(M, 4) float32 boxes in pixels of their pictures, fitted into `size` if it is given."""
-    shapes = [pictures[name].shape for name in boxes["image"]]
+    """(M, 4) float32 boxes in pixels, within pictures of `sizes`, fitted into `size` if given."""
+    shapes = [sizes[name] for name in boxes["image"]]
     whole = np.array(shapes).reshape(-1, 2)
     low, high = boxes[["y0", "x0"]].to_numpy(float), boxes[["y1", "x1"]].to_numpy(float)
     bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
 
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
@@ -24,9 +24,7 @@ _FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf
 HIPPOCAMPUS = DataCard(**json.loads(_FACTS))
 
 
-def load_hippocampus(
-    *, root: str | os.PathLike | None = None, download: bool = True, verify: bool | None = None
-) -> Cohort:
+def load_hippocampus(root: str | os.PathLike | None, download: bool, **where: Any) -> Cohort:
     """The volumes at `root`/hippocampus, fetched and put there whole; see `medlab.load`."""
     folder, card = data_root(root) / HIPPOCAMPUS.name, HIPPOCAMPUS
     by_hand = f"Unpack {card.url} there, or name another folder with root=… or MEDLAB_DATA"
@@ -37,21 +35,15 @@ def load_hippocampus(
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
                 path = Path(draft).absolute() / card.url.rpartition("/")[2]
-                path, card = provide(path, card, verify=verify)
-                with tarfile.open(path) as archive:
-                    archive.extractall(draft, filter="data")  # refuses paths that lead outside
+                path, card = provide(path, card, **where)
+                shutil.unpack_archive(path, draft, filter="data")  # no path that leads outside
                 os.rename(path.with_suffix(""), folder)
-        except (OSError, EOFError, tarfile.TarError) as error:
+        except (OSError, EOFError, shutil.ReadError, tarfile.TarError) as error:
             raise DataError(f"{folder} cannot be unpacked ({error}). {by_hand}.") from error
-    return from_decathlon(folder, card=card)
+    return replace(from_decathlon(folder, classes=card.classes), card=card)
 
 
-def from_decathlon(
-    folder: str | os.PathLike,
-    *,
-    classes: Sequence[str] | None = None,
-    card: DataCard | None = None,
-) -> Cohort:
+def from_decathlon(folder: str | os.PathLike, *, classes: Sequence[str] = ()) -> Cohort:
     """Read NIfTI volumes in `imagesTr`, and their labels under the same names in `labelsTr`.
 
     >>> from_decathlon("Task04_Hippocampus", classes=("background", "anterior", "posterior"))
@@ -64,13 +56,11 @@ def from_decathlon(
     Args:
         folder: the folder that holds both.
         classes: names of the label values 0, 1, 2 …, background first. Default: the numbers.
-        card: the data card. Default: one made from the folder's name.
 
     Returns:
         Cohort; images float32 (N, 1, D, H, W), masks uint8 (N, D, H, W), patients the names. D runs
-        from inferior to superior, H from posterior to anterior, W from left to right. int64 (N, 3)
-        `extras["size"]` and `extras["start"]` say where within the padding a volume lies. `spacing`
-        is (D, H, W) in millimetres, or None where files differ.
+        from inferior to superior, H from posterior to anterior, W from left to right. `spacing` is
+        (D, H, W) in millimetres, or None where files differ.
 
     Raises:
         DataError: a file that cannot be read, has no partner, or another shape or place than its
@@ -102,28 +92,26 @@ def from_decathlon(
         volumes.append(((volume - volume.mean()) / volume.std()).astype(np.float32))
         masks.append(mask.astype(np.uint8))
         spacings.add(tuple(nibabel.affines.voxel_sizes(affine)[::-1].round(4).tolist()))
-    if card is None:
-        names = tuple(map(str, range(1 + max(int(mask.max()) for mask in masks))))
-        title, units = f"Volumes of {home.absolute().name}", HIPPOCAMPUS.units
-        card = DataCard(
-            name="my_volumes", title=title, task="segmentation", classes=names, units=units
-        )
-    sizes = np.array([mask.shape for mask in masks])
-    target = -(-sizes.max(0) // _MULTIPLE) * _MULTIPLE
-    start = (target - sizes) // 2
-    margins = np.stack([start, target - sizes - start], axis=-1)
-    padded, labelled = (
-        torch.from_numpy(np.stack([np.pad(*pair) for pair in zip(arrays, margins, strict=True)]))
-        for arrays in (volumes, masks)
-    )
+    names = classes or [str(k) for k in range(1 + max(int(mask.max()) for mask in masks))]
+    edges = -(-np.max([mask.shape for mask in masks], axis=0) // _MULTIPLE) * _MULTIPLE
+
+    def padded(array: np.ndarray) -> np.ndarray:
+        spare = edges - array.shape
+        return np.pad(array, np.stack([spare // 2, spare - spare // 2], axis=-1))
+
     return Cohort(
-        images=padded[:, None],
-        masks=labelled,
+        images=np.stack([padded(volume) for volume in volumes])[:, None],
+        masks=np.stack([padded(mask) for mask in masks]),
         patients=np.array(list(images)),
         files=np.array([path.name for path in images.values()]),
         spacing=spacings.pop() if len(spacings) == 1 else None,
-        extras={"size": torch.from_numpy(sizes), "start": torch.from_numpy(start)},
-        card=replace(card, classes=tuple(classes or card.classes)),
+        card=DataCard(
+            name="my_volumes",
+            title=f"Volumes of {home.absolute().name}",
+            task="segmentation",
+            classes=tuple(names),
+            units=HIPPOCAMPUS.units,
+        ),
     )
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from medlab.cohort import Cohort
 from medlab.datasets._download import shows_progress
 from medlab.datasets._files import images_in, some
-from medlab.datasets._pictures import Picture, decode, fit, stack
+from medlab.datasets._pictures import decode, fit, stack
 from medlab.datasets._tables import Classes, numbered, place_boxes, read_boxes, require, rows_of
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
@@ -35,7 +34,7 @@ def from_folder(
     size: int | tuple[int, int] | None = None,
     progress: bool | None = None,
 ) -> Cohort:
-    """Read a folder of PNG, JPEG, TIFF, BMP, WebP or DICOM files and a label table.
+    """Read a folder of PNG, JPEG, TIFF, BMP or WebP files and a label table.
 
     >>> from_folder("scans", labels="labels.csv", patient="patient_id")          # doctest: +SKIP
     >>> from_folder("smears", labels=None, boxes="Annotations", patient="file")  # doctest: +SKIP
@@ -52,8 +51,8 @@ def from_folder(
             None for no labels. File names stand in the column `file`: path within `images` or from
             further up, or name alone, with or without ending.
         patient: whose image it is: a column, or a function of the row (a dict column -> text),
-            which has "file", "folder" (where it lies) and, for DICOM, "dicom:PatientID" and the
-            like too. None: every image is another patient, of which a warning and the card remind.
+            which has "file" and "folder" (where it lies) too. None: every image is another
+            patient, of which a warning and the card remind.
         label: label column; or several columns of 0 and 1, for a multilabel task.
         boxes: where findings lie: a table like `labels`, one row a box, with columns x0, y0, x1, y1
             (pixels, x1 and y1 exclusive) or xmin, ymin, xmax, ymax, and perhaps label; or a folder
@@ -85,19 +84,20 @@ def from_folder(
         warnings.warn(f"{folder}: {notes[0]}", stacklevel=2)
     found = None if boxes is None else read_boxes(boxes, list(table.index), folder)
 
-    def one(image: str) -> Picture:
-        picture = decode(files[image])
-        return picture if edges is None else fit(picture, (edges[0], edges[1]))
+    def one(image: str) -> tuple[np.ndarray, tuple[int, ...]]:
+        pixels = decode(files[image])
+        shape = pixels.shape[1:]
+        return pixels if edges is None else fit(pixels, (edges[0], edges[1])), shape
 
     hidden = not shows_progress(progress)
     read = thread_map(one, table.index, desc="reading images", disable=hidden, max_workers=8)
-    pictures = dict(zip(table.index, read, strict=True))
-    table = table.join(pd.DataFrame([p.header for p in read], index=table.index))
+    pictures = [pixels for pixels, _ in read]
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if found is not None:
         numbers, names = numbered(found["label"], None if columns else classes)
-        corners = place_boxes(found, pictures, edges)
-        rows = [(found["image"] == image).to_numpy() for image in pictures]
+        sizes = {image: shape for image, (_, shape) in zip(table.index, read, strict=True)}
+        corners = place_boxes(found, sizes, edges)
+        rows = [(found["image"] == image).to_numpy() for image in table.index]
         fields["boxes"] = [corners[row] for row in rows]
         fields["extras"] = {"box_labels": [torch.from_numpy(numbers[row]) for row in rows]}
         if columns:
@@ -114,13 +114,13 @@ def from_folder(
             require(table, [column])
             fields[role] = table[column]
     cohort = from_arrays(
-        stack(pictures),
+        stack(table.index, pictures),
         labels=table[columns] if columns else None,
         classes=columns if len(columns) > 1 and classes is None else classes,
         name=folder.absolute().name,
-        spacing=read[0].spacing if len({p.spacing for p in read}) == 1 else None,
         **fields,
     )
     about = f"Read by medlab.from_folder from {folder.name}."
-    card = replace(cohort.card, description=about, faults=tuple(notes), units=read[0].units)
+    units = "display grey level"
+    card = replace(cohort.card, description=about, faults=tuple(notes), units=units)
     return replace(cohort, card=card)
