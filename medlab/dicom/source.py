@@ -9,7 +9,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -123,34 +123,30 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
     return dataset
 
 
-def _parts(dataset: Dataset, keyword: str, path: Path | str) -> list[Any]:
-    """The values of one header element, an empty list where it is absent or blank."""
+def _parts(
+    dataset: Dataset, keyword: str, path: Path | str, kind: Callable[[Any], Any]
+) -> list[Any]:
+    """The values of one header element, each made a `kind`; an empty list if absent or blank."""
     with refusing(path, f"read {keyword}"):
         value = dataset.get(keyword)
         if value is None or (isinstance(value, (bytes, str)) and not value.strip()):
             return []
-        return list(value) if isinstance(value, MutableSequence) else [value]
+        return [kind(part) for part in (value if isinstance(value, MutableSequence) else [value])]
 
 
 def text(dataset: Dataset, keyword: str, path: Path | str) -> str:
     """One header value as text, "" where absent; several are joined by a backslash."""
-    parts = _parts(dataset, keyword, path)
-    with refusing(path, f"read {keyword}"):
-        return "\\".join(str(part) for part in parts).strip()
+    return "\\".join(_parts(dataset, keyword, path, str)).strip()
 
 
 def numbers(
     dataset: Dataset, keyword: str, path: Path | str, *, count: int | None = None
 ) -> tuple[float, ...] | None:
     """Header values as finite floats, `count` of them; None where absent."""
-    parts = _parts(dataset, keyword, path)
-    with refusing(path, f"read {keyword}"):
-        result = tuple(float(part) for part in parts)
-    if not all(map(math.isfinite, result)):
-        raise DicomError(f"{path}: {keyword} must be finite numbers, got {parts}")
-    if result and count is not None and len(result) != count:
-        raise DicomError(f"{path}: {keyword} must be {count} number(s), got {parts}")
-    return result or None
+    found = tuple(_parts(dataset, keyword, path, float))
+    if not all(map(math.isfinite, found)) or (found and count not in (None, len(found))):
+        raise DicomError(f"{path}: {keyword} must be finite numbers, {count or 'any'}; got {found}")
+    return found or None
 
 
 def number(dataset: Dataset, keyword: str, path: Path | str) -> float | None:
@@ -168,7 +164,7 @@ def integer(dataset: Dataset, keyword: str, path: Path | str) -> int | None:
 
 def sequence(dataset: Dataset, keyword: str, path: Path | str) -> list[Dataset]:
     """The items of a header sequence, an empty list where absent."""
-    items = _parts(dataset, keyword, path)
+    items = _parts(dataset, keyword, path, lambda item: item)
     if not all(isinstance(item, Dataset) for item in items):
         raise DicomError(f"{path}: {keyword} must be a sequence, its value is damaged")
     return items
