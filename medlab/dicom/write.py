@@ -44,15 +44,13 @@ def write_series(
 
     Raises:
         DicomError: another modality, values that are not finite or do not fit, axes that no series
-            can hold, an identifier too long, a folder that already holds DICOM files or cannot be written.
+            can hold, a `patient_id` too long, a folder with DICOM files or that cannot be written.
     """
     folder = Path(folder)
     if len(patient_id) > 64 or "\\" in patient_id:
         raise DicomError(f"patient_id: up to 64 characters, no backslash; got {patient_id!r}")
-    if folder.is_dir() and any(folder.glob("*.dcm")):
-        raise DicomError(
-            f"{folder}: already holds DICOM files; choose an empty folder, or two studies get mixed"
-        )
+    if any(folder.glob("*.dcm")):
+        raise DicomError(f"{folder}: already holds DICOM files; choose an empty folder")
     _require_writable(volume)
     common = Dataset()  # what all slices share; declared simulated wherever a viewer looks
     for keyword, value in {**_HEADER["all"], **_HEADER[volume.modality]}.items():
@@ -98,10 +96,8 @@ def _require_writable(volume: Volume) -> None:
     off = np.abs(axes @ axes.T - np.eye(3))
     off[0, 1:] = off[1:, 0] = 0  # a tilted gantry shears slices against each other
     if off.max() > 2e-3 or abs(np.linalg.det(axes)) < 0.05:
-        raise DicomError(
-            "direction must be three unit vectors, rows perpendicular to columns and slices across "
-            f"both, got {volume.direction}"
-        )
+        wanted = "three unit vectors, rows perpendicular to columns and slices across both"
+        raise DicomError(f"direction must be {wanted}, got {volume.direction}")
 
 
 def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
