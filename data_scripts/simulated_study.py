@@ -112,8 +112,6 @@ def main(arguments: list[str] | None = None) -> int:
             volume,
             options.folder,
             patient_id=f"SIM-{options.seed:04d}" if options.patient is None else options.patient,
-            study_description="Simulated chest CT",
-            series_description=f"Chest {options.slice_mm:g} mm {options.kernel}",
             seed=options.seed,
         )
         text = json.dumps(truth, indent=1)

@@ -121,7 +121,7 @@ def test_it_says_that_it_is_simulated(tmp_path):
         (hounsfield(voxels=torch.full((2, 2, 2), 4e4)), {}, "must lie between"),
         (hounsfield(voxels=torch.full((2, 2, 2), float("nan"))), {}, "finite"),
         (hounsfield(), {"patient_id": "x" * 65}, "up to 64"),
-        (hounsfield(), {"series_description": "a\\b"}, "backslash"),
+        (hounsfield(), {"patient_id": "a\\b"}, "backslash"),
         (hounsfield(voxels=torch.zeros(1, 3, 4)), {}, "two slices or more"),
         (hounsfield(voxels=torch.zeros(3, 0, 4)), {}, "two slices or more"),
         (hounsfield(origin=(0.0, 0.0, float("inf"))), {}, "finite"),

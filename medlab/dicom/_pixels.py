@@ -34,16 +34,10 @@ _SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers; F7 is J
 def stored_values(
     dataset: Dataset, path: Path, *, max_bytes: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """The stored values of all frames, before any rescale.
+    """The stored values of all frames, (F, H, W) grey or (F, H, W, 3) RGB, before any rescale.
 
-    Returns:
-        An array of shape (F, H, W) for grey or (F, H, W, 3) for colour, of the file's integer or
-        float type, and pydicom's options for decoding it, whose `photometric_interpretation` is
-        that of the array: MONOCHROME1, MONOCHROME2 or RGB. YBR and palettes are converted to RGB.
-
-    Raises:
-        DicomError: pixels missing, too many, damaged, contradicting the header, more than
-            `max_bytes` when decoded (checked first), or without an installed decoder.
+    With them pydicom's options for decoding, whose `photometric_interpretation` is that of the
+    array: MONOCHROME1, MONOCHROME2 or RGB, to which YBR and palettes are converted.
     """
     options = _options(dataset, path, max_bytes)
     syntax = dataset.file_meta.TransferSyntaxUID

@@ -14,12 +14,11 @@ import torch
 from pydicom.dataset import Dataset
 
 from medlab.dicom._frames import group_of, is_mosaic, pixel_spacing
-from medlab.dicom.image import DicomImage, decoded_image
+from medlab.dicom.image import DicomImage, read_image
 from medlab.dicom.source import integer, numbers, open_dicom, refusing, require_room, text
 from medlab.errors import DicomError
 
-Files = Path | str | Iterable[Path | str]
-"""A folder, which is searched with its subfolders, or the files themselves."""
+Files = Path | str | Iterable[Path | str]  # a folder with its subfolders, or the files themselves
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,7 @@ class Plane:
 
 
 def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
-    """The planes of one series of one patient, in no order; no pixels are read.
-
-    Raises:
-        DicomError: several series and no choice, none that fits, images that do not belong
-            together, or a damaged file.
-    """
+    """The planes of one series of one patient, in no order; no pixels are read."""
     planes = []
     for path, header in _one_series(folder, series):
         dose = "GridFrameOffsetVector" in header
@@ -73,7 +67,7 @@ def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
 
 def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dataset]]:
     """The files of the one series that is there or asked for, with their headers."""
-    if named := not isinstance(folder, (str, Path)):
+    if given := not isinstance(folder, (str, Path)):
         paths, here = [Path(path) for path in folder], "the files given"
     else:
         root, here = Path(folder), str(folder)
@@ -84,7 +78,7 @@ def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dat
     found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
     left_out = []
     for path in paths:
-        header = open_dicom(path, pixels=False) if named or _looks_like_dicom(path) else Dataset()
+        header = open_dicom(path, pixels=False) if given or _looks_like_dicom(path) else Dataset()
         if "Rows" in header:
             found[text(header, "SeriesInstanceUID", path)].append((path, header))
         else:
@@ -97,14 +91,11 @@ def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dat
     numbers_of = {uid: integer(m[0][1], "SeriesNumber", m[0][0]) for uid, m in found.items()}
     fits = [uid for uid in found if series in (None, uid, numbers_of[uid])]
     if len(fits) != 1:
-        listing = "".join(
-            f"\n  {uid}: number {numbers_of[uid]}, {len(members)} file(s), "
-            f"{text(members[0][1], 'SeriesDescription', here)}"
-            for uid, members in found.items()
-        )
-        raise DicomError(
-            f"{here}: {len(fits)} series of images fit; pick one with series=, its UID:{listing}"
-        )
+        message = f"{here}: {len(fits)} series of images fit; pick one with series=, its UID:"
+        for uid, members in found.items():
+            named = text(members[0][1], "SeriesDescription", here)
+            message += f"\n  {uid}: number {numbers_of[uid]}, {len(members)} file(s), {named}"
+        raise DicomError(message)
     return found[fits[0]]
 
 
@@ -142,17 +133,11 @@ def where(planes: list[Plane]) -> Path:
 
 
 def stacked(planes: list[Plane], *, max_bytes: int, mirror: bool) -> DicomImage:
-    """The first plane's image, with the pixels of all, (N, H, W) or (N, 3, H, W), in their order.
-
-    Args:
-        planes: planes of one size.
-        max_bytes: largest file and largest result.
-        mirror: turn MONOCHROME1 round.
-    """
+    """The first plane's image, with the pixels of all in order: (N, H, W) or (N, 3, H, W)."""
     size = len(planes) * planes[0].size[0] * planes[0].size[1] * 4
     require_room(where(planes), size, max_bytes)
     paths = dict.fromkeys(plane.path for plane in planes)
-    decoded = {path: decoded_image(path, max_bytes=max_bytes, mirror=mirror) for path in paths}
+    decoded = {path: read_image(path, max_bytes=max_bytes, mirror=mirror) for path in paths}
     images = [decoded[plane.path] for plane in planes]
     kinds = [(image.units, image.inverted, image.colour and image.pixels.dtype) for image in images]
     require_same("units or type", planes, kinds)

@@ -57,7 +57,7 @@ class DicomImage:
         return self.pixels.reshape(-1, 3 if self.colour else 1, *self.pixels.shape[-2:])
 
 
-def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
+def read_image(path: Path | str, *, mirror: bool = True, max_bytes: int = MAX_BYTES) -> DicomImage:
     """Read one DICOM file: grey or colour, one frame or many.
 
     Stored values become real ones by the header's rescale, Modality LUT or dose scaling, frame by
@@ -67,6 +67,7 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
 
     Args:
         path: the file.
+        mirror: False leaves MONOCHROME1 as it is stored.
         max_bytes: largest file and largest decoded array; checked before memory is taken.
 
     Raises:
@@ -80,21 +81,13 @@ def read_image(path: Path | str, *, max_bytes: int = MAX_BYTES) -> DicomImage:
 
     Source: DICOM PS3.3 C.7.6.3 (pixels), C.11.1 (rescale).
     """
-    image = decoded_image(path, max_bytes=max_bytes)
-    if is_mosaic(image.header, image.path):
-        warnings.warn(
-            f"{image.path}: a mosaic: slices side by side; spacing and position are not theirs",
-            stacklevel=2,
-        )
-    return image
-
-
-def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> DicomImage:
-    """As `read_image`, mosaics left alone; `mirror=False` leaves MONOCHROME1 as it is stored."""
     path = Path(path)
     header = open_dicom(path, max_bytes=max_bytes)
     values, options = stored_values(header, path, max_bytes=max_bytes)
     del header[options["pixel_keyword"]]  # so that keeping a header does not keep an image
+    if is_mosaic(header, path):
+        mosaic = "a mosaic: slices side by side; spacing and position are not theirs"
+        warnings.warn(f"{path}: {mosaic}", stacklevel=2)
     one = 0 if len(values) == 1 else slice(None)
     inverted = False
     if options["photometric_interpretation"] == "RGB":
@@ -107,7 +100,7 @@ def decoded_image(path: Path | str, *, max_bytes: int, mirror: bool = True) -> D
             warnings.warn(
                 f"{path.parent}: some pixels are padding (PixelPaddingValue {pad:g}): nothing was "
                 "measured there, exclude them from means and windows",
-                stacklevel=3,
+                stacklevel=2,
             )
         ends = _ends(values, options) if inverted else None
         pixels, units = _in_units(header, values, ends, path)
@@ -137,10 +130,7 @@ def _ends(values: np.ndarray, options: dict[str, Any]) -> np.ndarray:
 def _in_units(
     header: Dataset, values: np.ndarray, ends: np.ndarray | None, path: Path
 ) -> tuple[np.ndarray, str]:
-    """(F, H, W) stored values → real ones, frame by frame, and their units.
-
-    Where `ends` are given, a mirrored value is the sum of the real values at the ends minus it.
-    """
+    """(F, H, W) stored values → real ones, mirrored between `ends` if given, and their units."""
     exact = values.dtype.itemsize <= 2 or np.abs(values.astype(np.float64)).max() <= 2**24
     out = np.empty(values.shape, dtype=np.float32 if exact else np.float64)
     units = set()

@@ -40,13 +40,6 @@ _DUMMIES: dict[str, object] = {
     **dict.fromkeys(BYTES_VR, b"\0\0"),
     **{"DA": "19000101", "DT": "19000101000000", "TM": "000000", "AS": "000Y"},
 }
-_TEXTS = {"LO", "LT", "SH", "ST", "UC", "UT"}
-_PERSONAL = (
-    "PatientName PatientID PatientBirthDate PatientBirthName PatientMotherBirthName AccessionNumber"
-    " OtherPatientIDs OtherPatientNames"
-).split()
-_HEAD = re.compile("HEAD|BRAIN|SKULL|FACE|FACIAL|SINUS|ORBIT|CRANI|CEREBR|MAXILL|JAW", re.I)
-_WITHOUT_TEXT = "CR CT DX IO MG MR NM OPT PT PX RTDOSE RTIMAGE SEG".split()
 _VERBS = {"X": "remove", "Z": "empty", "D": "dummy", "U": "new UID"}
 
 
@@ -73,8 +66,7 @@ def identifiers(source: Path | str | Dataset) -> list[Identifier]:
     """List what identifies the patient, in the order of the file.
 
     The list follows the basic profile, so it is long by intent: a study date or a UID names nobody,
-    yet finds the patient in the records of the hospital. What may be burnt into the pixels, or a
-    face that a head scan shows, is a doubt, listed with the action "look".
+    yet finds the patient in the hospital's records. Doubts, as of a face, have the action "look".
 
     Args:
         source: a file, or a data set such as `read_image(...).header`.
@@ -82,9 +74,9 @@ def identifiers(source: Path | str | Dataset) -> list[Identifier]:
     Raises:
         DicomError: the file cannot be read.
     """
-    rules, dataset = _rules(source)
-    found = [*rules.listed(_meta(dataset), "file_meta."), *rules.listed(dataset)]
-    return [*found, *_doubts(dataset, rules.path)]
+    rules = _Rules(source)
+    found = [*rules.listed(rules.meta, "file_meta."), *rules.listed(rules.dataset)]
+    return [*found, *_doubts(rules.dataset, rules.path)]
 
 
 def deidentify(
@@ -114,8 +106,6 @@ def deidentify(
 
     Raises:
         DicomError: unreadable, no image, no key, or text burnt into the pixels.
-
-    Source: DICOM PS3.15 Annex E, Basic Application Level Confidentiality Profile.
     """
     if not isinstance(key, str) or not key:
         raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
@@ -123,8 +113,8 @@ def deidentify(
         raise DicomError(f'burned_in must be "refuse" or "keep", got {burned_in!r}')
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
-    rules, dataset = _rules(source, key)
-    path, old = rules.path, _meta(dataset)
+    rules = _Rules(source, key)
+    path, dataset, old = rules.path, rules.dataset, rules.meta
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
     for doubt in _doubts(dataset, path):
@@ -147,23 +137,16 @@ def deidentify(
     if not patient_id.isascii():
         clean.SpecificCharacterSet = "ISO_IR 192"
     clean.PatientName = clean.PatientID = patient_id
-    clean.PatientIdentityRemoved = "YES"
-    clean.LongitudinalTemporalInformationModified = "REMOVED"
-    clean.DeidentificationMethod = "DICOM PS3.15 E basic profile, medlab"
-    method = Dataset()
-    method.CodeValue, method.CodingSchemeDesignator = "113100", "DCM"
-    method.CodeMeaning = "Basic Application Confidentiality Profile"
-    clean.DeidentificationMethodCodeSequence = [method]
+    clean.update(Dataset.from_json(_TABLE["marks"]))
     with refusing(path, "write what is left of it"):
         clean.save_as(BytesIO(), enforce_file_format=True)
     return clean
 
 
 def _clean_pixels(clean: Dataset, path: Path, *, trust: bool) -> None:
-    """Leave nothing in the pixel data but the picture; a video passes only where `trust` says so.
+    """Decompress the pixels and clear unused bits: comments or an overlay (PS3.5 8.1.1) hide there.
 
-    Compressed data are decompressed, since their streams may hold comments, and bits that belong to
-    no stored value are cleared, since they may hold an overlay (PS3.5 8.1.1).
+    A video, which cannot be decompressed, passes only where `trust` says so.
     """
     syntax = clean.file_meta.TransferSyntaxUID
     found = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in clean]
@@ -181,33 +164,21 @@ def _clean_pixels(clean: Dataset, path: Path, *, trust: bool) -> None:
             clean.pop(table, None)
 
 
-def _meta(dataset: Dataset) -> Dataset:
-    return getattr(dataset, "file_meta", None) or Dataset()
-
-
-def _rules(source: Path | str | Dataset, key: str = "") -> tuple[_Rules, Dataset]:
-    """The rules for one file, and its data set."""
-    path = Path("header" if isinstance(source, Dataset) else source)
-    dataset = source if isinstance(source, Dataset) else open_dicom(source)
-    said = " ".join(text(dataset, keyword, path) for keyword in _PERSONAL)
-    words = [re.escape(word) for word in re.split(r"[\W_]+", said) if len(word) > 3]
-    names = re.compile(rf"(?<!\w)({'|'.join(words)})(?!\w)" if words else "(?!)", re.I)
-    enhanced = "SharedFunctionalGroupsSequence" in dataset
-    return _Rules(path, key, names, enhanced or text(dataset, "Modality", path) == "PT"), dataset
-
-
-@dataclass(frozen=True)
 class _Rules:
-    """What happens to the elements of one file.
+    """What happens to the elements of one file."""
 
-    `names` finds words of the patient's that no text may repeat. `strict` says that the object's
-    definition (enhanced images, PET) wants a dummy where others may have a gap.
-    """
-
-    path: Path
-    key: str
-    names: re.Pattern[str]
-    strict: bool
+    def __init__(self, source: Path | str | Dataset, key: str = "") -> None:
+        self.path = Path("header" if isinstance(source, Dataset) else source)
+        self.dataset = source if isinstance(source, Dataset) else open_dicom(source)
+        self.meta = getattr(self.dataset, "file_meta", None) or Dataset()
+        self.key = key
+        said = " ".join(text(self.dataset, name, self.path) for name in _TABLE["personal"])
+        words = [re.escape(word) for word in re.split(r"[\W_]+", said) if len(word) > 3]
+        # words of the patient's that no text may repeat
+        self.names = re.compile(rf"(?<!\w)({'|'.join(words)})(?!\w)" if words else "(?!)", re.I)
+        # definitions of enhanced images and PET want a dummy where others may have a gap
+        enhanced = "SharedFunctionalGroupsSequence" in self.dataset
+        self.strict = enhanced or text(self.dataset, "Modality", self.path) == "PT"
 
     def action(self, element: DataElement, nested: bool) -> str:
         """X remove, Z empty, D dummy, U new UID, K keep."""
@@ -230,7 +201,8 @@ class _Rules:
         if "UI" in kinds and not re.search("Class|TransferSyntax", keyword):
             issued = [uid for uid in _values(element) if not uid.startswith("1.2.840.10008.")]
             return "U" if issued else "K"  # what the standard issued is the same for everybody
-        return "D" if kinds & _TEXTS and self.names.search(" ".join(_values(element))) else "K"
+        texts = kinds & {"LO", "LT", "SH", "ST", "UC", "UT"}
+        return "D" if texts and self.names.search(" ".join(_values(element))) else "K"
 
     def actions(self, dataset: Dataset, nested: bool) -> list[tuple[DataElement, str]]:
         """All elements, their values converted, which is what fails on damaged bytes."""
@@ -322,17 +294,17 @@ def _doubts(dataset: Dataset, path: Path) -> Iterator[Identifier]:
         or "ConversionType" in dataset
         or "SECONDARY" in said("ImageType")
         or said("SamplesPerPixel") == "3"
-        or modality not in _WITHOUT_TEXT
+        or modality not in _TABLE["modalities without text"]
     )
-    doubts: dict[str, tuple[str, str]] = {}
+    doubts = {}
     if "YES" in (burned, said("SpecimenLabelInImage")):
-        doubts["BurnedInAnnotation"] = "YES", "text is burnt into the pixels, as the header says"
+        doubts["BurnedInAnnotation"] = "YES"
     elif capture and burned != "NO":
-        why = "text may be burnt into the pixels, often the patient's name"
-        doubts["BurnedInAnnotation"] = burned or "absent", why
+        doubts["BurnedInAnnotation"] = burned or "absent"
     if said("RecognizableVisualFeatures") == "YES":
-        doubts["RecognizableVisualFeatures"] = "YES", "the patient may be recognised in the image"
-    if modality in ("CT", "MR", "PT") and _HEAD.search(where):
-        doubts["PixelData"] = modality, "a face can be rendered from a head scan, and recognised"
-    for keyword, (value, why) in doubts.items():
+        doubts["RecognizableVisualFeatures"] = "YES"
+    if modality in ("CT", "MR", "PT") and re.search(_TABLE["head"], where):
+        doubts["PixelData"] = modality
+    for keyword, value in doubts.items():
+        why = _TABLE["doubts"].get(f"{keyword} {value}") or _TABLE["doubts"][keyword]
         yield Identifier(keyword, str(Tag(keyword)), value, why, "look")

@@ -94,9 +94,8 @@ def read_series(
     planes = read_planes(folder, series)
     _require_one_grid(planes)
     planes, step = _sorted_stack(planes)
-    low, high = (
-        integer(planes[k].header, "InStackPositionNumber", planes[k].path) for k in (0, -1)
-    )
+    ends = [planes[0], planes[-1]]
+    low, high = (integer(plane.header, "InStackPositionNumber", plane.path) for plane in ends)
     if low and high and low > high:  # the files number their places against the normal
         planes, step = planes[::-1], -step
     image = stacked(planes, max_bytes=max_bytes, mirror=False)
@@ -189,27 +188,18 @@ def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
     if double.all():
         trouble = "all of one slice at one position: a cine, or copies; read_cine reads a cine"
     elif double.any():
-        trouble = (
-            "several at one position: copies, or a volume at several times, echoes or energies; "
-            "pass the files of one of them"
-        )
+        trouble = "several at one position: copies, or a volume at several times; pass one time's"
     elif odd.any():
-        trouble = (
-            f"slices are missing, or their distance is irregular; the usual one is {usual:.3f} mm. "
-            "Find the missing files, or pass those of a regular part"
-        )
+        trouble = f"slices are missing, or their distance is irregular (usual: {usual:.3f} mm); "
+        trouble += "find them, or pass the files of a regular part"
     elif drift > max(0.05 * usual, 0.01) + 0.02 * usual:
         trouble = f"they lie on no line but are shifted sideways by up to {drift:.2f} mm"
     if trouble:
-        pairs = "".join(
-            f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm" for k in np.flatnonzero(odd)[:6]
-        )
-        raise DicomError(f"{where(planes)}: {len(planes)} images, {trouble}:{pairs}")
+        for k in np.flatnonzero(odd)[:6]:
+            trouble += f"\n  {planes[k]} → {planes[k + 1]}: {gaps[k]:.3f} mm"
+        raise DicomError(f"{where(planes)}: {len(planes)} images, {trouble}")
     tilt = float(np.degrees(np.arccos(min(1.0, step @ normal / np.linalg.norm(step)))))
     if tilt > 0.5:
-        warnings.warn(
-            f"{where(planes)}: the gantry is tilted by {tilt:.1f}°, so slices are sheared against "
-            "each other; the affine carries the shear, spacing alone does not",
-            stacklevel=3,
-        )
+        sheared = f"the gantry is tilted by {tilt:.1f}°, which the affine carries, spacing does not"
+        warnings.warn(f"{where(planes)}: {sheared}", stacklevel=3)
     return planes, step

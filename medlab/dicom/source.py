@@ -9,7 +9,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -27,8 +27,7 @@ from pydicom.uid import (
 
 from medlab.errors import DicomError
 
-MAX_BYTES = 2 * 2**30
-"""Largest file, and largest decoded pixel array, read unless the caller allows more: 2 GiB."""
+MAX_BYTES = 2 * 2**30  # of a file, and of its decoded pixels, unless the caller allows more
 
 # What pydicom, Pillow and the other decoders raise on damaged bytes. It is caught only round calls
 # into them and the reading of bytes, so that a mistake of ours elsewhere still shows itself as one.
@@ -64,8 +63,8 @@ def refusing(
 def require_room(path: Path | str, size: int, max_bytes: int) -> None:
     """Refuse what takes more bytes than the caller allows."""
     if size > max_bytes:
-        limit = f"above the limit of {max_bytes:,}; pass max_bytes= for more"
-        raise DicomError(f"{path}: {size:,} bytes, {limit}")
+        message = f"{size:,} bytes, above the limit of {max_bytes:,}; pass max_bytes= for more"
+        raise DicomError(f"{path}: {message}")
 
 
 class _Reader(io.BufferedReader):
@@ -77,18 +76,10 @@ class _Reader(io.BufferedReader):
 
 
 def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BYTES) -> Dataset:
-    """Parse one DICOM file, refusing what is damaged.
+    """One DICOM file's data set and `file_meta`; a DicomError where it is damaged or incomplete.
 
-    Args:
-        path: a file in the DICOM file format (128 bytes, then `DICM`).
-        pixels: read the pixel data too; False stops before them, whatever the file's size.
-        max_bytes: largest file read with its pixels, and largest inflated data set.
-
-    Returns:
-        Its data set, with the `file_meta` that names the transfer syntax.
-
-    Raises:
-        DicomError: not a DICOM file, damaged, incomplete, or larger than `max_bytes`.
+    `pixels=False` stops before the pixel data, whatever the file's size; else the file has at most
+    `max_bytes`, as an inflated data set has.
     """
     with refusing(path, "read it"), _Reader(io.FileIO(str(path))) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -115,42 +106,37 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
     if not dataset and size >= 8:  # pydicom's answer, with a warning, to an unexpected end
         raise DicomError(f"{path}: the file is truncated or damaged: its data set does not end")
     for element in dataset.values():  # pydicom hands back a shorter value without a word
-        if (
-            isinstance(element, RawDataElement)
-            and len(element.value or b"") < element.length != 0xFFFFFFFF
-        ):
+        if not isinstance(element, RawDataElement):
+            continue
+        if len(element.value or b"") < element.length != 0xFFFFFFFF:
             raise DicomError(f"{path}: the file is truncated: it ends inside element {element.tag}")
     return dataset
 
 
-def _parts(dataset: Dataset, keyword: str, path: Path | str) -> list[Any]:
-    """The values of one header element, an empty list where it is absent or blank."""
+def _parts(
+    dataset: Dataset, keyword: str, path: Path | str, kind: Callable[[Any], Any]
+) -> list[Any]:
+    """The values of one header element, each made a `kind`; an empty list if absent or blank."""
     with refusing(path, f"read {keyword}"):
         value = dataset.get(keyword)
         if value is None or (isinstance(value, (bytes, str)) and not value.strip()):
             return []
-        return list(value) if isinstance(value, MutableSequence) else [value]
+        return [kind(part) for part in (value if isinstance(value, MutableSequence) else [value])]
 
 
 def text(dataset: Dataset, keyword: str, path: Path | str) -> str:
     """One header value as text, "" where absent; several are joined by a backslash."""
-    parts = _parts(dataset, keyword, path)
-    with refusing(path, f"read {keyword}"):
-        return "\\".join(str(part) for part in parts).strip()
+    return "\\".join(_parts(dataset, keyword, path, str)).strip()
 
 
 def numbers(
     dataset: Dataset, keyword: str, path: Path | str, *, count: int | None = None
 ) -> tuple[float, ...] | None:
     """Header values as finite floats, `count` of them; None where absent."""
-    parts = _parts(dataset, keyword, path)
-    with refusing(path, f"read {keyword}"):
-        result = tuple(float(part) for part in parts)
-    if not all(map(math.isfinite, result)):
-        raise DicomError(f"{path}: {keyword} must be finite numbers, got {parts}")
-    if result and count is not None and len(result) != count:
-        raise DicomError(f"{path}: {keyword} must be {count} number(s), got {parts}")
-    return result or None
+    found = tuple(_parts(dataset, keyword, path, float))
+    if not all(map(math.isfinite, found)) or (found and count not in (None, len(found))):
+        raise DicomError(f"{path}: {keyword} must be finite numbers, {count or 'any'}; got {found}")
+    return found or None
 
 
 def number(dataset: Dataset, keyword: str, path: Path | str) -> float | None:
@@ -168,7 +154,7 @@ def integer(dataset: Dataset, keyword: str, path: Path | str) -> int | None:
 
 def sequence(dataset: Dataset, keyword: str, path: Path | str) -> list[Dataset]:
     """The items of a header sequence, an empty list where absent."""
-    items = _parts(dataset, keyword, path)
+    items = _parts(dataset, keyword, path, lambda item: item)
     if not all(isinstance(item, Dataset) for item in items):
         raise DicomError(f"{path}: {keyword} must be a sequence, its value is damaged")
     return items

@@ -25,13 +25,7 @@ _HEADER = json.loads(files("medlab.dicom").joinpath("simulated.json").read_text(
 
 
 def write_series(
-    volume: Volume,
-    folder: Path | str,
-    *,
-    patient_id: str = "SIM-0001",
-    study_description: str = "Simulated study",
-    series_description: str = "Simulated volume",
-    seed: int = 0,
+    volume: Volume, folder: Path | str, *, patient_id: str = "SIM-0001", seed: int = 0
 ) -> list[Path]:
     """Write a volume as one DICOM file a slice, so that `read_series` gives it back.
 
@@ -42,36 +36,34 @@ def write_series(
     Args:
         volume: two slices or more; modality "CT" (in HU, −32768 to 31743) or "MR".
         folder: created where it does not exist; it must hold no DICOM files yet.
-        patient_id: up to 64 characters, as the two descriptions.
-        study_description: names the study.
-        series_description: names the series.
-        seed: with the texts above it fixes every UID and the file names: same input, same bytes.
+        patient_id: up to 64 characters.
+        seed: with `patient_id` it fixes every UID and the file names: same input, same bytes.
 
     Returns:
         The files, in slice order.
 
     Raises:
         DicomError: another modality, values that are not finite or do not fit, axes that no series
-            can hold, a text too long, a folder that already holds DICOM files or cannot be written.
+            can hold, a `patient_id` too long, a folder with DICOM files or that cannot be written.
     """
     folder = Path(folder)
-    for value in (patient_id, study_description, series_description):
-        if len(value) > 64 or "\\" in value:
-            raise DicomError(f"texts are up to 64 characters without a backslash, got {value!r}")
-    if folder.is_dir() and any(folder.glob("*.dcm")):
-        raise DicomError(
-            f"{folder}: already holds DICOM files; choose an empty folder, or two studies get mixed"
-        )
+    if len(patient_id) > 64 or "\\" in patient_id:
+        raise DicomError(f"patient_id: up to 64 characters, no backslash; got {patient_id!r}")
+    if any(folder.glob("*.dcm")):
+        raise DicomError(f"{folder}: already holds DICOM files; choose an empty folder")
     _require_writable(volume)
+    common = Dataset()  # what all slices share; declared simulated wherever a viewer looks
+    for keyword, value in {**_HEADER["all"], **_HEADER[volume.modality]}.items():
+        setattr(common, keyword, value)
+    common.Modality, common.PatientID = volume.modality, patient_id
+    common.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
+    common.SliceThickness = _ds(volume.spacing[0])
+    common.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]
     stored, *rescale = _stored(volume)
-    common = _common(volume)
     common.RescaleSlope, common.RescaleIntercept = map(_ds, rescale)
-    common.PatientID = patient_id
-    common.StudyDescription, common.SeriesDescription = study_description, series_description
-    texts = (patient_id, common.PatientName, study_description, series_description)
-    key = "/".join(map(str, (*texts, common.StudyDate, seed)))
-    common.StudyInstanceUID = _uid(f"study/{key}")
-    common.SeriesInstanceUID = _uid(f"series/{key}")
+    said = "PatientID PatientName StudyDescription SeriesDescription StudyDate".split()
+    key = "/".join(str(part) for part in (*(common[keyword].value for keyword in said), seed))
+    common.StudyInstanceUID, common.SeriesInstanceUID = _uid(f"study/{key}"), _uid(f"series/{key}")
     common.FrameOfReferenceUID = _uid(f"frame of reference/{key}")
     origin, step = volume.affine[:3, 3].numpy(), volume.affine[:3, 0].numpy()
     paths = []
@@ -104,10 +96,8 @@ def _require_writable(volume: Volume) -> None:
     off = np.abs(axes @ axes.T - np.eye(3))
     off[0, 1:] = off[1:, 0] = 0  # a tilted gantry shears slices against each other
     if off.max() > 2e-3 or abs(np.linalg.det(axes)) < 0.05:
-        raise DicomError(
-            "direction must be three unit vectors, rows perpendicular to columns and slices across "
-            f"both, got {volume.direction}"
-        )
+        wanted = "three unit vectors, rows perpendicular to columns and slices across both"
+        raise DicomError(f"direction must be {wanted}, got {volume.direction}")
 
 
 def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
@@ -132,15 +122,3 @@ def _uid(name: str) -> UID:
 def _ds(value: float) -> str:
     """A decimal string of at most 16 characters, the most that a DS holds."""
     return format_number_as_ds(float(value))
-
-
-def _common(volume: Volume) -> Dataset:
-    """What all slices share. It is declared simulated wherever a viewer looks."""
-    data = Dataset()
-    for keyword, value in {**_HEADER["all"], **_HEADER[volume.modality]}.items():
-        setattr(data, keyword, value)
-    data.Modality = volume.modality
-    data.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
-    data.SliceThickness = _ds(volume.spacing[0])
-    data.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]
-    return data
