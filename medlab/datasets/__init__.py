@@ -57,20 +57,17 @@ def load(
         The cohort, with `official` parts where the makers fixed a split.
 
     Raises:
-        DataError: unknown name or option; a file that is not there, damaged or not the official one
+        DataError: unknown name or size; a file that is not there, damaged or not the official one
             (`HashMismatch`), or cannot be fetched (`DownloadError`).
+        TypeError: an option that the set does not have.
     """
     name = _find(name)
     if name in _simulated():
         return load_simulated(name, _simulated()[name], data_root(root), options)
-    allowed = () if name == HIPPOCAMPUS.name else ("size",)
-    if strange := options.keys() - set(allowed):
-        has = ", ".join(allowed) or "none"
-        raise DataError(f"{name} has no option {', '.join(map(repr, strange))}; it has {has}")
-    where: dict[str, Any] = {"root": root, "download": download, "verify": verify}
+    options |= {"root": root, "download": download, "verify": verify}
     if name == HIPPOCAMPUS.name:
-        return load_hippocampus(**where)
-    return medmnist.read(*bring(name, **where, **options))
+        return load_hippocampus(**options)
+    return medmnist.read(*bring(name, **options))
 
 
 def cards() -> pd.DataFrame:

@@ -57,7 +57,7 @@ def storable(values: np.ndarray) -> np.ndarray:
     return exact
 
 
-def placement(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[tuple, tuple]:
+def placement(shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[tuple, tuple]:
     """Height and width that a picture of `shape` has within `size`, and its top and left margin."""
     scale = min(size[0] / shape[0], size[1] / shape[1])
     inner = (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
@@ -24,7 +25,7 @@ _FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf
 HIPPOCAMPUS = DataCard(**json.loads(_FACTS))
 
 
-def load_hippocampus(root: str | os.PathLike | None, download: bool, **where: Any) -> Cohort:
+def load_hippocampus(root: str | os.PathLike | None, download: bool, verify: bool | None) -> Cohort:
     """The volumes at `root`/hippocampus, fetched and put there whole; see `medlab.load`."""
     folder, card = data_root(root) / HIPPOCAMPUS.name, HIPPOCAMPUS
     by_hand = f"Unpack {card.url} there, or name another folder with root=… or MEDLAB_DATA"
@@ -35,7 +36,7 @@ def load_hippocampus(root: str | os.PathLike | None, download: bool, **where: An
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
                 path = Path(draft).absolute() / card.url.rpartition("/")[2]
-                path, card = provide(path, card, **where)
+                path, card = provide(path, card, verify=verify)
                 shutil.unpack_archive(path, draft, filter="data")  # no path that leads outside
                 os.rename(path.with_suffix(""), folder)
         except (OSError, EOFError, shutil.ReadError, tarfile.TarError) as error:
@@ -95,13 +96,14 @@ def from_decathlon(folder: str | os.PathLike, *, classes: Sequence[str] = ()) ->
     names = classes or [str(k) for k in range(1 + max(int(mask.max()) for mask in masks))]
     edges = -(-np.max([mask.shape for mask in masks], axis=0) // _MULTIPLE) * _MULTIPLE
 
-    def padded(array: np.ndarray) -> np.ndarray:
+    def padded(array: np.ndarray) -> torch.Tensor:
         spare = edges - array.shape
-        return np.pad(array, np.stack([spare // 2, spare - spare // 2], axis=-1))
+        margins = np.stack([spare // 2, spare - spare // 2], axis=-1)
+        return torch.from_numpy(np.pad(array, margins))
 
     return Cohort(
-        images=np.stack([padded(volume) for volume in volumes])[:, None],
-        masks=np.stack([padded(mask) for mask in masks]),
+        images=torch.stack([padded(volume) for volume in volumes])[:, None],
+        masks=torch.stack([padded(mask) for mask in masks]),
         patients=np.array(list(images)),
         files=np.array([path.name for path in images.values()]),
         spacing=spacings.pop() if len(spacings) == 1 else None,
