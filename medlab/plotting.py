@@ -321,7 +321,7 @@ def roc(
 def history(record: History) -> Figure:
     """Training loss by epoch; with a validation set also its loss and its first score."""
     epochs = record["epoch"]
-    scores = [name for name in record.columns if name.startswith("val_") and name != "val_loss"]
+    scores = [name for name in record.rows[0] if name.startswith("val_") and name != "val_loss"]
     fig, axes = subplots(1, 2 if scores else 1, size=(9.5, 3.2), squeeze=False)
     left, right = axes[0, 0], axes[0, -1]
     left.plot(epochs, record["train_loss"], label="training")
