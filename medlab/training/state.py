@@ -64,7 +64,7 @@ class Run:
         self.models = nn.ModuleDict({"model": model, **copied})
         self.models.to(memory_format=precision.layout(images.ndim - 2))
         groups = parameter_groups(model, config["weight_decay"])
-        self.optimiser = torch.optim.AdamW(groups, lr=config["lr"])
+        self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=config["lr"])
         self.scaler = precision.scaler(images.device)
 
     @property
