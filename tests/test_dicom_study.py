@@ -52,7 +52,7 @@ def test_it_looks_like_a_chest(tmp_path):
         (["--size", "4"], "at least 8"),
         (["--field", "0"], "must be positive"),
         (["--kernel", "magic"], "invalid choice"),
-        (["--nodule", "90"], "diameter"),
+        (["--nodule", "90"], "nodule_mm from 0 to 40 mm"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, capsys, options, message):

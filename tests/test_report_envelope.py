@@ -170,7 +170,7 @@ def test_a_record_survives_a_restart(tmp_path, monkeypatch, capsys):
     assert [one.reason for one in test.openings] == ["final evaluation"]
     test.open("next morning")
     assert "2nd time" in capsys.readouterr().out
-    assert [json.loads(line)["number"] for line in file.read_text().split("\n") if line] == [1, 2]
+    assert [json.loads(line)["number"] for line in file.read_text().splitlines()] == [1, 2]
     # Within one session record and memory tell the same story once.
     assert [one.number for one in Sealed(cohort(), record=file).openings] == [1, 2]
 

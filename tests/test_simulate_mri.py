@@ -93,8 +93,8 @@ def test_kept_and_dropped_energy_add_up():
 def test_a_part_of_kspace_is_asked_for_in_words_that_exist():
     image = np.ones((8, 8))
     for wrong, words in [
-        (lambda: mri.keep_kspace(image * -1000, 0.5), "goes down to -1000"),
-        (lambda: mri.keep_kspace(image * np.nan, 0.5), "goes down to nan"),
+        (lambda: mri.keep_kspace(image * -1000, 0.5), "≥ 0; got .*≥ -1000"),
+        (lambda: mri.keep_kspace(image * np.nan, 0.5), "≥ 0; got .*nan"),
         (lambda: mri.keep_kspace(image, 1.5), r"got 1\.5 and 'centre'"),
         (lambda: mri.keep_kspace(image, 0.5, "middle"), "'middle'"),
         (lambda: mri.keep_kspace(np.ones((3, 8, 8)), 0.5), "one magnitude image"),

@@ -275,7 +275,16 @@ def test_history_is_what_scikit_learn_says_of_the_final_model():
 
 def test_train_loss_is_the_mean_over_images():
     model, (images, labels) = Plain(), toy(37)
-    history = fit(model, (images, labels), epochs=1, lr=1e-9, batch_size=8, augment=None, **QUIET)
+    history = fit(
+        model,
+        (images, labels),
+        epochs=1,
+        lr=1e-9,
+        batch_size=8,
+        augment=None,
+        class_weights=None,
+        **QUIET,
+    )
     expected = log_loss(labels, exact(predict(model, images)))
     assert history["train_loss"][0] == pytest.approx(expected, rel=1e-4)
 

@@ -104,7 +104,7 @@ def test_the_cost_follows_its_slider():
         (
             lambda: widgets.threshold([1, 1, 1], [0.2, 0.3, 0.4], miss_cost=2),
             metrics.UndefinedMetric,
-            "one class",
+            "both classes",
         ),
         (lambda: widgets.threshold(*scored(), miss_cost=-1), DataError, "cost of a miss must"),
         (lambda: widgets.threshold(*scored(), threshold=1.5), DataError, "from 0 to 1; got 1.5"),

@@ -97,9 +97,10 @@ class Sealed:
                 opening = Opening(len(before) + 1, reason, len(self), seen, frozenset(self._hashes))
                 if self._record:
                     row = dataclasses.asdict(opening) | {"pictures": sorted(opening.pictures)}
-                    # A new line first: an editor may have cut the end of the last one.
-                    with self._record.open("a", encoding="utf-8") as file:
-                        file.write(f"\n{json.dumps(row, ensure_ascii=False)}\n")
+                    with self._record.open("a+b") as file:
+                        file.seek(0)  # an editor may have cut the end of the last line
+                        begin = "" if file.read()[-1:] in (b"", b"\n") else "\n"
+                        file.write(f"{begin}{json.dumps(row, ensure_ascii=False)}\n".encode())
                 _OPENED.append(opening)
         except OSError as error:
             raise DataError(f"nothing was opened: cannot write the record, {error}") from error

@@ -388,7 +388,7 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
         spots = rays.splat(beam, cloud.points, cloud.mass)
         clouds[name] = rays.soften(spots, sigma, widest=cloud.widest / beam.pitch)
         path += clouds[name]
-    return {"total": path, "lung": lung * slant, "opacity": clouds["opacity"]}
+    return {"total": path, "lung": lung * slant, "opacity": clouds.get("opacity", 0 * lung)}
 
 
 def _common(*intervals: Interval) -> Tensor:
