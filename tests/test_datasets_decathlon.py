@@ -348,7 +348,7 @@ def test_a_damaged_archive_is_named(tmp_path, publisher, data):
 def test_without_a_network_it_says_where_it_looked(tmp_path):
     with pytest.raises(DataError, match="hippocampus is not at .*Task04_Hippocampus.tar"):
         medlab.load("hippocampus", root=tmp_path, download=False)
-    with pytest.raises(TypeError, match="argument 'size'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
         medlab.load("hippocampus", root=tmp_path, size=32)
 
 
