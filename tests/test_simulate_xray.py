@@ -172,7 +172,8 @@ def chest(seed=0, batch=1):
 def test_the_whole_chest_is_the_sum_over_fine_steps(seed):
     """The radiograph of the ellipsoids equals a march through the HU that the CT shows."""
     body = chest(seed)
-    body = thorax.Thorax(body.solids, {}, {}, body.lung, body.bone, body.vertebra)
+    none = {"opacity": body.clouds["opacity"]}  # of no mass
+    body = thorax.Thorax(body.solids, {}, none, body.lung, body.bone, body.vertebra)
     # So far away that rays run along y, as the sum over a voxel grid does.
     far = 1e4
     rig = rays.Beam(torch.tensor([far]), torch.tensor([far]), 12.0, 16)
