@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise DataError(f"there is no simulated cohort {given.name!r}; known: {known}")
         cohort = medlab.load(given.name, **options)
         write(cohort, given.out)
-    except (DataError, OSError, TypeError) as error:  # an option that the cohort does not have
+    except (DataError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{given.out}: {cohort.summary()}")

@@ -102,7 +102,7 @@ def test_wrong_words(tmp_path, capsys):
     assert simulate.main(["pneumoniamnist", "--out", out]) == 1
     assert "no simulated cohort 'pneumoniamnist'" in capsys.readouterr().err
     assert simulate.main(["chest_xray", "--n", "6", "--out", out, "--option", "colour=3"]) == 1
-    assert "unexpected keyword argument 'colour'" in capsys.readouterr().err
+    assert "no option 'colour'" in capsys.readouterr().err
     for numbers in (["--n", "0"], ["--n", "-3"], ["--size", "0"], ["--option", "n=0"]):
         assert simulate.main(["chest_xray", *numbers, "--out", out]) == 1  # 0 is no "not given"
         assert ("size" if "--size" in numbers else "n ") in capsys.readouterr().err
