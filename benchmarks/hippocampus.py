@@ -32,7 +32,7 @@ from medlab.cohort import Cohort
 from medlab.datasets import from_decathlon
 
 CLASSES = ("background", "anterior", "posterior")
-VISITS = 3000  # volumes seen in training, however many there are: fewer than five minutes' worth
+VISITS = 2600  # volumes seen in training, however many there are: fewer than five minutes' worth
 CROP, JITTER = (32, 48, 32), 4  # voxels: what a step sees of a volume, and how far off its centre
 
 
