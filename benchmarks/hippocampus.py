@@ -50,7 +50,9 @@ def cropped(images: Tensor, masks: Tensor, *, generator: torch.Generator) -> tup
     """The middle of each volume, moved a little, then turned, shifted and scaled as usual."""
     pieces = []
     for image, mask in zip(images, masks, strict=True):
-        moves = torch.randint(-JITTER, JITTER + 1, (3,), generator=generator).tolist()
+        moves = torch.randint(
+            -JITTER, JITTER + 1, (3,), generator=generator, device=generator.device
+        ).tolist()
         starts = [
             min(max(0, (side - size) // 2 + move), side - size)
             for side, size, move in zip(mask.shape, CROP, moves, strict=True)

@@ -23,7 +23,7 @@ from medlab.training.prediction import as_logits, outputs_of
 from medlab.training.tasks import Task, plain_weights, task_for
 
 Data = Cohort | tuple[Tensor, Tensor]
-# Chosen by benchmarks/recipe.py on training images alone.
+# Chosen on training images alone: benchmarks/README.md.
 AUTO = Augment(brightness=0.5, contrast=0.3, gamma=0.3, noise=0.2, blur=0.7)
 
 
