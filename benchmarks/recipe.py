@@ -3,9 +3,9 @@
     python benchmarks/recipe.py [NAME …] [--root DATA] [--images 546] [--seeds 1]
 
 Of the training part of each MedMNIST set (and of the simulated radiographs, "chest_xray") a few
-images are drawn to learn from, 546 as in BreastMNIST, and up to 1,500 others to judge by. The table shows AUC and accuracy,
-plain and with the prediction averaged over shifts by one pixel (`predict(…, tta=True)`); the last
-line printed is one JSON object.
+images are drawn to learn from, 546 as in BreastMNIST, and up to 1,500 others to judge by. The table
+shows AUC and accuracy, plain and with the prediction averaged over shifts by one pixel
+(`predict(…, tta=True)`); the last line printed is one JSON object.
 """
 
 from __future__ import annotations
