@@ -648,6 +648,7 @@ def test_jpeg_frames_in_fragments(tmp_path):
         (lambda s: s[:-20] + b"\xff\xd0" + s[-20:], "restart marker"),
         (lambda s: s + s, "follow the end"),
         (lambda s: s[2:], "does not start"),
+        (lambda s: s.replace(b"\xff\xc0\x00", b"\xff\xfe\x00", 1), r"\[\], 0 bits"),  # no SOF
     ],
 )
 def test_a_jpeg_stream_that_is_not_whole_is_refused(tmp_path, damage, message):

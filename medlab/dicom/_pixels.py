@@ -112,7 +112,7 @@ def _flaws(frame: bytes, options: dict[str, Any], syntax: UID) -> Iterator[str]:
             yield "has more bytes than its size could need"
         return
     if syntax in _JPEG:
-        size, position = [], 2
+        size, precision, position = [], 0, 2
         if frame[:2] != b"\xff\xd8":
             yield "does not start as a JPEG"
         while (code := frame[position + 1]) != 0xDA:  # the segments before the first scan
