@@ -1,6 +1,7 @@
 """Throughput of training and inference on whatever accelerator there is, and its agreement.
 
-    python benchmarks/gpu.py [--device cuda] [--seconds 1.0] [--quick] [--markdown FILE]
+    python benchmarks/gpu.py [--device cuda] [--seconds 1.0] [--quick] [--only NAME]
+        [--no-compile] [--markdown FILE]
 
 Networks: the small CNN, ResNet-18 and the U-Net on images of 28 to 224 pixels, the small CNN and
 the U-Net on volumes of 28 and 64. Each is timed in float32 and in the half precision that suits
@@ -136,7 +137,7 @@ def variants(device: torch.device, compile: bool) -> list[tuple[Precision, bool]
     """Precision, layout and compilation in every combination; the plain one first."""
     kinds = ["float32"]
     if device.type == "cuda":
-        kinds.append(Precision.by_rule(device, 2).dtype)
+        kinds.append(Precision.by_rule(device).dtype)
     elif device.type == "mps":
         kinds.append("float16")
     return [
@@ -160,6 +161,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="small sizes only")
+    parser.add_argument("--only", default="", help="networks whose name begins so: ResNet, UNet 3")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     options = parser.parse_args()
@@ -179,7 +181,7 @@ def main() -> int:
     ]
     print("\n".join(lines), flush=True)
     wrong = 0
-    for case in cases(quick):
+    for case in (case for case in cases(quick) if case.name.startswith(options.only)):
         first = 0.0
         for precision, compiled in variants(device, not options.no_compile):
             inference, training, error = measure(case, precision, compiled, device, options.seconds)

@@ -30,7 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "geometry alone": {"augment": MILD},
     "classes as they are": {"class_weights": None},
     "geometry alone, classes as they are": {"augment": MILD, "class_weights": None},
-    "twelve epochs": {"epochs": 12},
+    "20 epochs": {"epochs": 20},
+    "75 epochs": {"epochs": 75},
 }
 
 

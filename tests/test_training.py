@@ -761,9 +761,12 @@ def test_by_default_classes_count_alike_where_an_image_has_one():
     assert fit(tiny(), several, epochs=1, **QUIET).config["class_weights"] is None
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(20, 100), (64, 34), (1000, 12)])
-def test_a_small_set_is_seen_often_enough(monkeypatch, images, epochs):
-    monkeypatch.setattr("medlab.training.loop._STEPS", 200)
+@pytest.mark.parametrize(("images", "epochs"), [(20, 40), (39, 27), (64, 20), (120, 13), (500, 12)])
+def test_a_small_set_is_seen_often_and_a_large_one_no_more_than_it_needs(
+    monkeypatch, images, epochs
+):
+    # In batches of ten: 2, 3, 6, 12 and 50 steps an epoch.
+    monkeypatch.setattr("medlab.training.loop._STEPS", (80, 150))
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     data = torch.rand(images, 1, 4, 4), torch.arange(images) % 2
     history = fit(model, data, batch_size=10, augment=None, **QUIET)

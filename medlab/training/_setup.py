@@ -84,8 +84,7 @@ def prepare(
     weight = task.weights(train, outputs.shape[1]) if weights == "balanced" else None
     if isinstance(weights, list):
         weight = torch.tensor(weights, device=device)
-    rule = Precision.by_rule(device, train.images.ndim - 2)
-    chosen = rule if precision == "auto" else Precision.named(precision)
+    chosen = Precision.by_rule(device) if precision == "auto" else Precision.named(precision)
     return Setup(train, val, task, weights, task.loss(weight), moves, chosen)
 
 

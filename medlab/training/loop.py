@@ -19,7 +19,8 @@ from medlab.training.recipe import batches, one_cycle
 from medlab.training.state import History, Run, fingerprint
 from medlab.training.tasks import Task
 
-_STEPS = 1500  # that a training run takes at least, unless the caller says how many epochs
+# Where the caller does not say how many epochs: benchmarks/README.md tells how they were chosen.
+_EPOCHS, _FEW, _STEPS = 20, 12, (400, 1500)
 
 
 def fit(
@@ -64,7 +65,8 @@ def fit(
         train: a cohort, or a pair (images, targets).
         val: the same, other patients; only for the scores in the history and for keep="best".
         task: a `medlab.training.Task`; default: what the data say.
-        epochs: passes over the training set; default: as many as make 1,500 steps, at least 12.
+        epochs: passes over the training set; default: 20; more where the set is so small
+            that they make fewer than 400 steps, down to 12 where they make more than 1,500.
         lr: peak of the one-cycle schedule.
         batch_size: images a step; every image is used once an epoch, the last batch is never tiny.
         weight_decay: of AdamW; not applied to biases and normalisation.
@@ -109,7 +111,7 @@ def fit(
     setup = prepare(model, train, val, task, augment, class_weights, precision, device)
     train, val, task = setup.train, setup.val, setup.task
     if epochs is None:
-        epochs = max(12, math.ceil(_STEPS / batches(len(train), batch_size)))
+        epochs = _enough(batches(len(train), batch_size))
     config |= {
         "epochs": number(int, "epochs", epochs, 1),
         "task": fingerprint(task),
@@ -147,6 +149,12 @@ def fit(
             bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "epoch"})
     run.finish()
     return run.history
+
+
+def _enough(per_epoch: int) -> int:
+    """Epochs that neither leave a small set half learnt nor go over a large one without need."""
+    least, most = (math.ceil(steps / per_epoch) for steps in _STEPS)
+    return max(least, min(_EPOCHS, max(most, _FEW)))
 
 
 def _train_epoch(run: Run, setup: Setup, epoch: int) -> dict[str, float]:

@@ -38,17 +38,17 @@ class Precision:
         return cls(dtype, bool(layout))
 
     @classmethod
-    def by_rule(cls, device: torch.device, dims: int) -> Precision:
-        """What "auto" stands for on a device, for images of 2 or volumes of 3 dimensions.
+    def by_rule(cls, device: torch.device) -> Precision:
+        """What "auto" stands for on a device.
 
         On a GPU bfloat16, or float16 before compute capability 8 (a T4 has 7.5), which only
-        emulates bfloat16. Channels last for images alone. `benchmarks/gpu.py` measures each choice.
+        emulates bfloat16. Channels last everywhere. `benchmarks/gpu.py` measures each choice.
         """
         dtype = "float32"
         if device.type == "cuda":
             modern = torch.cuda.get_device_capability(device) >= (8, 0)
             dtype = "bfloat16" if modern else "float16"
-        return cls(dtype, channels_last=dims == 2)
+        return cls(dtype, channels_last=True)
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """The context in which the forward pass runs."""

@@ -54,7 +54,7 @@ def lr_range_test(
 
     S is `steps`, at least 10. `optimiser` makes one from the parameters, as
     `lambda p: torch.optim.SGD(p, lr=1)`, and its rate is overwritten; by default it is the AdamW of
-    `fit`. Model, data, batch size, augmentation and seed are as for `fit`.
+    `fit`. Model, data, batch size, augmentation and seed are as for `fit`; classes have no weights.
 
     Raises:
         DataError: data, targets and model that do not fit together.
