@@ -27,7 +27,7 @@ from nbclient.exceptions import CellExecutionError
 FOLDER = Path(__file__).resolve().parent
 OFFLINE = FOLDER.parent / "tests" / "offline"
 MAX_IMAGE_BYTES = 400_000
-# A widget's state is never stored, so its view would be an empty frame; its text/plain stays.
+# A widget's state is never stored, so its view would be an empty frame; picture and text stay.
 UNSTORED = ("application/vnd.jupyter.widget-view+json",)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

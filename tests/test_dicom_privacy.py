@@ -340,6 +340,23 @@ def test_a_damaged_file_may_declare_another_vr(vr, tmp_path):
         assert str(data.get(keyword, "")).encode() not in words, keyword
 
 
+NO_UIDS = (
+    "AcquisitionNumber EchoNumbers FrameIncrementPointer ImageType KVP LossyImageCompression "
+    "PixelSpacing RouteOfAdmissions ScanningSequence SliceThickness SpacingBetweenSlices "
+    "TagAngleFirstAxis"
+)
+
+
+@pytest.mark.parametrize("keyword", NO_UIDS.split())
+def test_a_uid_where_the_standard_has_no_uid_goes(keyword, tmp_path):
+    """A spacing declared as a UID got a new UID, which no number can be: a ValueError came out."""
+    data = planted()
+    raw(data, tag_for_keyword(keyword), "UI", b"1.2.999.4711")
+    assert keyword in [item.keyword for item in identifiers(data)]
+    save(deidentify(data, key="k"), tmp_path / "a.dcm")
+    assert keyword not in pydicom.dcmread(tmp_path / "a.dcm")
+
+
 def test_text_is_searched_for_what_names_the_patient():
     data = planted(PatientName="Zyxwv^Q", PatientID="AB-4711", PatientBirthDate="19770707")
     kept, texts = "Bolus 20 ml, series 4", ("seen: ZYXWV, Q.", "no. 4711 of AB", "born 19770707")

@@ -237,8 +237,8 @@ class _Rules:
         vr = str(element.VR) if " or " in known else known  # a damaged file may declare another
         sequence = isinstance(element.value, Sequence)
         value: object = None
-        if code == "X" or sequence != (vr == "SQ"):
-            return None
+        if code == "X" or sequence != (vr == "SQ") or (code == "U" and vr not in ("UI", "SQ")):
+            return None  # a sequence, or a UID, where the standard has something else
         if sequence and code in "KU":
             value = [self.cleaned(item, nested=True) for item in element.value]
         elif code == "K":
