@@ -3,11 +3,11 @@
     python benchmarks/medmnist.py NAME … [--root DATA] [--seeds 3] [--official-epochs 2]
 
 One recipe for all sets: the small CNN (three-dimensional for volumes), `medlab.fit` as it is, and
-the prediction averaged over shifts by a pixel. The defaults of `fit` were chosen without any test
-set (benchmarks/README.md tells how). Each seed is another start, order and augmentation; AUC and
-accuracy are MedMNIST's own. In two dimensions the official recipe can be timed for a few epochs
-in the same run. For each set the last line is one JSON object: scores of every seed, their mean
-and spread, seconds, and the published rows.
+the prediction averaged over shifts by a pixel. The defaults of `fit` were chosen on training and
+validation images (benchmarks/README.md tells how, and of one alarm). Each seed is another start,
+order and augmentation; AUC and accuracy are MedMNIST's own. In two dimensions the official recipe
+can be timed for a few epochs in the same run. For each set the last line is one JSON object: scores
+of every seed, their mean and spread, seconds, and the published rows.
 """
 
 from __future__ import annotations

@@ -200,7 +200,9 @@ class _Rules:
             return "X"
         if "UI" in kinds and not re.search("Class|TransferSyntax", keyword):
             issued = [uid for uid in _values(element) if not uid.startswith("1.2.840.10008.")]
-            return "U" if issued else "K"  # what the standard issued is the same for everybody
+            if not issued:
+                return "K"  # what the standard issued is the same for everybody
+            return "U" if dictionary_VR(tag) == "UI" else "X"  # a number cannot be a new UID
         texts = kinds & {"LO", "LT", "SH", "ST", "UC", "UT"}
         return "D" if texts and self.names.search(" ".join(_values(element))) else "K"
 
@@ -237,8 +239,8 @@ class _Rules:
         vr = str(element.VR) if " or " in known else known  # a damaged file may declare another
         sequence = isinstance(element.value, Sequence)
         value: object = None
-        if code == "X" or sequence != (vr == "SQ") or (code == "U" and vr not in ("UI", "SQ")):
-            return None  # a sequence, or a UID, where the standard has something else
+        if code == "X" or sequence != (vr == "SQ"):
+            return None
         if sequence and code in "KU":
             value = [self.cleaned(item, nested=True) for item in element.value]
         elif code == "K":

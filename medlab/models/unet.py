@@ -26,8 +26,6 @@ class UNet(nn.Module):
         width: channels at full resolution.
         depth: how often the image is halved.
         dims: 2 for images, 3 for volumes.
-        patch: by how much a first, strided convolution shrinks the image; one convolution beside
-            the image itself draws the edges again. 2 is several times as fast, nearly as good.
 
     Shape:
         images (N, in_channels, *size) float32 → logits (N, num_classes, *size). Any size: what
@@ -48,24 +46,16 @@ class UNet(nn.Module):
         *,
         depth: int = 3,
         dims: int = 2,
-        patch: int = 1,
     ):
         super().__init__()
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width}
-        self.arguments = {**sizes, "depth": depth, "dims": dims, "patch": patch}
+        self.arguments = {**sizes, "depth": depth, "dims": dims}
         convolve, enlarge = kind("Conv", dims), kind("ConvTranspose", dims)
         channels = [width * 2**level for level in range(depth + 1)]
-        entering, leaving = in_channels, width
         self.standardise = Standardise(in_channels)
-        if patch > 1:
-            entering, leaving = in_channels * patch**dims, max(8, width // 3)
-            blocks = {"kernel_size": patch, "stride": patch}
-            self.shrink = convolve(in_channels, entering, bias=False, **blocks)
-            self.enlarge = enlarge(width, leaving, **blocks)
-            self.edges = nn.Sequential(*convolution(leaving + in_channels, leaving, dims))
         self.down = nn.ModuleList(
             _two_convolutions(inputs, outputs, dims)
-            for inputs, outputs in zip([entering, *channels], channels, strict=False)
+            for inputs, outputs in zip([in_channels, *channels], channels, strict=False)
         )
         self.pool = kind("MaxPool", dims)(2)
         self.up = nn.ModuleList(
@@ -75,16 +65,15 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(
             _two_convolutions(2 * outputs, outputs, dims) for outputs in reversed(channels[:-1])
         )
-        self.classifier = convolve(leaving, num_classes, kernel_size=1)
+        self.classifier = convolve(width, num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        dims, depth, patch = (self.arguments[name] for name in ("dims", "depth", "patch"))
+        dims, depth = self.arguments["dims"], self.arguments["depth"]
         if images.ndim != dims + 2:
             told = f"this UNet, of dims={dims}, takes images (N, C, …) with {dims} sides"
             raise DataError(f"{told}; got {tuple(images.shape)}")
         size = images.shape[2:]
-        images = _padded(self.standardise(images), patch * 2**depth)
-        maps = self.shrink(images) if patch > 1 else images
+        maps = _padded(self.standardise(images), 2**depth)
         bridges = []
         for level, convolve in enumerate(self.down):
             maps = convolve(maps if level == 0 else self.pool(maps))
@@ -92,8 +81,6 @@ class UNet(nn.Module):
         bridges.pop()
         for enlarge, convolve in zip(self.up, self.merge, strict=True):
             maps = convolve(torch.cat([bridges.pop(), enlarge(maps)], dim=1))
-        if patch > 1:
-            maps = self.edges(torch.cat([images, self.enlarge(maps)], dim=1))
         return self.classifier(maps)[:, :, *(slice(side) for side in size)]
 
 

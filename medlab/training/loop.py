@@ -20,7 +20,8 @@ from medlab.training.state import History, Run, fingerprint
 from medlab.training.tasks import Task
 
 # Where the caller does not say how many epochs: benchmarks/README.md tells how they were chosen.
-_EPOCHS, _FEW, _STEPS = 20, 12, (400, 1500)
+_EPOCHS, _FEWEST = 20, 12
+_STEPS = 400, 1500
 
 
 def fit(
@@ -154,7 +155,7 @@ def fit(
 def _enough(per_epoch: int) -> int:
     """Epochs that neither leave a small set half learnt nor go over a large one without need."""
     least, most = (math.ceil(steps / per_epoch) for steps in _STEPS)
-    return max(least, min(_EPOCHS, max(most, _FEW)))
+    return max(least, min(_EPOCHS, max(most, _FEWEST)))
 
 
 def _train_epoch(run: Run, setup: Setup, epoch: int) -> dict[str, float]:
