@@ -132,7 +132,7 @@ panel = widgets.descent()
 print(panel)
 display(panel)
 claim("one is one", True)
-check("00.1", ...)
+check("start_here.1", ...)
 data = torch.rand(8, 1, 16, 16), torch.arange(8) % 2
 print(len(medlab.fit(medlab.models.SmallCNN(1, 2, width=2), data, data, epochs=1)))
 """
@@ -148,7 +148,7 @@ def test_outside_a_notebook_whatever_displays_prints_a_line_and_never_a_picture(
     said = done.stdout.decode()
     assert said.count("<Figure: One bar as long as one is.>\n") == 1
     assert said.count("<Figure: Left, a path downhill") == 2
-    assert "✓ one is one" in said and "○ 00.1" in said
+    assert "✓ one is one" in said and "○ start_here.1" in said
     for text in (said, done.stderr.decode()):
         assert "PNG" not in text and "image/png" not in text and "b'" not in text
     assert len(said) < 1000

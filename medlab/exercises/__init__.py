@@ -1,6 +1,6 @@
 """Exercises that answer: `check` tells a learner what went wrong, `claim` proves a sentence.
 
-One file a notebook (`nb00.py` …) holds that notebook's checks and, in a table, every sentence that
+One file a notebook (`start_here.py` …) holds that notebook's checks and, in a table, every sentence that
 they can say. A check gets the learner's answer and returns a key of that table, or a key and the
 values that the sentence mentions. It never raises: an error inside the learner's own function is
 reported as such.
@@ -61,7 +61,7 @@ class Wrong(Exception):
 
 
 def exercise(id: str, messages: dict[str, str]):
-    """Register a check: `@exercise("01.2", MESSAGES["01.2"])` above a function of the answer."""
+    """Register a check: `@exercise("images.2", MESSAGES["images.2"])` above a function of the answer."""
     if "right" not in messages or len(messages) < 3:
         raise MedlabError(f"exercise {id} needs the message 'right' and at least two diagnoses")
 
@@ -78,19 +78,23 @@ def check(id: str, answer: Any, **given) -> None:
     """Say whether an answer is right and, if not, what probably went wrong. Raises nothing.
 
     Args:
-        id: number of the exercise, "notebook.exercise", as in "01.2".
+        id: number of the exercise, "notebook.exercise", as in "images.2".
         answer: a value or a function, as the exercise asks; `...` while it is not attempted.
         given: values of the notebook that the exercise refers to.
 
     Raises:
-        MedlabError: an id that no notebook has.
+        MedlabError: an id that no exercise has.
     """
-    module = f"medlab.exercises.nb{id.split('.')[0]}"
-    if find_spec(module):
-        import_module(module)
+    topic = id.partition(".")[0]
+    if topic.isidentifier() and find_spec(f"medlab.exercises.{topic}"):
+        import_module(f"medlab.exercises.{topic}")
     if id not in _CHECKS:
-        known = ", ".join(sorted(_CHECKS)) or "none yet"
-        raise MedlabError(f"there is no exercise {id!r}; this notebook's are: {known}")
+        known = sorted(name for name in _CHECKS if name.startswith(f"{topic}."))
+        topics = sorted({name.partition(".")[0] for name in _CHECKS})
+        said = f"those of {topic}" if known else "topics known so far"
+        raise MedlabError(
+            f"there is no exercise {id!r}; {said}: {', '.join(known or topics) or 'none'}"
+        )
     function, messages = _CHECKS[id]
     try:
         if _is_stub(answer):

@@ -1,4 +1,4 @@
-"""Checks of notebook 06, training."""
+"""Checks of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near,
 from medlab.training import descent_path
 
 MESSAGES = {
-    "06.1": {
+    "training.1": {
         "right": "predicted minus true, divided by the number of images, and no overflow at a "
         "logit of 1000. Every network of this course learns from this one line.",
         "sign": "you returned true minus predicted. That is the direction downhill; the gradient "
@@ -37,7 +37,7 @@ MESSAGES = {
         "largest logit of each image before exp, or call softmax, which does.",
         "other": "for logits {logits} and labels {labels} I expected {expected} and got {got}.",
     },
-    "06.2": {
+    "training.2": {
         "right": "2 over the largest eigenvalue: the steepest direction alone decides. For a "
         "network it changes as it learns, which is why we will measure it.",
         "one": "you returned 1/λ_max. There the steepest direction is solved in one step; up to "
@@ -57,7 +57,7 @@ MESSAGES = {
         "other": "for a Hessian with eigenvalues {eigenvalues} I expected {expected:.4g} and got "
         "{got:.4g}.",
     },
-    "06.3": {
+    "training.3": {
         "right": "below one millionth for good from step {steps} on. Plain descent at its best "
         "rate needs {plain}.",
         "diverges": "it runs away: η = {lr:g} lies beyond the limit 2(1 + μ)/λ_max = {limit:.3g}.",
@@ -76,7 +76,7 @@ MESSAGES = {
         "and {momentum:g}.",
         "no pair": "I expected two numbers, (learning rate, momentum).",
     },
-    "06.4": {
+    "training.4": {
         "right": "equal to torch.optim.AdamW over five steps.",
         "no correction": "the bias correction is missing: m and v start at 0, so the first steps "
         "are wrong. Divide them by 1 − β₁ᵗ and 1 − β₂ᵗ.",
@@ -111,7 +111,7 @@ MESSAGES = {
         "of g and g².",
         "other": "after step {t} I expected θ = {expected} and got {got}.",
     },
-    "06.5": {
+    "training.5": {
         "right": "it stops after `patience` epochs without a new lowest, and goes back to the "
         "lowest.",
         "from 0": "you counted epochs from 0; the first epoch is 1.",
@@ -137,7 +137,7 @@ MESSAGES = {
         "other": "for losses {losses} and patience {patience} I expected (stopped, kept) = "
         "{expected} and got {got}.",
     },
-    "06.6": {
+    "training.6": {
         "right": "four symptoms, four causes. C is the one that nobody notices without comparing "
         "bits.",
         "moments": "{run}: without Adam's m and v the counter t starts again too, and the first "
@@ -171,7 +171,7 @@ def _rounded(values) -> list:
     return np.round(np.asarray(values, float), 4).tolist()
 
 
-@exercise("06.1", MESSAGES["06.1"])
+@exercise("training.1", MESSAGES["training.1"])
 def logit_gradient(answer) -> Verdict:
     draws = torch.Generator().manual_seed(6)
     logits = torch.randn(4, 3, generator=draws, dtype=torch.float64) * 2
@@ -216,7 +216,7 @@ def logit_gradient(answer) -> Verdict:
     return "right" if near(call(answer, large.clone(), y), expected) else "overflow"
 
 
-@exercise("06.2", MESSAGES["06.2"])
+@exercise("training.2", MESSAGES["training.2"])
 def largest_rate(answer) -> Verdict:
     draws = torch.Generator().manual_seed(2)
     for eigenvalues in ((0.7, 2.0, 8.0), (3.0, 1.0, 0.2), (1.0, 5.0, 0.4)):
@@ -258,7 +258,7 @@ def _steps_to(lr: float, momentum: float) -> int:
     return int(np.flatnonzero(losses >= 1e-6 * losses[0])[-1]) + 1
 
 
-@exercise("06.3", MESSAGES["06.3"])
+@exercise("training.3", MESSAGES["training.3"])
 def tune(answer) -> Verdict:
     lr, momentum = _pair(answer)
     told = {"lr": lr, "momentum": momentum}
@@ -358,7 +358,7 @@ def _plain(value):
     return value.detach().numpy() if torch.is_tensor(value) else value
 
 
-@exercise("06.4", MESSAGES["06.4"])
+@exercise("training.4", MESSAGES["training.4"])
 def adamw_step(answer) -> Verdict:
     draws = torch.Generator().manual_seed(4)
     theta = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -430,7 +430,7 @@ STOPS = (
 )
 
 
-@exercise("06.5", MESSAGES["06.5"])
+@exercise("training.5", MESSAGES["training.5"])
 def stop_epoch(answer) -> Verdict:
     for losses, patience in STOPS:
         stopped, kept = _stop(losses, patience)
@@ -470,7 +470,7 @@ KIND = {
 }
 
 
-@exercise("06.6", MESSAGES["06.6"])
+@exercise("training.6", MESSAGES["training.6"])
 def missing_items(answer) -> Verdict:
     if not isinstance(answer, Mapping):
         return "no dictionary", {"kind": type(answer).__name__}

@@ -1,4 +1,4 @@
-"""Checks of notebook 05, building a CNN."""
+"""Checks of building a CNN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CULPRIT = {
     "older": "this is an older {name} than the one that stands now. Run `culprit = {name}` again.",
 }
 MESSAGES = {
-    "05.1": {
+    "cnn.1": {
         "right": "every layer is registered, so it is trained, saved and moved with the network. "
         "With hidden=[] it is the line itself.",
         "no super": "nn.Module keeps its books in dictionaries that super().__init__() makes. Call "
@@ -43,7 +43,7 @@ MESSAGES = {
         "loss contains the softmax.",
         "other": "with hidden={hidden} the logits are not what Linear, ReLU, …, Linear give.",
     },
-    "05.2": {
+    "cnn.2": {
         "right": "the network on permuted pixels is the same network with its columns permuted.",
         "inverse": "you applied the inverse permutation. New pixel j is old pixel order[j], so new "
         "column j is old column order[j].",
@@ -55,7 +55,7 @@ MESSAGES = {
         "in place": "you changed the weights that I passed in. Return new ones.",
         "other": "with your weights the outputs differ by up to {error:.2g}.",
     },
-    "05.3": {
+    "cnn.3": {
         "right": "√(2 / fan_in), where fan_in is how many products each output adds up.",
         "variance": "that is the variance 2 / fan_in. I asked for its square root.",
         "xavier": "the factor 2 is missing: that is right without an activation, but ReLU halves "
@@ -73,7 +73,7 @@ MESSAGES = {
         "should be, which their shape alone decides.",
         "other": "for a weight of shape {shape} I expected {expected:.4f} and got {got:.4f}.",
     },
-    "05.4": {
+    "cnn.4": {
         **CULPRIT,
         "right": "it runs past that line. Python looks a name up when a line runs, not when it is "
         "written, so nothing complained until the first image came.",
@@ -89,7 +89,7 @@ MESSAGES = {
         "no pooling": "it runs on, but nothing is pooled any more: {got} numbers per image reach "
         "the first linear layer. Keep the lines and supply the missing name.",
     },
-    "05.5": {
+    "cnn.5": {
         **CULPRIT,
         "right": "the number follows from the size of the images, whatever they are.{note}",
         "still": "for images of {size} pixels it still stops: {error}.",
@@ -105,7 +105,7 @@ MESSAGES = {
         "fresh layer": "two calls with the same images differ in evaluation mode: a layer is made "
         "anew in forward, so that it is never trained. Make it in __init__.",
     },
-    "05.6": {
+    "cnn.6": {
         **CULPRIT,
         "right": "the floor is gone: on a network of mine the step is now the right one, to the "
         "last digit that counts.",
@@ -123,7 +123,7 @@ MESSAGES = {
         "no step": "the weights did not change: is optimiser.step() still there?",
         "other": "on a small linear network the step is not that of cross-entropy on its logits.",
     },
-    "05.7": {
+    "cnn.7": {
         **CULPRIT,
         "right": "the same patient now gets the same score, whenever asked and in whatever "
         "company, and the training is unharmed.",
@@ -142,7 +142,7 @@ MESSAGES = {
         "other": "the scores are not the network's probabilities of class 1 in evaluation mode, "
         "one for each patient.",
     },
-    "05.8": {
+    "cnn.8": {
         **CULPRIT,
         "right": "the report is an honest one now.{note}",
         "best test": "I scripted a network whose test AUC peaks at {got:.1f}, and that is what you "
@@ -171,7 +171,7 @@ def _first(got, wrong: dict) -> str:
 # ----------------------------------------------------------------------------- 05.1 to 05.3
 
 
-@exercise("05.1", MESSAGES["05.1"])
+@exercise("cnn.1", MESSAGES["cnn.1"])
 def mlp(answer) -> Verdict:
     for pixels, hidden, classes in ((20, [7, 5], 3), (12, [], 3), (30, [8], 3)):
         if fault := _mlp_fault(answer, pixels, hidden, classes):
@@ -244,7 +244,7 @@ def _hidden_modules(value) -> bool:
     return plain and any(isinstance(v, nn.Module) for v in values)
 
 
-@exercise("05.2", MESSAGES["05.2"])
+@exercise("cnn.2", MESSAGES["cnn.2"])
 def permute_weights(answer) -> Verdict:
     rng = torch.Generator().manual_seed(3)
     for outputs, pixels in ((5, 9), (8, 8)):
@@ -277,7 +277,7 @@ def _shape(value) -> tuple[int, ...]:
     return tuple(getattr(value, "shape", ()))
 
 
-@exercise("05.3", MESSAGES["05.3"])
+@exercise("cnn.3", MESSAGES["cnn.3"])
 def he_std(answer) -> Verdict:
     rng = torch.Generator().manual_seed(0)
     for shape in ((30, 50), (16, 8, 3, 3), (6, 10, 5, 5)):
@@ -356,7 +356,7 @@ def _failure(model: nn.Module, size: int, channels: int) -> str:
     return ""
 
 
-@exercise("05.4", MESSAGES["05.4"])
+@exercise("cnn.4", MESSAGES["cnn.4"])
 def missing_import(culprit, *, script) -> Verdict:
     _named(culprit, script, "Net")
     model = _net(culprit, 32, 1, 2)
@@ -373,7 +373,7 @@ def missing_import(culprit, *, script) -> Verdict:
     return "right"
 
 
-@exercise("05.5", MESSAGES["05.5"])
+@exercise("cnn.5", MESSAGES["cnn.5"])
 def flatten_size(culprit, *, script) -> Verdict:
     _named(culprit, script, "Net")
     first = None
@@ -414,7 +414,7 @@ def _widths(model: nn.Module) -> list[int]:
     return [m.in_features for m in model.modules() if isinstance(m, nn.Linear)]
 
 
-@exercise("05.6", MESSAGES["05.6"])
+@exercise("cnn.6", MESSAGES["cnn.6"])
 def softmax_twice(culprit, *, script) -> Verdict:
     _named(culprit, script, "train_epoch")
     rng = torch.Generator().manual_seed(5)
@@ -449,7 +449,7 @@ def softmax_twice(culprit, *, script) -> Verdict:
     return _first(got, wrong).strip()
 
 
-@exercise("05.7", MESSAGES["05.7"])
+@exercise("cnn.7", MESSAGES["cnn.7"])
 def evaluation_mode(culprit, *, script) -> Verdict:
     name = _named(culprit, script, "evaluate", "train_epoch", "experiment")
     net, train_epoch, evaluate, experiment = script
@@ -550,7 +550,7 @@ PLANS = (
 )
 
 
-@exercise("05.8", MESSAGES["05.8"])
+@exercise("cnn.8", MESSAGES["cnn.8"])
 def chosen_on_test(culprit, *, script) -> Verdict:
     _named(culprit, script, "experiment")
     tail = _tail(script[0])

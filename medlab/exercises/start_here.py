@@ -1,4 +1,4 @@
-"""Checks of notebook 00, start here."""
+"""Checks of start here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from medlab.exercises import Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
-    "00.1": {
+    "start_here.1": {
         "right": "with 8 healthy and 2 sick the fool scores 0.8 and has looked at no picture. Hold "
         "every accuracy you read against that number.",
         "share of sick": "you returned the share of class 1. For 8 healthy and 2 sick the fool "
@@ -20,7 +20,7 @@ MESSAGES = {
         "class": "you returned the commonest class. I asked how often answering it is right.",
         "other": "for {labels} I expected {expected:.3g} and got {got}.",
     },
-    "00.2": {
+    "start_here.2": {
         "right": "two patients stand on both sides in my example, although several images do.",
         "images": "you counted images: {got}. One patient may have many; count each once.",
         "positions": "you compared the two lists entry by entry. The same patient may stand "
@@ -29,7 +29,7 @@ MESSAGES = {
         "either": "you counted the patients in either part. I asked for those in both.",
         "other": "for a = {a} and b = {b} I expected {expected} and got {got}.",
     },
-    "00.3": {
+    "start_here.3": {
         "right": "you have just computed an AUC without a curve.",
         "ties lost": "a tie counted nothing: I expected 5.5 of 6 pairs and got {got:.3f}. "
         "Add one half for every pair with equal scores.",
@@ -42,7 +42,7 @@ MESSAGES = {
         "order": "the answer changed to {got} when I shuffled the patients. Do not rely on order.",
         "other": "for labels {labels} and scores {scores} I expected {expected:.4f} and got {got}.",
     },
-    "00.4": {
+    "start_here.4": {
         "right": "the highest threshold that still finds them keeps false alarms fewest.",
         "everyone": "at {got:g} you find all the sick, and call every healthy patient sick too. I "
         "asked for the highest threshold that does it.",
@@ -55,7 +55,7 @@ MESSAGES = {
         "too low": "at {got:g} enough are found, but {expected:g} is higher and finds enough too. "
         "Do not interpolate; check for an index off by one.",
     },
-    "00.5": {
+    "start_here.5": {
         "right": "sick and healthy corners are now alike, and the original is untouched.",
         "in place": "you changed the images that I passed in. Start from images.clone(), or "
         "whoever uses them next gets altered pictures without knowing.",
@@ -71,7 +71,7 @@ MESSAGES = {
 }
 
 
-@exercise("00.1", MESSAGES["00.1"])
+@exercise("start_here.1", MESSAGES["start_here.1"])
 def majority_accuracy(answer):
     cases = [0] * 8 + [1] * 2, [1] * 7 + [0] * 3, [2] * 5 + [0] * 3 + [1] * 2
     for labels in map(torch.tensor, cases):
@@ -92,7 +92,7 @@ def majority_accuracy(answer):
     return "right"
 
 
-@exercise("00.2", MESSAGES["00.2"])
+@exercise("start_here.2", MESSAGES["start_here.2"])
 def patients_on_both_sides(answer):
     a = np.array(["p1", "p1", "p1", "p2", "p3"])
     b = np.array(["p1", "p3", "p3", "p4"])
@@ -118,7 +118,7 @@ def patients_on_both_sides(answer):
     return ("positions" if near(got, 1) or near(got, 0) else "other"), values
 
 
-@exercise("00.3", MESSAGES["00.3"])
+@exercise("start_here.3", MESSAGES["start_here.3"])
 def auc_by_pairs(answer):
     labels = torch.tensor([0, 0, 0, 1, 1])
     scores = torch.tensor([0.1, 0.2, 0.6, 0.6, 0.9])
@@ -141,7 +141,7 @@ def auc_by_pairs(answer):
     return first_match(got, wrong), values
 
 
-@exercise("00.4", MESSAGES["00.4"])
+@exercise("start_here.4", MESSAGES["start_here.4"])
 def pick_threshold(answer):
     labels = np.array([0, 1, 0, 1, 0, 1, 1, 0, 1])
     scores = np.array([0.05, 0.36, 0.35, 0.5, 0.1, 0.7, 0.8, 0.6, 0.95])
@@ -163,7 +163,7 @@ def pick_threshold(answer):
     return "right"
 
 
-@exercise("00.5", MESSAGES["00.5"])
+@exercise("start_here.5", MESSAGES["start_here.5"])
 def blind_corner(answer):
     images = torch.randint(1, 255, (2, 1, 28, 28), dtype=torch.uint8)
     stamped = images.clone()

@@ -1,4 +1,4 @@
-"""Checks of notebook 04, preprocessing."""
+"""Checks of preprocessing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
-    "04.1": {
+    "preprocessing.1": {
         "right": "the test images keep their own level, seen from the training set. At the bedside "
         "there is only one image, and this still works.",
         "own": "you used the statistics of the test images themselves. Then a test set that is "
@@ -33,7 +33,7 @@ MESSAGES = {
         "shape": "you returned shape {got}; the test images have {want}.",
         "other": "the first test pixel should become {expected:.4f}, and I got {got:.4f}.",
     },
-    "04.2": {
+    "preprocessing.2": {
         "right": "n pixels have n − 1 steps between them: the extent from first to last centre "
         "counts, and one pixel more than there are steps.",
         "edges": "you computed n · s / s′, which keeps the outer edges. With the first centres "
@@ -49,7 +49,7 @@ MESSAGES = {
         "other": "for size {size}, spacing {spacing} mm and to = {to} mm I expected {expected} "
         "and got {got}.",
     },
-    "04.3": {
+    "preprocessing.3": {
         "right": "because x^γ keeps the order of the pixels, the median of the picture is carried "
         "along, and one logarithm solves for γ.",
         "inverse": "you returned ln(median) / ln(target), which is 1/γ: it bends the scale the "
@@ -65,7 +65,7 @@ MESSAGES = {
         "other": "for a median of {median:.3f} and target {target} I expected γ = {expected:.4f} "
         "and got {got:.4f}.",
     },
-    "04.4": {
+    "preprocessing.4": {
         "right": "none of these has an answer by itself: it depends on what the label is.",
         "side": "“{pair}”: after the flip the collapsed lung is on the other side, and the label "
         "still names the old one.",
@@ -82,7 +82,7 @@ MESSAGES = {
         "lost": "“{pair}” is missing. Leave the keys as they are and replace only the `...`.",
         "not boolean": "“{pair}” is {value!r}. I expected True or False.",
     },
-    "04.5": {
+    "preprocessing.5": {
         "right": "the right edge becomes the left one, and edges are positions, so there is no −1. "
         "A second flip brings every box back.",
         "minus one": "nearly: you mirrored about W − 1. That is right for the indices of pixels; "
@@ -100,7 +100,7 @@ MESSAGES = {
         "other": "in an image {width} pixels wide the box {box} should become {expected}; I got "
         "{got}.",
     },
-    "04.6": {
+    "preprocessing.6": {
         "right": "no patient stands on both sides, and another seed asks another set of patients.",
         "by image": "{count} patients have images on both sides. Draw patients, not images, and "
         "then take all the images of those drawn.",
@@ -125,7 +125,7 @@ def _array(answer: Any) -> np.ndarray:
     return np.asarray(answer.detach() if torch.is_tensor(answer) else answer, float)
 
 
-@exercise("04.1", MESSAGES["04.1"])
+@exercise("preprocessing.1", MESSAGES["preprocessing.1"])
 def standardise(answer) -> Verdict:
     for seed, level in ((0, 100.0), (1, -700.0)):
         rng = torch.Generator().manual_seed(seed)
@@ -161,7 +161,7 @@ def standardise(answer) -> Verdict:
     return "right"
 
 
-@exercise("04.2", MESSAGES["04.2"])
+@exercise("preprocessing.2", MESSAGES["preprocessing.2"])
 def resampled_size(answer) -> Verdict:
     cases: tuple[tuple[tuple[int, ...], tuple[float, ...], float], ...] = (
         # Whole numbers of steps only where floats are exact: in Python 195 // 1.3 is 149.
@@ -205,7 +205,7 @@ def resampled_size(answer) -> Verdict:
     return "right"
 
 
-@exercise("04.3", MESSAGES["04.3"])
+@exercise("preprocessing.3", MESSAGES["preprocessing.3"])
 def gamma_for(answer) -> Verdict:
     for seed, power, target in ((0, 3.0, 0.5), (1, 0.4, 0.3), (2, 2.0, 0.6)):
         rng = torch.Generator().manual_seed(seed)
@@ -242,7 +242,7 @@ ALLOWED = {
 }
 
 
-@exercise("04.4", MESSAGES["04.4"])
+@exercise("preprocessing.4", MESSAGES["preprocessing.4"])
 def allowed(answer) -> Verdict:
     if not isinstance(answer, dict):
         return "no dict", {"kind": type(answer).__name__}
@@ -259,7 +259,7 @@ def allowed(answer) -> Verdict:
     return "right"
 
 
-@exercise("04.5", MESSAGES["04.5"])
+@exercise("preprocessing.5", MESSAGES["preprocessing.5"])
 def flip_boxes(answer) -> Verdict:
     boxes = torch.tensor([[3.0, 5.0, 10.0, 20.0], [0.0, 1.5, 64.0, 9.0], [40.5, 30.0, 41.0, 60.0]])
     for width, given in ((64, boxes), (96, boxes[:2]), (70, boxes[:1])):
@@ -307,7 +307,7 @@ def flip_boxes(answer) -> Verdict:
     return "right"
 
 
-@exercise("04.6", MESSAGES["04.6"])
+@exercise("preprocessing.6", MESSAGES["preprocessing.6"])
 def test_images(answer) -> Verdict:
     rng = np.random.default_rng(7)
     names = np.array([f"P{k:03d}" for k in rng.permutation(200)])

@@ -1,4 +1,4 @@
-"""Checks of notebook 07, evaluation."""
+"""Checks of evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medlab import metrics
 from medlab.exercises import Verdict, Wrong, call, exercise, near, number
 
 MESSAGES = {
-    "07.1": {
+    "evaluation.1": {
         "right": "two ratios go along the truth, two along the call. Say the denominator aloud "
         "whenever you read one: of the ill, or of the called?",
         "swapped se": "sensitivity and PPV have changed places. Sensitivity is a share of the ill, "
@@ -31,7 +31,7 @@ MESSAGES = {
         "not four": "I expected four numbers, and got {got}.",
         "other": "for TP {tp}, FP {fp}, TN {tn}, FN {fn} I expected {expected} and got {got}.",
     },
-    "07.2": {
+    "evaluation.2": {
         "right": "try it at 0.9, 0.9 and a prevalence of 1 in 1,000: of about a hundred alarms, "
         "one is true.",
         "no prevalence": "the prevalence does not appear in {got:.3f}: you divided sensitivity by "
@@ -49,7 +49,7 @@ MESSAGES = {
         "other": "for sensitivity {se}, specificity {sp} and prevalence {pi} I expected "
         "{expected:.4f} and got {got}.",
     },
-    "07.3": {
+    "evaluation.3": {
         "right": "sorting instead of comparing all pairs: that is what makes thousands of "
         "resamples affordable.",
         "ties lost": "tied pairs counted 0. Tied scores share their *mean* rank: rankdata's "
@@ -67,7 +67,7 @@ MESSAGES = {
         "order": "the answer changed to {got} when I shuffled the patients. Do not rely on order.",
         "other": "for labels {labels} and scores {scores} I expected {expected:.4f} and got {got}.",
     },
-    "07.4": {
+    "evaluation.4": {
         "right": "you found {expected:.2f} for a network that was too sure and {other:.2f} for one "
         "that was not sure enough.",
         "beta": "{got:.3g} is β = 1/T. Return the temperature that the logits are *divided* by.",
@@ -80,7 +80,7 @@ MESSAGES = {
         "{least:.4f}. Did the search stop early, or at the edge of its range? If it went the wrong "
         "way, check the sign of the slope, and that labels 1 go with ln σ.",
     },
-    "07.5": {
+    "evaluation.5": {
         "right": "with miss_cost = c the threshold is 1/(1 + c), and a false alarm weighs 1/c: one "
         "number decides both.",
         "threshold 1/c": "you acted from 1/c. Calling is cheaper from p·c ≥ 1 − p on, which is "
@@ -103,7 +103,7 @@ MESSAGES = {
         "other": "for labels {labels}, probabilities {p} and miss_cost {c} I expected "
         "{expected:.4f} and got {got}.",
     },
-    "07.6": {
+    "evaluation.6": {
         "right": "whole patients, with replacement, as many as there are. The number of images now "
         "varies from resample to resample, and should.",
         "images": "patient {who!r} came with one image {least} times and another {most} times: "
@@ -128,7 +128,7 @@ MESSAGES = {
         "range": "{got} is no position in a list of {n} images.",
         "kind": "I expected an array of whole positions, and got {kind}.",
     },
-    "07.7": {
+    "evaluation.7": {
         "right": "±{half:.3f}, at {dearer:.0%} above the least possible cost. The rare class is "
         "dear, so take √10 times as many of the cheap one: more healthy patients still help, "
         "though each helps less.",
@@ -145,7 +145,7 @@ MESSAGES = {
 }
 
 
-@exercise("07.1", MESSAGES["07.1"])
+@exercise("evaluation.1", MESSAGES["evaluation.1"])
 def ratios(answer) -> Verdict:
     for tp, fp, tn, fn in ((30, 20, 70, 10), (5, 45, 943, 7)):
         se, sp, ppv, npv = tp / (tp + fn), tn / (tn + fp), tp / (tp + fp), tn / (tn + fn)
@@ -178,7 +178,7 @@ def ratios(answer) -> Verdict:
     return "right"
 
 
-@exercise("07.2", MESSAGES["07.2"])
+@exercise("evaluation.2", MESSAGES["evaluation.2"])
 def predictive_value(answer) -> Verdict:
     for se, sp, pi in ((0.9, 0.8, 0.15), (0.6, 0.95, 0.3), (0.75, 0.5, 0.02)):
         true, false = pi * se, (1 - pi) * (1 - sp)
@@ -202,7 +202,7 @@ def predictive_value(answer) -> Verdict:
     return "right"
 
 
-@exercise("07.3", MESSAGES["07.3"])
+@exercise("evaluation.3", MESSAGES["evaluation.3"])
 def auc_by_ranks(answer) -> Verdict:
     labels = np.array([0, 1, 0, 1, 1, 0, 0, 1, 0])
     scores = np.array([0.1, 0.4, 0.4, 0.8, 0.4, 0.2, 0.8, 0.9, 0.5])
@@ -243,7 +243,7 @@ def auc_by_ranks(answer) -> Verdict:
     return "other", values
 
 
-@exercise("07.4", MESSAGES["07.4"])
+@exercise("evaluation.4", MESSAGES["evaluation.4"])
 def temperature(answer) -> Verdict:
     best = []
     for seed, factor in ((0, 3.0), (1, 0.6), (2, 1.7)):
@@ -272,7 +272,7 @@ def temperature(answer) -> Verdict:
     return "right", {"expected": best[0], "other": best[1]}
 
 
-@exercise("07.5", MESSAGES["07.5"])
+@exercise("evaluation.5", MESSAGES["evaluation.5"])
 def net_benefit(answer) -> Verdict:
     # No two of the wrong answers below give the same number here.
     ill_p = [0.9, 0.5, 0.3, 0.12, 0.21]
@@ -314,7 +314,7 @@ def net_benefit(answer) -> Verdict:
     return "right"
 
 
-@exercise("07.6", MESSAGES["07.6"])
+@exercise("evaluation.6", MESSAGES["evaluation.6"])
 def resample(answer) -> Verdict:
     patients = np.array(
         ["P4", "P1", "P1", "P1", "P2", "P1", "P1", "P3", "P1", "P1", "P5", "P1", "P2"]
@@ -366,7 +366,7 @@ def _counted(positions, n: int) -> np.ndarray:
     return np.bincount(array, minlength=n)
 
 
-@exercise("07.7", MESSAGES["07.7"])
+@exercise("evaluation.7", MESSAGES["evaluation.7"])
 def sample_size(answer) -> Verdict:
     try:
         n1, n0 = (number(value) for value in answer)

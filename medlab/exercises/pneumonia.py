@@ -1,4 +1,4 @@
-"""Checks of notebook 08, the case study."""
+"""Checks of the case study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medlab.errors import MedlabError
 from medlab.exercises import NotAttempted, Wrong, call, exercise, near, number
 
 MESSAGES = {
-    "08.1": {
+    "pneumonia.1": {
         "right": "for 9 found of 10 it says 0.60 to 0.98. A sensitivity without its count is half "
         "a figure.",
         "wald": "for {k} of {n} you gave p̂ ± z√(p̂(1−p̂)/n), which puts the measured share where "
@@ -32,7 +32,7 @@ MESSAGES = {
         "percent": "you gave per cent. Shares lie between 0 and 1 in this course.",
         "other": "for k = {k} and n = {n} I expected {low:.4f} to {high:.4f}, and got {got}.",
     },
-    "08.2": {
+    "pneumonia.2": {
         "right": "the rule is written before there is any score, and nobody can bend it later.",
         "no margin": "at {got:g} the measured sensitivity is {share:.2f}, but the lower end of its "
         "interval is {lower:.2f}, below the {wanted:g} wanted. Compare the lower end.",
@@ -49,7 +49,7 @@ MESSAGES = {
         "pair": "return the threshold alone, one number.",
         "order": "the answer changed to {got:g} when I shuffled the images. Do not rely on order.",
     },
-    "08.3": {
+    "pneumonia.3": {
         "right": "whoever reports the best of {k} reports so much luck with it.",
         "no luck": "that is the true AUC, or within a hair of it. The best of {k} scores higher on "
         "average. If you simulate: the largest of each search, then the mean; and sigma is the "
@@ -68,7 +68,7 @@ MESSAGES = {
         "other": "for k = {k}, auc = {auc} and sigma = {sigma} I expected {expected:.4f} and got "
         "{got:.4f}. If you simulate, take some thousand searches.",
     },
-    "08.4": {
+    "pneumonia.4": {
         "right": "five of eight. None of them felt like cheating.",
         "not letters": "I expected a set of letters, such as {{'B', 'F'}}, and got {got}.",
         "B": "B: that is what validation patients are for. The test set had no say.",
@@ -85,7 +85,7 @@ MESSAGES = {
         "H": "H is missing: the test set decided what is reported. A wide interval is a finding: "
         "too few such patients.",
     },
-    "08.5": {
+    "pneumonia.5": {
         "right": "counts, not shares: from counts a reader can make the interval.",
         "not a dictionary": "I expected a dictionary from group name to two counts, got {kind}.",
         "names": "I expected the groups {expected} as names, and got {got}.",
@@ -108,7 +108,7 @@ MESSAGES = {
         "fixed": "you used a threshold of your own. Use the one that is passed.",
         "other": "for group {name} I expected {expected} and got {got}.",
     },
-    "08.6": {
+    "pneumonia.6": {
         "right": "each figure comes from the run, and will change with it.",
         "not a list": "I expected a list of sentences, and got {kind}.",
         "few": "{n} is too few. Think of who is missing in the data, where the score fell, what "
@@ -123,7 +123,7 @@ MESSAGES = {
         "twice": "two of the sentences are the same.",
         "simulated": "the patients are simulated, and no sentence says so. It is the first limit.",
     },
-    "08.7": {
+    "pneumonia.7": {
         "right": "recorded before, not measured on the test set, and no more claimed than the "
         "interval allows.",
         "not a record": "I expected a dictionary with {keys}; got {kind}.",
@@ -160,7 +160,7 @@ def lower_end(k: int, n: int) -> float:
     return wilson(k, n)[0] / (1 + Z**2 / n)
 
 
-@exercise("08.1", MESSAGES["08.1"])
+@exercise("pneumonia.1", MESSAGES["pneumonia.1"])
 def interval(answer):
     for k, n in ((9, 10), (40, 50), (0, 20), (20, 20), (141, 150)):
         got = call(answer, k, n)
@@ -214,7 +214,7 @@ def _numeric(value) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "bif"
 
 
-@exercise("08.2", MESSAGES["08.2"])
+@exercise("pneumonia.2", MESSAGES["pneumonia.2"])
 def threshold_rule(answer):
     rng = np.random.default_rng(8)
     labels = np.repeat([0, 1], [50, 40])
@@ -270,7 +270,7 @@ def expected_largest(k: int) -> float:
     return float(torch.trapezoid(x * density, x))
 
 
-@exercise("08.3", MESSAGES["08.3"])
+@exercise("pneumonia.3", MESSAGES["pneumonia.3"])
 def expected_best(answer):
     for k, auc, sigma in ((10, 0.85, 0.02), (3, 0.7, 0.05), (1, 0.9, 0.03), (40, 0.6, 0.01)):
         luck = sigma * expected_largest(k)
@@ -301,7 +301,7 @@ def expected_best(answer):
 LOOKED = "ACEGH"
 
 
-@exercise("08.4", MESSAGES["08.4"])
+@exercise("pneumonia.4", MESSAGES["pneumonia.4"])
 def which_looked(answer):
     if isinstance(answer, (set, frozenset, list, tuple)) and any(one is ... for one in answer):
         raise NotAttempted
@@ -317,7 +317,7 @@ def which_looked(answer):
     return next((letter for letter in LOOKED if letter not in given), "right")
 
 
-@exercise("08.5", MESSAGES["08.5"])
+@exercise("pneumonia.5", MESSAGES["pneumonia.5"])
 def by_group(answer):
     rng = np.random.default_rng(5)
     names = ["near", "far", "between"]
@@ -380,7 +380,7 @@ def _counts(name, got, labels, scores, groups, threshold):
     return "other", values
 
 
-@exercise("08.6", MESSAGES["08.6"])
+@exercise("pneumonia.6", MESSAGES["pneumonia.6"])
 def limits(answer, *, figures, data):
     from medlab.report import fill
 
@@ -414,7 +414,7 @@ def limits(answer, *, figures, data):
 KEYS = ("change", "expected", "measured_on", "difference", "verdict")
 
 
-@exercise("08.7", MESSAGES["08.7"])
+@exercise("pneumonia.7", MESSAGES["pneumonia.7"])
 def experiment(answer):
     if not isinstance(answer, dict):
         return "not a record", {"keys": ", ".join(KEYS), "kind": type(answer).__name__}

@@ -1,4 +1,4 @@
-"""Checks of notebook 02, convolution."""
+"""Checks of convolution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
-    "02.1": {
+    "convolution.1": {
         "right": "each output channel adds up over all input channels. A test on one channel could "
         "not have found the fault: try a layer on several before you trust it.",
         "first channel": "you read the first input channel only. That is right for one channel and "
@@ -43,7 +43,7 @@ MESSAGES = {
         "other": "for an input {x} and weights {w}, y{place} should be {expected:.4f}, and yours "
         "is {got:.4f}.",
     },
-    "02.2": {
+    "convolution.2": {
         "right": "count the places at which the window can start. Every layer of every network in "
         "this course keeps to that line.",
         "no dilation": "you left the dilation out. With n = {n}, k = {k}, s = {s}, p = {p}, d = "
@@ -67,7 +67,7 @@ MESSAGES = {
         "other": "for n = {n}, k = {k}, s = {s}, p = {p}, d = {d} I expected {expected} and got "
         "{got:g}.",
     },
-    "02.3": {
+    "convolution.3": {
         "right": "a step of 1 HU gives {ratio:.2f} times what independent noise of 1 HU gives. "
         "Every row subtracts its left from its right, and three rows share the noise.",
         "even tissue": "even tissue of 100 HU answers {got:.4g}. The nine weights must add up "
@@ -84,9 +84,9 @@ MESSAGES = {
         "nothing": "it answers no edge at all: all weights are 0.",
         "shape": "I expected a 3×3 table of numbers, and got shape {got}.",
     },
-    "02.4": {
+    "convolution.4": {
         "right": "frame, turn, swap the channels' roles, slide. That is all that "
-        "`F.conv_transpose2d` does; notebook 10 uses it to make pictures larger.",
+        "`F.conv_transpose2d` does; notebook 17 uses it to make pictures larger.",
         "not turned": "you slid the kernel as it is. x[m, n] meets ȳ[m − a, n − b]: minus signs, "
         "so turn the kernel by 180°, along its last two axes: rows and columns.",
         "no frame": "you returned shape {got} for an input of {want}. Pixels near the border act "
@@ -104,7 +104,7 @@ MESSAGES = {
         "shape": "you returned shape {got}; the gradient has the shape of the input, {want}.",
         "other": "the gradient at {place} should be {expected:.4f}, and yours is {got:.4f}.",
     },
-    "02.5": {
+    "convolution.5": {
         "right": "each layer adds (k − 1)·d steps, and a step is as long as all strides before it "
         "have made it.",
         "no jump": "you left the strides out. After a stride of 2 neighbouring outputs lie 2 input "
@@ -121,7 +121,7 @@ MESSAGES = {
         "two of 2 a step is 4 pixels long.",
         "other": "for {layers} I expected {expected} pixels and got {got:g}.",
     },
-    "02.6": {
+    "convolution.6": {
         "right": "{pixels} pixels, each of them read, at {cost:.1f} multiply-adds a pixel. Layers "
         "of 3×3 without stride or dilation need 23 layers and 207 for the 46.",
         "no layers": "I expected a list of (k, s, d), three whole numbers of 1 or more each; got "
@@ -162,7 +162,7 @@ def _random(*shapes: tuple[int, ...], seed: int) -> list[Tensor]:
     return [torch.randn(shape, generator=rng) for shape in shapes]
 
 
-@exercise("02.1", MESSAGES["02.1"])
+@exercise("convolution.1", MESSAGES["convolution.1"])
 def conv(answer) -> Verdict:
     for channels, outputs, k in ((3, 4, 3), (1, 2, 3), (2, 5, 2)):
         x, w, b = _random(
@@ -217,7 +217,7 @@ SIZES = (
 )
 
 
-@exercise("02.2", MESSAGES["02.2"])
+@exercise("convolution.2", MESSAGES["convolution.2"])
 def output_size(answer) -> Verdict:
     def right(n, k, s, p, d):
         return (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -254,7 +254,7 @@ def output_size(answer) -> Verdict:
 LEAST_STEP = 1.1
 
 
-@exercise("02.3", MESSAGES["02.3"])
+@exercise("convolution.3", MESSAGES["convolution.3"])
 def bone_edges(answer) -> Verdict:
     shape = _shape(answer)
     if shape not in ((3, 3), (1, 1, 3, 3)):  # the second is how F.conv2d wants it
@@ -281,7 +281,7 @@ def bone_edges(answer) -> Verdict:
     return ("right" if ratio >= LEAST_STEP else "noise"), {"ratio": ratio}
 
 
-@exercise("02.4", MESSAGES["02.4"])
+@exercise("convolution.4", MESSAGES["convolution.4"])
 def grad_input(answer) -> Verdict:
     for channels, outputs, k in ((1, 1, 3), (2, 3, 3), (3, 2, 2), (4, 5, 5)):
         y_bar, w = _random((outputs, 6, 8), (outputs, channels, k, k), seed=channels)
@@ -333,7 +333,7 @@ def _field(layers: Layers) -> tuple[int, int]:
     return field, jump
 
 
-@exercise("02.5", MESSAGES["02.5"])
+@exercise("convolution.5", MESSAGES["convolution.5"])
 def receptive_field(answer) -> Verdict:
     got = [number(call(answer, list(layers))) for layers in STACKS]
     wanted = [_field(layers)[0] for layers in STACKS]
@@ -379,7 +379,7 @@ def _own_stride(layers: Layers) -> int:
 LEAST_FIELD, LARGEST_JUMP, LARGEST_COST = 46, 4, 50
 
 
-@exercise("02.6", MESSAGES["02.6"])
+@exercise("convolution.6", MESSAGES["convolution.6"])
 def stack(answer) -> Verdict:
     layers = _layers(answer)
     pixels, jump = _field(layers)

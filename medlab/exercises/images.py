@@ -1,4 +1,4 @@
-"""Checks of notebook 01, images as tensors."""
+"""Checks of images as tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medlab.exercises import Verdict, call, exercise, first_match, near, number
 from medlab.simulate.mri import Tissue
 
 MESSAGES = {
-    "01.1": {
+    "images.1": {
         "right": "attenuations add up, transmissions multiply. That is why −ln(I/I₀), which adds "
         "up, is the quantity that CT reconstructs.",
         "sign": "more photons came out than went in: {got:.3g}. The exponent lacks its minus.",
@@ -33,7 +33,7 @@ MESSAGES = {
         "other": "for μ = {mu} per mm and thickness = {thickness} mm I expected {expected:.4g} and "
         "got {got}.",
     },
-    "01.2": {
+    "images.2": {
         "right": "with TR = {tr:g} ms and TE = {te:g} ms the fluid gives {ratio:.1f} times the "
         "signal of the brightest tissue. That is T2 weighting.",
         "seconds": "TR and TE are in milliseconds here; {tr:g} and {te:g} look like seconds.",
@@ -50,7 +50,7 @@ MESSAGES = {
         "slow": "a TR of {tr:g} ms means one line of k-space in that time: this patient will not "
         "lie still. Keep TR at {limit:g} ms or below.",
     },
-    "01.3": {
+    "images.3": {
         "right": "bytes, sign, shape, slope, intercept: five decisions, and you made all of them "
         "from the header.",
         "unsigned": "you read signed values as unsigned: {wrong:g} became {got:g}. "
@@ -72,7 +72,7 @@ MESSAGES = {
         "other": "for stored values {stored}, slope {slope:g} and intercept {intercept:g} I "
         "expected {expected} and got {got}.",
     },
-    "01.4": {
+    "images.4": {
         "right": "everything below the window is black, everything above it white, and {width:g} "
         "HU share the greys between.",
         "exact": "nearly: that is the standard's LINEAR_EXACT. LINEAR, the default, centres the "
@@ -92,7 +92,7 @@ MESSAGES = {
         "other": "at {x:g} HU, level {level:g}, width {width:g} I expected {expected:.4f} and got "
         "{got:.4f}.",
     },
-    "01.5": {
+    "images.5": {
         "right": "axial, sagittal and oblique series are all in order, whatever their files are "
         "called.",
         "name": "you sorted by file name ({kind} series). As strings, 'IM10' stands before 'IM2'.",
@@ -112,7 +112,7 @@ MESSAGES = {
         "lost": "I gave you {want} headers and got {got} back.",
         "other": "the {kind} series is not in order: I got the slices at {got} mm.",
     },
-    "01.6": {
+    "images.6": {
         "right": "the name is gone, and together they still lead a hospital's archive to one "
         "person.",
         "too few": "I asked for three different keywords and count {count}.",
@@ -125,7 +125,7 @@ MESSAGES = {
         "few people, or found in another file of the hospital?",
         "no list": "I expected a list of keywords such as ['StudyDate', …], and got {kind}.",
     },
-    "01.7": {
+    "images.7": {
         "right": "four bytes a value add up quickly.",
         "elements": "you counted values, not bytes. A {dtype} takes {size} bytes.",
         "bits": "you counted bits. Eight of them are one byte.",
@@ -137,7 +137,7 @@ MESSAGES = {
         "sum": "you added the sizes of the axes. The number of values is their product.",
         "other": "for shape {shape} and {dtype} I expected {expected:.4g} GiB and got {got:.4g}.",
     },
-    "01.8": {
+    "images.8": {
         "right": "one matrix product and two signs are all that stands between NIfTI and DICOM.",
         "ras": "{got} is right in NIfTI's own frame (x to the right, y to the front). DICOM counts "
         "to the left and to the back: change the sign of x and y.",
@@ -154,7 +154,7 @@ MESSAGES = {
 }
 
 
-@exercise("01.1", MESSAGES["01.1"])
+@exercise("images.1", MESSAGES["images.1"])
 def transmission(answer) -> Verdict:
     for mu, thickness in (([0.02, 0.06], [100.0, 20.0]), ([0.005, 0.021, 0.05], [80.0, 30.0, 4.0])):
         m, t = torch.tensor(mu), torch.tensor(thickness)
@@ -181,7 +181,7 @@ def transmission(answer) -> Verdict:
 LONGEST_TR, LEAST_RATIO, LEAST_LEFT = 8000.0, 2.0, 0.1
 
 
-@exercise("01.2", MESSAGES["01.2"])
+@exercise("images.2", MESSAGES["images.2"])
 def weighting(answer, *, tissues: dict[str, Tissue]) -> Verdict:
     try:
         tr, te = (number(value) for value in answer)
@@ -212,7 +212,7 @@ def _pixels(raw: bytes, kind: str, rows: int, columns: int) -> np.ndarray:
     return np.frombuffer(raw, kind).reshape(rows, columns).astype(float)
 
 
-@exercise("01.3", MESSAGES["01.3"])
+@exercise("images.3", MESSAGES["images.3"])
 def hounsfield(answer) -> Verdict:
     cases: tuple[tuple[list, bool, float, float], ...] = (
         ([[-1000, -50, 0], [40, 300, 3000]], True, 1.0, 0.0),
@@ -257,7 +257,7 @@ def hounsfield(answer) -> Verdict:
     return "right"
 
 
-@exercise("01.4", MESSAGES["01.4"])
+@exercise("images.4", MESSAGES["images.4"])
 def window(answer) -> Verdict:
     x = torch.tensor([[-1000.0, -161.0, -100.0, 0.0], [40.0, 210.0, 239.0, 1500.0]])
     for level, width in ((40.0, 400.0), (-600.0, 1500.0), (500.0, 2000.0)):
@@ -326,7 +326,7 @@ def _headers(kind: str) -> list[Dataset]:
     return [headers[k] for k in (7, 2, 11, 4, 0, 9, 5, 1, 10, 3, 8, 6)]
 
 
-@exercise("01.5", MESSAGES["01.5"])
+@exercise("images.5", MESSAGES["images.5"])
 def sort_slices(answer) -> Verdict:
     for kind in ("axial", "sagittal", "oblique"):
         if fault := _out_of_order(kind, answer):
@@ -371,7 +371,7 @@ def _out_of_order(kind: str, answer) -> Verdict | None:
     return key, told
 
 
-@exercise("01.6", MESSAGES["01.6"])
+@exercise("images.6", MESSAGES["images.6"])
 def still_identifies(answer, *, header: Dataset) -> Verdict:
     from medlab.dicom import identifiers
 
@@ -394,7 +394,7 @@ def still_identifies(answer, *, header: Dataset) -> Verdict:
     return "right"
 
 
-@exercise("01.7", MESSAGES["01.7"])
+@exercise("images.7", MESSAGES["images.7"])
 def gibibytes(answer) -> Verdict:
     for shape, dtype in (((8, 1, 160, 512, 512), torch.float32), ((3, 64, 1000, 900), torch.int16)):
         size, count = dtype.itemsize, math.prod(shape)
@@ -419,7 +419,7 @@ def gibibytes(answer) -> Verdict:
     return "right"
 
 
-@exercise("01.8", MESSAGES["01.8"])
+@exercise("images.8", MESSAGES["images.8"])
 def to_lps(answer) -> Verdict:
     turn = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
     for grid in (np.diag([2.0, 2.0, 2.5]), turn @ np.diag([-1.5, 2.0, 3.0])):

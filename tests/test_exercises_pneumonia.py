@@ -9,7 +9,7 @@ import torch
 from medlab import metrics
 from medlab.cohort import DataCard
 from medlab.exercises import check
-from medlab.exercises.nb08 import KEYS, expected_largest
+from medlab.exercises.pneumonia import KEYS, expected_largest
 from medlab.metrics import Interval
 
 Z = 1.96
@@ -137,113 +137,113 @@ def tensors_only(labels, scores, names, threshold):
 
 
 CASES = [
-    ("08.1", wilson, "✓"),
-    ("08.1", library, "✓"),
-    ("08.1", lambda k, n: list(wilson(k, n)), "✓"),
-    ("08.1", lambda k, n: np.array(wilson(k, n)), "✓"),
-    ("08.1", lambda k, n: torch.tensor(wilson(k, n)), "✓"),
-    ("08.1", lambda k, n: wilson(k, n, z=1.959964), "✓"),
-    ("08.1", wald, "puts the measured share"),
-    ("08.1", lambda k, n: wilson(k, n)[::-1], "the high one first"),
-    ("08.1", lambda k, n: wilson(k, n, divided=False), "did not divide"),
-    ("08.1", lambda k, n: wilson(k, n, middle=0.0), "draws it towards one half"),
-    ("08.1", lambda k, n: wilson(k, n, root=0.0), "second term"),
-    ("08.1", lambda k, n: wilson(k, n, z=2), "95.4 %"),
-    ("08.1", lambda k, n: wilson(k, n, z=1.645), "holds 90 %"),
-    ("08.1", lambda k, n: np.clip(wald(k, n), 0, 1), "cut off at 0 and 1"),
-    ("08.1", reach_undivided, "the reach was not divided"),
-    ("08.1", lambda k, n: tuple(100 * e for e in wilson(k, n)), "per cent"),
+    ("pneumonia.1", wilson, "✓"),
+    ("pneumonia.1", library, "✓"),
+    ("pneumonia.1", lambda k, n: list(wilson(k, n)), "✓"),
+    ("pneumonia.1", lambda k, n: np.array(wilson(k, n)), "✓"),
+    ("pneumonia.1", lambda k, n: torch.tensor(wilson(k, n)), "✓"),
+    ("pneumonia.1", lambda k, n: wilson(k, n, z=1.959964), "✓"),
+    ("pneumonia.1", wald, "puts the measured share"),
+    ("pneumonia.1", lambda k, n: wilson(k, n)[::-1], "the high one first"),
+    ("pneumonia.1", lambda k, n: wilson(k, n, divided=False), "did not divide"),
+    ("pneumonia.1", lambda k, n: wilson(k, n, middle=0.0), "draws it towards one half"),
+    ("pneumonia.1", lambda k, n: wilson(k, n, root=0.0), "second term"),
+    ("pneumonia.1", lambda k, n: wilson(k, n, z=2), "95.4 %"),
+    ("pneumonia.1", lambda k, n: wilson(k, n, z=1.645), "holds 90 %"),
+    ("pneumonia.1", lambda k, n: np.clip(wald(k, n), 0, 1), "cut off at 0 and 1"),
+    ("pneumonia.1", reach_undivided, "the reach was not divided"),
+    ("pneumonia.1", lambda k, n: tuple(100 * e for e in wilson(k, n)), "per cent"),
     (
-        "08.1",
+        "pneumonia.1",
         lambda k, n: (sum(wilson(k, n)) / 2, (wilson(k, n)[1] - wilson(k, n)[0]) / 2),
         "the middle and the reach",
     ),
-    ("08.1", lambda k, n: wilson(k, n)[0], "two numbers"),
-    ("08.1", lambda k, n: (0.5958, 0.9821), "expected"),
-    ("08.1", lambda k, n: ("a", "b"), "expected a number"),
-    ("08.1", 3, "expected a function"),
-    ("08.2", rule, "✓"),
-    ("08.2", torch_rule, "✓"),
-    ("08.2", lambda y, s, w: float(rule(y, s, w)), "✓"),
-    ("08.2", rule_with(sees_ill, wanted_of="share"), "Compare the lower end"),
-    ("08.2", rule_with(lambda y, s, t: ((s >= t).sum(), len(s))), "if all images count"),
+    ("pneumonia.1", lambda k, n: wilson(k, n)[0], "two numbers"),
+    ("pneumonia.1", lambda k, n: (0.5958, 0.9821), "expected"),
+    ("pneumonia.1", lambda k, n: ("a", "b"), "expected a number"),
+    ("pneumonia.1", 3, "expected a function"),
+    ("pneumonia.2", rule, "✓"),
+    ("pneumonia.2", torch_rule, "✓"),
+    ("pneumonia.2", lambda y, s, w: float(rule(y, s, w)), "✓"),
+    ("pneumonia.2", rule_with(sees_ill, wanted_of="share"), "Compare the lower end"),
+    ("pneumonia.2", rule_with(lambda y, s, t: ((s >= t).sum(), len(s))), "if all images count"),
     (
-        "08.2",
+        "pneumonia.2",
         rule_with(lambda y, s, t: ((s[y == 1] > t).sum(), (y == 1).sum())),
         "is higher and keeps it too",
     ),
-    ("08.2", position, "a position"),
-    ("08.2", lambda y, s, w: float(rule(y, s, w)) + 1e-3, "none of the scores"),
-    ("08.2", lambda y, s, w: float(np.asarray(s).max()), "below the 0.7 wanted"),
-    ("08.2", lambda y, s, w: float(np.asarray(s).min()), "is higher and keeps it too"),
-    ("08.2", lambda y, s, w: (rule(y, s, w), 0.8), "one number"),
-    ("08.2", lambda y, s, w: max(float(rule(y, s, w)), float(np.asarray(s).min())), "-inf"),
-    ("08.2", first_in_line, "shuffled"),
-    ("08.2", lambda y, s, w: rule(y, s, 0.7), "below the 0.8 wanted"),
-    ("08.3", best, "✓"),
-    ("08.3", lambda k, auc, sigma: auc + sigma * expected_largest(k), "✓"),
-    ("08.3", lambda k, auc, sigma: float(best(k, auc, sigma, 3000)), "✓"),
-    ("08.3", lambda k, auc, sigma: auc, "the true AUC"),
-    ("08.3", lambda k, auc, sigma: best(k, 0.0, sigma), "Add it to the true AUC"),
-    ("08.3", lambda k, auc, sigma: best(k, auc, sigma**2), "not to be squared"),
-    ("08.3", lambda k, auc, sigma: auc + sigma, "whatever k is"),
-    ("08.3", lambda k, auc, sigma: auc + sigma * math.sqrt(2 * math.log(k)), "√(2 ln k)"),
-    ("08.3", lambda k, auc, sigma: auc + sigma / math.sqrt(k), "error of a mean"),
-    ("08.3", lambda k, auc, sigma: auc + sigma * k, "Errors do not add up"),
-    ("08.3", lambda k, auc, sigma: auc + 1.96 * sigma, "upper end"),
-    ("08.3", lambda k, auc, sigma: auc - sigma * expected_largest(k), "mean of the smallest"),
-    ("08.3", lambda k, auc, sigma: auc + 0.5 * sigma, "expected 0.88"),
-    ("08.3", lambda k, auc, sigma: 0.8807750, "expected"),
-    ("08.3", lambda k, auc, sigma: [auc, sigma], "expected a number"),
-    ("08.4", {"A", "C", "E", "G", "H"}, "✓"),
-    ("08.4", ["c", "a", "e", "h", "g"], "✓"),
-    ("08.4", "A, C, E, G, H", "✓"),
-    ("08.4", set("ABCEGH"), "B: that is what validation"),
-    ("08.4", set("ACDEGH"), "D: test pictures were compared"),
-    ("08.4", set("ACEFGH"), "F: a threshold fixed"),
-    ("08.4", set("CEGH"), "A is missing"),
-    ("08.4", set("AEGH"), "C is missing"),
-    ("08.4", set("ACGH"), "E is missing"),
-    ("08.4", set("ACEH"), "G is missing"),
-    ("08.4", set("ACEG"), "H is missing"),
-    ("08.4", set(), "A is missing"),
-    ("08.4", {1, 2}, "expected a set of letters"),
-    ("08.4", {"Z"}, "expected a set of letters"),
-    ("08.4", 7, "expected a set of letters"),
-    ("08.5", groups, "✓"),
-    ("08.5", tensors_only, "✓"),
-    ("08.5", lambda *a: {k: np.array(v) for k, v in groups(*a).items()}, "✓"),
-    ("08.5", shares, "returned shares"),
-    ("08.5", lambda *a: {k: (math.nan, n) for k, (_, n) in groups(*a).items()}, "got (nan, "),
-    ("08.5", lambda *a: {k: (math.inf, n) for k, (_, n) in groups(*a).items()}, "got (inf, "),
-    ("08.5", lambda *a: {k: f / n for k, (f, n) in groups(*a).items()}, "two counts, (found, ill)"),
-    ("08.5", with_options(total=lambda y: y >= 0), "the healthy among them"),
-    ("08.5", with_options(found=lambda y, f: f), "false alarms among them"),
+    ("pneumonia.2", position, "a position"),
+    ("pneumonia.2", lambda y, s, w: float(rule(y, s, w)) + 1e-3, "none of the scores"),
+    ("pneumonia.2", lambda y, s, w: float(np.asarray(s).max()), "below the 0.7 wanted"),
+    ("pneumonia.2", lambda y, s, w: float(np.asarray(s).min()), "is higher and keeps it too"),
+    ("pneumonia.2", lambda y, s, w: (rule(y, s, w), 0.8), "one number"),
+    ("pneumonia.2", lambda y, s, w: max(float(rule(y, s, w)), float(np.asarray(s).min())), "-inf"),
+    ("pneumonia.2", first_in_line, "shuffled"),
+    ("pneumonia.2", lambda y, s, w: rule(y, s, 0.7), "below the 0.8 wanted"),
+    ("pneumonia.3", best, "✓"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + sigma * expected_largest(k), "✓"),
+    ("pneumonia.3", lambda k, auc, sigma: float(best(k, auc, sigma, 3000)), "✓"),
+    ("pneumonia.3", lambda k, auc, sigma: auc, "the true AUC"),
+    ("pneumonia.3", lambda k, auc, sigma: best(k, 0.0, sigma), "Add it to the true AUC"),
+    ("pneumonia.3", lambda k, auc, sigma: best(k, auc, sigma**2), "not to be squared"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + sigma, "whatever k is"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + sigma * math.sqrt(2 * math.log(k)), "√(2 ln k)"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + sigma / math.sqrt(k), "error of a mean"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + sigma * k, "Errors do not add up"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + 1.96 * sigma, "upper end"),
+    ("pneumonia.3", lambda k, auc, sigma: auc - sigma * expected_largest(k), "mean of the smallest"),
+    ("pneumonia.3", lambda k, auc, sigma: auc + 0.5 * sigma, "expected 0.88"),
+    ("pneumonia.3", lambda k, auc, sigma: 0.8807750, "expected"),
+    ("pneumonia.3", lambda k, auc, sigma: [auc, sigma], "expected a number"),
+    ("pneumonia.4", {"A", "C", "E", "G", "H"}, "✓"),
+    ("pneumonia.4", ["c", "a", "e", "h", "g"], "✓"),
+    ("pneumonia.4", "A, C, E, G, H", "✓"),
+    ("pneumonia.4", set("ABCEGH"), "B: that is what validation"),
+    ("pneumonia.4", set("ACDEGH"), "D: test pictures were compared"),
+    ("pneumonia.4", set("ACEFGH"), "F: a threshold fixed"),
+    ("pneumonia.4", set("CEGH"), "A is missing"),
+    ("pneumonia.4", set("AEGH"), "C is missing"),
+    ("pneumonia.4", set("ACGH"), "E is missing"),
+    ("pneumonia.4", set("ACEH"), "G is missing"),
+    ("pneumonia.4", set("ACEG"), "H is missing"),
+    ("pneumonia.4", set(), "A is missing"),
+    ("pneumonia.4", {1, 2}, "expected a set of letters"),
+    ("pneumonia.4", {"Z"}, "expected a set of letters"),
+    ("pneumonia.4", 7, "expected a set of letters"),
+    ("pneumonia.5", groups, "✓"),
+    ("pneumonia.5", tensors_only, "✓"),
+    ("pneumonia.5", lambda *a: {k: np.array(v) for k, v in groups(*a).items()}, "✓"),
+    ("pneumonia.5", shares, "returned shares"),
+    ("pneumonia.5", lambda *a: {k: (math.nan, n) for k, (_, n) in groups(*a).items()}, "got (nan, "),
+    ("pneumonia.5", lambda *a: {k: (math.inf, n) for k, (_, n) in groups(*a).items()}, "got (inf, "),
+    ("pneumonia.5", lambda *a: {k: f / n for k, (f, n) in groups(*a).items()}, "two counts, (found, ill)"),
+    ("pneumonia.5", with_options(total=lambda y: y >= 0), "the healthy among them"),
+    ("pneumonia.5", with_options(found=lambda y, f: f), "false alarms among them"),
     (
-        "08.5",
+        "pneumonia.5",
         with_options(found=lambda y, f: f == (y == 1), total=lambda y: y >= 0),
         "right calls of healthy and ill",
     ),
-    ("08.5", with_options(found=lambda y, f: (y == 1) & ~f), "counted the missed"),
-    ("08.5", with_options(order=-1), "(ill, found)"),
-    ("08.5", with_options(strict=True), "exactly at the threshold"),
+    ("pneumonia.5", with_options(found=lambda y, f: (y == 1) & ~f), "counted the missed"),
+    ("pneumonia.5", with_options(order=-1), "(ill, found)"),
+    ("pneumonia.5", with_options(strict=True), "exactly at the threshold"),
     (
-        "08.5",
+        "pneumonia.5",
         with_options(found=lambda y, f: f, total=lambda y: y >= 0),
         "every image and every flag",
     ),
     (
-        "08.5",
+        "pneumonia.5",
         with_options(found=lambda y, f: (y == 0) & ~f, total=lambda y: y == 0),
         "that is its specificity",
     ),
-    ("08.5", ungrouped, "all groups together"),
-    ("08.5", lambda *a: dict.fromkeys(groups(*a), (1, 2)), "and got (1, 2)"),
-    ("08.5", lambda y, s, g, t: groups(y, s, g, 0.5), "threshold of your own"),
-    ("08.5", lambda *a: dict(enumerate(groups(*a).values())), "as names"),
-    ("08.5", lambda *a: list(groups(*a).values()), "expected a dictionary"),
+    ("pneumonia.5", ungrouped, "all groups together"),
+    ("pneumonia.5", lambda *a: dict.fromkeys(groups(*a), (1, 2)), "and got (1, 2)"),
+    ("pneumonia.5", lambda y, s, g, t: groups(y, s, g, 0.5), "threshold of your own"),
+    ("pneumonia.5", lambda *a: dict(enumerate(groups(*a).values())), "as names"),
+    ("pneumonia.5", lambda *a: list(groups(*a).values()), "expected a dictionary"),
     (
-        "08.5",
+        "pneumonia.5",
         lambda y, s, g, t: {k: v for k, v in groups(y, s, g, t).items() if k != "far"},
         "as names",
     ),
@@ -258,7 +258,7 @@ def test_the_check_answers(id, answer, reply, capsys):
     assert said.startswith("✓" if reply == "✓" else "✗")
 
 
-FUNCTIONS = ("08.1", "08.2", "08.3", "08.5")
+FUNCTIONS = ("pneumonia.1", "pneumonia.2", "pneumonia.3", "pneumonia.5")
 
 
 @pytest.mark.parametrize("id", FUNCTIONS)
@@ -309,7 +309,7 @@ LIMITS = [
 
 @pytest.mark.parametrize("answer, reply", LIMITS)
 def test_the_limits_are_read(answer, reply, capsys):
-    check("08.6", answer, figures=FIGURES, data=SIMULATED)
+    check("pneumonia.6", answer, figures=FIGURES, data=SIMULATED)
     said = capsys.readouterr().out
     assert reply in said, said
     assert said[0] == (reply if reply in "✓○" else "✗")
@@ -317,7 +317,7 @@ def test_the_limits_are_read(answer, reply, capsys):
 
 def test_only_simulated_patients_have_to_be_called_so(capsys):
     check(
-        "08.6",
+        "pneumonia.6",
         ["No clinic has tried it so far.", *GOOD[1:]],
         figures=FIGURES,
         data=REAL,
@@ -360,7 +360,7 @@ RECORDS = [
 
 @pytest.mark.parametrize("changes, reply", RECORDS)
 def test_the_record_is_read(changes, reply, capsys):
-    check("08.7", RECORD | changes)
+    check("pneumonia.7", RECORD | changes)
     said = capsys.readouterr().out
     assert reply in said, said
     assert said[0] == (reply if reply in "✓○" else "✗")
@@ -368,17 +368,17 @@ def test_the_record_is_read(changes, reply, capsys):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_record_without_an_entry_is_incomplete(key, capsys):
-    check("08.7", {k: v for k, v in RECORD.items() if k != key})
+    check("pneumonia.7", {k: v for k, v in RECORD.items() if k != key})
     assert f"lacks {key}" in capsys.readouterr().out
 
 
 def test_a_record_is_a_dictionary(capsys):
-    check("08.7", list(RECORD.values()))
+    check("pneumonia.7", list(RECORD.values()))
     assert "expected a dictionary" in capsys.readouterr().out
 
 
 def test_an_untouched_set_is_not_attempted(capsys):
-    check("08.4", {...})
+    check("pneumonia.4", {...})
     assert capsys.readouterr().out.startswith("○")
 
 

@@ -1,4 +1,4 @@
-"""Checks of notebook 03, pooling and shapes."""
+"""Checks of pooling and shapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
-    "03.1": {
+    "pooling.1": {
         "right": "floor, ceiling, padding and the window that is dropped: you count as PyTorch "
         "does.",
         "no one": "for {told} I expected {expected} and got {got}. The quotient counts the steps "
@@ -41,7 +41,7 @@ MESSAGES = {
         "windows must fit whole.",
         "other": "for {told} I expected {expected} and got {got}.",
     },
-    "03.2": {
+    "pooling.2": {
         "right": "each window sends its gradient to its winner, and a pixel that wins twice gets "
         "both.",
         "shape": "you returned shape {got}. A gradient has the shape of its tensor: {want}.",
@@ -67,7 +67,7 @@ MESSAGES = {
         "other": "for a {height} × {width} image, k = {k}, s = {s}, my gradient differs from "
         "yours at {at}: expected {expected:.4g}, got {got:.4g}.",
     },
-    "03.3": {
+    "pooling.3": {
         "right": "visible at {seen:.0%} of the positions, with a CNR of {cnr:.0f} on average.",
         "shape": "I gave you {given} and expected {want} back; I got {got}.",
         "diluted": "the calcification's CNR is {cnr:.1f}. You average it with its 63 neighbours: "
@@ -81,7 +81,7 @@ MESSAGES = {
         "asked for 95 %. Averaging dilutes a point, skipping pixels loses it, and the middle of a "
         "window does not notice it.",
     },
-    "03.4": {
+    "pooling.4": {
         "right": "at its worst position the point keeps {kept:.2f} of its height, and "
         "{stripes:.2f} of the stripes pass. One way: blur as little as the stripes need, then let "
         "the maximum keep the point. The price: fine detail, and noise that the maximum lifts.",
@@ -98,7 +98,7 @@ MESSAGES = {
         "neither": "the point keeps {kept:.3f} of its height and {stripes:.2f} of the stripes "
         "pass. I asked for at least {least:.1f} and at most {most:.1f}.",
     },
-    "03.5": {
+    "pooling.5": {
         "right": "kernels are small whatever the image; the linear layer pays for every pixel.",
         "no bias": "the biases are missing: one for each output channel and each class.",
         "bias per input": "you counted one bias for each input of a layer. It has one per output.",
@@ -115,7 +115,7 @@ MESSAGES = {
         "other": "for channels {channels}, k = {k}, side = {side}, classes = {classes} I expected "
         "{expected:,} and got {got:,.6g}.",
     },
-    "03.6": {
+    "pooling.6": {
         "right": "each convolution without padding takes 2, each pool halves and rounds down.",
         "padded": "for {height} × {width} I expected {expected} and got {got:g}. These "
         "convolutions have no padding: each takes 2 rows and 2 columns.",
@@ -135,7 +135,7 @@ MESSAGES = {
         "without padding takes two rows, one on each side.",
         "other": "for {height} × {width} I expected {expected} and got {got:g}.",
     },
-    "03.7": {
+    "pooling.7": {
         "right": "one row a patient, whatever the sizes, and no patient in another's row.",
         "flat": "you returned one row for the whole batch, shape {got}. That is flatten(0): it "
         "mixes all patients and works only for a batch of one.",
@@ -208,7 +208,7 @@ def _pooled_size(n: int, k: int, s: int, p: int, ceil: bool) -> int:
     return layer(torch.zeros(1, 1, n)).shape[-1]
 
 
-@exercise("03.1", MESSAGES["03.1"])
+@exercise("pooling.1", MESSAGES["pooling.1"])
 def out_size(answer) -> Verdict:
     cases = (
         (12, 2, 2, 0, False),
@@ -273,7 +273,7 @@ def _shares() -> dict[str, Any]:
     }
 
 
-@exercise("03.2", MESSAGES["03.2"])
+@exercise("pooling.2", MESSAGES["pooling.2"])
 def maxpool_backward(answer) -> Verdict:
     rng = torch.Generator().manual_seed(32)
     plain = torch.randn(6, 8, generator=rng)
@@ -314,7 +314,7 @@ def maxpool_backward(answer) -> Verdict:
 HEIGHT, VISIBLE = 8.0, 5.0
 
 
-@exercise("03.3", MESSAGES["03.3"])
+@exercise("pooling.3", MESSAGES["pooling.3"])
 def keep(answer) -> Verdict:
     rng = torch.Generator().manual_seed(33)
     noise = torch.randn(64, 1, 64, 64, generator=rng)
@@ -347,7 +347,7 @@ LEAST, MOST = 0.2, 0.1
 FREQUENCY = 3.4 / 7  # cycles a pixel: the grid of the notebook
 
 
-@exercise("03.4", MESSAGES["03.4"])
+@exercise("pooling.4", MESSAGES["pooling.4"])
 def mine(answer) -> Verdict:
     size = 48
     point = torch.zeros(16, 1, size, size)  # every place within one window of 4 × 4
@@ -383,7 +383,7 @@ def mine(answer) -> Verdict:
     return ("stripes" if kept else "diluted" if clean else "neither"), told
 
 
-@exercise("03.5", MESSAGES["03.5"])
+@exercise("pooling.5", MESSAGES["pooling.5"])
 def parameters(answer) -> Verdict:
     for channels, k, side, classes in (([1, 8, 12], 3, 5, 2), ([3, 10], 5, 7, 4)):
         pairs = list(pairwise(channels))
@@ -439,7 +439,7 @@ FEATURES: dict[str, Callable] = {
 }
 
 
-@exercise("03.6", MESSAGES["03.6"])
+@exercise("pooling.6", MESSAGES["pooling.6"])
 def flat_features(answer) -> Verdict:
     stack = nn.Sequential(
         *(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2)),
@@ -456,7 +456,7 @@ def flat_features(answer) -> Verdict:
     return key, told | {"expected": expected[at], "got": got[at]}
 
 
-@exercise("03.7", MESSAGES["03.7"])
+@exercise("pooling.7", MESSAGES["pooling.7"])
 def to_rows(answer) -> Verdict:
     rng = torch.Generator().manual_seed(37)
     for shape in ((4, 3, 6, 5), (6, 2, 3, 7), (1, 4, 3, 2)):

@@ -74,60 +74,60 @@ def he(w):
 
 
 SIMPLE = [
-    ("05.1", Listed, "✓"),
-    ("05.1", stacked, "✓"),
-    ("05.1", Untouched, "○"),
-    ("05.1", NoSuper, "super().__init__()"),
-    ("05.1", NoSuperList, "super().__init__()"),
-    ("05.1", Half, "returned None"),
-    ("05.1", lambda p, h, c: stacked(p, [h[0], *h[1:]], c), "out of range (with hidden=[])"),
-    ("05.1", lambda *a: lambda x: x, "got function"),
-    ("05.1", lambda *a: Listed(*a, modules=list), "plain list, where nn.Module does not look"),
-    ("05.1", lambda *a: Listed(*a, modules=lambda g: dict(enumerate(g))), "stopped with"),
-    ("05.1", lambda *a: Listed(*a, bias=False), "have no bias"),
-    ("05.1", lambda p, h, c: stacked(p, [9], c), "expected 205, for 20 pixels"),
-    ("05.1", lambda p, h, c: stacked(p, h[::-1], c), "parameters are registered and I expected"),
-    ("05.1", lambda *a: stacked(*a, first=[]), "x.flatten(1)"),
-    ("05.1", lambda *a: stacked(*a, first=[lambda: nn.Flatten(0)]), "x.flatten(1)"),
-    ("05.1", lambda *a: stacked(*a, between=nn.Identity), "still a line"),
-    ("05.1", lambda *a: stacked(*a, last=[nn.ReLU]), "none is ever negative"),
-    ("05.1", soft, "outputs sum to 1"),
-    ("05.1", lambda *a: stacked(*a, between=nn.Tanh), "not what Linear, ReLU"),
-    ("05.1", lambda *a: stacked(*a, last=[lambda: nn.Unflatten(1, (3, 1))]), "got (4, 3, 1)"),
-    ("05.1", 3, "expected a function"),
-    ("05.2", lambda w, order: w[:, order], "✓"),
-    ("05.2", lambda w, order: nn.Parameter(w)[:, order], "✓"),
-    ("05.2", lambda w, order: w.numpy()[:, order.numpy()], "✓"),
-    ("05.2", lambda w, order: torch.stack([w[:, j] for j in order], 1), "✓"),
-    ("05.2", lambda w, order: ..., "○"),
-    ("05.2", lambda w, order: w[:, order.argsort()], "inverse permutation"),
-    ("05.2", lambda w, order: w, "these are the old weights"),
-    ("05.2", lambda w, order: w[torch.arange(len(w)).roll(1)], "Pixels are the columns"),
-    ("05.2", lambda w, order: w[:, order].T, "expected shape (5, 9)"),
-    ("05.2", lambda w, order: w.copy_(w[:, order]), "changed the weights that I passed in"),
-    ("05.2", lambda w, order: 2 * w[:, order], "outputs differ by up to"),
-    ("05.2", lambda w, order: w[order], "stopped with IndexError"),
-    ("05.2", lambda w, order: 3.0, "expected shape"),
-    ("05.2", lambda w, order: None, "○"),
-    ("05.3", he, "✓"),
-    ("05.3", lambda w: torch.tensor(he(w)), "✓"),
-    ("05.3", lambda w: np.float64(he(w)), "✓"),
-    ("05.3", lambda w: nn.init.kaiming_normal_(torch.empty(400, *w.shape[1:])).std(), "expected"),
-    ("05.3", lambda w: ..., "○"),
-    ("05.3", lambda w: 2 / w[0].numel(), "the variance 2 / fan_in"),
-    ("05.3", lambda w: 1 / math.sqrt(w[0].numel()), "factor 2 is missing"),
-    ("05.3", lambda w: math.sqrt(2 / (w[0].numel() + w[:, 0].numel())), "Glorot"),
-    ("05.3", lambda w: math.sqrt(2 / w[:, 0].numel()), "counted outputs"),
-    ("05.3", lambda w: math.sqrt(2 / len(w)), "counted outputs"),
-    ("05.3", lambda w: math.sqrt(2 / w.shape[1]), "counted the channels only"),
-    ("05.3", lambda w: math.sqrt(2 / (w[0, 0].numel() if w.ndim > 2 else w.shape[1])), "all 8"),
-    ("05.3", lambda w: math.sqrt(2 / w.numel()), "all weights of the layer"),
-    ("05.3", lambda w: 1 / math.sqrt(3 * w[0].numel()), "PyTorch's default"),
-    ("05.3", lambda w: w.std(), "you measured"),
-    ("05.3", lambda w: w.numpy().std(), "you measured"),
-    ("05.3", lambda w: 0.2, "shape (16, 8, 3, 3) I expected 0.1667 and got 0.2"),
-    ("05.3", lambda w: w, "expected a number"),
-    ("05.3", 0.2, "expected a function"),
+    ("cnn.1", Listed, "✓"),
+    ("cnn.1", stacked, "✓"),
+    ("cnn.1", Untouched, "○"),
+    ("cnn.1", NoSuper, "super().__init__()"),
+    ("cnn.1", NoSuperList, "super().__init__()"),
+    ("cnn.1", Half, "returned None"),
+    ("cnn.1", lambda p, h, c: stacked(p, [h[0], *h[1:]], c), "out of range (with hidden=[])"),
+    ("cnn.1", lambda *a: lambda x: x, "got function"),
+    ("cnn.1", lambda *a: Listed(*a, modules=list), "plain list, where nn.Module does not look"),
+    ("cnn.1", lambda *a: Listed(*a, modules=lambda g: dict(enumerate(g))), "stopped with"),
+    ("cnn.1", lambda *a: Listed(*a, bias=False), "have no bias"),
+    ("cnn.1", lambda p, h, c: stacked(p, [9], c), "expected 205, for 20 pixels"),
+    ("cnn.1", lambda p, h, c: stacked(p, h[::-1], c), "parameters are registered and I expected"),
+    ("cnn.1", lambda *a: stacked(*a, first=[]), "x.flatten(1)"),
+    ("cnn.1", lambda *a: stacked(*a, first=[lambda: nn.Flatten(0)]), "x.flatten(1)"),
+    ("cnn.1", lambda *a: stacked(*a, between=nn.Identity), "still a line"),
+    ("cnn.1", lambda *a: stacked(*a, last=[nn.ReLU]), "none is ever negative"),
+    ("cnn.1", soft, "outputs sum to 1"),
+    ("cnn.1", lambda *a: stacked(*a, between=nn.Tanh), "not what Linear, ReLU"),
+    ("cnn.1", lambda *a: stacked(*a, last=[lambda: nn.Unflatten(1, (3, 1))]), "got (4, 3, 1)"),
+    ("cnn.1", 3, "expected a function"),
+    ("cnn.2", lambda w, order: w[:, order], "✓"),
+    ("cnn.2", lambda w, order: nn.Parameter(w)[:, order], "✓"),
+    ("cnn.2", lambda w, order: w.numpy()[:, order.numpy()], "✓"),
+    ("cnn.2", lambda w, order: torch.stack([w[:, j] for j in order], 1), "✓"),
+    ("cnn.2", lambda w, order: ..., "○"),
+    ("cnn.2", lambda w, order: w[:, order.argsort()], "inverse permutation"),
+    ("cnn.2", lambda w, order: w, "these are the old weights"),
+    ("cnn.2", lambda w, order: w[torch.arange(len(w)).roll(1)], "Pixels are the columns"),
+    ("cnn.2", lambda w, order: w[:, order].T, "expected shape (5, 9)"),
+    ("cnn.2", lambda w, order: w.copy_(w[:, order]), "changed the weights that I passed in"),
+    ("cnn.2", lambda w, order: 2 * w[:, order], "outputs differ by up to"),
+    ("cnn.2", lambda w, order: w[order], "stopped with IndexError"),
+    ("cnn.2", lambda w, order: 3.0, "expected shape"),
+    ("cnn.2", lambda w, order: None, "○"),
+    ("cnn.3", he, "✓"),
+    ("cnn.3", lambda w: torch.tensor(he(w)), "✓"),
+    ("cnn.3", lambda w: np.float64(he(w)), "✓"),
+    ("cnn.3", lambda w: nn.init.kaiming_normal_(torch.empty(400, *w.shape[1:])).std(), "expected"),
+    ("cnn.3", lambda w: ..., "○"),
+    ("cnn.3", lambda w: 2 / w[0].numel(), "the variance 2 / fan_in"),
+    ("cnn.3", lambda w: 1 / math.sqrt(w[0].numel()), "factor 2 is missing"),
+    ("cnn.3", lambda w: math.sqrt(2 / (w[0].numel() + w[:, 0].numel())), "Glorot"),
+    ("cnn.3", lambda w: math.sqrt(2 / w[:, 0].numel()), "counted outputs"),
+    ("cnn.3", lambda w: math.sqrt(2 / len(w)), "counted outputs"),
+    ("cnn.3", lambda w: math.sqrt(2 / w.shape[1]), "counted the channels only"),
+    ("cnn.3", lambda w: math.sqrt(2 / (w[0, 0].numel() if w.ndim > 2 else w.shape[1])), "all 8"),
+    ("cnn.3", lambda w: math.sqrt(2 / w.numel()), "all weights of the layer"),
+    ("cnn.3", lambda w: 1 / math.sqrt(3 * w[0].numel()), "PyTorch's default"),
+    ("cnn.3", lambda w: w.std(), "you measured"),
+    ("cnn.3", lambda w: w.numpy().std(), "you measured"),
+    ("cnn.3", lambda w: 0.2, "shape (16, 8, 3, 3) I expected 0.1667 and got 0.2"),
+    ("cnn.3", lambda w: w, "expected a number"),
+    ("cnn.3", 0.2, "expected a function"),
 ]
 
 
@@ -284,7 +284,7 @@ def say(id, culprit, capsys, **parts):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("id", ["05.4", "05.5", "05.6", "05.7", "05.8"])
+@pytest.mark.parametrize("id", ["cnn.4", "cnn.5", "cnn.6", "cnn.7", "cnn.8"])
 def test_untouched_wrong_typed_and_innocent(id, capsys):
     assert say(id, ..., capsys).startswith(f"○ {id} not attempted")
     accused = {
@@ -297,9 +297,9 @@ def test_untouched_wrong_typed_and_innocent(id, capsys):
         said = say(id, wrong, capsys)
         assert "the part that you mended, without quotes" in said and told in said, said
     assert "an older Net than the one that stands now" in say(id, Net, capsys)
-    innocent = "experiment" if id != "05.8" else "evaluate"
+    innocent = "experiment" if id != "cnn.8" else "evaluate"
     assert f"{innocent} is innocent" in say(id, innocent, capsys)
-    right = {"05.6": "train_epoch", "05.7": "evaluate", "05.8": "experiment"}.get(id, "net")
+    right = {"cnn.6": "train_epoch", "cnn.7": "evaluate", "cnn.8": "experiment"}.get(id, "net")
     assert say(id, right, capsys).startswith("✗"), "the script as it was found"
 
 
@@ -310,11 +310,11 @@ def raises(*_args, **_options):
 @pytest.mark.parametrize(
     ("id", "part"),
     [
-        ("05.4", "net"),
-        ("05.5", "net"),
-        ("05.6", "train_epoch"),
-        ("05.7", "evaluate"),
-        ("05.8", "experiment"),
+        ("cnn.4", "net"),
+        ("cnn.5", "net"),
+        ("cnn.6", "train_epoch"),
+        ("cnn.7", "evaluate"),
+        ("cnn.8", "experiment"),
     ],
 )
 def test_a_part_that_raises_is_told(id, part, capsys):
@@ -339,7 +339,7 @@ def test_a_part_that_raises_is_told(id, part, capsys):
     ],
 )
 def test_the_missing_import(part, reply, capsys):
-    said = say("05.4", "net", capsys, net=part)
+    said = say("cnn.4", "net", capsys, net=part)
     assert reply in said, said
 
 
@@ -367,7 +367,7 @@ def test_the_missing_import(part, reply, capsys):
     ],
 )
 def test_the_flatten_size(part, reply, capsys):
-    said = say("05.5", "net", capsys, net=part)
+    said = say("cnn.5", "net", capsys, net=part)
     assert reply in said, said
 
 
@@ -394,29 +394,29 @@ def nll(p, y):
 @pytest.mark.parametrize(
     ("id", "culprit", "parts", "reply"),
     [
-        ("05.6", "train_epoch", {"net": Logs, "train_epoch": epoch(nn.NLLLoss())}, "✓"),
-        ("05.6", "train_epoch", {"net": Logs, "train_epoch": epoch(nn.CrossEntropyLoss())}, "✓"),
-        ("05.6", "train_epoch", {"net": Shares, "train_epoch": epoch(nll)}, "✓"),
+        ("cnn.6", "train_epoch", {"net": Logs, "train_epoch": epoch(nn.NLLLoss())}, "✓"),
+        ("cnn.6", "train_epoch", {"net": Logs, "train_epoch": epoch(nn.CrossEntropyLoss())}, "✓"),
+        ("cnn.6", "train_epoch", {"net": Shares, "train_epoch": epoch(nll)}, "✓"),
         (
-            "05.6",
+            "cnn.6",
             "train_epoch",
             {"net": Shares, "train_epoch": epoch(nn.CrossEntropyLoss())},
             "softmax inside softmax",
         ),
         (
-            "05.7",
+            "cnn.7",
             "evaluate",
             {"net": Shares, "evaluate": evaluate_well},
             "probabilities of class 1",
         ),
         (
-            "05.7",
+            "cnn.7",
             "evaluate",
             {"net": Shares, "evaluate": second_column, "train_epoch": epoch(nll, mode=True)},
             "✓",
         ),
         (
-            "05.7",
+            "cnn.7",
             "evaluate",
             {"net": Logs, "evaluate": evaluate_well, "train_epoch": epoch(nn.NLLLoss())},
             "✓",
@@ -458,7 +458,7 @@ def binary(z, y):
     ],
 )
 def test_softmax_twice(part, reply, capsys):
-    said = say("05.6", "train_epoch", capsys, train_epoch=part)
+    said = say("cnn.6", "train_epoch", capsys, train_epoch=part)
     assert reply in said, said
 
 
@@ -520,7 +520,7 @@ WELL = epoch(nn.CrossEntropyLoss(), mode=True)
     ],
 )
 def test_evaluation_mode(culprit, parts, reply, capsys):
-    said = say("05.7", culprit, capsys, **parts)
+    said = say("cnn.7", culprit, capsys, **parts)
     assert reply.lower() in said.lower(), said
 
 
@@ -613,5 +613,5 @@ def by_loss(model, train, val, test, epochs):
     ],
 )
 def test_the_test_set_used_to_choose(part, reply, capsys):
-    said = say("05.8", "experiment", capsys, experiment=part)
+    said = say("cnn.8", "experiment", capsys, experiment=part)
     assert reply in said, said
