@@ -11,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 OFFLINE = Path(__file__).parent / "tests" / "offline"
 
 
@@ -21,6 +23,7 @@ def pytest_configure(config):
     for name in ("MEDLAB_DATASET", "MEDLAB_MIRROR", "MEDLAB_VERIFY"):
         environment.pop(name, None)
     environment["MEDLAB_PROGRESS"] = "0"
+    environment["TQDM_DISABLE"] = "1"  # bars that a notebook shows itself
     environment["JUPYTER_PREFER_ENV_PATH"] = "1"  # a reader's own "python3" kernel must not answer
     if "MEDLAB_TEST_CACHE" not in environment:  # a worker of pytest-xdist inherits what is set here
         if "MEDLAB_DATA" in environment:
@@ -38,3 +41,19 @@ def _block_network(environment) -> None:
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     if str(OFFLINE) not in paths:
         environment["PYTHONPATH"] = os.pathsep.join([str(OFFLINE), *filter(None, paths)])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Where nbval collects a notebook of the course, its folded solutions run too."""
+    found = yield
+    if file_path.parent.name != "notebooks" or not parent.config.getoption("nbval", False):
+        return found
+    from nbval.plugin import IPyNbFile
+
+    from tests.solutions import Course
+
+    return [
+        Course.from_parent(parent, path=file_path) if isinstance(one, IPyNbFile) else one
+        for one in found
+    ]

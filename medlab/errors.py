@@ -18,6 +18,7 @@ __all__ = [
     "DicomError",
     "DownloadError",
     "HashMismatch",
+    "Interrupted",
     "MedlabError",
     "atomic_write",
 ]
@@ -51,6 +52,13 @@ class CheckpointError(MedlabError):
 
 class ClaimError(AssertionError):
     """A claim that a notebook states and the computed result does not support."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training that was stopped by hand; a notebook shows its one line and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]
 
 
 @contextmanager

@@ -22,17 +22,25 @@ from pathlib import Path
 
 import nbformat
 
+from medlab import plotting
+from notebooks.edition import is_solution, solution_code
 from notebooks.fork import badge, edition, repository, setup_cell
 from tests.where import ROOT
 
 __all__ = ["RULES", "Page"]
 
-MAX_BYTES = 1_500_000
+MAX_BYTES = 2_000_000
 MAX_IMAGE_BYTES = 400_000
-WORDS = (1500, 3000)
-CELLS = (15, 35)
-MAX_LINES, MAX_COLUMNS, MEDIAN_LINES = 30, 88, 12
+# Words of prose and code cells: one sitting, and the denser notebooks that await their renewal.
+WORDS, CELLS = (1200, 2200), (12, 25)
+DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 35)
+DENSE = ("00", "01", "04", "06", "08", "09", "11", "14")
+SECTION_WORDS = 300
+MAX_LINES, MAX_COLUMNS, MEDIAN_LINES = 30, 88, 13
+# Of the code, what the learner writes: the lines of the solutions.
+LEARNERS = 0.25
 MAX_IGNORED = 0.1
+FIGURE_WIDTHS = {round(plotting.PIXELS * inches) for inches in plotting.WIDTHS}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,10 @@ class Page:
     def markdown(self) -> list[str]:
         return [cell.source for cell in self.cells if cell.cell_type == "markdown"]
 
+    @property
+    def is_dense(self) -> bool:
+        return self.number in DENSE
+
     @cached_property
     def text(self) -> str:
         return "\n\n".join(self.markdown)
@@ -89,24 +101,29 @@ class Page:
     @property
     def prose(self) -> str:
         """What a learner reads as sentences: no code, formulas, addresses, tables, references."""
-        text = self.text
+        text = "\n\n".join(
+            cell.source
+            for cell in self.cells
+            if cell.cell_type == "markdown" and not is_solution(cell)
+        )
         if reading := self.section("Further reading"):
             text = text.replace(reading, "")
-        text = re.sub(r"```.*?```", " ", text, flags=re.S)
-        text = re.sub(r"\$\$.*?\$\$", " ", text, flags=re.S)
-        text = re.sub(r"(?<!\\)\$[^$\n]+\$", " x ", text)
-        text = re.sub(r"`[^`\n]*`", " x ", text)
-        text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-        text = re.sub(r"https?://\S+|<[^>\n]+>", " ", text)
-        return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("|"))
+        return prose_of(text)
+
+
+def prose_of(text: str) -> str:
+    """Sentences of a markdown text."""
+    text = re.sub(r"```.*?```", " ", text, flags=re.S)
+    text = re.sub(r"\$\$.*?\$\$", " ", text, flags=re.S)
+    text = re.sub(r"(?<!\\)\$[^$\n]+\$", " x ", text)
+    text = re.sub(r"`[^`\n]*`", " x ", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"https?://\S+|<[^>\n]+>", " ", text)
+    return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("|"))
 
 
 def tags(cell) -> list[str]:
     return cell.metadata.get("tags", [])
-
-
-def is_solution(cell) -> bool:
-    return "solution" in tags(cell)
 
 
 def output_text(cell) -> str:
@@ -115,7 +132,10 @@ def output_text(cell) -> str:
     for output in cell.outputs:
         texts.append(output.get("text", ""))
         texts += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
-    return "\n".join(texts)
+    return INK.sub("", "\n".join(texts))
+
+
+INK = re.compile(r"\x1b\[[\d;]*m")  # escape codes of colours
 
 
 def images(cell) -> list:
@@ -123,7 +143,11 @@ def images(cell) -> list:
 
 
 def checks(cell) -> list[str]:
-    return re.findall(r"""\bcheck\(\s*["'](\d\d\.\d+)["']""", cell.source)
+    return checks_in(cell.source)
+
+
+def checks_in(code: str) -> list[str]:
+    return re.findall(r"""\bcheck\(\s*["']([a-z_]+\.\d+)["']""", code)
 
 
 # ------------------------------------------------------------------------------------ the file
@@ -240,49 +264,98 @@ def head_is_whole(page: Page) -> list[str]:
 
 def exercises_are_whole(page: Page) -> list[str]:
     found = []
-    stubs = [cell for cell in page.code if checks(cell) and not is_solution(cell)]
+    stubs = [cell for cell in page.code if checks(cell)]
     names = [checks(cell)[0] for cell in stubs]
-    if len(names) < 3:
-        found.append(f"{len(names)} exercises, at least 3 are asked for")
-    if names != [f"{page.number}.{k + 1}" for k in range(len(names))]:
-        found.append(f"exercises are numbered {names}")
-    for stub in stubs:
-        name = checks(stub)[0]
-        place = page.code.index(stub) + 1
-        answer = page.code[place] if place < len(page.code) else None
+    if len(names) < (3 if page.is_dense else 4):
+        found.append(f"{len(names)} exercises, more are asked for")
+    topic = names[0].partition(".")[0] if names else ""
+    if names != [f"{topic}.{k + 1}" for k in range(len(names))]:
+        found.append(f"exercises are named {names}")
+    if topic not in page.name:
+        found.append(f"the exercises' topic, {topic!r}, is not that of the file's name")
+    for stub, name in zip(stubs, names, strict=True):
+        place = page.cells.index(stub) + 1
+        answer = page.cells[place] if place < len(page.cells) else None
         constants = [
             n.value for n in ast.walk(ast.parse(stub.source)) if isinstance(n, ast.Constant)
         ]
         if ... not in constants:
             found.append(f"{name}: the stub has no `...` to replace")
-        if f"○ {name}" not in output_text(stub):
+        said = output_text(stub)
+        if f"○ {name}" not in said or "✓" in said:
             found.append(f"{name}: the stub's stored output does not say '○ {name} not attempted'")
-        if answer is None or not is_solution(answer) or checks(answer) != [name]:
-            found.append(f"{name}: no solution cell with the same check follows")
+        if answer is None or not is_solution(answer):
+            found.append(f"{name}: no cell with hint and solution follows")
             continue
-        if not answer.metadata.get("jupyter", {}).get("source_hidden"):
-            found.append(f"{name}: the solution's source is not hidden")
-        if f"✓ {name}" not in output_text(answer):
-            found.append(f"{name}: the solution's stored output does not say '✓ {name}'")
+        if checks_in(solution_code(answer)) != [name]:
+            found.append(f"{name}: the solution holds no Python that ends in the same check")
+        for title in ("Hint", "Solution"):
+            folded = rf"<details><summary>{title}</summary>\n\n(.*?)\n\n</details>"
+            text = re.search(folded, answer.source, re.S)
+            if not text or len(text[1]) < 20:
+                found.append(f"{name}: no folded {title.lower()}")
     for cell in page.code:
         if "✗" in output_text(cell):
             found.append(f"cell {cell.id} stores a failed check")
-        if is_solution(cell) and not checks(cell):
-            found.append(f"cell {cell.id} is tagged as a solution and checks nothing")
+        if "solution" in tags(cell):
+            found.append(f"cell {cell.id} holds a solution that Shift+Enter would run")
     if len(re.findall(r"\*\*Exercise \d", page.text)) < len(names):
         found.append("an exercise has no statement that opens with '**Exercise k'")
     return found
 
 
+def nothing_needs_an_answer(page: Page) -> list[str]:
+    """No later cell reads a name that an exercise's cell leaves for the learner to fill."""
+    found: list[str] = []
+    owed: dict[str, str] = {}
+    for cell in page.code:
+        tree = ast.parse(cell.source)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        bound |= {
+            node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
+        read = {node.id for node in names if isinstance(node.ctx, ast.Load)} - bound
+        if not checks(cell):
+            found += [
+                f"cell {cell.id} needs {name}, the answer to {owed[name]}"
+                for name in sorted(read & set(owed))
+            ]
+        for name in bound:
+            owed.pop(name, None)
+        if named := checks(cell):
+            owed |= dict.fromkeys(bound, named[0])
+    return found
+
+
+def predictions_stay_open(page: Page) -> list[str]:
+    """Outputs between a Predict and the text that reads them are folded, and no others."""
+    found, asked = [], False
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            asked = "**Predict" in cell.source
+            continue
+        tagged = "hide-output" in tags(cell)
+        folded = bool(cell.metadata.get("jupyter", {}).get("outputs_hidden"))
+        if tagged != folded:
+            found.append(f"cell {cell.id}: tag hide-output and outputs_hidden go together")
+        if asked and cell.outputs and not checks(cell) and not tagged:
+            found.append(f"cell {cell.id} answers the prediction above it in sight")
+        if tagged and not asked:
+            found.append(f"cell {cell.id}: its output is folded, and nothing is asked above it")
+    return found
+
+
 def exercises_are_registered(page: Page) -> list[str]:
-    module = f"medlab.exercises.nb{page.number}"
+    used = {name for cell in page.code for name in checks(cell)}
+    topic = min(used, default="none").partition(".")[0]
+    module = f"medlab.exercises.{topic}"
     if not find_spec(module):
         return [f"there is no {module}"]
     import_module(module)
     from medlab.exercises import _CHECKS
 
-    known = {name for name in _CHECKS if name.startswith(f"{page.number}.")}
-    used = {name for cell in page.code for name in checks(cell)}
+    known = {name for name in _CHECKS if name.startswith(f"{topic}.")}
     return [f"{name} is not registered in {module}" for name in sorted(used - known)] + [
         f"{name} is registered and not asked" for name in sorted(known - used)
     ]
@@ -294,11 +367,13 @@ def exercises_are_registered(page: Page) -> list[str]:
 def measure_is_kept(page: Page) -> list[str]:
     found = []
     words = len(page.prose.split())
-    if not WORDS[0] <= words <= WORDS[1]:
-        found.append(f"{words} words of prose, not {WORDS[0]}–{WORDS[1]}")
-    own = [cell for cell in page.code if not is_solution(cell) and cell.id != "setup"]
-    if not CELLS[0] <= len(own) <= CELLS[1]:
-        found.append(f"{len(own)} code cells of its own, not {CELLS[0]}–{CELLS[1]}")
+    least, most = DENSE_WORDS if page.is_dense else WORDS
+    if not least <= words <= most:
+        found.append(f"{words} words of prose, not {least}–{most}")
+    own = [cell for cell in page.code if page.is_dense is False or cell.id != "setup"]
+    least, most = DENSE_CELLS if page.is_dense else CELLS
+    if not least <= len(own) <= most:
+        found.append(f"{len(own)} code cells, not {least}–{most}")
     lengths = {cell.id: cell.source.count("\n") + 1 for cell in page.code}
     found += [f"cell {name}: {n} lines" for name, n in lengths.items() if n > MAX_LINES]
     if own and (median := statistics.median(lengths[cell.id] for cell in own)) > MEDIAN_LINES:
@@ -314,8 +389,32 @@ def measure_is_kept(page: Page) -> list[str]:
     return found
 
 
+def one_sitting(page: Page) -> list[str]:
+    """What a renewed notebook keeps to beyond its length."""
+    if page.is_dense:
+        return []
+    found = []
+    for section in re.split(r"^(?=#{2,} )", page.text, flags=re.M)[1:]:
+        title = section.split("\n", 1)[0]
+        section = re.sub(r"<details>.*?</details>", "", section, flags=re.S)
+        words = len(prose_of(section).split())
+        if words > SECTION_WORDS and "reading" not in title.lower():
+            found.append(f"section {title!r} has {words} words, at most {SECTION_WORDS}")
+    frame = ("setup", "imports")
+    learners = sum(solution_code(c).count("\n") + 1 for c in page.cells if is_solution(c))
+    shown = sum(c.source.count("\n") + 1 for c in page.code if not checks(c) and c.id not in frame)
+    if learners < LEARNERS * (learners + shown):
+        found.append(f"the learner writes {learners} lines, and {shown} are shown")
+    for title in ("Quiz", "Open questions"):
+        if "<details>" not in page.section(title):
+            found.append(f"no section {title!r} with folded answers")
+    return found
+
+
 def one_dataset_line(page: Page) -> list[str]:
-    source = "\n".join(cell.source for cell in page.code if not is_solution(cell))
+    source = "\n".join(cell.source for cell in page.code)
+    if "progress=False" in source:
+        return ["a training hides its progress: nothing may be silent for seconds"]
     if not re.search(r"\bmedlab\.fit\(", source):
         return []
     count = len(re.findall(r"^DATASET = [\"']", source, re.M))
@@ -337,6 +436,13 @@ def figures_have_alt_text(page: Page) -> list[str]:
                 found.append(f"cell {cell.id}: a figure without alternative text")
             elif output.data.get("text/plain") != f"<Figure: {alt}>":
                 found.append(f"cell {cell.id}: the text of a figure is not its alternative text")
+            # The alternative text reaches no page: the caption below the figure does
+            place = cell.outputs.index(output) + 1
+            below = cell.outputs[place].get("data", {}) if place < len(cell.outputs) else {}
+            if below.get("text/html") != plotting.Caption(alt)._repr_html_():
+                found.append(f"cell {cell.id}: no caption under a figure")
+            if output.metadata.get("image/png", {}).get("width") not in FIGURE_WIDTHS:
+                found.append(f"cell {cell.id}: a figure of none of the course's widths")
     for text in re.findall(r"!\[([^\]]*)\]\(", page.text):
         if len(text) < 10:
             found.append(f"a picture in the text has the alternative text {text!r}")
@@ -380,6 +486,8 @@ def outputs_are_portable(page: Page) -> list[str]:
                 found.append(f"cell {cell.id}: a {name} in its output: {hit[0]!r}")
         if hit := MACHINE.search(cell.source):
             found.append(f"cell {cell.id}: a machine path in its source: {hit[0]!r}")
+    if "\\operatorname" in page.text:
+        found.append(r"\operatorname is not rendered everywhere: write \mathrm")
     if hit := MACHINE.search(page.text):
         found.append(f"a machine path in the text: {hit[0]!r}")
     return found
@@ -400,7 +508,8 @@ def spelling_is_british(page: Page) -> list[str]:
 def links_lead_somewhere(page: Page) -> list[str]:
     found = []
     own = repository(ROOT)
-    for target in re.findall(r"\]\(\s*<?([^)>\s]+)>?(?:\s+\"[^\"]*\")?\s*\)", page.text):
+    text = re.sub(r"```.*?```", "", page.text, flags=re.S)
+    for target in re.findall(r"\]\(\s*<?([^)>\s]+)>?(?:\s+\"[^\"]*\")?\s*\)", text):
         path = target.split("#")[0].split("?")[0]
         if target.startswith(own + "/blob/main/"):
             exists = (ROOT / path.removeprefix(own + "/blob/main/")).exists()
@@ -447,7 +556,10 @@ RULES: dict[str, Callable[[Page], list[str]]] = {
         head_is_whole,
         exercises_are_whole,
         exercises_are_registered,
+        nothing_needs_an_answer,
+        predictions_stay_open,
         measure_is_kept,
+        one_sitting,
         one_dataset_line,
         figures_have_alt_text,
         outputs_are_portable,

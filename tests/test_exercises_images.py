@@ -99,7 +99,11 @@ CASES = [
     ("images.3", lambda *a: hounsfield(*a)[None], "I expected (2, 3)"),
     ("images.3", lambda *a: hounsfield(*a).astype(int), "squeezed into whole numbers"),
     ("images.3", lambda *a: np.zeros((a[1], a[2])), "I expected [[-1000.0"),
-    ("images.3", lambda *a: np.frombuffer(a[0], "u1").reshape(a[1], a[2]), "stopped with ValueError"),
+    (
+        "images.3",
+        lambda *a: np.frombuffer(a[0], "u1").reshape(a[1], a[2]),
+        "stopped with ValueError",
+    ),
     ("images.3", lambda *a: "white", "expected a number"),
     ("images.4", window, "✓"),
     ("images.4", lambda x, c, w: preprocess.window(x, level=c, width=w), "✓"),

@@ -191,7 +191,11 @@ CASES = [
     ("pneumonia.3", lambda k, auc, sigma: auc + sigma / math.sqrt(k), "error of a mean"),
     ("pneumonia.3", lambda k, auc, sigma: auc + sigma * k, "Errors do not add up"),
     ("pneumonia.3", lambda k, auc, sigma: auc + 1.96 * sigma, "upper end"),
-    ("pneumonia.3", lambda k, auc, sigma: auc - sigma * expected_largest(k), "mean of the smallest"),
+    (
+        "pneumonia.3",
+        lambda k, auc, sigma: auc - sigma * expected_largest(k),
+        "mean of the smallest",
+    ),
     ("pneumonia.3", lambda k, auc, sigma: auc + 0.5 * sigma, "expected 0.88"),
     ("pneumonia.3", lambda k, auc, sigma: 0.8807750, "expected"),
     ("pneumonia.3", lambda k, auc, sigma: [auc, sigma], "expected a number"),
@@ -214,9 +218,21 @@ CASES = [
     ("pneumonia.5", tensors_only, "✓"),
     ("pneumonia.5", lambda *a: {k: np.array(v) for k, v in groups(*a).items()}, "✓"),
     ("pneumonia.5", shares, "returned shares"),
-    ("pneumonia.5", lambda *a: {k: (math.nan, n) for k, (_, n) in groups(*a).items()}, "got (nan, "),
-    ("pneumonia.5", lambda *a: {k: (math.inf, n) for k, (_, n) in groups(*a).items()}, "got (inf, "),
-    ("pneumonia.5", lambda *a: {k: f / n for k, (f, n) in groups(*a).items()}, "two counts, (found, ill)"),
+    (
+        "pneumonia.5",
+        lambda *a: {k: (math.nan, n) for k, (_, n) in groups(*a).items()},
+        "got (nan, ",
+    ),
+    (
+        "pneumonia.5",
+        lambda *a: {k: (math.inf, n) for k, (_, n) in groups(*a).items()},
+        "got (inf, ",
+    ),
+    (
+        "pneumonia.5",
+        lambda *a: {k: f / n for k, (f, n) in groups(*a).items()},
+        "two counts, (found, ill)",
+    ),
     ("pneumonia.5", with_options(total=lambda y: y >= 0), "the healthy among them"),
     ("pneumonia.5", with_options(found=lambda y, f: f), "false alarms among them"),
     (

@@ -143,7 +143,11 @@ CASES = [
     ("pooling.2", lambda *a: right_backward(*a).double(), "✓"),
     ("pooling.2", lambda x, g, k, s: g, "shape of its tensor: (6, 8)"),
     ("pooling.2", lambda x, g, k, s: backward(x, g, k, s, first, add=False), "Use += instead of ="),
-    ("pooling.2", lambda *a: spread(*a, lambda w: torch.ones_like(w) / w.numel()), "average pooling"),
+    (
+        "pooling.2",
+        lambda *a: spread(*a, lambda w: torch.ones_like(w) / w.numel()),
+        "average pooling",
+    ),
     ("pooling.2", lambda *a: spread(*a, torch.ones_like), "every pixel of a window got all"),
     ("pooling.2", lambda *a: spread(*a, equal), "each of them got all"),
     ("pooling.2", lambda *a: spread(*a, lambda w: equal(w) / equal(w).sum()), "as amax does"),
@@ -153,7 +157,11 @@ CASES = [
     ("pooling.2", lambda *a: backward(*a, lambda w: int(w.argmin())), "went to the smallest pixel"),
     ("pooling.2", lambda x, g, k, s: backward(x, g, k, 1, first), "stand one pixel apart"),
     ("pooling.2", lambda *a: cornered(*a), "Add where the window starts"),
-    ("pooling.2", lambda x, g, k, s: backward(x, torch.ones_like(g), k, s, first), "marked the winners"),
+    (
+        "pooling.2",
+        lambda x, g, k, s: backward(x, torch.ones_like(g), k, s, first),
+        "marked the winners",
+    ),
     ("pooling.2", lambda x, g, k, s: torch.zeros_like(x), "my gradient differs from yours at"),
     ("pooling.2", lambda x, g, k, s: "up", "expected a number"),
     ("pooling.3", lambda x: F.max_pool2d(x, 8), "✓"),
@@ -208,7 +216,11 @@ CASES = [
         ),
         "one bias for each input",
     ),
-    ("pooling.5", lambda *a: parts(*a)[0] + parts(*a)[2] + len(a[0]), "a single bias for each layer"),
+    (
+        "pooling.5",
+        lambda *a: parts(*a)[0] + parts(*a)[2] + len(a[0]),
+        "a single bias for each layer",
+    ),
     (
         "pooling.5",
         lambda c, k, side, m: sum(b * (k * k + 1) for b in c[1:]) + m * (c[-1] * side**2 + 1),

@@ -1,18 +1,21 @@
 """Exercises that answer: `check` tells a learner what went wrong, `claim` proves a sentence.
 
-One file a notebook (`start_here.py` …) holds that notebook's checks and, in a table, every sentence that
-they can say. A check gets the learner's answer and returns a key of that table, or a key and the
-values that the sentence mentions. It never raises: an error inside the learner's own function is
-reported as such.
+One file a topic (`convolution.py` …) holds the checks of its exercises and, in a table, every
+sentence that they can say. A check gets the learner's answer and returns a key of that table, or a
+key and the values that the sentence mentions. It never raises: an error inside the learner's own
+function is reported as such.
 """
 
 from __future__ import annotations
 
 import dis
+import os
+import sys
+import textwrap
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,10 +31,15 @@ __all__ = [
     "claim",
     "exercise",
     "first_match",
+    "material",
     "near",
     "number",
 ]
 
+# Narrower than a page of JupyterLab, which would break a longer line inside a word.
+_WIDTH = 88
+# Escape codes of bold green, red and yellow: notebooks, their HTML and terminals show them.
+_INK = {"✓": "\x1b[1;32m{}\x1b[0m", "✗": "\x1b[1;31m{}\x1b[0m", "○": "\x1b[1;33m{}\x1b[0m"}
 _IDLE = {"RESUME", "NOP", "COPY_FREE_VARS"}
 _RETURN = {"LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "LOAD_COMMON_CONSTANT"}
 Verdict = str | tuple[str, dict[str, Any]]
@@ -61,7 +69,7 @@ class Wrong(Exception):
 
 
 def exercise(id: str, messages: dict[str, str]):
-    """Register a check: `@exercise("images.2", MESSAGES["images.2"])` above a function of the answer."""
+    """Register a check: `@exercise("images.2", MESSAGES["images.2"])` above its function."""
     if "right" not in messages or len(messages) < 3:
         raise MedlabError(f"exercise {id} needs the message 'right' and at least two diagnoses")
 
@@ -86,8 +94,7 @@ def check(id: str, answer: Any, **given) -> None:
         MedlabError: an id that no exercise has.
     """
     topic = id.partition(".")[0]
-    if topic.isidentifier() and find_spec(f"medlab.exercises.{topic}"):
-        import_module(f"medlab.exercises.{topic}")
+    _module(topic)
     if id not in _CHECKS:
         known = sorted(name for name in _CHECKS if name.startswith(f"{topic}."))
         topics = sorted({name.partition(".")[0] for name in _CHECKS})
@@ -102,12 +109,35 @@ def check(id: str, answer: Any, **given) -> None:
         verdict = function(answer, **given)
         key, values = (verdict, {}) if isinstance(verdict, str) else verdict
     except NotAttempted:
-        print(GENERIC["not attempted"].format(id=id))
+        _say(GENERIC["not attempted"].format(id=id))
         return
     except Wrong as wrong:
         key, values = wrong.key, wrong.values
     text = (messages[key] if key in messages else GENERIC[key]).format(**values)
-    print(GENERIC["right" if key == "right" else "wrong"].format(id=id, text=text))
+    _say(GENERIC["right" if key == "right" else "wrong"].format(id=id, text=text))
+
+
+def material(topic: str, **which: Any) -> Any:
+    """What a topic's exercises work on, where the page would give an answer away if it held it.
+
+    Args:
+        topic: as in the ids of its exercises.
+        which: what that topic's `material` asks for, as `version=2`.
+
+    Raises:
+        MedlabError: a topic without material.
+    """
+    found = getattr(_module(topic), "material", None)
+    if found is None:
+        raise MedlabError(f"the exercises of {topic!r} have no material")
+    return found(**which)
+
+
+def _module(topic: str) -> ModuleType | None:
+    """The file of a topic, whose import registers its exercises; None if there is none."""
+    if topic.isidentifier() and find_spec(f"medlab.exercises.{topic}"):
+        return import_module(f"medlab.exercises.{topic}")
+    return None
 
 
 def claim(text: str, condition: Any) -> None:
@@ -118,10 +148,35 @@ def claim(text: str, condition: Any) -> None:
     """
     if not bool(condition):
         raise ClaimError(
-            f"✗ {text}: not so in this run. If you changed nothing, please report it; if you "
-            "changed the experiment, the sentence no longer holds, which is worth understanding."
+            f"✗ {text}: not so in this run. If you changed the experiment, or stopped a cell above "
+            "before its end, the sentence need not hold, and why is worth understanding. If you "
+            "changed nothing, please report it."
         )
-    print(f"✓ {text}")
+    _say(f"✓ {text}")
+
+
+def _say(text: str) -> None:
+    """Print lines that end between words, their sign in colour where colours can be shown."""
+    lines = [
+        part
+        for line in text.splitlines()
+        for part in textwrap.wrap(
+            line, _WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="  "
+        )
+        or [""]
+    ]
+    sign, rest = lines[0][0], lines[0][1:]
+    ink = _INK[sign] if _in_colour() else "{}"
+    print("\n".join([ink.format(sign) + rest, *lines[1:]]))
+
+
+def _in_colour() -> bool:
+    """Whether output goes to a notebook or a terminal, and nobody asked for none."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return hasattr(shell, "kernel") or sys.stdout.isatty()
 
 
 def call(function: Any, *args, **kwargs) -> Any:

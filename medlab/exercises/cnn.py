@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medlab import metrics
+from medlab.errors import MedlabError
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
 
 SCRIPT = ("Net", "train_epoch", "evaluate", "experiment")
@@ -305,6 +308,90 @@ def he_std(answer) -> Verdict:
 
 
 # ----------------------------------------------------------------------------- the bug hunt
+
+
+def material(*, version: int) -> tuple[type[nn.Module], Callable, Callable, Callable]:
+    """The colleague's script with its first `version` faults mended, 1 to 5: its four parts."""
+    if version not in range(1, 6):
+        raise MedlabError(f"the script has versions 1 to 5, and not {version!r}")
+    net = _FixedNet if version == 1 else _Net
+    modes = version >= 4
+    train_epoch = _train_softmax if version < 3 else _train_in_mode if modes else _train
+    evaluate = _evaluate_in_mode if modes else _evaluate
+
+    def experiment(model, train, val, test, epochs):
+        """Train, and return the AUC that the paper will report."""
+        optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+        best, reported = -1.0, 0.0
+        for _ in range(epochs):
+            train_epoch(model, optimiser, *train)
+            X, y = test if version < 5 else val
+            score = metrics.auc(y, evaluate(model, X))
+            if score > best:
+                best, reported = score, score
+                if version == 5:
+                    state = copy.deepcopy(model.state_dict())
+        if version == 5:
+            model.load_state_dict(state)
+            reported = metrics.auc(test[1], evaluate(model, test[0]))
+        return reported
+
+    return net, train_epoch, evaluate, experiment
+
+
+class _Net(nn.Module):
+    def __init__(self, size, channels, classes):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 8, kernel_size=3)
+        self.norm1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 16, kernel_size=3)
+        self.norm2 = nn.BatchNorm2d(16)
+        self.drop = nn.Dropout(0.5)
+        self.fc1 = nn.Linear(16 * self.side(size) ** 2, 32)
+        self.fc2 = nn.Linear(32, classes)
+
+    def side(self, size):
+        return ((size - 2) // 2 - 2) // 2  # 3×3 without padding takes 2, pooling halves
+
+    def forward(self, x):
+        x = functional.max_pool2d(functional.relu(self.norm1(self.conv1(x))), 2)
+        x = functional.max_pool2d(functional.relu(self.norm2(self.conv2(x))), 2)
+        x = functional.relu(self.fc1(self.drop(x.flatten(1))))
+        return self.fc2(x)
+
+
+class _FixedNet(_Net):
+    def side(self, size):
+        return 8
+
+
+def _train(model, optimiser, X, y, head=nn.Identity()):  # noqa: B008
+    for batch in torch.randperm(len(X)).split(32):
+        loss = nn.CrossEntropyLoss()(head(model(X[batch])), y[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return loss.item()
+
+
+def _train_softmax(model, optimiser, X, y):
+    return _train(model, optimiser, X, y, nn.Softmax(dim=1))
+
+
+def _train_in_mode(model, optimiser, X, y):
+    return _train(model.train(), optimiser, X, y)
+
+
+@torch.no_grad()
+def _evaluate(model, X):
+    return model(X).softmax(dim=1)[:, 1]
+
+
+def _evaluate_in_mode(model, X):
+    return _evaluate(model.eval(), X)
+
+
+# ------------------------------------------------------------------------------ its five faults
 
 
 def _named(culprit, script, *expected: str) -> str:

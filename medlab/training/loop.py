@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from medlab.errors import DataError, MedlabError
+from medlab.errors import DataError, Interrupted, MedlabError
 from medlab.training._setup import Data, Setup, in_training, number, prepare, standardise
 from medlab.training.prediction import outputs_of
 from medlab.training.recipe import batches, one_cycle
@@ -85,7 +85,7 @@ def fit(
             "bfloat16", "float16", each also with "+channels_last".
         checkpoint: file written after every epoch, and at the start where there is none.
         resume: continue from `checkpoint` if it is there, to the bits of an uninterrupted run.
-        progress: show a bar on stderr; the environment variable MEDLAB_PROGRESS=0 hides it too.
+        progress: show a bar; the environment variable MEDLAB_PROGRESS=0 hides it too.
 
     Returns:
         The history; the model holds the trained (averaged) weights.
@@ -133,8 +133,11 @@ def fit(
         run.store(checkpoint)  # tells at once if it cannot be written
     done, start = len(run.history), time.perf_counter() - run.history.seconds
     hidden = not progress or os.environ.get("MEDLAB_PROGRESS") == "0"
+    from tqdm.auto import tqdm  # a widget in notebooks; it imports IPython, so not before it is due
+
     bar = tqdm(total=epochs, initial=done, desc="training", unit="epoch", disable=hidden)
-    with bar, torch.backends.cudnn.flags(enabled=True, deterministic=True), in_training(model):
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
+    with _interruptible(run, epochs), bar, exact, in_training(model):
         for epoch in range(done, epochs):
             row = _train_epoch(run, setup, epoch)
             if val is not None:
@@ -150,6 +153,18 @@ def fit(
             bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "epoch"})
     run.finish()
     return run.history
+
+
+@contextmanager
+def _interruptible(run: Run, epochs: int) -> Iterator[None]:
+    """Say in one line what an interrupt leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"training was stopped after {len(run.history)} of {epochs} epochs, and the model is "
+            "half trained: make it anew before you train again, or continue from a checkpoint."
+        ) from None
 
 
 def _enough(per_epoch: int) -> int:

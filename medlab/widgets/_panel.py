@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import torch
+from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -32,8 +33,8 @@ Shown = tuple[Figure, str, Sequence[str]]  # a figure, what it shows, and the li
 class Panel(ipywidgets.VBox):
     """Controls above a figure that follows them.
 
-    The cell's output is one bundle: the controls where a kernel runs, the same figure as a picture
-    where none does.
+    The cell's output is one bundle, the controls where a kernel runs and the same figure as a
+    picture where none does, and the caption below it.
 
     Attributes:
         controls: name -> control; setting `controls["level"].value` redraws.
@@ -44,6 +45,7 @@ class Panel(ipywidgets.VBox):
     """
 
     figure: Figure | None = None
+    _caption: DisplayHandle | None = None  # of the last display
     lines: Sequence[str] = ()
 
     def __init__(
@@ -101,10 +103,13 @@ class Panel(ipywidgets.VBox):
             figure.set_layout_engine("none")
             for ax, before in zip(figure.axes, self.figure.axes, strict=True):
                 ax.set_position(before.get_position(original=True))
-        png = plotting.png(figure, fixed=self.figure is not None)
-        self.figure, self._picture = figure, plotting.Picture(png, self.alt)
-        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        self._say(f'<img alt="{html.escape(self.alt)}" style="max-width: 100%" src="{source}">')
+        shown = plotting.Picture(figure, self.alt, fixed=self.figure is not None)
+        self.figure, self._picture = figure, shown
+        source = f"data:image/png;base64,{base64.b64encode(shown.png).decode()}"
+        look = f'width="{shown.width}" style="max-width: 100%"'
+        self._say(f'<img alt="{html.escape(self.alt)}" {look} src="{source}">')
+        if self._caption:
+            self._caption.update(plotting.Caption(self.alt))
 
     def _say(self, image: str = "") -> None:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.lines)
@@ -113,8 +118,10 @@ class Panel(ipywidgets.VBox):
     def __repr__(self) -> str:
         return repr(self._picture)
 
-    # ipywidgets 7 would print the controls alone.
-    _ipython_display_ = None
+    def _ipython_display_(self, **_: Any) -> None:
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        self._caption = display(plotting.Caption(self.alt), display_id=True)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         data, metadata = self._picture._repr_mimebundle_()
