@@ -4,27 +4,30 @@
 PYTHON ?=
 CONSTRAINTS ?= constraints.txt
 VENV = .venv
+# Where the learner's copy of the notebooks lies
+COPY ?= my_notebooks
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 # Threads that wait should sleep soon: spinning, they starve a machine that does anything else.
 GOMP_SPINCOUNT ?= 10000
 # By the environment, not by text put into commands: a path may hold spaces.
-export PYTHON CONSTRAINTS VENV GOMP_SPINCOUNT
+export PYTHON CONSTRAINTS VENV COPY GOMP_SPINCOUNT
 RUN = "$$VENV/bin/python" -m
 PYTEST = $(RUN) pytest $(PYTEST_FLAGS)
 CACHES = __pycache__ .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 .NOTPARALLEL:
 .PHONY: help install install-lab lab test test-lint test-types test-unit test-serial test-real test-notebooks test-browser \
-        notebooks bench robustness clean
+        notebooks pages bench robustness clean
 
 help:
-	@echo 'make lab          install and open JupyterLab on notebook 00'
+	@echo 'make lab          install, copy the notebooks into my_notebooks, open JupyterLab on notebook 00'
 	@echo 'make test         install and run every test'
 	@echo 'make notebooks    execute every notebook again and store its outputs'
+	@echo 'make pages        write the course as web pages into pages'
 	@echo 'make bench        measure against other libraries'
 	@echo 'make robustness   the long run over damaged DICOM files'
-	@echo 'make clean        remove what the commands above made, but no downloaded data'
+	@echo 'make clean        remove what the commands above made, but neither data nor your notebooks'
 
 # Each does nothing where the last installation is newer than pyproject.toml and the pins.
 install-lab:
@@ -34,9 +37,11 @@ install:
 	@sh .ci/venv.sh lab,test,dicom
 
 lab: install-lab
+	@"$$VENV/bin/python" notebooks/edition.py "$$COPY"
 	@if [ "$$(id -u)" = 0 ]; then root=--allow-root; fi; \
 	exec $(RUN) jupyterlab $$root $(LAB_FLAGS) \
-	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+	  --ServerApp.root_dir="$$COPY" --LabApp.default_url=/lab/tree/00_start_here.ipynb \
+	  --HTMLExporter.template_name=page --TemplateExporter.extra_template_basedirs="$$PWD/notebooks"
 
 test: test-lint test-types test-unit test-serial test-real test-notebooks
 
@@ -67,6 +72,9 @@ test-browser: install
 
 notebooks: install
 	"$$VENV/bin/python" notebooks/execute.py $(NB)
+
+pages: install-lab
+	"$$VENV/bin/python" notebooks/edition.py pages --html
 
 # One that cannot run must not hide the others.
 bench: install

@@ -81,7 +81,8 @@ class Picture:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         metadata = {"image/png": {"alt": self.alt, "width": self.width}}
-        return {"image/png": self.png, "text/plain": repr(self)}, metadata
+        # Without the text: JupyterLab shows it in place of an output that is folded
+        return {"image/png": self.png, "text/plain": "<Figure>"}, metadata
 
 
 class Caption:
@@ -110,12 +111,22 @@ def show(fig: Figure, *, alt: str) -> None:
     Raises:
         DataError: an alternative text of less than 20 characters, too short to help anyone.
     """
-    from IPython import get_ipython
     from IPython.display import display
 
     if len(alt) < 20:
         raise DataError(f"alt should say what a reader sees and should notice; got {alt!r}")
-    display(Picture(fig, alt), *([] if get_ipython() is None else [Caption(alt)]))
+    picture = Picture(fig, alt)
+    if in_notebook():
+        display(picture, Caption(alt))
+    else:
+        print(picture)
+
+
+def in_notebook() -> bool:
+    """Whether a kernel runs this, which shows pictures; a script or a terminal does not."""
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
 
 
 def png(fig: Figure, *, fixed: bool = False) -> bytes:
@@ -132,7 +143,7 @@ def png(fig: Figure, *, fixed: bool = False) -> bytes:
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     grey = (pixels == pixels[..., :1]).all()
     drawn = Image.fromarray(pixels[..., 0] if grey else pixels)
-    drawn.save(buffer, "png", optimize=not fixed, dpi=(fig.dpi, fig.dpi))
+    drawn.save(buffer, "png", dpi=(fig.dpi, fig.dpi))
     return buffer.getvalue()
 
 

@@ -78,9 +78,7 @@ def page(
         if cell.cell_type == "markdown":
             text = cell.source
             cell.source = re.sub(r"\]\(([^)\s:]+)\.(?:ipynb|md)(#[^)]*)?\)", r"](\1.html\2)", text)
-    exporter = HTMLExporter(
-        template_name="page", extra_template_basedirs=[str(FOLDER)], embed_images=True
-    )
+    exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(FOLDER)])
     return exporter.from_notebook_node(copy, resources={"metadata": {"name": title}})[0]
 
 

@@ -33,7 +33,7 @@ MAX_BYTES = 2_000_000
 MAX_IMAGE_BYTES = 400_000
 # Words of prose and code cells: one sitting, and the denser notebooks that await their renewal.
 WORDS, CELLS = (1200, 2200), (12, 25)
-DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 35)
+DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 50)
 DENSE = ("00", "01", "04", "06", "08", "09", "11", "14")
 SECTION_WORDS = 300
 MAX_LINES, MAX_COLUMNS, MEDIAN_LINES = 30, 88, 13
@@ -333,7 +333,7 @@ def predictions_stay_open(page: Page) -> list[str]:
     found, asked = [], False
     for cell in page.cells:
         if cell.cell_type == "markdown":
-            asked = "**Predict" in cell.source
+            asked = bool(re.search(r"^(?!- ).*\*\*Predict", cell.source, re.M))
             continue
         tagged = "hide-output" in tags(cell)
         folded = bool(cell.metadata.get("jupyter", {}).get("outputs_hidden"))
@@ -434,8 +434,8 @@ def figures_have_alt_text(page: Page) -> list[str]:
             alt = output.metadata.get("image/png", {}).get("alt", "")
             if len(alt) < 20:
                 found.append(f"cell {cell.id}: a figure without alternative text")
-            elif output.data.get("text/plain") != f"<Figure: {alt}>":
-                found.append(f"cell {cell.id}: the text of a figure is not its alternative text")
+            elif output.data.get("text/plain") != "<Figure>":
+                found.append(f"cell {cell.id}: a figure's text shows where its output is folded")
             # The alternative text reaches no page: the caption below the figure does
             place = cell.outputs.index(output) + 1
             below = cell.outputs[place].get("data", {}) if place < len(cell.outputs) else {}

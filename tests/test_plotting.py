@@ -1,34 +1,81 @@
 """What figures hold, and what is shown of them in a notebook, in a script and in a terminal."""
 
+import base64
+import html
 import io
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from medlab import plotting
 from medlab.errors import DataError
 from medlab.training import History
+from notebooks.execute import METADATA, clean_environment, complaints, run
 
 
 def pixels(fig):
     return np.asarray(Image.open(io.BytesIO(plotting.png(fig))).convert("L"))
 
 
-def test_show_stores_the_alt_text_beside_the_picture(monkeypatch):
-    stored = []
-    monkeypatch.setattr("IPython.display.display", stored.append)
-    fig = plotting.curve(np.arange(3), {"a": np.arange(3)}, x="x", y="y")
-    plotting.show(fig, alt="A straight line from zero to two.")
-    data, metadata = stored[0]._repr_mimebundle_()
-    assert data["image/png"].startswith(b"\x89PNG")
-    assert data["text/plain"] == "<Figure: A straight line from zero to two.>"
-    assert metadata["image/png"]["alt"] == "A straight line from zero to two."
+ALT = 'A straight line from zero to two, "a" & <b>.'
+SHOW = f"""
+from medlab import plotting
+plotting.show(plotting.curve(range(3), {{"a": range(3)}}, x="x", y="y"), alt={ALT!r})
+"""
+
+
+def test_a_notebook_shows_the_picture_and_its_text_below_it():
+    notebook = new_notebook(cells=[new_code_cell(SHOW)], metadata=METADATA)
+    with clean_environment():
+        run(notebook)
+    picture, caption = notebook.cells[0].outputs
+    assert base64.b64decode(picture.data["image/png"]).startswith(b"\x89PNG")
+    # JupyterLab shows this text where the output is folded: it must not tell the result
+    assert picture.data["text/plain"] == "<Figure>"
+    assert picture.metadata["image/png"] == {"alt": ALT, "width": 520}
+    assert set(caption.data) == {"text/html", "text/plain"}
+    text = re.sub(r"<[^>]+>", "", caption.data["text/html"])
+    assert html.unescape(text) == f"Figure. {ALT}"
+    assert not complaints(notebook)
+
+
+def test_an_alternative_text_says_something():
     with pytest.raises(DataError, match="what a reader sees"):
-        plotting.show(fig, alt="plot")
+        plotting.show(plotting.bars({"a": 1.0}, x="AUC"), alt="plot")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((3, 2), (4, 8 / 3)),
+        ((4, 4), (4, 4)),
+        ((5.5, 3.4), (6.5, 6.5 * 3.4 / 5.5)),
+        ((6.6, 1), (9.5, 9.5 / 6.6)),
+        ((12, 6), (9.5, 4.75)),
+    ],
+)
+def test_figures_have_three_widths_and_keep_their_proportions(size, expected):
+    fig, _ = plotting.subplots(size=size)
+    assert tuple(fig.get_size_inches()) == pytest.approx(expected)
+
+
+def test_a_figure_without_colours_is_stored_grey_and_shows_the_same():
+    def stored(fig):
+        picture = Image.open(io.BytesIO(plotting.png(fig)))
+        fig.canvas.draw()
+        drawn = np.asarray(fig.canvas.buffer_rgba())[..., :3]
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), drawn)
+        assert min(picture.size) > 130 * 2
+        return picture.mode
+
+    assert stored(plotting.images(torch.rand(2, 9, 9))) == "L"
+    assert stored(plotting.bars({"a": 1.0}, x="AUC")) == "RGB"
 
 
 def test_one_comparison_shares_one_grey_scale():

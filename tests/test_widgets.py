@@ -151,7 +151,8 @@ def test_the_live_picture_is_the_stored_one(name):
         move(panel, settings)
         png, alt, _ = live(panel)
         assert png.startswith(b"\x89PNG")
-        assert still(panel) == (png, alt, f"<Figure: {alt}>")
+        assert still(panel) == (png, alt, "<Figure>")
+        assert repr(panel) == f"<Figure: {alt}>"
         assert len(alt) >= 20
     view = panel._repr_mimebundle_()[0][VIEW]
     assert view["model_id"] == panel.model_id
@@ -223,13 +224,14 @@ def test_a_notebook_stores_one_display_with_one_picture():
     with clean_environment():
         run(notebook)
     outputs = [cell.outputs for cell in notebook.cells[1:]]
-    for (output,) in outputs:
+    for output, _ in outputs:
         assert set(output.data) == {VIEW, "image/png", "text/plain"}
     tidy(notebook)
-    for (output,) in outputs:
+    for output, caption in outputs:
         assert set(output.data) == {"image/png", "text/plain"}
         assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")
-        assert output.data["text/plain"] == f"<Figure: {output.metadata['image/png']['alt']}>"
+        alt = output.metadata["image/png"]["alt"]
+        assert caption.data["text/html"] == plotting.Caption(alt)._repr_html_()
     nbformat.validate(notebook)
     assert not complaints(notebook)
 

@@ -119,6 +119,9 @@ class Panel(ipywidgets.VBox):
         return repr(self._picture)
 
     def _ipython_display_(self, **_: Any) -> None:
+        if not plotting.in_notebook():
+            print(self)
+            return
         data, metadata = self._repr_mimebundle_()
         display(data, metadata=metadata, raw=True)
         self._caption = display(plotting.Caption(self.alt), display_id=True)
