@@ -1,5 +1,6 @@
-"""Notebook 02's checks, fed with right, untouched and typically wrong answers."""
+"""Convolution's checks, fed with right, untouched and typically wrong answers."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,82 @@ import torch.nn.functional as F
 
 from medlab.exercises import check
 from medlab.exercises.convolution import MESSAGES
+
+# ------------------------------------------------------------------------ 1: the sum, in loops
+
+
+def loops(x, w, read=lambda i, j, a, b: (i + a, j + b), rows=None, columns=None):
+    """The right sum; with another `read`, or another number of places, a wrong one."""
+    rows = x.shape[0] - w.shape[0] + 1 if rows is None else rows
+    columns = x.shape[1] - w.shape[1] + 1 if columns is None else columns
+    y = torch.zeros(rows, columns)
+    for i, j in np.ndindex(rows, columns):
+        for a, b in np.ndindex(*w.shape):
+            y[i, j] += w[a, b] * x[read(i, j, a, b)]
+    return y
+
+
+def by_library(x, w):
+    return F.conv2d(x[None, None], w[None, None])[0, 0]
+
+
+def by_slices(x, w):
+    k, m = w.shape
+    return [
+        [float((w * x[i : i + k, j : j + m]).sum()) for j in range(x.shape[1] - m + 1)]
+        for i in range(x.shape[0] - k + 1)
+    ]
+
+
+def overwriting(x, w):
+    y = by_library(x, w) * 0
+    for i, j in np.ndindex(*y.shape):
+        for a, b in np.ndindex(*w.shape):
+            y[i, j] = w[a, b] * x[i + a, j + b]
+    return y
+
+
+def returning_early(x, w):
+    y = by_library(x, w) * 0
+    for i, j in np.ndindex(*y.shape):
+        y[i, j] = (w * x[i : i + w.shape[0], j : j + w.shape[1]]).sum()
+        return y
+
+
+def first_row_only(x, w):
+    y = by_library(x, w)
+    y[1:] = 0
+    return y
+
+
+# ------------------------------------------------------------------------ 2: halving
+
+
+SETTINGS = [(2, 0, 1), (3, 1, 1), (3, 3, 3), (4, 1, 1), (5, 2, 1)]
+
+
+def halving(n=32):
+    spans = range(1, 6), range(4), range(1, 4)
+    x = torch.zeros(1, 1, n)
+    found = []
+    for k, p, d in itertools.product(*spans):
+        if n + 2 * p > d * (k - 1):
+            y = F.conv1d(x, torch.ones(1, 1, k), stride=2, padding=p, dilation=d)
+            found += [(k, p, d)] * (y.shape[-1] == n // 2)
+    return found
+
+
+@pytest.mark.parametrize("n", [16, 32, 64])
+def test_the_settings_are_those_whose_gradient_reaches_every_pixel(n):
+    kept = []
+    for k, p, d in halving(n):
+        x = torch.ones(1, 1, n, requires_grad=True)
+        F.conv1d(x, torch.ones(1, 1, k), stride=2, padding=p, dilation=d).sum().backward()
+        kept += [(k, p, d)] * bool((x.grad > 0).all())
+    assert kept == SETTINGS
+
+
+# ------------------------------------------------------------------------ 3: the layer to mend
 
 
 def conv(x, w, b):
@@ -23,13 +100,21 @@ def by_loops(x, w, b):
     return y
 
 
-def faulty(x, w, b):
-    k = w.shape[-1]
-    y = torch.zeros(len(w), x.shape[1] - k + 1, x.shape[2] - k + 1)
-    for i in range(y.shape[1]):
-        for j in range(y.shape[2]):
-            y[:, i, j] = (w[:, 0] * x[0, i : i + k, j : j + k]).sum((1, 2)) + b
+def as_given(x, w, b, channels_mended=False):
+    k, size = w.shape[-1], x.shape[1] - w.shape[-1] + 1
+    y = torch.zeros(len(w), size, size)
+    for i in range(size):
+        for j in range(size):
+            window = x[:, i : i + k, j : j + k]
+            if channels_mended:
+                y[:, i, j] = (w * window).sum((1, 2, 3)) + b
+            else:
+                y[:, i, j] = (w[:, 0] * window[0]).sum((1, 2)) + b
     return y
+
+
+def half_mended(x, w, b):
+    return conv(x[:1].expand(len(x), -1, -1), w, b)
 
 
 def per_channel(x, w, b):
@@ -60,250 +145,311 @@ def short(x, w, b):
     return conv(x, w, b)[:, :-1, :-1]
 
 
-def size(n, k, s, p, d):
-    return (n + 2 * p - d * (k - 1) - 1) // s + 1
+# ------------------------------------------------------------------------ 4: the way back
 
 
-def grad(y_bar, w):
-    return F.conv_transpose2d(y_bar[None], w)[0]
+def backward(x, w, y_bar, *, add=True, turn=False):
+    w_bar, x_bar = torch.zeros_like(w), torch.zeros_like(x)
+    kernel = w.flip(0, 1) if turn else w
+    for i, j in np.ndindex(*y_bar.shape):
+        rows, columns = slice(i, i + w.shape[0]), slice(j, j + w.shape[1])
+        w_bar += y_bar[i, j] * x[rows, columns]
+        kept = x_bar[rows, columns] if add else 0
+        x_bar[rows, columns] = kept + y_bar[i, j] * kernel
+    return w_bar, x_bar
 
 
-def grad_by_autograd(y_bar, w):
-    k = w.shape[-1]
-    x = torch.zeros(w.shape[1], *(n + k - 1 for n in y_bar.shape[1:]), requires_grad=True)
-    F.conv2d(x[None], w)[0].backward(y_bar)
-    return x.grad
+def by_autograd(x, w, y_bar):
+    x.requires_grad_(), w.requires_grad_()
+    by_library(x, w).backward(y_bar)
+    return w.grad, x.grad
 
 
-def framed(y_bar, w, frame=None, turn=True):
-    k = w.shape[-1]
-    w = w.flip(2, 3) if turn else w
-    around = [k - 1 if frame is None else frame] * 4
-    return F.conv2d(F.pad(y_bar, around)[None], w.transpose(0, 1))[0]
+def by_formulas(x, w, y_bar):
+    frame = [w.shape[1] - 1, w.shape[1] - 1, w.shape[0] - 1, w.shape[0] - 1]
+    return [by_library(x, y_bar).tolist(), by_library(F.pad(y_bar, frame), w.flip(0, 1)).numpy()]
 
 
-def scattered(y_bar, w):
-    k = w.shape[-1]
-    x_bar = torch.zeros(w.shape[1], *(n + k - 1 for n in y_bar.shape[1:]))
-    for o, i, j in np.ndindex(*y_bar.shape):
-        x_bar[:, i : i + k, j : j + k] += w[o] * y_bar[o, i, j]
-    return x_bar
+def not_turned(x, w, y_bar):
+    frame = [w.shape[1] - 1, w.shape[1] - 1, w.shape[0] - 1, w.shape[0] - 1]
+    return by_library(x, y_bar), by_library(F.pad(y_bar, frame), w)
 
 
-def gathered(y_bar, w):
-    k = w.shape[-1]
-    frame = np.pad(y_bar.numpy(), ((0, 0), (k - 1, k - 1), (k - 1, k - 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(frame, (k, k), axis=(1, 2))
-    return np.einsum("ocab,oijab->cij", w.numpy()[:, :, ::-1, ::-1], windows)
+def no_frame(x, w, y_bar):
+    return by_library(x, y_bar), y_bar
 
 
-def roles_kept(y_bar, w):
-    return F.conv2d(F.pad(y_bar, [w.shape[-1] - 1] * 4)[None], w.flip(2, 3))[0]
+def w_overwritten(x, w, y_bar):
+    (i, j), (k, m) = (n - 1 for n in y_bar.shape), w.shape
+    return y_bar[-1, -1] * x[i : i + k, j : j + m], backward(x, w, y_bar)[1]
 
 
-def wrong_axes_turned(y_bar, w):
-    return framed(y_bar, w.flip(0, 1), turn=False)
+def border_left_out(x, w, y_bar):
+    w_bar, x_bar = backward(x, w, y_bar)
+    x_bar[-1] = 0
+    return w_bar, x_bar
 
 
-def border_left_out(y_bar, w):
-    x_bar = grad(y_bar, w)
-    x_bar[:, -1] = 0
-    return x_bar
+# ------------------------------------------------------------------------ 5: descent
 
 
-def field(layers):
-    r, jump = 1, 1
-    for k, s, d in layers:
-        r, jump = r + (k - 1) * d * jump, jump * s
-    return r
+def descend(x, target, k, lr, steps, *, scale=2.0, count=None, kept=0.0, start=None):
+    w = torch.zeros(k, k) if start is None else start
+    w_bar = torch.zeros(k, k)
+    for _ in range(steps):
+        y_bar = scale * (by_library(x, w) - target) / (count or target.numel())
+        w_bar = kept * w_bar + by_library(x, y_bar)
+        w = w - lr * w_bar
+    return w
 
 
-def field_backwards(layers):
-    r = 1
-    for k, s, d in reversed(layers):
-        r = (r - 1) * s + d * (k - 1) + 1
-    return r
+def with_autograd(x, target, k, lr, steps, clear=True):
+    layer = torch.nn.Conv2d(1, 1, k, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=lr)
+    for _ in range(steps):
+        if clear:
+            optimiser.zero_grad()
+        F.mse_loss(layer(x[None])[0], target).backward()
+        optimiser.step()
+    return layer.weight
 
 
-def own_stride(layers):
-    r, jump = 1, 1
-    for k, s, d in layers:
-        jump *= s
-        r += (k - 1) * d * jump
-    return r
+def solved(x, target, k, lr, steps):
+    windows = F.unfold(x[None, None], k)[0].T
+    return torch.linalg.lstsq(windows, target.reshape(-1, 1)).solution.reshape(k, k)
 
 
-def last_stride(layers):
-    r, before = 1, 1
-    for k, s, d in layers:
-        r, before = r + (k - 1) * d * before, s
-    return r
-
-
-PRAISE = ("47 pixels, each of them read, at 4.5", "at 45.0 multiply-adds a pixel")
-SOBEL = [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]
+PRAISE = ("47 pixels, each of them read, at 4.5", "at 45.0 multiply-adds a pixel", "read, at 2.0")
 CASES = [
-    ("convolution.1", conv, "✓"),
-    ("convolution.1", by_loops, "✓"),
-    ("convolution.1", lambda x, w, b: conv(x.double(), w.double(), b.double()), "✓"),
-    ("convolution.1", lambda x, w, b: conv(x, w, b).requires_grad_(), "✓"),
-    ("convolution.1", by_einsum, "✓"),
-    ("convolution.1", lambda x, w, b: conv(x, w, b).tolist(), "✓"),
-    ("convolution.1", lambda x, w, b: sum_over_all(x, w, b), "you added over o as well"),
-    ("convolution.1", last_left_out, "y[0, 0, 6] should be"),
-    ("convolution.1", lambda x, w, b: conv(x, w, b) > 0, "y[0, 0, 0] should be"),
-    ("convolution.1", lambda x, w, b: conv(x, w, b) * math.nan, "and yours is nan"),
-    ("convolution.1", faulty, "first input channel only"),
-    ("convolution.1", lambda x, w, b: conv(x[:1], w[:, :1], None), "first input channel only"),
+    ("convolution.1", loops, "✓"),
+    ("convolution.1", by_library, "✓"),
+    ("convolution.1", by_slices, "✓"),
+    ("convolution.1", lambda x, w: by_library(x, w).double().numpy(), "✓"),
+    ("convolution.1", lambda x, w: by_library(x, w.requires_grad_()), "✓"),
     (
         "convolution.1",
+        lambda x, w: loops(x, w, lambda i, j, a, b: (a, b)),
+        "wherever the window stands",
+    ),
+    ("convolution.1", lambda x, w: loops(x, w, lambda i, j, a, b: (i, j)), "and no neighbour"),
+    (
+        "convolution.1",
+        lambda x, w: loops(x, w, lambda i, j, a, b: (i - a, j - b)),
+        "you read x[i − a",
+    ),
+    ("convolution.1", lambda x, w: by_library(x, w.flip(0, 1)), "turned by 180°"),
+    ("convolution.1", lambda x, w: loops(x, w, lambda i, j, a, b: (i + b, j + a)), "are exchanged"),
+    (
+        "convolution.1",
+        lambda x, w: loops(x, w, lambda i, j, a, b: (j + a, i + b)),
+        "stopped with Index",
+    ),
+    ("convolution.1", lambda x, w: loops(x, w, lambda i, j, a, b: (i + a, b)), "y[0, 1] should be"),
+    ("convolution.1", lambda x, w: loops(x, w, lambda i, j, a, b: (a, j + b)), "y[1, 0] should be"),
+    ("convolution.1", overwriting, "holds its last product only"),
+    (
+        "convolution.1",
+        lambda x, w: by_library(x, w) / w.numel(),
+        "divided by the number of weights",
+    ),
+    ("convolution.1", returning_early, "indented so far"),
+    ("convolution.1", first_row_only, "indented so far"),
+    ("convolution.1", lambda x, w: by_library(x, w)[:-1, :-1], "from 0 to H − 3 inclusive"),
+    ("convolution.1", lambda x, w: F.pad(by_library(x, w), [1] * 4), "the size of the input"),
+    ("convolution.1", lambda x, w: loops(x, w, columns=x.shape[0] - 2), "sizes of their own"),
+    ("convolution.1", lambda x, w: by_library(x, w).T, "sizes of their own"),
+    (
+        "convolution.1",
+        lambda x, w: by_library(x, w)[None],
+        "you returned shape (1, 4, 7) for an image",
+    ),
+    (
+        "convolution.1",
+        lambda x, w: loops(x, w[:, :3], columns=x.shape[1] - 2),
+        "of (3, 1); I expected",
+    ),
+    ("convolution.1", lambda x, w: 2 * by_library(x, w), "y[0, 0] should be"),
+    ("convolution.1", lambda x, w: -by_library(x, w), "y[0, 0] should be"),
+    ("convolution.1", lambda x, w: by_library(x, w).abs(), "y[0, 0] should be"),
+    ("convolution.1", lambda x, w: by_library(x, w) * math.nan, "and yours is nan"),
+    ("convolution.1", lambda x, w: by_library(x, w) + 1, "y[0, 0] should be"),
+    ("convolution.1", lambda x, w: 0.0, "you returned shape ()"),
+    ("convolution.1", lambda x, w: "y", "expected a number"),
+    ("convolution.2", SETTINGS, "✓"),
+    ("convolution.2", SETTINGS[::-1], "✓"),
+    ("convolution.2", set(SETTINGS), "✓"),
+    ("convolution.2", [list(at) for at in SETTINGS], "✓"),
+    ("convolution.2", np.array(SETTINGS), "✓"),
+    ("convolution.2", torch.tensor(SETTINGS), "✓"),
+    ("convolution.2", torch.tensor(SETTINGS).double(), "✓"),
+    ("convolution.2", SETTINGS + SETTINGS[:1], "✓"),
+    ("convolution.2", halving(), "7 of them leave pixels unread"),
+    ("convolution.2", [(k, d, p) for k, p, d in SETTINGS], "come in another"),
+    ("convolution.2", [(p, k, d) for k, p, d in SETTINGS], "come in another"),
+    ("convolution.2", [(k, d, p) for k, p, d in halving()], "come in another"),
+    ("convolution.2", [*SETTINGS, (6, 2, 1)], "(6, 2, 1) lies outside"),
+    ("convolution.2", [*SETTINGS, (3, 0, 1)], "(3, 0, 1) and stride 2, 32 pixels give 15"),
+    ("convolution.2", [*SETTINGS, (3, 2, 2)], "(3, 2, 2) gives 16 outputs, but 16 of the 32"),
+    (
+        "convolution.2",
+        [*SETTINGS, (2, 1, 3)],
+        "but 2 of the 32 pixels are read by no window, the first of them pixel 0",
+    ),
+    ("convolution.2", [(2, 0, 1)], "A window may read padding"),
+    ("convolution.2", [at for at in SETTINGS if at[2] == 1], "four of five"),
+    ("convolution.2", [at for at in SETTINGS if at[0] % 2], "2 missing"),
+    ("convolution.2", SETTINGS[:-1], "1 missing"),
+    ("convolution.2", [], "your list is empty"),
+    ("convolution.2", [(3, 2, 1, 1)], "three whole numbers each"),
+    ("convolution.2", [3, 1, 1], "three whole numbers each"),
+    ("convolution.2", [(2.5, 0, 1)], "three whole numbers each"),
+    ("convolution.2", 5, "three whole numbers each"),
+    ("convolution.2", "all", "three whole numbers each"),
+    ("convolution.3", conv, "✓"),
+    ("convolution.3", by_loops, "✓"),
+    ("convolution.3", lambda x, w, b: conv(x.double(), w.double(), b.double()), "✓"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b).requires_grad_(), "✓"),
+    ("convolution.3", by_einsum, "✓"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b).tolist(), "✓"),
+    ("convolution.3", as_given, "rows and columns have sizes of"),
+    ("convolution.3", lambda x, w, b: as_given(x, w, b, True), "rows and columns have sizes of"),
+    (
+        "convolution.3",
+        lambda x, w, b: conv(x, w, b).transpose(1, 2),
+        "rows and columns have sizes of",
+    ),
+    ("convolution.3", lambda x, w, b: conv(x[:1], w[:, :1], b), "first input channel only"),
+    ("convolution.3", lambda x, w, b: conv(x[:1], w[:, :1], None), "first input channel only"),
+    ("convolution.3", half_mended, "let all of them read channel 0"),
+    ("convolution.3", lambda x, w, b: sum_over_all(x, w, b), "you added over o as well"),
+    ("convolution.3", last_left_out, "y[0, 0, 6] should be"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b) > 0, "y[0, 0, 0] should be"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b) * math.nan, "and yours is nan"),
+    (
+        "convolution.3",
         lambda x, w, b: conv(x, w, None) / len(x) + b[:, None, None],
         "averaged over the",
     ),
-    ("convolution.1", lambda x, w, b: conv(x, w, None), "bias is missing"),
-    ("convolution.1", bias_each_time, "once for every input channel"),
-    ("convolution.1", lambda x, w, b: conv(x, w.flip(2, 3), b), "turned by 180°"),
+    ("convolution.3", lambda x, w, b: conv(x, w, None), "bias is missing"),
+    ("convolution.3", bias_each_time, "once for every input channel"),
+    ("convolution.3", lambda x, w, b: conv(x, w, w[0].numel() * b), "once for every weight"),
+    ("convolution.3", lambda x, w, b: conv(x, w.flip(2, 3), b), "turned by 180°"),
     (
-        "convolution.1",
+        "convolution.3",
         lambda x, w, b: conv(x.sum(0)[None], w[:, :1], b),
         "kernel of the first input",
     ),
-    ("convolution.1", per_channel, "picture for each pair of output and input"),
+    ("convolution.3", lambda x, w, b: conv(x.flip(0), w, b), "y[0, 0, 0] should be"),
+    ("convolution.3", per_channel, "picture for each pair of output and input"),
     (
-        "convolution.1",
+        "convolution.3",
         lambda x, w, b: per_channel(x, w, b).transpose(0, 1),
         "picture for each pair",
     ),
-    ("convolution.1", lambda x, w, b: conv(x, w, b).sum(0), "output channels are added up"),
-    ("convolution.1", short, "from 0 to H − k inclusive"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b).sum(0), "output channels are added up"),
+    ("convolution.3", short, "from 0 to H − k inclusive"),
     (
-        "convolution.1",
+        "convolution.3",
         lambda x, w, b: F.conv2d(x[None], w, b, padding="same")[0],
         "the size of the input",
     ),
-    ("convolution.1", lambda x, w, b: conv(x, w, b)[None], "I expected (O, H − k + 1, W − k + 1)"),
-    ("convolution.1", lambda x, w, b: 2 * conv(x, w, b), "y[0, 0, 0] should be"),
-    ("convolution.1", lambda x, w, b: 0.0, "I expected (O"),
-    ("convolution.1", lambda x, w, b: "conv", "expected a number"),
-    ("convolution.2", size, "✓"),
-    ("convolution.2", lambda *c: torch.tensor(size(*c)), "✓"),
-    ("convolution.2", lambda *c: np.float64(size(*c)), "✓"),
-    ("convolution.2", lambda n, k, s, p, d: math.floor((n + 2 * p - d * (k - 1) - 1) / s) + 1, "✓"),
-    ("convolution.2", lambda n, k, s, p, d: len(range(-p, n + p - d * (k - 1), s)), "✓"),
-    ("convolution.2", lambda n, k, s, p, d: (n + 2 * p - k) // s + 1, "left the dilation out"),
-    ("convolution.2", lambda n, k, s, p, d: (n + 2 * p - d * k) // s + 1, "does not span d·k"),
-    ("convolution.2", lambda n, k, s, p, d: (n + p - d * (k - 1) - 1) // s + 1, "padded one side"),
-    ("convolution.2", lambda n, k, s, p, d: (n - d * (k - 1) - 1) // s + 1, "left the padding out"),
-    ("convolution.2", lambda *c: size(*c) - 1, "start at 0 counts"),
-    (
-        "convolution.2",
-        lambda n, k, s, p, d: (n + 2 * p - d * (k - 1)) // s + 1,
-        "one pixel too far",
-    ),
-    ("convolution.2", lambda n, k, s, p, d: n + 2 * p - d * (k - 1), "left the stride out"),
-    ("convolution.2", lambda *c: math.nan, "expected 5 and got nan"),
-    ("convolution.2", lambda *c: math.inf, "expected 5 and got inf"),
-    (
-        "convolution.2",
-        lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) / s + 1,
-        "outputs? A window",
-    ),
-    ("convolution.2", lambda n, k, s, p, d: (n + 2 * p - k) / s + 1, "outputs? A window"),
-    (
-        "convolution.2",
-        lambda n, k, s, p, d: math.ceil((n + 2 * p - d * (k - 1) - 1) / s) + 1,
-        "you rounded up",
-    ),
-    (
-        "convolution.2",
-        lambda n, k, s, p, d: round((n + 2 * p - d * (k - 1) - 1) / s + 1),
-        "nearest whole",
-    ),
-    (
-        "convolution.2",
-        lambda n, k, s, p, d: (n + 2 * p) // s - d * (k - 1),
-        "before you took the span",
-    ),
-    ("convolution.2", lambda *c: 5, "d = 1 I expected 4 and got 5"),
-    ("convolution.2", lambda n, *c: n, "d = 1 I expected 5 and got 7"),
-    ("convolution.2", lambda *c: c, "expected a number"),
-    ("convolution.3", SOBEL, "✓"),
-    ("convolution.3", torch.tensor(SOBEL) / 8, "✓"),
-    ("convolution.3", torch.tensor(SOBEL)[None, None], "✓"),
-    ("convolution.3", np.tile([-1.0, 0, 1], (3, 1)), "✓"),
-    ("convolution.3", [[-1, -1, 2]] * 3, "✓"),
-    ("convolution.3", [[-0.333, -0.333, 0.666]] * 3, "✓"),
-    ("convolution.3", [[-1, 1, 0]] * 3, "✓"),
-    ("convolution.3", torch.tensor([[-1.0, 0, 1]] * 3, requires_grad=True), "✓"),
-    ("convolution.3", [[1, 1, 1]] * 3, "even tissue of 100 HU answers 900"),
-    ("convolution.3", [[-1, 0, 2]] * 3, "even tissue of 100 HU answers 300"),
-    ("convolution.3", [[0, 1, 0], [1, -4, 1], [0, 1, 0]], "answers at horizontal edges too"),
-    ("convolution.3", [[-2, -1, 0], [-1, 0, 1], [0, 1, 2]], "answers at horizontal edges too"),
-    ("convolution.3", np.transpose(SOBEL), "Rows and columns are exchanged"),
-    ("convolution.3", [[1, 0, -1]] * 3, "that should be positive"),
-    ("convolution.3", [[1, -2, 1]] * 3, "that should be positive"),
-    ("convolution.3", [[0, 0, 0], [-1, 0, 1], [0, 0, 0]], "gives only 0.71 times"),
-    ("convolution.3", [[0, 0, 0], [-1, 0, 1], [-1, 0, 1]], "gives only 1.00 times"),
-    ("convolution.3", np.zeros((3, 3)), "answers no edge at all"),
-    ("convolution.3", [[-1, 0, 1]], "got shape (1, 3)"),
-    ("convolution.3", [[math.nan, 0, 1]] * 3, "infinite or missing"),
-    ("convolution.3", "Sobel", "expected a number"),
-    ("convolution.3", [[-1, 0], [1, 0, 1]], "expected a number"),
-    ("convolution.4", grad, "✓"),
-    ("convolution.4", framed, "✓"),
-    ("convolution.4", grad_by_autograd, "✓"),
-    ("convolution.4", lambda y, w: grad(y, w).numpy(), "✓"),
-    ("convolution.4", scattered, "✓"),
-    ("convolution.4", gathered, "✓"),
-    ("convolution.4", roles_kept, "to have 2 channels"),
-    ("convolution.4", roles_kept, "exchange the first two axes of w"),
-    ("convolution.4", wrong_axes_turned, "along its last two axes"),
-    ("convolution.4", lambda y, w: border_left_out(y, w), "the gradient at [0, 7, 0] should be"),
-    ("convolution.4", lambda y, w: framed(y, w, turn=False), "slid the kernel as it is"),
-    ("convolution.4", lambda y, w: framed(y, w, frame=0), "act through few outputs"),
-    ("convolution.4", lambda y, w: framed(y, w, frame=w.shape[-1] // 2), "must be k − 1 wide"),
-    ("convolution.4", lambda y, w: grad(y, w)[:, 1:-1, 1:-1], "must be k − 1 wide"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b)[None], "I expected (O, H − k + 1, W − k + 1)"),
+    ("convolution.3", lambda x, w, b: 2 * conv(x, w, b), "y[0, 0, 0] should be"),
+    ("convolution.3", lambda x, w, b: 0.0, "I expected (O"),
+    ("convolution.3", lambda x, w, b: "conv", "expected a number"),
+    ("convolution.4", backward, "✓"),
+    ("convolution.4", by_autograd, "✓"),
+    ("convolution.4", by_formulas, "✓"),
+    ("convolution.4", lambda *t: [part.double() for part in backward(*t)], "✓"),
+    ("convolution.4", lambda *t: backward(*t)[0], "got one Tensor"),
+    ("convolution.4", lambda *t: (*backward(*t), 0), "got 3"),
+    ("convolution.4", lambda *t: {"w": 1}, "got one dict"),
+    ("convolution.4", lambda *t: backward(*t)[::-1], "in the other order"),
+    ("convolution.4", lambda *t: (backward(*t)[0], None), "returned None"),
     (
         "convolution.4",
-        lambda y, w: grad(y, w).sum(0, keepdim=True).expand(len(y), -1, -1),
-        "3 channels, as many as the layer has outputs",
+        lambda *t: (backward(*t)[0][:2], backward(*t)[1]),
+        "one entry for each weight, (3, 3)",
     ),
-    ("convolution.4", lambda y, w: grad(y[:1], w[:1]), "first output channel only"),
-    ("convolution.4", lambda y, w: grad(y, w) / len(y), "averaged over the output channels"),
+    ("convolution.4", no_frame, "x_bar has the shape (3, 6)"),
+    ("convolution.4", w_overwritten, "what the last output sent back"),
+    ("convolution.4", lambda *t: backward(*t, add=False), "what the last window sent back"),
     (
         "convolution.4",
-        lambda y, w: grad(y, w)[None],
-        "you returned shape (1, 1, 8, 10); the gradient",
+        lambda x, w, y_bar: (backward(x, w, y_bar)[0] / y_bar.numel(), backward(x, w, y_bar)[1]),
+        "averaged w_bar over the outputs",
     ),
-    ("convolution.4", lambda y, w: -grad(y, w), "the gradient at [0, 0, 0] should be"),
-    ("convolution.4", lambda y, w: 0.0, "the gradient has the shape"),
-    ("convolution.4", lambda y, w: "x", "expected a number"),
-    ("convolution.5", field, "✓"),
-    ("convolution.5", field_backwards, "✓"),
-    ("convolution.5", lambda layers: torch.tensor(float(field(layers))), "✓"),
+    (
+        "convolution.4",
+        lambda x, w, y_bar: backward(x, w, torch.ones_like(y_bar)),
+        "adds up the pixels alone",
+    ),
+    (
+        "convolution.4",
+        lambda x, w, y_bar: (backward(x, w, y_bar)[0], backward(x, w, torch.ones_like(y_bar))[1]),
+        "adds up the weights alone",
+    ),
+    (
+        "convolution.4",
+        lambda *t: (backward(*t)[0].flip(0, 1), backward(*t)[1]),
+        "w_bar is turned by 180°",
+    ),
+    ("convolution.4", not_turned, "the wrong way round"),
+    ("convolution.4", lambda *t: backward(*t, turn=True), "the wrong way round"),
+    ("convolution.4", lambda *t: (-backward(*t)[0], backward(*t)[1]), "w_bar has the wrong sign"),
+    ("convolution.4", lambda *t: (backward(*t)[0], -backward(*t)[1]), "x_bar has the wrong sign"),
+    ("convolution.4", border_left_out, "x_bar[4, 0] should be"),
+    ("convolution.4", lambda x, w, y_bar: backward(x.abs(), w, y_bar), "w_bar[0, 0] should be"),
+    ("convolution.4", lambda x, w, y_bar: backward(x, w.abs(), y_bar), "w_bar is right; x_bar"),
+    ("convolution.4", lambda x, w, y_bar: backward(x, w, y_bar.abs()), "w_bar[0, 0] should be"),
+    (
+        "convolution.4",
+        lambda x, w, y_bar: backward(x, w, by_library(x, w)),
+        "w_bar[0, 0] should be",
+    ),
+    ("convolution.4", lambda *t: (2 * backward(*t)[0], backward(*t)[1]), "w_bar[0, 0] should be"),
+    ("convolution.4", lambda *t: (w_bar := backward(*t)[0], w_bar), "x_bar has the shape (3, 3)"),
+    ("convolution.4", lambda *t: ("w", "x"), "expected a number"),
+    ("convolution.5", descend, "✓"),
+    ("convolution.5", with_autograd, "✓"),
+    ("convolution.5", lambda *t: descend(*t).tolist(), "✓"),
+    ("convolution.5", lambda *t: descend(*t).double().numpy(), "✓"),
+    ("convolution.5", lambda *t: descend(*t, scale=1), "half as long"),
+    ("convolution.5", lambda *t: descend(*t, count=1), "70 times as long"),
+    ("convolution.5", lambda *t: descend(*t, count=t[0].numel()), "the 108 pixels of the input"),
+    ("convolution.5", lambda *t: descend(*t, scale=-2), "you climb"),
     (
         "convolution.5",
-        lambda layers: 1 + sum((k - 1) * d for k, s, d in layers),
-        "left the strides out",
+        lambda x, target, k, lr, steps: descend(x, target, k, 1, steps),
+        "does not reach your step",
     ),
-    ("convolution.5", lambda layers: 1 + sum(k - 1 for k, s, d in layers), "left the strides out"),
-    ("convolution.5", own_stride, "own stride widen"),
+    ("convolution.5", lambda *t: descend(*t, kept=1), "still in the sum"),
+    ("convolution.5", lambda *t: with_autograd(*t, clear=False), "still in the sum"),
+    ("convolution.5", lambda x, t, k, lr, steps: descend(x, t, k, lr, steps + 1), "3 instead of 2"),
+    ("convolution.5", lambda x, t, k, lr, steps: descend(x, t, k, lr, 2), "2 instead of 3"),
+    ("convolution.5", lambda x, t, k, lr, steps: descend(x, t, k, lr, steps - 1), "1 instead of 2"),
+    ("convolution.5", lambda x, t, k, *rest: torch.zeros(k, k), "your kernel is still 0"),
+    ("convolution.5", lambda x, t, k, lr, steps: descend(x, t, k, lr, 500), "fits best"),
+    ("convolution.5", lambda x, t, k, lr, steps: descend(x, t, k, lr, steps + 5), "after 2 steps"),
+    ("convolution.5", solved, "fits best"),
+    ("convolution.5", lambda *t: descend(*t).flip(0, 1), "turned by 180°"),
+    ("convolution.5", lambda *t: descend(*t).T, "w[0, 1] should be"),
     (
         "convolution.5",
-        lambda layers: field([(k, s, 1) for k, s, d in layers]),
-        "left the dilation out",
+        lambda x, t, k, *r: descend(x, t, k, *r, start=torch.randn(k, k)),
+        "different kernels",
     ),
-    ("convolution.5", lambda layers: sum(k * d for k, s, d in layers), "added whole kernels"),
-    ("convolution.5", lambda layers: sum(k for k, s, d in layers), "added whole kernels"),
-    ("convolution.5", lambda layers: field(layers) - 1, "started from 0"),
     (
         "convolution.5",
-        lambda layers: math.prod(k for k, s, d in layers),
-        "multiplied the kernels' sides",
+        lambda x, t, k, *r: descend(x, t, k, *r, start=torch.ones(k, k)),
+        "w[0, 0] should be",
     ),
-    ("convolution.5", last_stride, "for the next layer only"),
-    ("convolution.5", lambda layers: 3, "[(3, 1, 1), (3, 1, 1)] I expected 5 pixels and got 3"),
-    ("convolution.5", lambda layers: layers, "expected a number"),
+    ("convolution.5", lambda *t: descend(*t)[0], "you returned shape (3,)"),
+    ("convolution.5", lambda x, *t: by_library(x, descend(x, *t)), "expected a kernel of (3, 3)"),
+    ("convolution.5", lambda *t: 0.0, "you returned shape ()"),
+    ("convolution.5", lambda *t: "w", "expected a number"),
+    ("convolution.6", [(4, 4, 1), (2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 1, 4)], PRAISE[2]),
     ("convolution.6", [(3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2)], PRAISE[0]),
     ("convolution.6", [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8), (3, 1, 8)], PRAISE[1]),
     ("convolution.6", ((4, 4, 1), [3, 1, 1], (3, 1, 2), (3, 1, 3)), "✓"),
@@ -334,9 +480,16 @@ def test_the_check_answers(id, answer, reply, capsys):
     assert said.startswith("✓" if reply in ("✓", *PRAISE) else "✗")
 
 
+UNTOUCHED = {"convolution.2": ..., "convolution.6": [(..., ..., ...)]}
+
+
 @pytest.mark.parametrize("id", sorted(MESSAGES))
 def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
     def stub(*args): ...
+
+    def gap(*args):
+        return ...
+        return args[9]
 
     def broken(*args):
         return args[9]
@@ -344,10 +497,12 @@ def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
     def prints(*args):
         print(end="")
 
-    untouched = {"convolution.3": ..., "convolution.6": [(..., ..., ...)]}.get(id, stub)
+    untouched = UNTOUCHED.get(id, stub)
     check(id, untouched)
     assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
     if untouched is stub:
+        check(id, gap)
+        assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
         check(id, broken)
         assert "your code stopped with IndexError" in capsys.readouterr().out
         check(id, prints)
@@ -356,13 +511,26 @@ def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
         assert "expected a function" in capsys.readouterr().out
 
 
-def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(capsys):
-    def hasty(x, w, b):
-        y = conv(x, w, b)
-        x.zero_(), w.zero_(), b.zero_()
-        return y
+def test_half_an_answer_is_not_attempted(capsys):
+    check("convolution.4", lambda x, w, y_bar: (w, ...))
+    check("convolution.2", [(3, 1, 1), ...])
+    assert capsys.readouterr().out.count("not attempted yet") == 2
 
-    check("convolution.1", hasty)
+
+RIGHT = {"convolution.1": loops, "convolution.3": conv, "convolution.4": backward}
+RIGHT |= {"convolution.5": descend}
+
+
+@pytest.mark.parametrize("id", sorted(RIGHT))
+def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(id, capsys):
+    def hasty(*args):
+        result = RIGHT[id](*args)
+        for arg in args:
+            if torch.is_tensor(arg):
+                arg.zero_()
+        return result
+
+    check(id, hasty)
     assert capsys.readouterr().out.startswith("✓")
 
 
