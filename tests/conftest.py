@@ -27,3 +27,10 @@ def _threads():
         import torch
 
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_line(request, monkeypatch):
+    """What a check says stands in one line, so that a test finds a sentence wherever it wraps."""
+    if request.module.__name__.rpartition(".")[2].startswith("test_exercises_"):
+        monkeypatch.setattr("medlab.exercises._WIDTH", 10**6)

@@ -118,7 +118,7 @@ def prose_of(text: str) -> str:
     text = re.sub(r"(?<!\\)\$[^$\n]+\$", " x ", text)
     text = re.sub(r"`[^`\n]*`", " x ", text)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"https?://\S+|<[^>\n]+>", " ", text)
+    text = re.sub(r"https?://\S+|<[^>\n]+>|\*Your answer:\*", " ", text)
     return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("|"))
 
 
@@ -312,19 +312,27 @@ def nothing_needs_an_answer(page: Page) -> list[str]:
         tree = ast.parse(cell.source)
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
         bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-        bound |= {
+        bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        defined = {
             node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
         }
-        read = {node.id for node in names if isinstance(node.ctx, ast.Load)} - bound
+        assigned = {
+            node.id
+            for statement in tree.body
+            if isinstance(statement, ast.Assign)
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        read = {node.id for node in names if isinstance(node.ctx, ast.Load)} - bound - defined
         if not checks(cell):
             found += [
                 f"cell {cell.id} needs {name}, the answer to {owed[name]}"
                 for name in sorted(read & set(owed))
             ]
-        for name in bound:
+        for name in defined | assigned:
             owed.pop(name, None)
         if named := checks(cell):
-            owed |= dict.fromkeys(bound, named[0])
+            owed |= dict.fromkeys(defined | assigned, named[0])
     return found
 
 

@@ -22,7 +22,6 @@ OWN = {"benchmarks", "conftest", "data_scripts", "medlab", "notebooks", "tests"}
 INDIRECT = {
     "jupyterlab": "make lab runs it",
     "mypy": "make test-types runs it",
-    "nbval": "a plugin of pytest: --nbval",
     "pandas-stubs": "mypy reads it",
     "pylibjpeg": "pydicom finds it",
     "pylibjpeg-libjpeg": "pydicom finds it",

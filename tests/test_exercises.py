@@ -1,3 +1,7 @@
+import re
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +109,51 @@ def test_a_false_claim_stops_the_notebook(capsys):
     assert capsys.readouterr().out == "✓ two is even\n"
     with pytest.raises(ClaimError, match="three is even"):
         claim("three is even", 3 % 2 == 0)
+
+
+# ------------------------------------------------------------------------- what the reader sees
+
+
+@pytest.mark.parametrize("sign", "✓✗○")
+def test_lines_end_between_words_and_only_a_sign_has_a_colour(monkeypatch, capsys, sign):
+    text = f"{sign} toy: " + "a longish-word, " * 30 + "x" * 120 + "\nsecond line"
+    exercises._say(text)
+    plain = capsys.readouterr().out
+    assert plain.split() == text.split() and "\x1b" not in plain
+    assert all(len(line) <= 88 for line in plain.splitlines() if "x" * 120 not in line)
+    monkeypatch.setattr(exercises, "_in_colour", lambda: True)
+    exercises._say(text)
+    coloured = capsys.readouterr().out
+    codes = re.findall(r"\x1b\[[\d;]+m", coloured)
+    assert len(codes) == 2 and re.sub(r"\x1b\[[\d;]+m", "", coloured) == plain
+    assert coloured.startswith(f"{codes[0]}{sign}{codes[1]} ")
+
+
+def test_colours_go_to_notebooks_and_terminals_and_to_nobody_who_refuses_them(monkeypatch):
+    kernel = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=1))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert not exercises._in_colour()
+    monkeypatch.setattr("sys.stdout", types.SimpleNamespace(isatty=lambda: True))
+    assert exercises._in_colour()
+    monkeypatch.setattr("sys.stdout", types.SimpleNamespace(isatty=lambda: False))
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    assert exercises._in_colour()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not exercises._in_colour()
+
+
+def test_material_of_a_topic(capsys):
+    net, _, evaluate, _ = exercises.material("cnn", version=4)
+    torch.manual_seed(0)
+    model, X = net(28, 1, 2), torch.rand(5, 1, 28, 28)
+    assert torch.equal(evaluate(model, X), evaluate(model, X))
+    with pytest.raises(MedlabError, match="versions 1 to 5, and not 6"):
+        exercises.material("cnn", version=6)
+    for topic in ("training", "nothing", "../x"):
+        with pytest.raises(MedlabError, match="have no material"):
+            exercises.material(topic)
+
+
+def test_a_topic_tells_its_exercises():
+    with pytest.raises(MedlabError, match=r"those of cnn: cnn\.1, cnn\.2"):
+        check("cnn.99", 1)

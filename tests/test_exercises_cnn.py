@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from medlab import metrics
-from medlab.exercises import check
+from medlab.exercises import check, material
 
 # ------------------------------------------------------------------------------ 05.1
 
@@ -615,3 +615,17 @@ def by_loss(model, train, val, test, epochs):
 def test_the_test_set_used_to_choose(part, reply, capsys):
     said = say("cnn.8", "experiment", capsys, experiment=part)
     assert reply in said, said
+
+
+# Exercise → place of the part with its fault in the script, and the version that has it mended.
+FAULTS = {"cnn.4": (0, 1), "cnn.5": (0, 2), "cnn.6": (1, 3), "cnn.7": (2, 4), "cnn.8": (3, 5)}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("id", FAULTS)
+def test_each_version_of_the_script_has_the_faults_left_that_it_should(id, version, capsys):
+    script = list(material("cnn", version=version))
+    place, mended = FAULTS[id]
+    check(id, script[place], script=script)
+    said = capsys.readouterr().out
+    assert said.startswith("✓" if version >= mended else "✗"), said

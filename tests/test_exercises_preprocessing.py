@@ -264,7 +264,7 @@ def test_every_message_is_said(capsys):
 
 
 def test_the_table_of_the_notebook_is_the_table_of_the_check():
-    [path] = [path for path in NOTEBOOKS if path.name.startswith("04")]
+    [path] = [path for path in NOTEBOOKS if path.name.startswith("06")]
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     [stub] = [cell for cell in cells if cell["id"] == "exercise-4-stub"]
     source = "".join(stub["source"])

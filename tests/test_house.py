@@ -56,6 +56,7 @@ case "$*" in
   *'m.version("torch")'*) [ -n "$TORCH" ] ;;
   *'pip install'*) printf '%s\\n' "$PIP_SAYS"; exit "$PIP_EXIT" ;;
   *jupyterlab*) echo "opened $*" ;;
+  *edition.py*) echo "copied $*" ;;
 esac
 """
 
@@ -246,7 +247,12 @@ def test_lab_opens_the_first_notebook_and_installs_once(house):
     settings = {"TORCH": "1", "PIP_SAYS": "fine", "PIP_EXIT": "0"}
     done = make(house, "lab", **settings)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"opened -m jupyterlab .*notebooks/00_start_here.ipynb", done.stdout)
+    # first the learner's copy, then JupyterLab on it and on nothing else
+    copied, opened = done.stdout.splitlines()[-2:]
+    assert copied == "copied notebooks/edition.py my_notebooks"
+    assert re.match(
+        r"opened -m jupyterlab .*--ServerApp.root_dir=my_notebooks .*/lab/tree/00_start", opened
+    )
     # a second call needs no pip, and a changed list of requirements does
     assert make(house, "lab", **{**settings, "PIP_EXIT": "1"}).returncode == 0
     os.utime(house / "pyproject.toml", (2**31, 2**31))

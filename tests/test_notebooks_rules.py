@@ -10,12 +10,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import medlab.exercises
+from medlab import plotting
 from notebooks.fork import badge, edition, repository, setup_cell
 from tests import notebook_rules
 from tests.notebook_rules import RULES, Page
 from tests.where import ROOT
 
-NAME = "00_start_here.ipynb"
+NAME = "03_convolution.ipynb"
 ALT = "A grey square on a white ground, brighter towards its lower edge."
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(200)).decode()
 
@@ -30,38 +31,59 @@ def code(source, output="", **metadata):
     return new_code_cell(source, outputs=outputs, metadata=metadata)
 
 
+def figure(alt=ALT):
+    """A figure and its caption, as `plotting.show` has them stored."""
+    metadata = {"image/png": {"alt": alt, "width": 520}}
+    data = {"image/png": PNG, "text/plain": "<Figure>"}
+    caption = {"text/html": plotting.Caption(alt)._repr_html_(), "text/plain": alt}
+    return [
+        new_output("display_data", data, metadata=metadata),
+        new_output("display_data", caption),
+    ]
+
+
+def folded(title, text):
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def exercise(k):
+    name = f"convolution.{k}"
+    solution = f'answer{k} = 1\nanswer{k} += 1\n\ncheck("{name}", answer{k})'
+    hint = folded("Hint", "What is one and one, and how would you know?")
+    return [
+        new_markdown_cell(f"**Exercise {k}.** Write it."),
+        code(f'answer{k} = ...\n\ncheck("{name}", answer{k})', f"○ {name} not attempted yet: …\n"),
+        new_markdown_cell(
+            hint + "\n\n" + folded("Solution", f"```python\n{solution}\n```"),
+            metadata={"tags": ["solution"]},
+        ),
+    ]
+
+
+HIDDEN = {"tags": ["hide-output"], "jupyter": {"outputs_hidden": True}}
+
+
 def model() -> nbformat.NotebookNode:
     """The smallest notebook that keeps every rule."""
     address = repository(ROOT)
-    figure = new_output(
-        "display_data",
-        {"image/png": PNG, "text/plain": f"<Figure: {ALT}>"},
-        metadata={"image/png": {"alt": ALT}},
-    )
     head = (
         f"# Start here\n\nTrain something.\n\n{badge(address, NAME)}\n\n"
         "| Time | Needs | Before this | Data |\n|---|---|---|---|\n| 45 min | 2 GB | - | - |\n\n"
         "## You will be able to\n\n- load\n- look\n- train\n"
     )
     cells = [new_markdown_cell(head), new_code_cell(setup_cell(address, edition(ROOT)), id="setup")]
-    cells += [new_markdown_cell("## Words\n\n**Predict.** " + "word " * 1600)]
-    cells += [code(f"x{k} = {k}\nprint(x{k})", f"{k}\n") for k in range(12)]
-    cells += [new_code_cell(TRAIN, outputs=[figure])]
-    for k in (1, 2, 3):
-        name = f"00.{k}"
-        cells += [
-            new_markdown_cell(f"**Exercise {k}.** Write it."),
-            code(f'answer = ...\n\ncheck("{name}", answer)', f"○ {name} not attempted yet: …\n"),
-            code(
-                f'answer = 1\ncheck("{name}", answer)',
-                f"✓ {name}: right\n",
-                tags=["solution"],
-                jupyter={"source_hidden": True},
-            ),
-        ]
+    cells += [new_markdown_cell(f"## Words {k}\n\n" + "word " * 280) for k in range(5)]
+    cells += [code(f"x{k} = {k}\nprint(x{k})", f"{k}\n") for k in range(8)]
+    cells += [new_code_cell(TRAIN, outputs=figure())]
+    cells += [new_markdown_cell("## Write\n\n**Predict.** What is 1 + 1?")]
+    cells += [code("y = 1 + 1\nprint(y)", "2\n", **copy.deepcopy(HIDDEN))]
+    for k in (1, 2, 3, 4):
+        cells += exercise(k)
     cells += [
         new_markdown_cell("## Common mistakes\n\nForgetting."),
         new_markdown_cell("## Summary\n\n| idea | code |\n|---|---|\n| a | b |"),
+        new_markdown_cell("## Quiz\n\nWhat?\n\n" + folded("Answer", "That.")),
+        new_markdown_cell("## Open questions\n\nWhy?\n\n" + folded("Outline", "So.")),
         new_markdown_cell(
             "## Further reading\n\n- A color title, https://doi.org/10.1000/a\n- 10.1000/b\n"
             "- 10.1000/c\n\nNext: more."
@@ -77,9 +99,10 @@ def model() -> nbformat.NotebookNode:
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    """The model's three exercises stand in for those of the real notebook 00."""
-    monkeypatch.setattr(medlab.exercises, "_CHECKS", {f"00.{k}": None for k in (1, 2, 3)})
-    monkeypatch.setattr(notebook_rules, "find_spec", lambda name: name.endswith("nb00"))
+    """The model's exercises stand in for those of the real notebook."""
+    known = {f"convolution.{k}": None for k in (1, 2, 3, 4)}
+    monkeypatch.setattr(medlab.exercises, "_CHECKS", known)
+    monkeypatch.setattr(notebook_rules, "find_spec", lambda name: name.endswith(".convolution"))
     monkeypatch.setattr(notebook_rules, "import_module", lambda name: None)
 
 
@@ -136,16 +159,16 @@ DAMAGE = {
     ("size_is_bounded", "a huge figure"): lambda n: figure_of(n).data.update(
         {"image/png": "A" * 600_000}
     ),
-    ("size_is_bounded", "a huge output"): said("x1 =", "a" * 1_600_000),
+    ("size_is_bounded", "a huge output"): said("x1 =", "a" * 2_100_000),
     ("metadata_is_clean", "widget states"): lambda n: n.metadata.update(widgets={}),
     ("metadata_is_clean", "timing"): lambda n: n.cells[3].metadata.update(execution={}),
     ("metadata_is_clean", "a kernel of one's own"): lambda n: n.metadata.kernelspec.update(
         name="mine"
     ),
-    ("one_clean_run", "out of order"): lambda n: n.cells[3].update(execution_count=99),
+    ("one_clean_run", "out of order"): lambda n: cell_of(n, "x1 =").update(execution_count=99),
     ("one_clean_run", "a warning"): said("x1 =", "UserWarning: no", name="stderr"),
-    ("one_clean_run", "an empty cell"): lambda n: n.cells[4].update(source=" "),
-    ("one_clean_run", "an error"): lambda n: n.cells[3].update(
+    ("one_clean_run", "an empty cell"): lambda n: cell_of(n, "x1 =").update(source=" "),
+    ("one_clean_run", "an error"): lambda n: cell_of(n, "x1 =").update(
         outputs=[new_output("error", ename="ValueError", evalue="", traceback=[])]
     ),
     ("few_outputs_are_ignored", "too many"): ignore_many,
@@ -158,35 +181,72 @@ DAMAGE = {
     ("head_is_whole", "no table"): replaced("| Time |", "| Tempo |"),
     ("head_is_whole", "two things to learn"): replaced("- look\n- train\n", ""),
     ("head_is_whole", "no title"): replaced("# Start here", "Start here"),
-    ("exercises_are_whole", "two left"): drop('answer = ...\n\ncheck("00.3"'),
-    ("exercises_are_whole", "no solution"): drop('answer = 1\ncheck("00.2"'),
-    ("exercises_are_whole", "solution shown"): lambda n: cell_of(
-        n, 'answer = 1\ncheck("00.2"'
-    ).metadata.pop("jupyter"),
-    ("exercises_are_whole", "solution fails"): said('answer = 1\ncheck("00.2"', "✗ 00.2: no"),
-    ("exercises_are_whole", "stub is solved"): said('...\n\ncheck("00.2"', "✓ 00.2: yes"),
-    ("exercises_are_whole", "no stub"): replaced(
-        'answer = ...\n\ncheck("00.2"', 'answer = 3\n\ncheck("00.2"'
+    ("exercises_are_whole", "three left"): lambda n: [
+        drop(part)(n) for part in ("answer4 = ...", "answer4 = 1", "**Exercise 4")
+    ],
+    ("exercises_are_whole", "no solution"): drop("answer2 = 1"),
+    ("exercises_are_whole", "no hint"): replaced("What is one and one, and how", "How"),
+    ("exercises_are_whole", "a solution in sight"): replaced(
+        "<details><summary>Solution", "Solution"
     ),
+    ("exercises_are_whole", "a solution without its check"): replaced(
+        '1\nanswer2 += 1\n\ncheck("convolution.2"', '1\nanswer2 += 1\n\ncheck("convolution.3"'
+    ),
+    ("exercises_are_whole", "a solution to run"): lambda n: n.cells.append(
+        code("answer1 = 2", tags=["solution"])
+    ),
+    ("exercises_are_whole", "a failed check"): said("x1 =", "✗ convolution.2: no"),
+    ("exercises_are_whole", "stub is solved"): said("answer2 = ...", "✓ convolution.2: yes"),
+    ("exercises_are_whole", "no stub"): replaced("answer2 = ...", "answer2 = 3"),
     ("exercises_are_whole", "no statement"): replaced("**Exercise 2.** Write it.", "Write it."),
+    ("exercises_are_whole", "another topic"): lambda n: [
+        replaced(f'check("convolution.{k}"', f'check("other.{k}"')(n) for k in (1, 2, 3, 4)
+    ],
     ("exercises_are_registered", "an unknown one"): replaced(
-        'answer = 1\ncheck("00.2"', 'check("00.9"'
+        '...\n\ncheck("convolution.2"', '...\n\ncheck("convolution.9"'
     ),
-    ("measure_is_kept", "too short"): replaced("word " * 1600, "word " * 900),
-    ("measure_is_kept", "too long"): replaced("word " * 1600, "word " * 3100),
+    ("nothing_needs_an_answer", "a later cell does"): lambda n: n.cells.append(
+        code("print(answer3 + 1)", "3\n")
+    ),
+    ("predictions_stay_open", "told in sight"): lambda n: cell_of(n, "y = 1").metadata.clear(),
+    ("predictions_stay_open", "tagged, not folded"): lambda n: cell_of(n, "y = 1").metadata.pop(
+        "jupyter"
+    ),
+    ("predictions_stay_open", "folded without a question"): lambda n: cell_of(
+        n, "x2 ="
+    ).metadata.update(HIDDEN),
+    ("one_sitting", "a long section"): replaced("## Words 2", "Words"),
+    ("one_sitting", "no quiz"): replaced("## Quiz", "## Other"),
+    ("one_sitting", "questions without answers"): replaced("<details><summary>Outline", "Outline"),
+    ("one_sitting", "the learner watches"): lambda n: [
+        n.cells.append(code("z = 1\n" * 20 + "z")) for _ in range(2)
+    ],
+    ("measure_is_kept", "too short"): lambda n: [drop(f"## Words {k}")(n) for k in (1, 2)],
+    ("measure_is_kept", "too long"): lambda n: [
+        n.cells.insert(2, new_markdown_cell("word " * 280)) for _ in range(4)
+    ],
     ("measure_is_kept", "a long cell"): replaced("x1 = 1", "x1 = 1\n" * 31),
     ("measure_is_kept", "a long line"): replaced("x1 = 1", "x1 = 1  # " + "a" * 90),
     ("measure_is_kept", "a hidden value"): replaced("x1 = 1", "x1;"),
     ("measure_is_kept", "a shell line"): replaced("x1 = 1", "!pip install medlab"),
-    ("measure_is_kept", "few cells"): lambda n: [drop(f"x{k} =")(n) for k in range(6)],
+    ("measure_is_kept", "few cells"): lambda n: [drop(f"x{k} =")(n) for k in range(5)],
     ("one_dataset_line", "none"): replaced('DATASET = "', 'data = "'),
     ("one_dataset_line", "two"): replaced("history", 'DATASET = "b"\nhistory'),
     ("one_dataset_line", "fixed"): replaced("MEDLAB_DATASET", "OTHER"),
     ("head_is_whole", "nothing listed"): replaced("- load\n- look\n- train\n", "Learn.\n"),
     ("figures_have_alt_text", "none"): lambda n: figure_of(n).metadata.clear(),
-    ("figures_have_alt_text", "another text"): lambda n: figure_of(n).data.update(
-        {"text/plain": "<Figure>"}
+    ("figures_have_alt_text", "a text that tells"): lambda n: figure_of(n).data.update(
+        {"text/plain": f"<Figure: {ALT}>"}
     ),
+    ("figures_have_alt_text", "no caption"): lambda n: cell_of(n, "DATASET").outputs.pop(),
+    ("figures_have_alt_text", "another caption"): lambda n: cell_of(n, "DATASET").outputs.append(
+        cell_of(n, "DATASET").outputs.pop() | {"data": {"text/html": "<p>Other</p>"}}
+    ),
+    ("figures_have_alt_text", "a width of its own"): lambda n: (
+        figure_of(n).metadata["image/png"].update(width=333)
+    ),
+    ("one_dataset_line", "silent"): replaced("medlab.fit(x)", "medlab.fit(x, progress=False)"),
+    ("outputs_are_portable", "a macro of no use"): replaced("Forgetting.", r"$\operatorname{Var}$"),
     ("outputs_are_portable", "a duration"): said("x1 =", "trained, took 12 s"),
     ("outputs_are_portable", "a time of day"): said("x1 =", "12:30:59"),
     ("outputs_are_portable", "a path"): said("x1 =", "saved to /home/ada/weights"),

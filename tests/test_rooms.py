@@ -22,7 +22,7 @@ NEEDS = {
     "errors.DicomError": CAUGHT,
     "errors.DownloadError": CAUGHT,
     "errors.HashMismatch": CAUGHT,
-    "errors.atomic_write": SHARED,
+    "errors.Interrupted": CAUGHT,
     "cohort.DataCard": "a user's own cohort is described by one",
     "cohort.Leaks": GIVEN,
     "cohort.images_of": SHARED,
