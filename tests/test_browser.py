@@ -78,6 +78,7 @@ def code_cell(page, text: str):
 def wait_idle(page):
     idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
     page.wait_for_selector(idle, timeout=60_000)
+    page.wait_for_timeout(1500)  # a kernel is idle a moment before it takes the first cell
 
 
 def test_stored_figures_come_with_their_text_and_predictions_stay_open(page, lab):

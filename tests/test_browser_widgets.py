@@ -137,5 +137,30 @@ def test_a_key_moves_the_widget_and_the_page_follows(page, row):
     raise AssertionError("the page shows another picture than the widget holds")
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_widget_is_one_picture_of_full_size_that_fits_a_screen(page, row):
+    cell = page.locator(".jp-CodeCell").nth(ROWS.index(row) + 1)
+    assert cell.locator("img").count() == 1
+    page.set_viewport_size({"width": 1280, "height": 900})
+    picture = cell.locator("img")
+    box, width = picture.bounding_box(), int(picture.get_attribute("width"))
+    assert box["width"] == pytest.approx(width, abs=1)
+    controls = [c.bounding_box() for c in cell.locator(".widget-inline-hbox").all()][:-1]
+    assert all(c["y"] + c["height"] <= box["y"] + 1 for c in controls), "it covers its controls"
+    whole = cell.locator(".jp-OutputArea").bounding_box()
+    assert whole["height"] <= 900 - 180  # what menus and toolbars leave
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_caption_follows_the_widget(page, row):
+    cell = page.locator(".jp-CodeCell").nth(ROWS.index(row) + 1)
+    for _ in range(100):
+        caption = cell.locator("p.caption").inner_text()
+        if caption == f"Figure. {cell.locator('img').get_attribute('alt')}":
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the caption says {caption!r}")
+
+
 def test_every_widget_of_the_course_has_a_row():
     assert set(widgets.__all__) == {row.name for row in ROWS}

@@ -113,7 +113,8 @@ class Panel(ipywidgets.VBox):
 
     def _say(self, image: str = "") -> None:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.lines)
-        self.view.value = f'{image}<div role="status" aria-live="polite">{lines}</div>'
+        look = 'style="line-height: 1.5"'
+        self.view.value = f'{image}<div role="status" aria-live="polite" {look}>{lines}</div>'
 
     def __repr__(self) -> str:
         return repr(self._picture)

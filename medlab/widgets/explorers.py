@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ipywidgets import FloatText
+from ipywidgets import FloatText, HBox
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike
@@ -178,9 +178,8 @@ def draw_kernel(image: ArrayLike, *, preset: str = "mean", spacing: Pair | None 
         return fig, WORDS["draw_alt"].format(name=name), lines
 
     panel = Panel(controls, show, KERNELS)
-    panel.layout.display, panel.layout.grid_template_columns = "grid", "160px 160px 320px"
-    panel.controls["preset"].layout.grid_column = "span 2"
-    panel.view.layout.grid_column = "span 3"
+    fields = [panel.controls[name] for name in (*labels, "preset")]
+    panel.children = [*(HBox(fields[k : k + 3]) for k in (0, 3, 6, 9)), panel.view]
     return panel
 
 
