@@ -112,7 +112,8 @@ class Page:
 
 
 def prose_of(text: str) -> str:
-    """Sentences of a markdown text."""
+    """Sentences of a markdown text, without what is folded."""
+    text = re.sub(r"<details>.*?</details>", " ", text, flags=re.S)
     text = re.sub(r"```.*?```", " ", text, flags=re.S)
     text = re.sub(r"\$\$.*?\$\$", " ", text, flags=re.S)
     text = re.sub(r"(?<!\\)\$[^$\n]+\$", " x ", text)
@@ -404,7 +405,6 @@ def one_sitting(page: Page) -> list[str]:
     found = []
     for section in re.split(r"^(?=#{2,} )", page.text, flags=re.M)[1:]:
         title = section.split("\n", 1)[0]
-        section = re.sub(r"<details>.*?</details>", "", section, flags=re.S)
         words = len(prose_of(section).split())
         if words > SECTION_WORDS and "reading" not in title.lower():
             found.append(f"section {title!r} has {words} words, at most {SECTION_WORDS}")

@@ -220,7 +220,7 @@ def solved(x, target, k, lr, steps):
     return torch.linalg.lstsq(windows, target.reshape(-1, 1)).solution.reshape(k, k)
 
 
-PRAISE = ("47 pixels, each of them read, at 4.5", "at 45.0 multiply-adds a pixel", "read, at 2.0")
+PRAISE = ("47 pixels, each of them read, at 4.5", "read, at 2.0")
 CASES = [
     ("convolution.1", loops, "✓"),
     ("convolution.1", by_library, "✓"),
@@ -449,19 +449,24 @@ CASES = [
     ("convolution.5", lambda x, *t: by_library(x, descend(x, *t)), "expected a kernel of (3, 3)"),
     ("convolution.5", lambda *t: 0.0, "you returned shape ()"),
     ("convolution.5", lambda *t: "w", "expected a number"),
-    ("convolution.6", [(4, 4, 1), (2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 1, 4)], PRAISE[2]),
+    ("convolution.6", [(4, 4, 1), (2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 1, 4)], PRAISE[1]),
     ("convolution.6", [(3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2)], PRAISE[0]),
-    ("convolution.6", [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8), (3, 1, 8)], PRAISE[1]),
+    ("convolution.6", [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8), (3, 1, 8)], "at 45.0 multiply-adds for"),
     ("convolution.6", ((4, 4, 1), [3, 1, 1], (3, 1, 2), (3, 1, 3)), "✓"),
     ("convolution.6", np.array([(3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2)]), "✓"),
     ("convolution.6", [(3, 1, 1)] * 4, "one output sees 9 pixels"),
-    ("convolution.6", [(3, 1, 1)] * 23, "at 207 multiply-adds"),
-    ("convolution.6", [(46, 1, 1)], "at 2116 multiply-adds"),
+    ("convolution.6", [(3, 1, 1)] * 23, "at 207.0 multiply-adds"),
+    ("convolution.6", [(46, 1, 1)], "at 2116.0 multiply-adds"),
     ("convolution.6", [(3, 1, 23)], "47 pixels wide, but of those in a row only 3 are read"),
     ("convolution.6", [(3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 4)], "only 45 are read"),
     ("convolution.6", [(3, 2, 1)] * 5, "32 pixels apart"),
-    ("convolution.6", [(46, 8, 1)], "8 pixels apart"),
-    ("convolution.6", [(9, 10**6, 1), (9, 1, 10**6)], "multiply-adds for each input pixel"),
+    ("convolution.6", [(8, 8, 1), (6, 1, 1)], "8 pixels apart"),
+    ("convolution.6", [(9, 10**6, 1), (9, 1, 10**6)], "only 81 are read: a stride longer"),
+    ("convolution.6", [(2, 3, 1), (12, 1, 1), (3, 1, 1), (4, 1, 1)], "a stride longer"),
+    ("convolution.6", [(3, 1, 1), (3, 1, 10**5)], "only 9 are read: a dilated kernel"),
+    ("convolution.1", lambda x, w: by_library(x, w).trunc(), "should be"),
+    ("convolution.3", lambda x, w, b: conv(x, w, b).trunc(), "should be"),
+    ("convolution.4", lambda *a: tuple(part.trunc() for part in backward(*a)), "should be"),
     ("convolution.6", [(3, 1), (3, 1)], "list of (k, s, d)"),
     ("convolution.6", [(3, 1, 0)] * 30, "list of (k, s, d)"),
     ("convolution.6", [(3.5, 1, 1)] * 30, "list of (k, s, d)"),
@@ -477,7 +482,7 @@ def test_the_check_answers(id, answer, reply, capsys):
     check(id, answer)
     said = capsys.readouterr().out
     assert reply in said, said
-    assert said.startswith("✓" if reply in ("✓", *PRAISE) else "✗")
+    assert said.startswith("✓" if reply in ("✓", PRAISE[0], PRAISE[1]) else "✗")
 
 
 UNTOUCHED = {"convolution.2": ..., "convolution.6": [(..., ..., ...)]}
