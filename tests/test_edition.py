@@ -217,6 +217,11 @@ def test_the_copy_of_a_notebook_answers_nothing_in_sight(copy, path):
         output_text(c) for c in cells_of(copy / path.name).values() if c.cell_type == "code"
     )
     assert "colab-badge" not in text and "/blob/" not in text
+    code, ours = (
+        [cell.source for cell in cells_of(folder / path.name).values() if cell.cell_type == "code"]
+        for folder in (path.parent, copy)
+    )
+    assert code == ours
     cells = cells_of(copy / path.name)
     for cell in cells.values():
         if cell.cell_type == "code":

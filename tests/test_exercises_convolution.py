@@ -451,7 +451,11 @@ CASES = [
     ("convolution.5", lambda *t: "w", "expected a number"),
     ("convolution.6", [(4, 4, 1), (2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 1, 4)], PRAISE[1]),
     ("convolution.6", [(3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2)], PRAISE[0]),
-    ("convolution.6", [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8), (3, 1, 8)], "at 45.0 multiply-adds for"),
+    (
+        "convolution.6",
+        [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 1, 8), (3, 1, 8)],
+        "at 45.0 multiply-adds for",
+    ),
     ("convolution.6", ((4, 4, 1), [3, 1, 1], (3, 1, 2), (3, 1, 3)), "✓"),
     ("convolution.6", np.array([(3, 2, 1), (3, 2, 1), (3, 1, 1), (3, 1, 2), (3, 1, 2)]), "✓"),
     ("convolution.6", [(3, 1, 1)] * 4, "one output sees 9 pixels"),
