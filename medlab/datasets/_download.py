@@ -79,13 +79,15 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
     """Download `url` to `part`, complete; each attempt starts from the beginning."""
     import pooch
     import requests
+    from tqdm.auto import tqdm
 
     headers = {"Accept-Encoding": "identity"}  # what a server compresses all the same is unpacked
     options: dict[str, Any] = {"chunk_size": 1 << 16, "timeout": _TIMEOUT, "headers": headers}
-    bring = pooch.HTTPDownloader(progressbar=shows_progress(), **options)
     for attempt in range(1, _ATTEMPTS + 1):
+        # A bar of its own: pooch's is red text in a notebook. pooch sets its total.
+        bar = shows_progress() and tqdm(total=1, unit="B", unit_scale=True, desc=Path(url).name)
         try:
-            return bring(url, str(part), None)
+            return pooch.HTTPDownloader(progressbar=bar, **options)(url, str(part), None)
         except (requests.RequestException, ValueError) as error:  # ValueError: a bad length
             reply = getattr(error, "response", None)
             refused = reply is not None and reply.status_code in (401, 403, 404, 410)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,11 +32,18 @@ def stream(name: str, version: str, seed: int, *position: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(sequence))
 
 
-def side_by_side(function: Callable, items: Iterable) -> list:
-    """[function(i) for i in items], one single-threaded worker a core: the same on any number."""
+def side_by_side(function: Callable, items: Sequence) -> list:
+    """[function(i) for i in items], one single-threaded worker a core: the same on any number.
+
+    A progress bar appears after a second, unless the environment variable MEDLAB_PROGRESS is 0.
+    """
+    from tqdm.auto import tqdm
+
+    bar: dict[str, Any] = {"desc": "simulating", "delay": 1, "leave": False, "total": len(items)}
+    bar["disable"] = os.environ.get("MEDLAB_PROGRESS") == "0"
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-            return list(pool.map(function, items))
+            return list(tqdm(pool.map(function, items), **bar))
     finally:
         torch.set_num_threads(threads)

@@ -112,7 +112,7 @@ def chest_ct_volume(
     if photons is not None:
         scanned = partial(scan, pixel_mm=spacing[1], photons=photons, kernel=kernel)
         slices = zip(hu, rng.integers(2**32, size=len(hu)).tolist(), strict=True)
-        hu = torch.stack(side_by_side(lambda one: scanned(one[0], seed=one[1]), slices))
+        hu = torch.stack(side_by_side(lambda one: scanned(one[0], seed=one[1]), list(slices)))
     return ChestCT(hu, spacing, origin, centre)
 
 
