@@ -178,6 +178,17 @@ def get(server, tmp_path, monkeypatch):
     return get
 
 
+def test_a_download_shows_a_bar_for_each_attempt(get, monkeypatch, capsys):
+    get("whole")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("MEDLAB_PROGRESS", "1")
+    for scripts in (["drops", "whole"], ["chunked_and_cut", "squeezed"]):
+        get().unlink()
+        get(*scripts)
+        said = capsys.readouterr().err
+        assert "100%" in said
+
+
 def left(path):
     return sorted(file.name for file in path.rglob("*") if file.is_file())
 

@@ -1,5 +1,7 @@
 """Radiography against closed forms, a fine voxel sum, SciPy's Poisson law and Abel's sphere."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from medlab.errors import DataError
 from medlab.simulate import _rays as rays
 from medlab.simulate import _thorax as thorax
 from medlab.simulate import xray
+from medlab.simulate._streams import side_by_side
 
 
 def beam(size=48, pitch=2.0, source=1650.0, distance=1800.0, batch=1):
@@ -198,3 +201,17 @@ def test_the_film_shows_dense_bright_and_fills_the_grey_scale():
     assert (image[0, 30].int().diff() >= 0).all()
     assert image.min() == 0
     assert image.max() == 255
+
+
+def test_work_of_more_than_a_second_shows_a_bar(monkeypatch, capsys):
+    def slowly(i):
+        time.sleep(0.5)
+        return i
+
+    for setting, shown in (("1", True), ("0", False)):
+        monkeypatch.setenv("MEDLAB_PROGRESS", setting)
+        threads = torch.get_num_threads()
+        assert side_by_side(slowly, range(4 * threads)) == list(range(4 * threads))
+        assert ("simulating" in capsys.readouterr().err) == shown
+    assert side_by_side(abs, range(3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""

@@ -85,7 +85,8 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
     options: dict[str, Any] = {"chunk_size": 1 << 16, "timeout": _TIMEOUT, "headers": headers}
     for attempt in range(1, _ATTEMPTS + 1):
         # A bar of its own: pooch's is red text in a notebook. pooch sets its total.
-        bar = shows_progress() and tqdm(total=1, unit="B", unit_scale=True, desc=Path(url).name)
+        look: dict = {"unit": "B", "unit_scale": True, "desc": Path(url).name, "disable": False}
+        bar = shows_progress() and tqdm(total=1, **look)
         try:
             return pooch.HTTPDownloader(progressbar=bar, **options)(url, str(part), None)
         except (requests.RequestException, ValueError) as error:  # ValueError: a bad length
