@@ -5,7 +5,8 @@
     python notebooks/edition.py pages --html               # to read in a browser, with all outputs
 
 Copies have no stored outputs, and links and badges that would lead to the solved course are gone.
-Run again after an update of the course, it renews what was not touched and keeps what was.
+Run again after an update of the course, it renews what was not touched and keeps what was. A
+notebook is touched when the text, tags or attachments of a cell are; running it is no touch.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import posixpath
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 import nbformat
 from nbformat import NotebookNode
@@ -29,9 +32,21 @@ __all__ = ["course", "is_solution", "learners", "page", "publish", "solution_cod
 FOLDER = Path(__file__).resolve().parent
 RECORD = ".edition.json"  # name of a file -> what it was when it was written
 Solutions = Literal["folded", "none"]
+Names = Collection[str]  # files of a copy, from its folder on
 
-_BADGE = re.compile(r"\[!\[[^\]]*\]\([^)]*\)\]\([^)]*\)[ ]*\n?")
-_LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+# Code and formulas, in which brackets are no links
+_VERBATIM = re.compile(r"(^```.*?^```|``.+?``|`[^`\n]+`|\$\$.+?\$\$|\$[^$\n]+\$)", re.S | re.M)
+_BADGE = re.compile(r"\[!\[[^\]]*\]\([^()\s]*\)\]\([^()\s]*\)[ ]*\n?")
+_LINK = re.compile(
+    r"""(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(\s*<?([^)\s>"]+)>?(?:\s+"[^"]*")?\s*\)"""
+)
+# Places that show the course with its solutions, whoever hosts it
+_SOLVED = re.compile(
+    r"(?:/(?:blob|tree|raw)/\S*notebooks)|raw\.githubusercontent|mybinder\.org|"
+    r"colab\.research\.google|nbviewer",
+    re.I,
+)
+_HINT = re.compile(r"<details><summary>Hint</summary>\n.*?\n</details>", re.S)
 _SOLUTION = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>\n?", re.S)
 _FENCE = re.compile(r"```python\n(.*?)\n```", re.S)
 _PREDICT = "hide-output"  # tag of cells whose stored output would answer a prediction
@@ -50,36 +65,41 @@ def solution_code(cell: NotebookNode) -> str:
 
 
 def learners(
-    notebook: NotebookNode, *, solutions: Solutions = "folded", files: frozenset[str] = frozenset()
+    notebook: NotebookNode, *, solutions: Solutions = "folded", name: str = "", files: Names = ()
 ) -> NotebookNode:
-    """A notebook as a learner opens it: no outputs, no badge, links to `files` of the copy only."""
-    copy = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    """A notebook as a learner opens it: no outputs, no badge, links to `files` of the copy only.
+
+    Raises:
+        MedlabError: a link to the solved course is written in a way that this does not know.
+    """
+    copy = _adapted(notebook, solutions, name, files)
     for cell in copy.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-            _unfold(cell)
-    _adapt(copy, solutions, files)
+            # What the learner's own run shows, they have asked for
+            tags = [tag for tag in cell.metadata.pop("tags", []) if tag != _PREDICT]
+            cell.metadata.pop("jupyter", None)
+            if tags:
+                cell.metadata["tags"] = tags
     return copy
 
 
 def page(
-    notebook: NotebookNode,
-    *,
-    solutions: Solutions = "folded",
-    files: frozenset[str] = frozenset(),
-    title: str = "",
+    notebook: NotebookNode, *, solutions: Solutions = "folded", name: str = "", files: Names = ()
 ) -> str:
     """A notebook as a web page: stored outputs, those that answer a prediction folded."""
     from nbconvert import HTMLExporter
 
-    copy = nbformat.from_dict(json.loads(json.dumps(notebook)))
-    _adapt(copy, solutions, files)
+    copy = _adapted(notebook, solutions, name, files)
     for cell in copy.cells:
         if cell.cell_type == "markdown":
-            text = cell.source
-            cell.source = re.sub(r"\]\(([^)\s:]+)\.(?:ipynb|md)(#[^)]*)?\)", r"](\1.html\2)", text)
+            cell.source = _outside_code(
+                lambda text: re.sub(r"(\]\(<?[^)\s:>]+)\.(?:ipynb|md)(?=[#>) ])", r"\1.html", text),
+                cell.source,
+            )
     exporter = HTMLExporter(template_name="page", extra_template_basedirs=[str(FOLDER)])
-    return exporter.from_notebook_node(copy, resources={"metadata": {"name": title}})[0]
+    resources = {"metadata": {"name": Path(name).stem}}
+    return exporter.from_notebook_node(copy, resources=resources)[0]
 
 
 def course(
@@ -87,26 +107,25 @@ def course(
 ) -> Iterator[tuple[str, str]]:
     """Name and text of every file of a copy; marking guides are no part of it."""
     paths = sorted([*source.glob("*.ipynb"), *source.glob("*.md"), *source.glob("*/*.md")])
-    paths = [path for path in paths if not path.stem.endswith("_marking")]
-    names = {path: path.relative_to(source).as_posix() for path in paths}
-    for path, name in names.items():
-        # As a link in this file would write them
-        up = "../" * name.count("/")
-        files = frozenset(up + other for other in names.values())
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".ipynb":
-            notebook = nbformat.reads(text, as_version=4)
-        elif html:
-            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+    names = [path.relative_to(source).as_posix() for path in paths]
+    names = [n for n in names if not n.endswith("_marking.md") and "/." not in f"/{n}"]
+    for name in names:
+        text = (source / name).read_text(encoding="utf-8")
+        if name.endswith(".md"):
+            cells = [nbformat.v4.new_markdown_cell(text, id="page")]
+            notebook = nbformat.v4.new_notebook(cells=cells)
         else:
-            yield name, _own_links(text, files)
-            continue
+            try:
+                notebook = nbformat.reads(text, as_version=4)
+            except ValueError as error:
+                raise MedlabError(f"{source / name} is no notebook: {error}") from error
+        how: dict = {"solutions": solutions, "name": name, "files": names}
         if html:
-            text = page(notebook, solutions=solutions, files=files, title=path.stem)
-            yield str(Path(name).with_suffix(".html")), text
+            yield name.rsplit(".", 1)[0] + ".html", page(notebook, **how)
+        elif name.endswith(".md"):
+            yield name, learners(notebook, **how).cells[0].source
         else:
-            copy = learners(notebook, solutions=solutions, files=files)
-            yield name, nbformat.writes(copy).rstrip("\n") + "\n"
+            yield name, nbformat.writes(learners(notebook, **how)).rstrip("\n") + "\n"
 
 
 def publish(
@@ -117,87 +136,121 @@ def publish(
     A notebook counts as changed when the text of a cell is; having been run is no change.
 
     Returns:
-        "written", "kept" (changed, or not from here), and "outdated": those kept of which the
-        course has a newer version.
+        "written", "kept" (changed, or not from here), "outdated": those kept of which the course
+        has another version, and "gone": those from an earlier call that the course has no more.
 
     Raises:
-        MedlabError: the folder is, holds or lies in the course's own notebooks, or is a file.
+        MedlabError: the folder is, holds or lies in the course's own notebooks, or a file stands
+            where a folder is needed.
     """
     target, source = target.resolve(), source.resolve()
-    if target == source or target in source.parents or source in target.parents:
-        raise MedlabError(f"{target} holds the course's own notebooks: name another folder")
-    if target.exists() and not target.is_dir():
-        raise MedlabError(f"{target} is a file: name a folder, new or from an earlier call")
+    files = dict(course(source, solutions=solutions, html=html))
+    for folder in {target, *((target / name).parent for name in files)}:
+        real = folder.resolve()
+        if real == source or real in source.parents or source in real.parents:
+            raise MedlabError(f"{folder} holds the course's own notebooks: name another folder")
+        if folder.exists() and not folder.is_dir():
+            raise MedlabError(f"{folder} is a file, and a folder is needed: name another folder")
     target.mkdir(parents=True, exist_ok=True)
     record = _record(target / RECORD)
-    told: dict[str, list[str]] = {"written": [], "kept": [], "outdated": []}
-    for name, text in course(source, solutions=solutions, html=html):
-        path, new = target / name, _fingerprint(name, text)
-        old = _fingerprint(name, path.read_text(encoding="utf-8")) if path.is_file() else None
-        if old is None or old == record.get(name):
-            if old != new:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with atomic_write(path, error=MedlabError) as part:
-                    part.write_text(text, encoding="utf-8")
-                told["written"].append(name)
-            record[name] = new
-        elif old != new:
-            told["kept"].append(name)
-            if record.get(name) != new:
-                told["outdated"].append(name)
-    with atomic_write(target / RECORD, error=MedlabError) as part:
-        part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    told: dict[str, list[str]] = {"written": [], "kept": [], "outdated": [], "gone": []}
+    told["gone"] = sorted(name for name in set(record) - set(files) if (target / name).exists())
+    try:
+        for name, text in files.items():
+            _renew(target / name, name, text, record, told)
+    finally:  # what an interrupt leaves is on the record too
+        with atomic_write(target / RECORD, error=MedlabError) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return told
 
 
-def _adapt(copy: NotebookNode, solutions: Solutions, files: frozenset[str]) -> None:
-    """Take badges, links that lead out of the copy and, if so asked, solutions out of its text."""
+def _renew(path: Path, name: str, text: str, record: dict, told: dict[str, list[str]]) -> None:
+    """Write one file unless it is somebody's, and note what was done."""
+    new, old = _fingerprint(name, text.encode()), None
+    somebodys = path.is_symlink() or (path.exists() and not path.is_file())
+    if not somebodys and path.exists():
+        old = _fingerprint(name, path.read_bytes())
+    if old == new:
+        record[name] = new
+    elif not somebodys and old in (None, record.get(name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, error=MedlabError) as part:
+            part.write_text(text, encoding="utf-8")
+        record[name] = new
+        told["written"].append(name)
+    else:
+        told["kept"].append(name)
+        if record.get(name) != new:
+            told["outdated"].append(name)
+
+
+def _adapted(notebook: NotebookNode, solutions: Solutions, name: str, files: Names) -> NotebookNode:
+    """A copy without badges, links that lead out of it and, if so asked, solutions."""
+    copy = nbformat.from_dict(json.loads(json.dumps(notebook)))
     for cell in copy.cells:
         if cell.cell_type == "markdown":
-            if is_solution(cell) and solutions == "none":
-                cell.source = _SOLUTION.sub("", cell.source).strip()
-            cell.source = _own_links(cell.source, files)
-    copy.cells = [cell for cell in copy.cells if cell.source.strip()]
+            if solutions == "none" and "solution" in cell.metadata.get("tags", []):
+                cell.source = "\n\n".join(_HINT.findall(cell.source))  # hints, and nothing else
+            cell.source = _outside_code(lambda text: _own_links(text, name, files), cell.source)
+    copy.cells = [c for c in copy.cells if c.cell_type != "markdown" or c.source.strip()]
+    return copy
 
 
-def _unfold(cell: NotebookNode) -> None:
-    """Undo what hides the stored output: what the learner's own run shows, they have asked for."""
-    tags = [tag for tag in cell.metadata.get("tags", []) if tag != _PREDICT]
-    cell.metadata.pop("tags", None)
-    cell.metadata.pop("jupyter", None)
-    if tags:
-        cell.metadata["tags"] = tags
+def _outside_code(change: Callable[[str], str], text: str) -> str:
+    """`change` applied to what is neither code nor formula."""
+    parts = _VERBATIM.split(text)
+    return "".join(part if i % 2 else change(part) for i, part in enumerate(parts))
 
 
-def _own_links(text: str, files: frozenset[str]) -> str:
-    """Text without badges, and without links to files that the copy has not."""
+def _own_links(text: str, name: str, files: Names) -> str:
+    """Text of the file `name` without badges, and without links to what the copy has not."""
 
     def link(found: re.Match) -> str:
-        path = found[2].partition("#")[0]
-        outside = re.match(r"https?:", path) and not re.search(r"/blob/\w+/notebooks/", path)
-        return found[0] if outside or not path or path in files else found[1]
+        path = found[2].partition("#")[0].partition("?")[0]
+        if re.match(r"[a-z][a-z0-9+.-]*:", path, re.I):
+            return found[1] if _SOLVED.search(path) else found[0]
+        inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(path)))
+        return found[0] if not path or inside in files else found[1]
 
-    return _LINK.sub(link, _BADGE.sub("", text))
+    text = _LINK.sub(link, _BADGE.sub("", text))
+    if left := _SOLVED.search(text):
+        raise MedlabError(
+            f"{name or 'a notebook'} links to the solved course in a way that no copy can take out "
+            f"({left[0]!r}): write it as [text](address)"
+        )
+    return text
 
 
-def _fingerprint(name: str, text: str) -> str:
-    """Hash of what a person writes in a file: of a notebook, the text of its cells."""
-    if name.endswith(".ipynb"):
-        try:
-            cells = json.loads(text)["cells"]
-            text = json.dumps([[c["cell_type"], "".join(c["source"])] for c in cells])
-        except (ValueError, KeyError, TypeError):  # not a notebook any more: somebody's work
-            pass
-    return hashlib.sha256(text.encode()).hexdigest()
+def _fingerprint(name: str, data: bytes) -> str:
+    """Hash of what a person makes in a file: of a notebook, text, tags and attachments of cells."""
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        if name.endswith(".ipynb"):
+            made = [
+                [
+                    cell["cell_type"],
+                    "".join(cell["source"]).replace("\r\n", "\n"),
+                    cell.get("attachments", {}),
+                    [cell["metadata"].get(key) for key in ("tags", "slideshow")],
+                ]
+                for cell in json.loads(text)["cells"]
+            ]
+            while made and not made[-1][1].strip():  # running the last cell adds an empty one
+                made.pop()
+            text = json.dumps(made)
+        data = text.encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # no text or no notebook any more: somebody's work, byte for byte
+    return hashlib.sha256(data).hexdigest()
 
 
 def _record(path: Path) -> dict[str, str]:
     """What an earlier call noted; nothing if there was none."""
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise MedlabError(
             f"{path} is damaged ({error}), so nothing tells your work from the course's: rename "
             "the folder, or delete that file to keep all that is there"
@@ -225,6 +278,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(
             f"newer in the course: {', '.join(told['outdated'])}. Rename yours to get the new ones"
         )
+    if told["gone"]:
+        print(f"no longer in the course, left as they are: {', '.join(told['gone'])}")
     return 0
 
 

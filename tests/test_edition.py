@@ -104,17 +104,69 @@ def test_a_copy_without_solutions_keeps_the_hints(source, tmp_path):
     assert "What is one half?" in text and "0.5" not in text and "Solution" not in text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<details open><summary>Solution</summary>\n\n0.5\n\n</details>",
+        "<details>\n<summary>Solutions</summary>\n\n0.5\n\n</details>",
+        SOLUTION.replace("answer = 0.5", "print('</details>')\nanswer = 0.5"),
+        SOLUTION + "\n\nOr simply 0.5.",
+        SOLUTION.replace("\n", "\r\n"),
+    ],
+)
+def test_a_solution_written_otherwise_goes_too(text):
+    notebook = toy()
+    notebook.cells[4].source = text
+    copy = edition.learners(notebook, solutions="none")
+    assert "0.5" not in "".join(cell.source for cell in copy.cells)
+
+
+LINKS = {
+    '[a](01_next.ipynb "title")': '[a](01_next.ipynb "title")',
+    "[a]( <01_next.ipynb> )": "[a]( <01_next.ipynb> )",
+    "[a](./01_next.ipynb?x=1#y)": "[a](./01_next.ipynb?x=1#y)",
+    "[a](assignments/part.md)": "[a](assignments/part.md)",
+    '[a](part_marking.md "guide")': "a",
+    "[a](../README.md)": "a",
+    "[a](mailto:someone@example.org)": "[a](mailto:someone@example.org)",
+    "[a](https://github.com/a/b/blob/v1.2/notebooks/00_toy.ipynb)": "a",
+    "[a](https://github.com/a/b/tree/main/notebooks)": "a",
+    "[a](https://raw.githubusercontent.com/a/b/main/x.ipynb)": "a",
+    "[a](https://github.com/a/b)": "[a](https://github.com/a/b)",
+    "`layers[-1](x)` and $f[n](t)$": "`layers[-1](x)` and $f[n](t)$",
+    "```python\nreturn layers[-1](x)\n```": "```python\nreturn layers[-1](x)\n```",
+}
+
+
+@pytest.mark.parametrize("text", LINKS)
+def test_links(source, text):
+    notebook = new_notebook(cells=[new_markdown_cell(text)])
+    names = [name for name, _ in edition.course(source)]
+    copy = edition.learners(notebook, name="00_toy.ipynb", files=names)
+    assert copy.cells[0].source == LINKS[text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<https://github.com/a/b/blob/main/notebooks/00_toy.ipynb>",
+        "[a][b]\n\n[b]: https://github.com/a/b/blob/main/notebooks/00_toy.ipynb",
+        '<a href="https://mybinder.org/v2/gh/a/b">run</a>',
+    ],
+)
+def test_a_link_to_the_solved_course_that_cannot_be_taken_out_stops(text):
+    with pytest.raises(MedlabError, match="links to the solved course"):
+        edition.learners(new_notebook(cells=[new_markdown_cell(text)]))
+
+
 def test_what_was_written_is_never_overwritten_and_the_rest_is_renewed(source, tmp_path):
     mine = tmp_path / "my notebooks"
     edition.publish(mine, source)
     ours = mine / "00_toy.ipynb"
     ours.write_text(ours.read_text().replace("answer = ...", "answer = 7"))
     (mine / "own.ipynb").write_text("{}")
-    assert edition.publish(mine, source) == {
-        "written": [],
-        "kept": ["00_toy.ipynb"],
-        "outdated": [],
-    }
+    told = edition.publish(mine, source)
+    assert told == {"written": [], "kept": ["00_toy.ipynb"], "outdated": [], "gone": []}
     for name in ("00_toy.ipynb", "01_next.ipynb"):
         path = source / name
         path.write_text(path.read_text().replace("# 0", "# New 0"))
@@ -123,6 +175,7 @@ def test_what_was_written_is_never_overwritten_and_the_rest_is_renewed(source, t
         "written": ["01_next.ipynb"],
         "kept": ["00_toy.ipynb"],
         "outdated": ["00_toy.ipynb"],
+        "gone": [],
     }
     assert "answer = 7" in ours.read_text()
     assert "# New 01" in (mine / "01_next.ipynb").read_text()
@@ -144,13 +197,123 @@ def test_having_been_run_is_no_change(source, tmp_path):
     assert cells_of(path)["told"].outputs
 
 
-@pytest.mark.parametrize("text", ["", "half a {", '{"cells": 3}', "[]"])
-def test_a_broken_notebook_is_somebodys_work(source, tmp_path, text):
+BROKEN = {
+    "empty": b"",
+    "half": b"half a {",
+    "a number": b'{"cells": 3}',
+    "a list": b"[]",
+    "another encoding": b"caf\xe9",
+    "UTF-16": "{}".encode("utf-16"),
+    "deep": b"[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+def test_a_broken_notebook_is_somebodys_work(source, tmp_path, data):
     edition.publish(tmp_path / "mine", source)
     path = tmp_path / "mine" / "00_toy.ipynb"
-    path.write_text(text)
+    path.write_bytes(data)
     assert edition.publish(tmp_path / "mine", source)["kept"] == ["00_toy.ipynb"]
-    assert path.read_text() == text
+    assert path.read_bytes() == data
+
+
+def changed(change):
+    def edit(path):
+        notebook = nbformat.read(path, as_version=4)
+        change(notebook)
+        nbformat.write(notebook, path)
+
+    return edit
+
+
+def as_bytes(change):
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+# What a learner or a program does to a notebook, and whether it must then be kept.
+TOUCHES = {
+    "an answer": (changed(lambda n: n.cells[3].update(source="answer = 0.5")), True),
+    "a prediction": (changed(lambda n: n.cells[1].update(source="**Predict.** 2")), True),
+    "a cell more": (changed(lambda n: n.cells.append(new_code_cell("1 + 1"))), True),
+    "a cell less": (changed(lambda n: n.cells.pop(2)), True),
+    "cells exchanged": (changed(lambda n: n.cells.reverse()), True),
+    "a tag": (changed(lambda n: n.cells[3].metadata.update(tags=["mine"])), True),
+    "a picture": (
+        changed(lambda n: n.cells[1].update(attachments={"a.png": {"image/png": "AAAA"}})),
+        True,
+    ),
+    "an empty cell at the end": (changed(lambda n: n.cells.append(new_code_cell(" "))), False),
+    "a fold": (changed(lambda n: n.cells[3].metadata.update(collapsed=True)), False),
+    "another indent": (as_bytes(lambda b: json.dumps(json.loads(b), indent=3).encode()), False),
+    "line ends": (as_bytes(lambda b: b.replace(b"\n", b"\r\n")), False),
+    "a byte order mark": (as_bytes(lambda b: b"\xef\xbb\xbf" + b), False),
+}
+
+
+@pytest.mark.parametrize("name", TOUCHES)
+def test_what_counts_as_somebodys_work(source, tmp_path, name):
+    touch, kept = TOUCHES[name]
+    edition.publish(tmp_path / "mine", source)
+    path = tmp_path / "mine" / "00_toy.ipynb"
+    touch(path)
+    before = path.read_bytes()
+    newer = source / "00_toy.ipynb"
+    newer.write_text(newer.read_text().replace("# 00", "# New 00"))
+    told = edition.publish(tmp_path / "mine", source)
+    assert told["kept"] == (["00_toy.ipynb"] if kept else [])
+    assert (path.read_bytes() == before) == kept
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_is_repaired_by_another_call(source, tmp_path, monkeypatch, when):
+    mine, write, calls = tmp_path / "mine", edition._renew, []
+
+    def stopped(path, *rest):
+        calls.append(path)
+        if len(calls) == 2 and when == "before":
+            raise KeyboardInterrupt
+        write(path, *rest)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(edition, "_renew", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        edition.publish(mine, source)
+    monkeypatch.undo()
+    assert edition.publish(mine, source)["kept"] == []
+    (mine / edition.RECORD).unlink()  # as if killed before it was written
+    assert not any(edition.publish(mine, source).values())
+    for path in source.glob("*.ipynb"):
+        path.write_text(path.read_text().replace("# 0", "# New 0"))
+    assert len(edition.publish(mine, source)["written"]) == 2
+
+
+def test_what_the_course_has_no_more_is_left_and_named(source, tmp_path, capsys):
+    edition.publish(tmp_path / "mine", source)
+    (source / "01_next.ipynb").rename(source / "02_next.ipynb")
+    told = edition.publish(tmp_path / "mine", source)
+    assert (told["written"], told["gone"]) == (
+        ["00_toy.ipynb", "02_next.ipynb"],
+        ["01_next.ipynb"],
+    )
+    assert (tmp_path / "mine" / "01_next.ipynb").is_file()
+
+
+def test_folders_and_links_in_the_way_are_somebodys(source, tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "01_next.ipynb").mkdir(parents=True)
+    (tmp_path / "elsewhere.ipynb").write_text("{}")
+    (mine / "00_toy.ipynb").symlink_to(tmp_path / "elsewhere.ipynb")
+    assert edition.publish(mine, source)["kept"] == ["00_toy.ipynb", "01_next.ipynb"]
+    assert (tmp_path / "elsewhere.ipynb").read_text() == "{}"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "assignments").write_text("a file")
+    with pytest.raises(MedlabError, match="assignments is a file, and a folder is needed"):
+        edition.publish(tmp_path / "other", source)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "assignments").symlink_to(source / "assignments")
+    with pytest.raises(MedlabError, match="holds the course's own"):
+        edition.publish(tmp_path / "linked", source, html=True)
 
 
 def test_files_of_an_unknown_folder_are_kept(source, tmp_path):
@@ -171,7 +334,7 @@ def test_the_course_itself_is_refused(source, where):
 def test_a_file_and_a_damaged_record_are_refused(source, tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     assert edition.main([str(tmp_path / "file")]) == 1
-    assert "is a file: name a folder" in capsys.readouterr().err
+    assert "is a file, and a folder is needed" in capsys.readouterr().err
     edition.publish(tmp_path / "mine", source)
     (tmp_path / "mine" / edition.RECORD).write_text("{")
     with pytest.raises(MedlabError, match="is damaged"):
@@ -198,6 +361,7 @@ def test_a_page_folds_solutions_and_what_answers_a_prediction(source, tmp_path):
     assert 'href="01_next.html"' in page and 'href="notation.html#signs"' in page
     assert (tmp_path / "pages" / "notation.html").is_file()
     assert 'href="../00_toy.html"' in (tmp_path / "pages/assignments/part.html").read_text()
+    assert edition.publish(tmp_path / "pages", source, html=True)["written"] == []
 
 
 # ---------------------------------------------------------------------------------- the course
