@@ -49,6 +49,8 @@ _SOLVED = re.compile(
 _HINT = re.compile(r"<details><summary>Hint</summary>\n.*?\n</details>", re.S)
 _SOLUTION = re.compile(r"<details><summary>Solution</summary>\n(.*?)</details>\n?", re.S)
 _FENCE = re.compile(r"```python\n(.*?)\n```", re.S)
+# What execute.py stores before a text that is folded
+COVER = {"output_type": "display_data", "data": {"text/plain": "…"}, "metadata": {}}
 _PREDICT = "hide-output"  # tag of cells whose stored output would answer a prediction
 
 
@@ -92,7 +94,9 @@ def page(
 
     copy = _adapted(notebook, solutions, name, files)
     for cell in copy.cells:
-        if cell.cell_type == "markdown":
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output != COVER]
+        elif cell.cell_type == "markdown":
             cell.source = _outside_code(
                 lambda text: re.sub(r"(\]\(<?[^)\s:>]+)\.(?:ipynb|md)(?=[#>) ])", r"\1.html", text),
                 cell.source,

@@ -29,6 +29,8 @@ OFFLINE = FOLDER.parent / "tests" / "offline"
 MAX_IMAGE_BYTES = 400_000
 # A widget's state is never stored, so its view would be an empty frame; picture and text stay.
 UNSTORED = ("application/vnd.jupyter.widget-view+json",)
+# Stands before a folded text, so that its first line is not told.
+COVER = {"output_type": "display_data", "data": {"text/plain": "…"}, "metadata": {}}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3"},
@@ -113,6 +115,20 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         for output in cell.get("outputs", []):
             for mime in UNSTORED:
                 output.get("data", {}).pop(mime, None)
+        outputs = cell.get("outputs", [])
+        if "hide-output" in cell.metadata.get("tags", []) and tells(outputs):
+            outputs.insert(0, nbformat.from_dict(COVER))
+
+
+def tells(outputs: list) -> bool:
+    """Whether JupyterLab would tell something in place of these outputs, folded: the first line."""
+    first = outputs[0].get("data", {}).get("text/plain") if outputs else "…"
+    return first not in ("<Figure>", "…")
+
+
+def without_cover(outputs: list) -> list:
+    """Outputs as the cell gave them, without what `tidy` put before those that are folded."""
+    return [output for output in outputs if output != COVER]
 
 
 def complaints(notebook: nbformat.NotebookNode) -> list[str]:

@@ -24,6 +24,7 @@ import nbformat
 
 from medlab import plotting
 from notebooks.edition import is_solution, solution_code
+from notebooks.execute import tells
 from notebooks.fork import badge, edition, repository, setup_cell
 from tests.where import ROOT
 
@@ -348,6 +349,8 @@ def predictions_stay_open(page: Page) -> list[str]:
         folded = bool(cell.metadata.get("jupyter", {}).get("outputs_hidden"))
         if tagged != folded:
             found.append(f"cell {cell.id}: tag hide-output and outputs_hidden go together")
+        if tagged and tells(cell.outputs):
+            found.append(f"cell {cell.id}: JupyterLab shows the first line of its folded output")
         if asked and cell.outputs and not checks(cell) and not tagged:
             found.append(f"cell {cell.id} answers the prediction above it in sight")
         if tagged and not asked:

@@ -13,6 +13,7 @@ import nbformat
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 from notebooks.edition import is_solution, solution_code
+from notebooks.execute import without_cover
 
 __all__ = ["Course"]
 
@@ -24,7 +25,9 @@ class Course(IPyNbFile):
         cells = super().collect()
         for place, cell in enumerate(nbformat.read(self.path, as_version=4).cells):
             if cell.cell_type == "code":
-                yield next(cells)
+                item = next(cells)
+                item.cell.outputs = without_cover(item.cell.outputs)
+                yield item
             elif is_solution(cell):
                 source = nbformat.v4.new_code_cell(solution_code(cell), metadata={"id": cell.id})
                 options = defaultdict(bool, check=True)

@@ -98,6 +98,10 @@ def test_a_copy_has_no_outputs_and_leads_nowhere_else(source, tmp_path):
     assert cells["ex1-solution"].source == SOLUTION
 
 
+def test_it_knows_what_covers_a_folded_text():
+    assert edition.COVER == execute.COVER
+
+
 def test_a_copy_without_solutions_keeps_the_hints(source, tmp_path):
     edition.publish(tmp_path / "class", source, solutions="none")
     text = (tmp_path / "class" / "00_toy.ipynb").read_text()

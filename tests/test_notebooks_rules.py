@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import medlab.exercises
 from medlab import plotting
+from notebooks.execute import COVER
 from notebooks.fork import badge, edition, repository, setup_cell
 from tests import notebook_rules
 from tests.notebook_rules import RULES, Page
@@ -77,6 +78,7 @@ def model() -> nbformat.NotebookNode:
     cells += [new_code_cell(TRAIN, outputs=figure())]
     cells += [new_markdown_cell("## Write\n\n**Predict.** What is 1 + 1?")]
     cells += [code("y = 1 + 1\nprint(y)", "2\n", **copy.deepcopy(HIDDEN))]
+    cells[-1].outputs.insert(0, nbformat.from_dict(COVER))
     for k in (1, 2, 3, 4):
         cells += exercise(k)
     cells += [
@@ -209,6 +211,7 @@ DAMAGE = {
         code("print(answer3 + 1)", "3\n")
     ),
     ("predictions_stay_open", "told in sight"): lambda n: cell_of(n, "y = 1").metadata.clear(),
+    ("predictions_stay_open", "first line shown"): lambda n: cell_of(n, "y = 1").outputs.pop(0),
     ("predictions_stay_open", "tagged, not folded"): lambda n: cell_of(n, "y = 1").metadata.pop(
         "jupyter"
     ),
