@@ -23,7 +23,6 @@ def pytest_configure(config):
     for name in ("MEDLAB_DATASET", "MEDLAB_MIRROR", "MEDLAB_VERIFY"):
         environment.pop(name, None)
     environment["MEDLAB_PROGRESS"] = "0"
-    environment["TQDM_DISABLE"] = "1"  # bars that a notebook shows itself
     environment["JUPYTER_PREFER_ENV_PATH"] = "1"  # a reader's own "python3" kernel must not answer
     if "MEDLAB_TEST_CACHE" not in environment:  # a worker of pytest-xdist inherits what is set here
         if "MEDLAB_DATA" in environment:

@@ -28,6 +28,7 @@ _NAMES = {
     "predict": "training",
     "check": "exercises",
     "claim": "exercises",
+    "progress": "errors",
 }
 
 __all__ = [*_NAMES, *_ROOMS]

@@ -1,4 +1,4 @@
-"""Errors that speak to the user, and the one way in which medlab writes a file."""
+"""What every room shares: errors that speak to the user, progress, and how a file is written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -21,6 +22,7 @@ __all__ = [
     "Interrupted",
     "MedlabError",
     "atomic_write",
+    "progress",
 ]
 
 _STALE = 600  # seconds after which a half-written file belongs to a writer that was killed
@@ -59,6 +61,18 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [f"Interrupted: {self}"]
+
+
+def progress(items: Iterable | None = None, **options: Any) -> Any:
+    """Items under a progress bar: a widget in notebooks, text elsewhere, gone when all are done.
+
+    The environment variable MEDLAB_PROGRESS=0 hides it. Options are those of `tqdm`, as `desc`,
+    `total` and `delay`; without items, the bar itself is returned.
+    """
+    from tqdm.auto import tqdm  # it imports IPython, so not before it is due
+
+    quiet = os.environ.get("MEDLAB_PROGRESS") == "0"
+    return tqdm(items, **{"leave": False, "disable": quiet, **options})
 
 
 @contextmanager

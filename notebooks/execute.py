@@ -67,7 +67,6 @@ def clean_environment(*, online: bool = False, **settings: str) -> Iterator[None
             os.environ.pop(name, None)
         os.environ |= {
             "MEDLAB_PROGRESS": "0",
-            "TQDM_DISABLE": "1",
             "MEDLAB_DATA": folder,
             "IPYTHONDIR": f"{folder}/ipython",
             "JUPYTER_PREFER_ENV_PATH": "1",  # a user's own "python3" kernel must not answer

@@ -49,8 +49,8 @@ def serve(folder: Path, *, windowing: str = "full") -> Iterator[str]:
     command += ["--ip=127.0.0.1", "--allow-root", f"--IdentityProvider.token={TOKEN}"]
     command += [f"--ServerApp.root_dir={folder}"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    quiet = ("MEDLAB_PROGRESS", "TQDM_DISABLE")  # a reader sees progress bars
-    settings = {name: value for name, value in os.environ.items() if name not in quiet} | {
+    seen = {k: v for k, v in os.environ.items() if k != "MEDLAB_PROGRESS"}  # as a reader's
+    settings = seen | {
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medlab.cohort import DataCard
-from medlab.errors import DataError, DownloadError, HashMismatch, atomic_write
+from medlab.errors import DataError, DownloadError, HashMismatch, atomic_write, progress
 
 _ATTEMPTS = 4
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and of silence while reading
@@ -79,14 +79,13 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
     """Download `url` to `part`, complete; each attempt starts from the beginning."""
     import pooch
     import requests
-    from tqdm.auto import tqdm
 
     headers = {"Accept-Encoding": "identity"}  # what a server compresses all the same is unpacked
     options: dict[str, Any] = {"chunk_size": 1 << 16, "timeout": _TIMEOUT, "headers": headers}
     for attempt in range(1, _ATTEMPTS + 1):
         # A bar of its own: pooch's is red text in a notebook. pooch sets its total.
-        look: dict = {"unit": "B", "unit_scale": True, "desc": Path(url).name, "disable": False}
-        bar = shows_progress() and tqdm(total=1, **look)
+        look: dict = {"unit": "B", "unit_scale": True, "desc": Path(url).name, "leave": True}
+        bar = shows_progress() and progress(total=1, **look)
         try:
             return pooch.HTTPDownloader(progressbar=bar, **options)(url, str(part), None)
         except (requests.RequestException, ValueError) as error:  # ValueError: a bad length

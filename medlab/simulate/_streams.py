@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import torch
 
-from medlab.errors import DataError
+from medlab.errors import DataError, progress
 
 
 def positive(**sizes: float) -> None:
@@ -37,13 +35,10 @@ def side_by_side(function: Callable, items: Sequence) -> list:
 
     A progress bar appears after a second, unless the environment variable MEDLAB_PROGRESS is 0.
     """
-    from tqdm.auto import tqdm
-
-    bar: dict[str, Any] = {"desc": "simulating", "delay": 1, "leave": False, "total": len(items)}
-    bar["disable"] = os.environ.get("MEDLAB_PROGRESS") == "0"
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-            return list(tqdm(pool.map(function, items), **bar))
+            done = pool.map(function, items)
+            return list(progress(done, desc="simulating", delay=1, total=len(items)))
     finally:
         torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from medlab.errors import DataError, Interrupted, MedlabError
+from medlab.errors import progress as shown
 from medlab.training._setup import Data, Setup, in_training, number, prepare, standardise
 from medlab.training.prediction import outputs_of
 from medlab.training.recipe import batches, one_cycle
@@ -133,9 +134,8 @@ def fit(
         run.store(checkpoint)  # tells at once if it cannot be written
     done, start = len(run.history), time.perf_counter() - run.history.seconds
     hidden = not progress or os.environ.get("MEDLAB_PROGRESS") == "0"
-    from tqdm.auto import tqdm  # a widget in notebooks; it imports IPython, so not before it is due
-
-    bar = tqdm(total=epochs, initial=done, desc="training", unit="epoch", disable=hidden)
+    look: dict = {"desc": "training", "unit": "epoch", "leave": True, "disable": hidden}
+    bar = shown(total=epochs, initial=done, **look)
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
     with _interruptible(run, epochs), bar, exact, in_training(model):
         for epoch in range(done, epochs):
