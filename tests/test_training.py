@@ -12,7 +12,7 @@ from torch import nn
 
 from medlab.augment import Augment
 from medlab.cohort import Cohort, DataCard
-from medlab.errors import DataError, MedlabError
+from medlab.errors import DataError, Interrupted, MedlabError
 from medlab.models import SmallCNN, Standardise
 from medlab.training import (
     Classification,
@@ -771,3 +771,24 @@ def test_a_small_set_is_seen_often_and_a_large_one_no_more_than_it_needs(
     data = torch.rand(images, 1, 4, 4), torch.arange(images) % 2
     history = fit(model, data, batch_size=10, augment=None, **QUIET)
     assert history.config["epochs"] == len(history) == epochs
+
+
+def test_an_interrupt_says_in_one_line_what_it_leaves(monkeypatch):
+    from medlab.training import loop
+
+    whole, calls = loop._train_epoch, []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*given)
+
+    monkeypatch.setattr(loop, "_train_epoch", stopped)
+    model = tiny().eval()
+    with pytest.raises(KeyboardInterrupt) as caught:  # scripts and shells know it as an interrupt
+        fit(model, (X, Y), epochs=5, batch_size=8, augment=None, **QUIET)
+    assert isinstance(caught.value, Interrupted)
+    [line] = caught.value._render_traceback_()
+    assert "stopped after 2 of 5 epochs" in line and "\n" not in line
+    assert not model.training  # as it was
