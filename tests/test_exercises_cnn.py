@@ -1,4 +1,4 @@
-"""Notebook 05's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of cnn, fed with right, untouched and typically wrong answers."""
 
 import copy
 import itertools

@@ -1,4 +1,4 @@
-"""Notebook 07's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of evaluation, fed with right, untouched and typically wrong answers."""
 
 import numpy as np
 import pytest

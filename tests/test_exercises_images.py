@@ -1,4 +1,4 @@
-"""Notebook 01's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of images, fed with right, untouched and typically wrong answers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Notebook 08's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of pneumonia, fed with right, untouched and typically wrong answers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Notebook 03's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of pooling, fed with right, untouched and typically wrong answers."""
 
 import math
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Notebook 04's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of preprocessing, fed with right, untouched and typically wrong answers."""
 
 import itertools
 import json

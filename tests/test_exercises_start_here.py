@@ -1,4 +1,4 @@
-"""Notebook 00's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of start_here, fed with right, untouched and typically wrong answers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Notebook 06's checks, fed with right, untouched and typically wrong answers."""
+"""Checks of training, fed with right, untouched and typically wrong answers."""
 
 import numpy as np
 import pytest
