@@ -489,6 +489,20 @@ def test_the_check_answers(id, answer, reply, capsys):
     assert said.startswith("✓" if reply in ("✓", PRAISE[0], PRAISE[1]) else "✗")
 
 
+def sends_nothing(x, w, y_bar):
+    w_bar, x_bar = torch.zeros_like(w), torch.zeros_like(x)
+    for _ in np.ndindex(*y_bar.shape):
+        ...
+    return w_bar, x_bar
+
+
+def test_the_frame_of_exercise_4_is_not_attempted(capsys):
+    check("convolution.4", sends_nothing)
+    assert capsys.readouterr().out.startswith("○ convolution.4")
+    check("convolution.4", lambda x, w, y_bar: (w * 0, x))
+    assert capsys.readouterr().out.startswith("✗ convolution.4")
+
+
 UNTOUCHED = {"convolution.2": ..., "convolution.6": [(..., ..., ...)]}
 
 

@@ -47,7 +47,7 @@ MESSAGES = {
     },
     "convolution.2": {
         "right": "five settings. Four are compact windows; (3, 3, 3) shows that a dilated window "
-        "can read every pixel too, if its dilation is odd.",
+        "can read every pixel too, if its dilation is odd and its padding enough.",
         "format": "I expected a list of (k, p, d), three whole numbers each; got {got}.",
         "empty": "your list is empty, and five settings exist. Print the outputs and the pixels "
         "read for one that you know, such as (3, 1, 1).",
@@ -356,6 +356,8 @@ def backward(answer) -> Verdict:
         if any(part is None for part in got):
             raise Wrong("returned nothing")
         w_bar, x_bar = _slide(x, y_bar), _full(y_bar, w)
+        if all(near(part, torch.zeros(_shape(part))) for part in got):
+            raise NotAttempted  # the frame is there, and nothing was sent yet
         w_shape, x_shape = map(_shape, got)
         if (w_shape, x_shape) == (image, kernel):
             return "exchanged"
