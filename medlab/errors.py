@@ -66,13 +66,13 @@ class Interrupted(KeyboardInterrupt):
 def progress(items: Iterable | None = None, **options: Any) -> Any:
     """Items under a progress bar: a widget in notebooks, text elsewhere, gone when all are done.
 
-    The environment variable MEDLAB_PROGRESS=0 hides it. Options are those of `tqdm`, as `desc`,
-    `total` and `delay`; without items, the bar itself is returned.
+    The environment variable MEDLAB_PROGRESS=0 hides it, as `disable=True` does. Options are those
+    of `tqdm`, as `desc`, `total` and `delay`; without items, the bar itself is returned.
     """
     from tqdm.auto import tqdm  # it imports IPython, so not before it is due
 
-    quiet = os.environ.get("MEDLAB_PROGRESS") == "0"
-    return tqdm(items, **{"leave": False, "disable": quiet, **options})
+    hidden = options.pop("disable", False) or os.environ.get("MEDLAB_PROGRESS") == "0"
+    return tqdm(items, disable=hidden, **{"leave": False, **options})
 
 
 @contextmanager

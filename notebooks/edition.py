@@ -137,7 +137,8 @@ def publish(
 ) -> dict[str, list[str]]:
     """Write the course into a folder, and keep every file there that somebody has changed.
 
-    A notebook counts as changed when the text of a cell is; having been run is no change.
+    A notebook counts as changed when text, tags or attachments of a cell are; having been run is no
+    change.
 
     Returns:
         "written", "kept" (changed, or not from here), "outdated": those kept of which the course

@@ -38,7 +38,7 @@ DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 50)
 DENSE = ("00", "01", "04", "06", "08", "09", "11", "14")
 SECTION_WORDS = 300
 MAX_LINES, MAX_COLUMNS, MEDIAN_LINES = 30, 88, 13
-# Of the code, what the learner writes: the lines of the solutions.
+# Of the code, what the learner writes: lines of the solutions that the exercise does not give.
 LEARNERS = 0.25
 MAX_IGNORED = 0.1
 FIGURE_WIDTHS = {round(plotting.PIXELS * inches) for inches in plotting.WIDTHS}
@@ -401,6 +401,11 @@ def measure_is_kept(page: Page) -> list[str]:
     return found
 
 
+def statements(code: str) -> list[str]:
+    """Lines of code, however it is laid out: a text over three lines is one."""
+    return [line.strip() for line in ast.unparse(ast.parse(code)).split("\n") if line.strip()]
+
+
 def one_sitting(page: Page) -> list[str]:
     """What a renewed notebook keeps to beyond its length."""
     if page.is_dense:
@@ -412,8 +417,12 @@ def one_sitting(page: Page) -> list[str]:
         if words > SECTION_WORDS and "reading" not in title.lower():
             found.append(f"section {title!r} has {words} words, at most {SECTION_WORDS}")
     frame = ("setup", "imports")
-    learners = sum(solution_code(c).count("\n") + 1 for c in page.cells if is_solution(c))
-    shown = sum(c.source.count("\n") + 1 for c in page.code if not checks(c) and c.id not in frame)
+    learners = 0
+    for k, cell in enumerate(page.cells):
+        if is_solution(cell) and k and page.cells[k - 1].cell_type == "code":
+            given = statements(page.cells[k - 1].source)
+            learners += sum(line not in given for line in statements(solution_code(cell)))
+    shown = sum(len(statements(c.source)) for c in page.code if not checks(c) and c.id not in frame)
     if learners < LEARNERS * (learners + shown):
         found.append(f"the learner writes {learners} lines, and {shown} are shown")
     for title in ("Quiz", "Open questions"):

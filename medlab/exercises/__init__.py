@@ -86,7 +86,7 @@ def check(id: str, answer: Any, **given) -> None:
     """Say whether an answer is right and, if not, what probably went wrong. Raises nothing.
 
     Args:
-        id: number of the exercise, "notebook.exercise", as in "images.2".
+        id: topic and number of the exercise, as in "images.2".
         answer: a value or a function, as the exercise asks; `...` while it is not attempted.
         given: values of the notebook that the exercise refers to.
 

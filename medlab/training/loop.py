@@ -133,8 +133,7 @@ def fit(
     elif checkpoint is not None and not os.path.isfile(checkpoint):
         run.store(checkpoint)  # tells at once if it cannot be written
     done, start = len(run.history), time.perf_counter() - run.history.seconds
-    hidden = not progress or os.environ.get("MEDLAB_PROGRESS") == "0"
-    look: dict = {"desc": "training", "unit": "epoch", "leave": True, "disable": hidden}
+    look: dict = {"desc": "training", "unit": "epoch", "leave": True, "disable": not progress}
     bar = shown(total=epochs, initial=done, **look)
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
     with _interruptible(run, epochs), bar, exact, in_training(model):
