@@ -75,8 +75,8 @@ PLACES = {
     "data_scripts": (files("data_scripts"), []),
     "notebooks": (NOTEBOOKS, ["lab"]),
     "notebooks/*.py": (files("notebooks"), ["lab", "test"]),
-    "benchmarks": (files("benchmarks"), ["test"]),
-    "tests": (files("tests"), ["test"]),
+    "benchmarks": (files("benchmarks"), ["lab", "test"]),
+    "tests": (files("tests"), ["lab", "test"]),
 }
 
 
