@@ -1,4 +1,4 @@
-"""Ultrasound: speckle from unresolved scatterers, log compression, a kidney."""
+"""Ultrasound: speckle from unresolved scatterers, beams of a curved probe, log compression."""
 
 from __future__ import annotations
 
@@ -61,54 +61,89 @@ def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | 
     return (1 + level / dynamic_range).clamp(0, 1)
 
 
-class Kidney(NamedTuple):
-    """A long-axis section: `level` (H, W), echogenicity in dB relative to liver, and its truth.
+class Probe(NamedTuple):
+    """Curved probes of B images, each field (B,); the grid of samples has one size for all.
 
-    `mask` (H, W) uint8 is 1 in the kidney, 2 in its cyst.
+    A sample is told by its depth d, mm along the beam from the face, and the angle of its beam; a
+    point by x, mm to the right, and y, mm below the middle of the face.
     """
 
-    level: Tensor
-    mask: Tensor
+    radius: Tensor  #: of the curved face, mm
+    half_angle: Tensor  #: between the middle beam and the last one, radians
+    depth: Tensor  #: imaged, mm
+    samples: int  #: along a beam
+    lines: int  #: beams
+
+    @property
+    def step(self) -> Tensor:
+        """(B, 1, 1) mm between samples of a beam."""
+        return self.depth.view(-1, 1, 1) / self.samples
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Depth (B, samples, 1) and angle (B, 1, lines) of the samples."""
+        beam = (torch.arange(self.lines) + 0.5) * 2 / self.lines - 1
+        depth = (torch.arange(self.samples) + 0.5)[:, None] * self.step
+        return depth, beam * self.half_angle.view(-1, 1, 1)
+
+    def point(self, depth: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        """x and y of samples."""
+        radius = self.radius.view(-1, 1, 1)
+        far = radius + depth
+        return far * torch.sin(angle), far * torch.cos(angle) - radius
+
+    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth and angle of points: the inverse of `point`."""
+        radius = self.radius.view(-1, 1, 1)
+        return torch.hypot(x, y + radius) - radius, torch.atan2(x, y + radius)
+
+    def sees(self, x: Tensor, y: Tensor) -> Tensor:
+        """Whether points (B, H, W) lie in the sector."""
+        depth, angle = self.sample(x, y)
+        half, deepest = self.half_angle.view(-1, 1, 1), self.depth.view(-1, 1, 1)
+        return (angle.abs() <= half) & (depth >= 0) & (depth <= deepest)
 
 
-def kidney(height: int, width: int, *, pixel_mm: float, seed: int) -> Kidney:
-    """Echogenicity of a kidney beneath skin, muscle and liver, drawn from `seed`.
+def two_way_loss(attenuation: Tensor, *, frequency: Tensor, step_mm: Tensor) -> Tensor:
+    """dB that an echo has lost on its way to the middle of each sample and back.
 
-    Cortex a little darker than liver, darker pyramids around a bright sinus, and a cyst: free of
-    echoes, with a bright band beneath it, since fluid takes nothing from the sound.
+    Args:
+        attenuation: (B, samples, lines), dB per cm and MHz.
+        frequency: MHz, and `step_mm` between samples; both broadcast.
     """
-    positive(height=height, width=width, pixel_mm=pixel_mm)
-    rng = np.random.default_rng(seed)
-    rows, cols = (torch.arange(n) * pixel_mm for n in (height, width))
-    rows, cols = torch.meshgrid(rows, cols, indexing="ij")
-    extent = torch.tensor([height, width]) * pixel_mm
-    centre = extent * torch.from_numpy(rng.uniform([0.48, 0.46], [0.58, 0.54])).float()
-    half = extent * torch.from_numpy(rng.uniform([0.18, 0.34], [0.24, 0.41])).float()
-    tilt = np.deg2rad(rng.uniform(-18, 18))
-    level = torch.zeros(height, width)
-    skin = rows < rng.uniform(3, 5)
-    muscle = (rows < rng.uniform(9, 16)) & ~skin
-    fascia = (torch.sin(rows * 2.4 + 0.4 * torch.sin(cols / 7)) > 0.7) & muscle
-    level[skin], level[muscle], level[fascia] = 8.0, -5.0, 3.0
+    lost = attenuation * (2 * frequency * step_mm / 10)
+    return lost.cumsum(1) - lost / 2
 
-    dy, dx = rows - centre[0], cols - centre[1]
-    u = (dx * np.cos(tilt) + dy * np.sin(tilt)) / half[1]
-    v = (dy * np.cos(tilt) - dx * np.sin(tilt)) / half[0]
-    r, angle = (u**2 + v**2).sqrt(), torch.atan2(v, u)
-    level[(r > 1) & (r < 1.07)] = 9.0  # capsule and the fat around it
-    level[r <= 1] = -4.0
-    pyramids = (torch.cos(angle * 9 + rng.uniform(0, 6)) > 0.1) & (r > 0.52) & (r < 0.8)
-    level[pyramids] = -8.0
-    level[r < 0.42 + 0.07 * torch.cos(5 * angle + rng.uniform(0, 6))] = 7.0
-    mask = (r <= 1).to(torch.uint8)
 
-    where, size = rng.uniform(0.5, 2.6), rng.uniform(0.18, 0.34) * float(half[0])
-    cy = centre[0] + 0.68 * half[0] * np.sin(where + np.pi)
-    cx = centre[1] + 0.68 * half[1] * np.cos(where)
-    wide = size * rng.uniform(1.0, 1.3)
-    cyst = (((cols - cx) / wide) ** 2 + ((rows - cy) / size) ** 2).sqrt()
-    level[(rows > cy) & ((cols - cx).abs() < 0.8 * size) & (cyst > 1)] += 5.0
-    level[(cyst > 1) & (cyst < 1.12)] = 6.0
-    level[cyst <= 1] = -45.0
-    mask[cyst <= 1] = 2
-    return Kidney(level, mask)
+def received(field: Tensor, *, axial: Tensor, lateral: Tensor) -> Tensor:
+    """Complex echoes of scatterers, smeared by a Gaussian pulse and beam of unit energy.
+
+    Where neighbouring scatterers have equal variance the echo keeps it, whatever the widths. They
+    are cut at 3 samples along the beam and 7 across: more than 1 and 3 are too wide.
+
+    Args:
+        field: (B, 2, samples, lines) real and imaginary part.
+        axial: standard deviation of the pulse in samples, broadcast to the field.
+        lateral: of the beam, in lines; it may differ from depth to depth.
+    """
+    for axis, sigma, reach in ((2, axial, 3), (3, lateral, 7)):
+        offsets = range(-reach, reach + 1)
+        taps = [torch.exp(-0.5 * (k / sigma) ** 2) for k in offsets]
+        energy = sum(tap**2 for tap in taps)
+        sides = (reach, reach, 0, 0) if axis == 3 else (0, 0, reach, reach)
+        padded = functional.pad(field, sides, mode="reflect")
+        smeared = torch.zeros_like(field)
+        for k, tap in enumerate(taps):
+            smeared.addcmul_(tap.expand_as(field), padded.narrow(axis, k, field.shape[axis]))
+        field = smeared / energy**0.5
+    return field
+
+
+def scan_convert(beams: Tensor, probe: Probe, x: Tensor, y: Tensor) -> Tensor:
+    """Samples (B, samples, lines) at the points x, y (B, H, W): linear between them, 0 outside."""
+    depth, angle = probe.sample(x, y)
+    u, v = angle / probe.half_angle.view(-1, 1, 1), 2 * depth / probe.depth.view(-1, 1, 1) - 1
+    where = torch.stack([u, v], -1)
+    picture = functional.grid_sample(
+        beams[:, None], where, padding_mode="border", align_corners=False
+    )
+    return picture[:, 0] * probe.sees(x, y)
