@@ -28,8 +28,9 @@ from medlab.metrics.counts import (
     specificity_at_sensitivity,
 )
 from medlab.metrics.intervals import Interval, delong, delong_test, proportion
-from medlab.metrics.overlap import dice
+from medlab.metrics.overlap import dice, iou
 from medlab.metrics.resampling import bootstrap, bootstrap_difference, resampled_values, resamples
+from medlab.metrics.surfaces import hausdorff, surface_dice
 
 __all__ = [
     "Confusion",
@@ -49,6 +50,8 @@ __all__ = [
     "ece",
     "expected_cost",
     "fit_temperature",
+    "hausdorff",
+    "iou",
     "net_benefit",
     "per_class",
     "precision_recall_curve",
@@ -60,4 +63,5 @@ __all__ = [
     "sensitivity",
     "specificity",
     "specificity_at_sensitivity",
+    "surface_dice",
 ]

@@ -29,6 +29,39 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
 
     Source: Dice, Ecology 26:297 (1945).
     """
+    shared, sizes = _shared_and_sizes(masks, predicted, num_classes)
+    return 2 * shared / sizes  # 0 / 0 is NaN
+
+
+def iou(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = None) -> Tensor:
+    """Intersection over union of each structure in each image: |A ∩ B| / |A ∪ B|.
+
+    Dice / (2 − Dice), so both rank predictions of one structure alike; only their means over
+    structures may differ in order. Arguments, result and empty masks as for `dice`.
+
+    Source: Jaccard, Bulletin de la Société Vaudoise des Sciences Naturelles 37:547 (1901).
+    """
+    shared, sizes = _shared_and_sizes(masks, predicted, num_classes)
+    return shared / (sizes - shared)
+
+
+def _shared_and_sizes(
+    masks: ArrayLike, predicted: ArrayLike, num_classes: int | None
+) -> tuple[Tensor, Tensor]:
+    """|A ∩ B| and |A| + |B|, float64 (N, K − 1) each, on the CPU."""
+    truth, found, num_classes = labelled(masks, predicted, num_classes)
+    columns = []
+    for k in range(1, num_classes):
+        a, b = (truth == k).flatten(1), (found == k).flatten(1)
+        columns.append(torch.stack([(a & b).sum(1), a.sum(1) + b.sum(1)]))
+    shared, sizes = torch.stack(columns, -1).cpu().double()
+    return shared, sizes
+
+
+def labelled(
+    masks: ArrayLike, predicted: ArrayLike, num_classes: int | None
+) -> tuple[Tensor, Tensor, int]:
+    """Masks and prediction as whole numbers (N, *size) on one device, and K; see `dice`."""
     found = torch.as_tensor(predicted).detach()
     truth = torch.as_tensor(masks, device=found.device)
     if found.ndim == truth.ndim + 1 and found.shape[:1] + found.shape[2:] == truth.shape:
@@ -56,9 +89,4 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
     num_classes = max(2, highest + 1) if num_classes is None else num_classes
     if highest >= num_classes:
         raise DataError(f"a mask holds {highest}, and num_classes={num_classes} ends before it")
-    columns = []
-    for k in range(1, num_classes):
-        a, b = (truth == k).flatten(1), (found == k).flatten(1)
-        columns.append(torch.stack([2 * (a & b).sum(1), a.sum(1) + b.sum(1)]))
-    shared, sizes = torch.stack(columns, -1).cpu().double()
-    return shared / sizes  # 0 / 0 is NaN
+    return truth, found, num_classes
