@@ -62,88 +62,82 @@ def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | 
 
 
 class Probe(NamedTuple):
-    """Curved probes of B images, each field (B,); the grid of samples has one size for all.
+    """A curved (convex) probe and the samples along its beams.
 
     A sample is told by its depth d, mm along the beam from the face, and the angle of its beam; a
     point by x, mm to the right, and y, mm below the middle of the face.
     """
 
-    radius: Tensor  #: of the curved face, mm
-    half_angle: Tensor  #: between the middle beam and the last one, radians
-    depth: Tensor  #: imaged, mm
+    radius: float  #: of the curved face, mm
+    half_angle: float  #: between the middle beam and the last one, radians
+    depth: float  #: imaged, mm
     samples: int  #: along a beam
     lines: int  #: beams
 
-    @property
-    def step(self) -> Tensor:
-        """(B, 1, 1) mm between samples of a beam."""
-        return self.depth.view(-1, 1, 1) / self.samples
-
     def grid(self) -> tuple[Tensor, Tensor]:
-        """Depth (B, samples, 1) and angle (B, 1, lines) of the samples."""
-        beam = (torch.arange(self.lines) + 0.5) * 2 / self.lines - 1
-        depth = (torch.arange(self.samples) + 0.5)[:, None] * self.step
-        return depth, beam * self.half_angle.view(-1, 1, 1)
+        """Depth (samples, lines) and angle (samples, lines) of the samples."""
+        depth = (torch.arange(self.samples) + 0.5) * (self.depth / self.samples)
+        angle = ((torch.arange(self.lines) + 0.5) * 2 / self.lines - 1) * self.half_angle
+        return torch.meshgrid(depth, angle, indexing="ij")
 
     def point(self, depth: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         """x and y of samples."""
-        radius = self.radius.view(-1, 1, 1)
-        far = radius + depth
-        return far * torch.sin(angle), far * torch.cos(angle) - radius
+        far = self.radius + depth
+        return far * torch.sin(angle), far * torch.cos(angle) - self.radius
 
     def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Depth and angle of points: the inverse of `point`."""
-        radius = self.radius.view(-1, 1, 1)
-        return torch.hypot(x, y + radius) - radius, torch.atan2(x, y + radius)
+        below = y + self.radius
+        return torch.hypot(x, below) - self.radius, torch.atan2(x, below)
 
     def sees(self, x: Tensor, y: Tensor) -> Tensor:
-        """Whether points (B, H, W) lie in the sector."""
+        """Whether points lie in the sector."""
         depth, angle = self.sample(x, y)
-        half, deepest = self.half_angle.view(-1, 1, 1), self.depth.view(-1, 1, 1)
-        return (angle.abs() <= half) & (depth >= 0) & (depth <= deepest)
+        return (angle.abs() <= self.half_angle) & (depth >= 0) & (depth <= self.depth)
 
 
-def two_way_loss(attenuation: Tensor, *, frequency: Tensor, step_mm: Tensor) -> Tensor:
+def two_way_loss(attenuation: Tensor, *, frequency: float, step_mm: float) -> Tensor:
     """dB that an echo has lost on its way to the middle of each sample and back.
 
     Args:
-        attenuation: (B, samples, lines), dB per cm and MHz.
-        frequency: MHz, and `step_mm` between samples; both broadcast.
+        attenuation: (samples, lines), dB per cm and MHz.
+        frequency: MHz.
+        step_mm: between samples.
     """
+    positive(frequency=frequency, step_mm=step_mm)
     lost = attenuation * (2 * frequency * step_mm / 10)
-    return lost.cumsum(1) - lost / 2
+    return lost.cumsum(0) - lost / 2
 
 
-def received(field: Tensor, *, axial: Tensor, lateral: Tensor) -> Tensor:
+def received(field: Tensor, *, axial: float, lateral: Tensor) -> Tensor:
     """Complex echoes of scatterers, smeared by a Gaussian pulse and beam of unit energy.
 
     Where neighbouring scatterers have equal variance the echo keeps it, whatever the widths. They
-    are cut at 3 samples along the beam and 7 across: more than 1 and 3 are too wide.
+    are cut at 4 samples along the beam and 8 across: more than 1.3 and 2.7 are too wide.
 
     Args:
-        field: (B, 2, samples, lines) real and imaginary part.
-        axial: standard deviation of the pulse in samples, broadcast to the field.
-        lateral: of the beam, in lines; it may differ from depth to depth.
+        field: (2, samples, lines) real and imaginary part.
+        axial: standard deviation of the pulse, samples.
+        lateral: (samples,) of the beam at each depth, lines.
     """
-    for axis, sigma, reach in ((2, axial, 3), (3, lateral, 7)):
-        offsets = range(-reach, reach + 1)
-        taps = [torch.exp(-0.5 * (k / sigma) ** 2) for k in offsets]
-        energy = sum(tap**2 for tap in taps)
-        sides = (reach, reach, 0, 0) if axis == 3 else (0, 0, reach, reach)
+    positive(axial=axial, lateral=float(lateral.min()))
+    widths = ((1, torch.tensor(axial), 4), (2, lateral[:, None], 8))
+    for axis, sigma, reach in widths:
+        taps = [torch.exp(-0.5 * (k / sigma) ** 2) for k in range(-reach, reach + 1)]
+        sides = (0, 0, reach, reach) if axis == 1 else (reach, reach)
         padded = functional.pad(field, sides, mode="reflect")
         smeared = torch.zeros_like(field)
         for k, tap in enumerate(taps):
             smeared.addcmul_(tap.expand_as(field), padded.narrow(axis, k, field.shape[axis]))
-        field = smeared / energy**0.5
+        field = smeared / torch.stack(taps).square().sum(0).sqrt()
     return field
 
 
 def scan_convert(beams: Tensor, probe: Probe, x: Tensor, y: Tensor) -> Tensor:
-    """Samples (B, samples, lines) at the points x, y (B, H, W): linear between them, 0 outside."""
+    """Samples (samples, lines) at points x, y (H, W): linear between them, 0 outside the sector."""
     depth, angle = probe.sample(x, y)
-    u, v = angle / probe.half_angle.view(-1, 1, 1), 2 * depth / probe.depth.view(-1, 1, 1) - 1
-    where = torch.stack([u, v], -1)
+    where = torch.stack([angle / probe.half_angle, 2 * depth / probe.depth - 1], -1)
     picture = functional.grid_sample(
-        beams[:, None], where, padding_mode="border", align_corners=False
+        beams[None, None], where[None], padding_mode="border", align_corners=False
     )
-    return picture[:, 0] * probe.sees(x, y)
+    return picture[0, 0] * probe.sees(x, y)
