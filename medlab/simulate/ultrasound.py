@@ -78,7 +78,8 @@ class Probe(NamedTuple):
         """Depth (samples, lines) and angle (samples, lines) of the samples."""
         depth = (torch.arange(self.samples) + 0.5) * (self.depth / self.samples)
         angle = ((torch.arange(self.lines) + 0.5) * 2 / self.lines - 1) * self.half_angle
-        return torch.meshgrid(depth, angle, indexing="ij")
+        rows, columns = torch.meshgrid(depth, angle, indexing="ij")
+        return rows, columns
 
     def point(self, depth: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         """x and y of samples."""
