@@ -79,7 +79,7 @@ def _inner(s: Numbers, at: Point, depth: Tensor) -> dict[str, Tensor]:
     dx = x + 0.28 * a
     rho = ((dx / (0.55 * a)) ** 2 + (y / (0.42 * b)) ** 2 + (z / (0.6 * c)) ** 2).sqrt()
     plain = (dx**2 + y**2 + z**2).sqrt() * (1 - s["sinus"] / rho.clamp_min(1e-3))
-    u, v, w = (torch.sin(q / mm + phase) for q, mm, phase in zip(at, s["wave"], s["phases"]))
+    u, v, w = (torch.sin(q / s["wave"][i] + s["phases"][i]) for i, q in enumerate(at))
     hilum = torch.maximum(y.abs() - 0.24 * b, z.abs() - 0.27 * c)
     outside = torch.minimum(plain + 2.2 * u * w + 1.2 * v, torch.maximum(hilum, x + 0.3 * a))
 

@@ -23,13 +23,7 @@ from medlab.simulate.ultrasound import Probe, log_compress, received, scan_conve
 _FACTS = json.loads((files("medlab.simulate") / "kidney_us.json").read_text(encoding="utf-8"))
 KIDNEY_US = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, float]] = _FACTS["sites"]
-"""How each hospital scans: `share` of the patients; `frequency` MHz; the probe's `radius` mm,
-`half_angle` degrees and `aperture` mm; `noise` of the receiver and `clutter` at the face, in dB of
-liver at the face; `tgc` dB per cm and MHz; `range` dB from black to white, `liver` its grey level
-before `gamma`; `smooth`, share of the neighbours' mean in an echo."""
 TISSUES: dict[str, list[float]] = _FACTS["tissues"]
-"""Echo power in dB of liver, attenuation in dB per cm and MHz, dB of fibres and of blotches."""
-
 FIELD = 160.0  # mm, side of the square shown
 SAMPLES, LINES = 320, 144  # of the polar grid
 IMAGES = 4  # a patient: longitudinal and transverse through the middle, then through a lesion
@@ -76,6 +70,17 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
     )
 
 
+def kidney_echoes(seed: int = 0, size: int = 256) -> Tensor:
+    """Amplitude (size, size) of the echoes in the first image of `kidney_us`, not in decibels.
+
+    Liver is about 1, and all outside the sector is 0.
+    """
+    place = (KIDNEY_US.name, KIDNEY_US.version, seed, 0)
+    rng = stream(*place, 0)
+    probe, beams = _scan(_image(rng, _patient(stream(*place))[0], 0), rng)
+    return scan_convert(beams, probe, *_pixels(size, probe))
+
+
 def _scans(seed: int, patient: int, size: int) -> dict[str, Tensor]:
     """Pictures, masks and facts of one patient, by the names of the cohort's fields."""
     place = (KIDNEY_US.name, KIDNEY_US.version, seed, patient)
@@ -116,7 +121,7 @@ def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
     p["cortex"] *= (1 - 0.006 * old) * grades["cortex"][grade]
     usual = np.array([grades[k][grade] for k in ("calyx", "neck", "pelvis")])
     p["spaces"] = (usual * rng.uniform(0.85, 1.15, 3)).tolist()
-    site = int(rng.choice(len(SITES), p=[facts["share"] for facts in SITES.values()]))
+    site = int(rng.choice(len(SITES), p=[here["share"] for here in SITES.values()]))
     p |= SITES[list(SITES)[site]]
     # Pyramids stand in three rows, staggered.
     up, row = np.divmod(np.arange(18), 3)
@@ -139,13 +144,10 @@ def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
     dry = [at for at in sides if all(np.linalg.norm(at - c) > mm + 6 for c, mm in cysts)]
     p["stone_at"], p["stone_mm"] = np.reshape(dry, (-1, 3)), rng.uniform(2, 5.5, len(dry)).tolist()
     facts = {"age": age, "female": female, "right": right, "length": length, "grade": grade}
-    facts |= {
-        "cysts": len(cysts),
-        "stones": len(dry),
-        "kidney_ml": flank.kidney_ml(p),
-        "site": site,
-    }
-    return p, facts | {"cyst_ml": sum(4 / 3 * math.pi * mm**3 / 1000 for mm in p["cyst_mm"])}
+    facts |= {"cysts": len(cysts), "stones": len(dry), "site": site}
+    facts["kidney_ml"] = flank.kidney_ml(p)
+    facts["cyst_ml"] = sum(4 / 3 * math.pi * mm**3 / 1000 for mm in p["cyst_mm"])
+    return p, facts
 
 
 def _direction(turn: np.ndarray | float, z: np.ndarray | float) -> np.ndarray:
@@ -173,10 +175,10 @@ def _image(rng: np.random.Generator, p: Numbers, image: int) -> Numbers:
     s["depth"] += s["at_y"]
     hidden, gas_side = _FACTS["hidden"], rng.choice([-1, 1, 1])
     s["gas_x"] = s["gas_x"] * gas_side if rng.random() < hidden["gas"] else 500.0
-    ribs = rng.uniform(*_FACTS["rib_x"], 2) * [-1, 1]
+    ribs = rng.uniform(*_FACTS["ribs"])
     s["ribs"] = np.where(rng.random(2) < hidden["rib"], ribs, 500.0).tolist()
     s["organ"] = rng.uniform(*_FACTS["organ"]["right" if p["right"] else "left"])
-    s["branches"] = rng.uniform([[-60], [35], [-1]], [[35], [100], [1]], (3, 5))
+    s["branches"] = rng.uniform(*_FACTS["branches"])
     return s | {"view": view}
 
 
@@ -185,14 +187,20 @@ def _turned(u: np.ndarray, v: np.ndarray, angle: float) -> tuple[np.ndarray, np.
     return cos * u + sin * v, cos * v - sin * u
 
 
-def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """uint8 image and mask (size, size)."""
+def _scan(s: Numbers, rng: np.random.Generator) -> tuple[Probe, Tensor]:
+    """The probe, and the amplitude of the echoes along its beams."""
     probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
     white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
+    return probe, _echoes(s, probe, white)
+
+
+def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
+    """uint8 image and mask (size, size)."""
+    probe, beams = _scan(s, rng)
     white_level = 10 ** (s["range"] * (1 - s["liver"]) / 20)
-    grey = log_compress(_echoes(s, probe, white), dynamic_range=s["range"], reference=white_level)
+    grey = log_compress(beams, dynamic_range=s["range"], reference=white_level) ** s["gamma"]
     fine = 2 if size <= 128 else 1
-    picture = scan_convert(grey ** s["gamma"], probe, *_pixels(size * fine, probe))
+    picture = scan_convert(grey, probe, *_pixels(size * fine, probe))
     picture = functional.avg_pool2d(picture[None], fine)[0]
     x, y = _pixels(size, probe)
     seen = probe.sees(x, y)
@@ -226,7 +234,13 @@ def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
     s = s | {"sway": torch.sin(x / 15 + s["sway"])}
     kidney = flank.kidney(s, _in_kidney(s, x, y))
     tissue = _tissues(s, kidney, x, y, d)
-    level, attenuation = _properties(s, tissue, x, y, d)
+    rows = [[level + s["offset"].get(k, 0), *more] for k, (level, *more) in TISSUES.items()]
+    level, attenuation, fibres, blotches = (column[tissue] for column in torch.tensor(rows).T)
+    waves = zip(s["blotches"][:6], s["blotches"][6:], s["phases"][3:], strict=True)
+    blotch = sum(torch.sin(x * u + y * v + phase) for u, v, phase in waves)
+    along = d + 0.07 * x
+    fibre = torch.sin((along + torch.sin(x / 11)) * 2.2) + torch.sin(along / 2.1)
+    level = level + fibres * fibre + blotches * blotch
     step = probe.depth / SAMPLES
     lost = two_way_loss(attenuation, frequency=s["frequency"], step_mm=step)
     # Between gas and probe the sound goes to and fro: echoes from where nothing can be seen.
@@ -278,16 +292,3 @@ def _tissues(s: Numbers, kidney: dict[str, Tensor], x: Tensor, y: Tensor, d: Ten
     for name, where in layers.items():
         tissue[where] = list(TISSUES).index(name)
     return tissue
-
-
-def _properties(
-    s: Numbers, tissue: Tensor, x: Tensor, y: Tensor, d: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Echo power, dB of liver, and attenuation, dB per cm and MHz, of each sample."""
-    rows = [[level + s["offset"].get(k, 0), *more] for k, (level, *more) in TISSUES.items()]
-    level, attenuation, fibres, blotches = (column[tissue] for column in torch.tensor(rows).T)
-    waves = zip(s["blotches"][:6], s["blotches"][6:], s["phases"][3:], strict=True)
-    blotch = sum(torch.sin(x * u + y * v + phase) for u, v, phase in waves)
-    along = d + 0.07 * x
-    fibre = torch.sin((along + torch.sin(x / 11)) * 2.2) + torch.sin(along / 2.1)
-    return level + fibres * fibre + blotches * blotch, attenuation
