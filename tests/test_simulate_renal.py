@@ -20,31 +20,31 @@ def numbers(patient, seed=0):
 
 @pytest.fixture(scope="module")
 def cohort():
-    return renal.kidney_us(n=64, seed=3)
+    return renal.kidney_us(n=48, seed=3)
 
 
 @pytest.fixture(scope="module")
 def many():
-    """Numbers and facts of 600 patients, without pictures."""
-    return [numbers(k, seed=5) for k in range(600)]
+    """Numbers and facts of 300 patients, without pictures."""
+    return [numbers(k, seed=5) for k in range(300)]
 
 
 # ---------------------------------------------------------------------------------- the cohort
 
 
 def test_what_the_cohort_holds(cohort):
-    assert cohort.images.shape == (64, 1, 96, 96)
+    assert cohort.images.shape == (48, 1, 96, 96)
     assert cohort.images.dtype == torch.uint8
-    assert cohort.masks.shape == (64, 96, 96)
+    assert cohort.masks.shape == (48, 96, 96)
     assert cohort.classes == ("background", "kidney", "sinus", "cyst")
     assert cohort.spacing == pytest.approx((160 / 96, 160 / 96))
     assert set(np.unique(cohort.patients, return_counts=True)[1]) == {4}
     assert set(cohort.sites) == set(renal.SITES)
-    assert cohort.extras["view"].tolist() == [0, 1, 0, 1] * 16
-    assert cohort.extras["central"].tolist() == [True, True, False, False] * 16
+    assert cohort.extras["view"].tolist() == [0, 1, 0, 1] * 12
+    assert cohort.extras["central"].tolist() == [True, True, False, False] * 12
     for name, values in cohort.extras.items():
         if name not in ("view", "central"):
-            assert (values.view(16, 4) == values.view(16, 4)[:, :1]).all(), name
+            assert (values.view(12, 4) == values.view(12, 4)[:, :1]).all(), name
     assert (cohort.masks.flatten(1) > 0).any(1).all()
 
 
@@ -120,14 +120,14 @@ def test_kidneys_are_as_long_as_the_card_and_the_literature_say(many):
 
 def test_lesions_and_dilatation_are_as_frequent_as_the_tables_say(many):
     grade = np.bincount([f["grade"] for _, f in many], minlength=5) / len(many)
-    assert np.allclose(grade, renal._FACTS["grades"]["share"], atol=0.06)
+    assert np.allclose(grade, renal._FACTS["grades"]["share"], atol=0.09)
     cysts = np.array([f["cysts"] for _, f in many])
     old = np.array([f["age"] for _, f in many]) > 55
     assert set(cysts) == {0, 1, 2, 3}
     assert (cysts[old] > 0).mean() > (cysts[~old] > 0).mean()
     assert {f["stones"] for _, f in many} == {0, 1, 2}
     site = np.bincount([f["site"] for _, f in many]) / len(many)
-    assert np.allclose(site, [s["share"] for s in renal.SITES.values()], atol=0.06)
+    assert np.allclose(site, [s["share"] for s in renal.SITES.values()], atol=0.09)
 
 
 def test_no_cyst_touches_another_and_no_stone_lies_in_one(many):
@@ -184,13 +184,13 @@ def test_the_ellipsoid_formula_is_low_by_the_known_part(many):
 
 def test_masks_of_the_central_planes_give_the_volume():
     """Length from the longitudinal mask, width and thickness from the transverse one."""
-    size = 256
-    cohort = renal.kidney_us(n=48, seed=1, size=size)
+    size, n = 160, 32
+    cohort = renal.kidney_us(n=n, seed=1, size=size)
     ratio = []
-    for first in range(0, 48, 4):
+    for first in range(0, n, 4):
         long, across = (np.argwhere(np.isin(m, (1, 2, 3))) for m in cohort.masks[first : first + 2])
         if cohort.extras["cysts"][first] > 0:
-            continue
+            continue  # some stand out of the kidney
         spans = []
         for points in (long, across):
             turned = [
@@ -212,7 +212,7 @@ def test_masks_lie_in_the_sector_and_follow_the_anatomy(cohort):
     dark = cohort.images[:, 0] == 0
     assert (cohort.masks[:, :2] == 0).all()  # above the face
     assert dark[:, -1].float().mean() > 0.5  # below the deepest samples
-    rows = torch.arange(64)
+    rows = torch.arange(48)
     cysts = cohort.extras["cysts"] > 0
     assert not (cohort.masks[~cysts] == 3).any()
     aimed = (~cohort.extras["central"]) & cysts
@@ -272,12 +272,11 @@ def test_behind_a_cyst_the_missing_attenuation_comes_back():
     assert lines.sum() >= 5
     assert 5 < missing.max() < 20
     rows = y[:, renal.LINES // 2] > s["at_y"] + 20
-    gain = 20 * np.log10(with_cyst[rows][:, lines] / without[rows][:, lines])
+    gain = 20 * torch.log10(with_cyst[rows][:, lines] / without[rows][:, lines])
     assert float(gain.mean()) == pytest.approx(missing[lines].mean(), abs=0.7)
     ratio = with_cyst[rows].log10().mean(0) - without[rows].log10().mean(0)
     assert abs(float(ratio[:20].mean())) < 0.01  # beside it nothing has changed
-    edge = np.argmin(20 * ratio.numpy())
-    assert 20 * ratio[edge] < -1  # the long way through its wall
+    assert 20 * ratio.min() < -2  # where the beam grazes its wall
 
 
 def test_behind_a_stone_there_is_shadow_and_in_front_nothing_changes():
@@ -287,25 +286,30 @@ def test_behind_a_stone_there_is_shadow_and_in_front_nothing_changes():
     beam = (x - s["at_x"]).abs().min(1).indices[len(x) // 2]
     behind = y[:, beam] > s["at_y"] + 8
     before = y[:, beam] < s["at_y"] - 8
-    lost = 20 * np.log10(stone[behind, beam] / without[behind, beam])
-    assert float(np.median(lost)) < -40
+    lost = 20 * torch.log10(stone[behind, beam] / without[behind, beam])
+    assert float(lost.median()) < -20
     assert torch.equal(stone[before][:, beam], without[before][:, beam])
 
 
-def test_uniform_tissue_is_rayleigh_before_compression():
-    """In liver, free of gain and attenuation, mean over standard deviation is 1.91."""
-    (probe, beams), s = scene()
-    x, y = probe.point(*probe.grid())
-    d = probe.grid()[0]
-    far = (d > s["fat"] + s["wall"] + 45) & (flank.dome(s, x, y) < -10)
-    given = s | {"sway": torch.sin(x / 15 + s["sway"])}
-    kidney = flank.kidney(given, renal._in_kidney(given, x, y))
-    tissue = renal._tissues(given, kidney, x, y, d)
-    for name in ("muscle", "cortex"):
-        where = far & (tissue == list(renal.TISSUES).index(name)) & (kidney["depth"].abs() > 3)
-        level = 20 * torch.log10(beams[where])
-        if where.sum() > 2000 and name == "cortex":
-            assert float(level.std()) == pytest.approx(5.57, abs=0.8)
+def test_liver_is_rayleigh_before_compression():
+    """Free of gain and attenuation, which depend on depth alone, mean over sd is 1.91."""
+    ratios = []
+    for patient in [k for k in range(12) if numbers(k)[0]["right"]]:
+        s = renal._image(np.random.default_rng(patient), numbers(patient)[0], 0)
+        s |= {"ribs": [500.0], "gas_x": 500.0, "noise": -140.0, "smooth": 0.0}
+        probe, beams = renal._scan(s, np.random.default_rng(patient))
+        d, angle = probe.grid()
+        x, y = probe.point(d, angle)
+        given = s | {"sway": torch.sin(x / 15 + s["sway"])}
+        tissue = renal._tissues(given, flank.kidney(given, renal._in_kidney(given, x, y)), x, y, d)
+        liver = (tissue == list(renal.TISSUES).index("liver")) & (d > s["fat"] + s["wall"] + 8)
+        liver[:, 100:] = False
+        for row, where in zip(beams, liver, strict=True):
+            if where.sum() > 30:
+                ratios.append(row[where] / row[where].mean())
+    pooled = torch.cat(ratios)
+    assert len(pooled) > 10_000
+    assert 1 / float(pooled.std()) == pytest.approx(math.sqrt(math.pi / (4 - math.pi)), rel=0.06)
 
 
 def test_echoes_are_the_first_image_before_decibels():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 Numbers = dict[str, Any]
 Point = tuple[Tensor, Tensor, Tensor]
-LATTICE = (40, 32, 80)  # points along x, y, z that count a volume
+LATTICE = (32, 26, 60)  # points along x, y, z that count a volume
 
 
 def beneath_capsule(s: Numbers, at: Point) -> tuple[Tensor, Tensor]:

@@ -242,6 +242,10 @@ def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
     fibre = torch.sin((along + torch.sin(x / 11)) * 2.2) + torch.sin(along / 2.1)
     level = level + fibres * fibre + blotches * blotch
     step = probe.depth / SAMPLES
+    # A beam that grazes a round border is bent away: a thin shadow from the edge of a cyst.
+    for depth in (kidney["cyst"], kidney["depth"]):
+        graze = (1 - torch.gradient(depth, dim=0)[0].div(step).square()).clamp_min(0)
+        attenuation = attenuation + 1.0 * graze**4 * (depth.abs() < 1.2)
     lost = two_way_loss(attenuation, frequency=s["frequency"], step_mm=step)
     # Between gas and probe the sound goes to and fro: echoes from where nothing can be seen.
     gas = attenuation * (tissue == list(TISSUES).index("gas"))
