@@ -1,4 +1,4 @@
-"""The cohort `kidney_us`: kidneys in three dimensions, seen by a convex probe."""
+"""The cohort `kidney_us`: kidneys in three dimensions, seen by a curved probe."""
 
 from __future__ import annotations
 
@@ -23,18 +23,10 @@ from medlab.simulate.ultrasound import Probe, log_compress, received, scan_conve
 _FACTS = json.loads((files("medlab.simulate") / "kidney_us.json").read_text(encoding="utf-8"))
 KIDNEY_US = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, float]] = _FACTS["sites"]
-"""How each hospital scans: `share` of the patients; `frequency` MHz; probe's `radius` mm,
-`half_angle` degrees and `aperture` mm; noise of the receiver and `clutter` at the face in dB of
-liver at the face; `tgc` dB per cm and MHz, one way; `range` dB from black to white, `liver` its grey
-level before `gamma`; `smooth` share, 0 … 1, of the mean with neighbours in an echo."""
 TISSUES: dict[str, list[float]] = _FACTS["tissues"]
-"""Echo level in dB of liver, attenuation in dB per cm and MHz, dB of fibres and of blotches."""
-INDEX = {name: k for k, name in enumerate(TISSUES)}
-
 FIELD = 160.0  # mm, side of the square shown
 SAMPLES, LINES = 320, 144  # of the polar grid
 IMAGES = 4  # a patient: longitudinal and transverse through the middle, then through a lesion
-MOST_CYSTS, MOST_STONES, BRANCHES = 3, 2, 5
 
 
 def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
@@ -72,28 +64,32 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
         card=KIDNEY_US,
         masks=merged.pop("mask"),
         patients=np.array([f"P{k // IMAGES:05d}" for k in range(n)]),
-        sites=np.array([list(SITES)[k] for k in merged.pop("site").tolist()]),
+        sites=np.array(list(SITES))[merged.pop("site").numpy()],
         spacing=(FIELD / size, FIELD / size),
         extras=merged,
     )
 
 
+def kidney_echoes(seed: int = 0, size: int = 256) -> Tensor:
+    """Amplitude (size, size) of the echoes in the first image of `kidney_us`, not in decibels.
+
+    Liver is about 1, and all outside the sector is 0.
+    """
+    place = (KIDNEY_US.name, KIDNEY_US.version, seed, 0)
+    rng = stream(*place, 0)
+    probe, beams = _scan(_image(rng, _patient(stream(*place))[0], 0), rng)
+    return scan_convert(beams, probe, *_pixels(size, probe))
+
+
 def _scans(seed: int, patient: int, size: int) -> dict[str, Tensor]:
     """Pictures, masks and facts of one patient, by the names of the cohort's fields."""
     place = (KIDNEY_US.name, KIDNEY_US.version, seed, patient)
-    p = _patient(stream(*place))
-    facts = {name: p[name] for name in ("grade", "cysts", "stones", "age", "female", "right")}
-    facts |= {"length": p["length"], "kidney_ml": flank.kidney_ml(p), "site": p["site"]}
-    facts["cyst_ml"] = 4 / 3 * math.pi * float((p["cyst_mm"] ** 3).sum()) / 1000
-    pictures, masks = [], []
+    p, facts = _patient(stream(*place))
+    shown = []
     for image in range(IMAGES):
         rng = stream(*place, image)
-        s = p | SITES[list(SITES)[p["site"]]]
-        s |= _plane(rng, p, image) | _exposure(rng, p)
-        s["depth"] = s["at_y"] + rng.uniform(52, 75)
-        picture, mask = _picture(s, rng, size)
-        pictures.append(picture)
-        masks.append(mask)
+        shown.append(_picture(_image(rng, p, image), rng, size))
+    pictures, masks = zip(*shown, strict=True)
     return {
         "image": torch.stack(pictures),
         "mask": torch.stack(masks),
@@ -103,105 +99,87 @@ def _scans(seed: int, patient: int, size: int) -> dict[str, Tensor]:
     }
 
 
-def _between(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
-    """Normal, if within low … high."""
-    edges = ndtr((np.array([low, high]) - mean) / sd)
-    return float(mean + sd * ndtri(rng.uniform(*edges)))
+def _drawn(rng: np.random.Generator, ranges: dict[str, list]) -> Numbers:
+    """A uniform number for each range [low, high], or as many as a third number says."""
+    return {name: rng.uniform(*limits) for name, limits in ranges.items()}
 
 
-def _patient(rng: np.random.Generator) -> Numbers:
-    """What stays the same from image to image: one kidney and what it lies in; mm, radians, dB."""
+def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """One kidney with what stays the same around it (mm, radians, dB), and what is told of it."""
     age, female, right = rng.uniform(18, 88), bool(rng.random() < 0.5), bool(rng.random() < 0.5)
-    mean = 114 - 3 * right - 5 * female - 0.35 * max(0.0, age - 60)
-    length = _between(rng, mean, 8, 90, 130)
-    grade = int(np.searchsorted([0.62, 0.74, 0.85, 0.94], rng.random()))
-    swollen, old = grade > 2, max(0.0, age - 55)
-    p: Numbers = {"age": age, "female": female, "right": right, "length": length, "grade": grade}
-    p["width"] = length * rng.normal(0.51, 0.025) * (1.06 if swollen else 1)
-    p["thick"] = length * rng.normal(0.43, 0.025) * (1.08 if swollen else 1)
-    p |= {"bend": rng.uniform(4, 12), "notch": rng.uniform(0.15, 0.32)}
-    p |= {"power": rng.uniform(2.1, 2.5), "furrow_mm": rng.uniform(18, 26)}
-    p["furrow"] = rng.uniform(0.02, 0.05) if rng.random() < 0.15 else 0.0
-    p["sinus"] = rng.uniform(0.88, 1.1) + 0.003 * old + 0.04 * grade
-    p["cortex"] = rng.uniform(6, 9) * (1 - 0.006 * old) * (0.65 if grade == 4 else 1)
-    p["pyramid_mm"] = rng.uniform(6, 8.5) * length / 110
-    p |= {"pyramids": flank.pyramids(rng), "wave": rng.uniform(3.0, 6.0, 3)}
-    p |= {"phases": rng.uniform(0, 2 * math.pi, 11), "streak": rng.uniform(0, 1.5)}
-    swell = rng.uniform(0.85, 1.15, 3)
-    p["calyx"] = (0.0, 1.5, 3.2, 6.0, 9.5)[grade] * swell[0]
-    p["neck"] = (0.0, 0.8, 2.0, 3.2, 5.0)[grade] * swell[1]
-    p["pelvis"] = (0.0, 3.2, 5.5, 8.0, 10.5)[grade] * swell[2]
-    p |= {"vein": rng.uniform(2.5, 4.5), "cava": rng.uniform(9, 13)}
-    p |= {"fat": 8 + 24 * rng.random() ** 2, "wall": rng.uniform(8, 15)}
-    p |= {"perirenal": 1.5 + 9 * rng.random() ** 1.5, "facing": rng.uniform(0.2, 1.1)}
-    p["cortex_db"] = rng.normal(0, 1.2) + 3 * (rng.random() < 0.15)
-    p["liver_db"] = rng.normal(0, 1) + 4 * (rng.random() < 0.15)
-    p["sinus_db"] = rng.normal(0, 1.5)
-    p |= _lesions(rng, p)
-    shares = np.cumsum([site["share"] for site in SITES.values()])
-    p["site"] = int(np.searchsorted(shares[:-1], rng.random()))
-    return p
+    old = max(0.0, age - 55)
+    mean = 114 - 3 * right - 5 * female - 0.25 * old
+    edges = ndtr((np.array([90.0, 130.0]) - mean) / 8)  # normal, cut
+    length = float(mean + 8 * ndtri(rng.uniform(*edges)))
+    grades = _FACTS["grades"]
+    grade = int(rng.choice(5, p=grades["share"]))
+    p = _drawn(rng, _FACTS["patient"]) | {"right": right, "offset": _drawn(rng, _FACTS["offsets"])}
+    wide, thick = length * rng.normal([0.50, 0.41], 0.022) * grades["thick"][grade]
+    p["half"] = np.array([wide, thick, length]) / 2
+    p["furrow"] = rng.uniform(0.02, 0.05) * (rng.random() < 0.15)
+    p["sinus"] += 0.003 * old + 0.04 * grade
+    p["cortex"] *= (1 - 0.006 * old) * grades["cortex"][grade]
+    usual = np.array([grades[k][grade] for k in ("calyx", "neck", "pelvis")])
+    p["spaces"] = (usual * rng.uniform(0.85, 1.15, 3)).tolist()
+    site = int(rng.choice(len(SITES), p=[here["share"] for here in SITES.values()]))
+    p |= SITES[list(SITES)[site]]
+    # Pyramids stand in three rows, staggered.
+    up, row = np.divmod(np.arange(18), 3)
+    z = (up - 2.5) / 3.1 + rng.uniform(-0.06, 0.06, 18)
+    turn = 1.19 * (row - 1) + 0.38 * (-1.0) ** up + rng.uniform(-0.16, 0.16, 18)
+    p["pyramids"] = _direction(turn, z)
+    # More cysts than in the population; as there, the more the older. None touches another.
+    many = 0.25 + 0.006 * age
+    cysts: list[tuple[np.ndarray, float]] = []
+    for _ in range(rng.choice(4, p=[1 - many, 0.6 * many, 0.25 * many, 0.15 * many])):
+        where = _direction(p["facing"] + rng.normal(0, 0.9), rng.uniform(-0.75, 0.75))
+        # Most lie in the cortex or stand out of it, a few beside the pelvis.
+        at = where * rng.choice([rng.uniform(0.6, 1.1), 0.3], p=[0.88, 0.12]) * p["half"]
+        room = [float(np.linalg.norm(at - other)) - mm - 2 for other, mm in cysts]
+        if (radius := min([5 + 19 * rng.random() ** 1.5, *room])) > 4:
+            cysts.append((at, radius))
+    p["cyst_at"] = np.reshape([at for at, _ in cysts], (-1, 3))
+    p["cyst_mm"] = [radius for _, radius in cysts]
+    sides = 0.42 * p["half"] * rng.permutation(p["pyramids"])[: rng.choice(3, p=[0.7, 0.2, 0.1])]
+    dry = [at for at in sides if all(np.linalg.norm(at - c) > mm + 6 for c, mm in cysts)]
+    p["stone_at"], p["stone_mm"] = np.reshape(dry, (-1, 3)), rng.uniform(2, 5.5, len(dry)).tolist()
+    facts = {"age": age, "female": female, "right": right, "length": length, "grade": grade}
+    facts |= {"cysts": len(cysts), "stones": len(dry), "site": site}
+    facts["kidney_ml"] = flank.kidney_ml(p)
+    facts["cyst_ml"] = sum(4 / 3 * math.pi * mm**3 / 1000 for mm in p["cyst_mm"])
+    return p, facts
 
 
-def _lesions(rng: np.random.Generator, p: Numbers) -> Numbers:
-    """Cysts, apart from each other, and stones in calyces."""
-    half = np.array(flank.half_axes(p))
-    # More cysts than in the population; as there, the more the older.
-    steps = np.cumsum([0.75 - 0.006 * p["age"], 0.3, 0.15])
-    at, radius = np.zeros((MOST_CYSTS, 3)), np.zeros(MOST_CYSTS)
-    for k in range(int(np.searchsorted(steps, rng.random()))):
-        z, turn = rng.uniform(-0.75, 0.75), p["facing"] + rng.normal(0, 0.9)
-        where = np.array([np.cos(turn), np.sin(turn), 0]) * np.sqrt(1 - z**2) + [0, 0, z]
-        kind = rng.random()  # in the cortex, out of it, or beside the pelvis
-        out = rng.uniform(0.6, 0.85) if kind < 0.5 else rng.uniform(0.9, 1.1)
-        if kind > 0.88:
-            out, where = rng.uniform(0.2, 0.4), where * [1, 1, 0.6]
-        at[k] = out * where * half
-        room = [np.linalg.norm(at[k] - at[j]) / 1.08 - radius[j] - 2 for j in range(k)]
-        radius[k] = min([5 + 19 * rng.random() ** 1.5, *room])
-        radius[k] *= radius[k] >= 4
-    stones = np.arange(MOST_STONES) < np.searchsorted([0.72, 0.92], rng.random())
-    tips = p["pyramids"][rng.permutation(flank.PYRAMIDS)[:MOST_STONES]]
-    return {
-        "cyst_at": at,
-        "cyst_mm": radius,
-        "cyst_stretch": rng.uniform(0.93, 1.07, MOST_CYSTS),
-        "cysts": int((radius > 0).sum()),
-        "stone_at": tips * half * 0.42,
-        "stone_mm": rng.uniform(1.8, 5.5, MOST_STONES) * stones,
-        "stones": int(stones.sum()),
-    }
+def _direction(turn: np.ndarray | float, z: np.ndarray | float) -> np.ndarray:
+    """Unit vectors (…, 3) of height z, turned from x towards y."""
+    across = np.sqrt(1 - np.square(z))
+    return np.stack([across * np.cos(turn), across * np.sin(turn), z], -1)
 
 
-def _plane(rng: np.random.Generator, p: Numbers, image: int) -> Numbers:
-    """Where the plane of an image lies: directions `across` and `beam` in the kidney, its middle."""
-    view, central = image % 2, image < 2
-    facing, skew = p["facing"] + rng.normal(0, 0.12), rng.normal(0, 0.06)
-    tilt = rng.normal(0.17, 0.1) if view == 0 else rng.normal(0, 0.15)
-    beam = np.array([-math.cos(facing), -math.sin(facing), 0.0])
-    side = 1.0 if p["right"] else -1.0
-    flat = side * np.array([beam[1], -beam[0], 0.0])
-    across = np.array([0.0, 0.0, -1.0]) if view == 0 else flat
+def _image(rng: np.random.Generator, p: Numbers, image: int) -> Numbers:
+    """The numbers of one image beside the patient's: where its plane lies, what else is there."""
+    s = p | _drawn(rng, _FACTS["image"])
+    view, side = image % 2, 1 if p["right"] else -1
+    beam = -_direction(p["facing"] + s["facing"], 0.0)
+    across = np.array([0.0, 0.0, -1.0]) if view == 0 else side * np.cross([0.0, 0.0, -1.0], beam)
     normal = np.cross(across, beam)
     # A hand that is not quite steady turns the plane about the beam, then within itself.
-    across, normal = _turned(across, normal, skew)
-    across, beam = _turned(across, beam, tilt)
-    lesions = [*p["cyst_at"][p["cyst_mm"] > 0], *p["stone_at"][p["stone_mm"] > 0]]
-    aim = 0.0 if central or not lesions else float(lesions[0] @ normal)
-    off = aim + rng.normal(0, 1.5 if central else 2.5)
-    most = 0.36 * (p["thick"] if view == 0 else p["length"])
-    at_y = p["fat"] + p["wall"] + rng.uniform(6, 14) + (p["width"] + p["thick"]) / 4
-    if view == 0:
-        at_y += 0.12 * (p["length"] - 100)
-    return {
-        "view": view,
-        "tilt": tilt,
-        "across": across,
-        "beam": beam,
-        "from_middle": float(np.clip(off, -most, most)) * normal,
-        "at_x": rng.normal(0, 5),
-        "at_y": at_y,
-    }
+    s["tilt"] += 0.17 * (view == 0)
+    across, normal = _turned(across, normal, s["skew"])
+    across, beam = _turned(across, beam, s["tilt"])
+    lesions, most = [*p["cyst_at"], *p["stone_at"]], 0.7 * p["half"][1 if view == 0 else 2]
+    aim = lesions[0] @ normal if lesions and image > 1 else 0.0
+    middle = np.clip(aim + s["off"], -most, most) * normal
+    s["plane"] = np.stack([across, beam, middle], 1).tolist()
+    s["at_y"] += p["fat"] + p["wall"] + p["half"][:2].mean() + 8 * (view == 0)
+    s["depth"] += s["at_y"]
+    hidden, gas_side = _FACTS["hidden"], rng.choice([-1, 1, 1])
+    s["gas_x"] = s["gas_x"] * gas_side if rng.random() < hidden["gas"] else 500.0
+    ribs = rng.uniform(*_FACTS["ribs"])
+    s["ribs"] = np.where(rng.random(2) < hidden["rib"], ribs, 500.0).tolist()
+    s["organ"] = rng.uniform(*_FACTS["organ"]["right" if p["right"] else "left"])
+    s["branches"] = rng.uniform(*_FACTS["branches"])
+    return s | {"view": view}
 
 
 def _turned(u: np.ndarray, v: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
@@ -209,37 +187,18 @@ def _turned(u: np.ndarray, v: np.ndarray, angle: float) -> tuple[np.ndarray, np.
     return cos * u + sin * v, cos * v - sin * u
 
 
-def _exposure(rng: np.random.Generator, p: Numbers) -> Numbers:
-    """What lies around and in front of the kidney in one image, and the settings of the scanner."""
-    gas = rng.random() < (0.2 if p["right"] else 0.35)
-    ribs = np.array([-1, 1]) * rng.uniform(24, 48, 2)
-    return {
-        "ribs": ribs[rng.random(2) < 0.22],
-        "gas_x": rng.uniform(25, 60) * rng.choice([-1, 1, 1]) if gas else 500.0,
-        "gas_d": p["fat"] + p["wall"] + rng.uniform(4, 16),
-        "gas_mm": rng.uniform(8, 20),
-        "organ": rng.uniform(20, 75) if p["right"] else rng.uniform(-45, -15),
-        "dome_x": rng.uniform(10, 35),
-        "dome_gap": rng.uniform(8, 25),
-        "branch_at": rng.uniform([-60, 35], [35, 100], (BRANCHES, 2)),
-        "branch_mm": rng.uniform(1.2, 3.2, BRANCHES),
-        "branch_slant": rng.normal(0, 0.8, BRANCHES),
-        "blotch": rng.normal(0, 0.2, (6, 2)),
-        "focus": rng.uniform(55, 85),
-        "gain": rng.normal(0, 2),
-        "tgc_off": rng.normal(1, 0.04),
-        "ghost": rng.uniform(-26, -16),
-        "ghost_mm": rng.uniform(6, 12),
-    }
+def _scan(s: Numbers, rng: np.random.Generator) -> tuple[Probe, Tensor]:
+    """The probe, and the amplitude of the echoes along its beams."""
+    probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
+    white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
+    return probe, _echoes(s, probe, white)
 
 
 def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
     """uint8 image and mask (size, size)."""
-    probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
-    white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
+    probe, beams = _scan(s, rng)
     white_level = 10 ** (s["range"] * (1 - s["liver"]) / 20)
-    echoes = _echoes(s, probe, white)
-    grey = log_compress(echoes, dynamic_range=s["range"], reference=white_level) ** s["gamma"]
+    grey = log_compress(beams, dynamic_range=s["range"], reference=white_level) ** s["gamma"]
     fine = 2 if size <= 128 else 1
     picture = scan_convert(grey, probe, *_pixels(size * fine, probe))
     picture = functional.avg_pool2d(picture[None], fine)[0]
@@ -260,94 +219,80 @@ def _pixels(size: int, probe: Probe) -> tuple[Tensor, Tensor]:
 def _in_kidney(s: Numbers, x: Tensor, y: Tensor) -> flank.Point:
     """Points of the image plane in the coordinates of the kidney."""
     dx, dy = x - s["at_x"], y - s["at_y"]
-    rows = zip(s["across"], s["beam"], s["from_middle"], strict=True)
-    u, v, w = (dx * float(e) + dy * float(f) + float(g) for e, f, g in rows)
+    u, v, w = (dx * across + dy * beam + middle for across, beam, middle in s["plane"])
     return u, v, w
-
-
-def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
-    """(samples, lines) amplitude after time-gain compensation; liver is about 1."""
-    d, angle = probe.grid()
-    x, y = probe.point(d, angle)
-    s = s | {"sway": torch.sin(x / 15 + float(s["phases"][3]))}
-    kidney = flank.kidney(s, _in_kidney(s, x, y))
-    tissue = _tissues(s, kidney, x, y, d)
-    level, attenuation = _properties(s, tissue, x, y, d)
-    settings = {"frequency": s["frequency"], "step_mm": probe.depth / SAMPLES}
-    lost = two_way_loss(attenuation, **settings)
-    # Between gas and probe the sound goes to and fro: echoes from where nothing can be seen.
-    gas = tissue == INDEX["gas"]
-    in_gas = two_way_loss(attenuation * gas, **settings)
-    behind = (in_gas > 3).cumsum(0) * settings["step_mm"]
-    dirty = _power(-8 - 0.25 * behind + in_gas) * (in_gas > 3)
-    amplitude = ((_power(level) + dirty) * _power(-lost) / 2).sqrt()
-    field = white[:2] * amplitude
-    # Smooth borders mirror the sound, most where the beam meets them at a right angle.
-    border = torch.where(kidney["cyst_depth"] > -1, 9.0, kidney["depth"])
-    borders = [(border, 1.6), (kidney["cyst_depth"], 1.6), (d - s["fat"] - s["sway"], 1.5)]
-    borders.append((d - s["fat"] - s["wall"] - 2 * s["sway"], 3.0))
-    if s["view"] == 0:
-        borders.append((flank.dome(s, x, y), 6.0))
-    for depth, strength in borders:
-        soft = torch.sigmoid(depth / 0.5)
-        steep = (soft[2:] - soft[:-2]) * (1.0 / settings["step_mm"])
-        mirrored = strength * steep**2 * _power(-lost[1:-1] / 2)
-        field[:, 1:-1] += mirrored * (0.6 * white[2:, 1:-1] + 0.7)
-    # The layers in front throw part of the echoes back once more: ghosts and haze near the probe.
-    shift = round(s["ghost_mm"] / settings["step_mm"])
-    late = _power((s["ghost"] - 0.3 * d[shift:]) / 2)
-    field[:, shift:] += late * field[:, :-shift]
-    field += white[:2].flip(-1) * _power((s["clutter"] - 0.9 * d) / 2)
-    field = _focused(s, probe, field)
-    field += white[2:].flip(1) * _power(torch.tensor(s["noise"] / 2))
-    gain = 2 * s["tgc"] * s["tgc_off"] * s["frequency"] * d / 10 + s["gain"]
-    amplitude = field.square().sum(0).sqrt() * _power(gain / 2)
-    mean = functional.avg_pool2d(amplitude[None], (5, 3), 1, (2, 1), count_include_pad=False)[0]
-    return torch.lerp(amplitude, mean, s["smooth"])
 
 
 def _power(decibels: Tensor) -> Tensor:
     return torch.exp(decibels * (math.log(10) / 10))
 
 
-def _tissues(s: Numbers, kidney: dict[str, Tensor], x: Tensor, y: Tensor, d: Tensor) -> Tensor:
-    """Number of the tissue of each sample: what is painted later lies over the earlier."""
-    tissue = flank.surroundings(s, INDEX, x, y, d)
-    depth, cyst = kidney["depth"], kidney["cyst_depth"]
-    beneath = d > s["fat"] + s["wall"]
-    layers = {"perirenal": (depth > -s["perirenal"]) & beneath, "capsule": depth > -0.9}
-    layers |= {"cortex": depth > 0, **{k: kidney[k] for k in ("medulla", "sinus", "streak")}}
-    layers |= {"vessel": kidney["vessel"] & (kidney["sinus"] | (depth < 0))}
-    layers |= {"urine": kidney["urine"], "wall": cyst > -0.7, "cyst": cyst > 0}
-    layers |= {"stone": kidney["stone"], **flank.in_front(s, x, d)}
-    for name, where in layers.items():
-        tissue[where] = INDEX[name]
-    return tissue
-
-
-def _properties(
-    s: Numbers, tissue: Tensor, x: Tensor, y: Tensor, d: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Echo level, dB of liver, and attenuation, dB per cm and MHz, of each sample."""
-    table = torch.tensor(list(TISSUES.values()))
-    for name, key in (("cortex", "cortex_db"), ("medulla", "cortex_db"), ("liver", "liver_db")):
-        table[INDEX[name], 0] += s[key]
-    table[INDEX["sinus"], 0] += s["sinus_db"]
-    level, attenuation, fibres, blotches = (column[tissue] for column in table.T)
-    blotch = torch.zeros_like(x)
-    for (u, v), phase in zip(s["blotch"], s["phases"][5:], strict=True):
-        blotch += torch.sin(x * float(u) + y * float(v) + float(phase))
+def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
+    """(samples, lines) amplitude after time-gain compensation; liver is about 1."""
+    d, angle = probe.grid()
+    x, y = probe.point(d, angle)
+    s = s | {"sway": torch.sin(x / 15 + s["sway"])}
+    kidney = flank.kidney(s, _in_kidney(s, x, y))
+    tissue = _tissues(s, kidney, x, y, d)
+    rows = [[level + s["offset"].get(k, 0), *more] for k, (level, *more) in TISSUES.items()]
+    level, attenuation, fibres, blotches = (column[tissue] for column in torch.tensor(rows).T)
+    waves = zip(s["blotches"][:6], s["blotches"][6:], s["phases"][3:], strict=True)
+    blotch = sum(torch.sin(x * u + y * v + phase) for u, v, phase in waves)
     along = d + 0.07 * x
     fibre = torch.sin((along + torch.sin(x / 11)) * 2.2) + torch.sin(along / 2.1)
-    return level + fibres * fibre + blotches * blotch, attenuation
+    level = level + fibres * fibre + blotches * blotch
+    step = probe.depth / SAMPLES
+    # A beam that grazes a round border is bent away: a thin shadow from the edge of a cyst.
+    for depth in (kidney["cyst"], kidney["depth"]):
+        graze = (1 - torch.gradient(depth, dim=0)[0].div(step).square()).clamp_min(0)
+        attenuation = attenuation + 1.0 * graze**4 * (depth.abs() < 1.2)
+    lost = two_way_loss(attenuation, frequency=s["frequency"], step_mm=step)
+    # Between gas and probe the sound goes to and fro: echoes from where nothing can be seen.
+    gas = attenuation * (tissue == list(TISSUES).index("gas"))
+    in_gas = two_way_loss(gas, frequency=s["frequency"], step_mm=step)
+    behind = (in_gas > 3).cumsum(0) * step
+    dirty = _power(-8 - 0.25 * behind + in_gas) * (in_gas > 3)
+    field = white[:2] * ((_power(level) + dirty) * _power(-lost) / 2).sqrt()
+    # Smooth borders mirror the sound, most where the beam meets them at a right angle.
+    borders = [
+        (kidney["depth"], 1.6 * (kidney["cyst"] < -1)[1:-1]),
+        (kidney["cyst"], 1.6),
+        (d - s["fat"] - s["sway"], 1.0),
+        (d - s["fat"] - s["wall"] - 2 * s["sway"], s["fascia"]),
+        (flank.dome(s, x, y), 6.0 * (s["view"] == 0)),
+    ]
+    for depth, strength in borders:
+        soft = torch.sigmoid(depth / 0.5)
+        mirrored = strength * ((soft[2:] - soft[:-2]) / step) ** 2 * _power(-lost[1:-1] / 2)
+        field[:, 1:-1] += mirrored * (0.6 * white[2:, 1:-1] + 0.7)
+    # The layers in front throw part of the echoes back once more: ghosts and haze near the probe.
+    shift = round(s["ghost_mm"] / step)
+    field[:, shift:] += _power((s["ghost"] - 0.3 * d[shift:]) / 2) * field[:, :-shift]
+    field += white[:2].flip(-1) * _power((s["clutter"] - 0.9 * d) / 2)
+    # Pulse and beam smear them; the beam is narrowest at the focus.
+    far, wave_mm = d[:, 0], 1.54 / s["frequency"]
+    spot = 0.43 * wave_mm * far.clamp_min(0.5 * s["focus"]) / s["aperture"]
+    spot = torch.hypot(spot, 0.018 * (far - s["focus"]))
+    lateral = spot / ((s["radius"] + far) * (2 * probe.half_angle / LINES))
+    field = received(field, axial=0.7 * wave_mm / step, lateral=lateral.clamp(0.3, 2.7))
+    field += white[2:].flip(1) * 10 ** (s["noise"] / 20)
+    gain = 2 * s["tgc"] * s["tgc_off"] * s["frequency"] * d / 10 + s["gain"]
+    amplitude = field.square().sum(0).sqrt() * _power(gain / 2)
+    mean = functional.avg_pool2d(amplitude[None], (5, 3), 1, (2, 1), count_include_pad=False)[0]
+    return torch.lerp(amplitude, mean, s["smooth"])
 
 
-def _focused(s: Numbers, probe: Probe, field: Tensor) -> Tensor:
-    """The echoes as pulse and beam smear them; the beam is narrowest at the focus."""
-    d = probe.grid()[0][:, 0]
-    wave_mm = 1.54 / s["frequency"]
-    spot = 0.43 * wave_mm * d.clamp_min(0.5 * s["focus"]) / s["aperture"]
-    spot = torch.hypot(spot, 0.018 * (d - s["focus"]))
-    pitch = (s["radius"] + d) * (2 * probe.half_angle / LINES)
-    axial = 0.7 * wave_mm / (probe.depth / SAMPLES)
-    return received(field, axial=min(axial, 1.3), lateral=(spot / pitch).clamp(0.3, 2.7))
+def _tissues(s: Numbers, kidney: dict[str, Tensor], x: Tensor, y: Tensor, d: Tensor) -> Tensor:
+    """Position in TISSUES of what each sample is: what comes later lies over the earlier."""
+    depth, cyst = kidney["depth"], kidney["cyst"]
+    layers = flank.surroundings(s, x, y, d)
+    layers["perirenal"] = (depth > -s["perirenal"]) & (d > s["fat"] + s["wall"])
+    layers |= {"capsule": depth > -0.9, "cortex": depth > 0}
+    layers |= {name: kidney[name] for name in ("medulla", "sinus", "streak")}
+    layers["vein"] = kidney["vessel"] & (kidney["sinus"] | (depth < 0))
+    layers |= {"urine": kidney["urine"], "wall": cyst > -0.7, "cyst": cyst > 0}
+    layers |= {"stone": kidney["stone"], **flank.in_front(s, x, d)}
+    tissue = torch.zeros_like(x, dtype=torch.long)
+    for name, where in layers.items():
+        tissue[where] = list(TISSUES).index(name)
+    return tissue

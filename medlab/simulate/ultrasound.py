@@ -4,48 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medlab.errors import DataError
 from medlab.simulate._streams import positive
-
-
-def envelope(
-    echogenicity: Tensor, *, pixel_mm: float, axial_mm: float, lateral_mm: float, seed: int
-) -> Tensor:
-    """Echo amplitude of tissue that holds many scatterers in each resolution cell.
-
-    Each pixel scatters a complex Gaussian echo of variance `echogenicity`, the sum of many small
-    echoes of random phase, convolved with the pulse, a Gaussian of unit energy. Where echogenicity
-    e is uniform, the envelope is Rayleigh: mean √(πe)/2, mean over standard deviation 1.91.
-
-    Args:
-        echogenicity: (H, W) mean echo power, ≥ 0 and not in dB; rows are depth.
-        pixel_mm: pixel size, mm.
-        axial_mm: standard deviation of the pulse along depth, mm.
-        lateral_mm: standard deviation of the pulse across, mm.
-        seed: of the scatterers.
-
-    Source: Burckhardt, IEEE Trans Sonics Ultrason 25 (1978) 1; Wagner et al., ibid. 30 (1983) 156.
-    """
-    positive(pixel_mm=pixel_mm, axial_mm=axial_mm, lateral_mm=lateral_mm)
-    if (echogenicity < 0).any():
-        raise DataError("echogenicity is an echo power and must not be negative; is it in dB?")
-    rng = np.random.default_rng(seed)
-    white = torch.from_numpy(rng.standard_normal((2, *echogenicity.shape))).float()
-    field = white * (echogenicity / 2).sqrt()
-    for sigma in (axial_mm / pixel_mm, lateral_mm / pixel_mm):  # along columns, then along rows
-        field = field.mT
-        reach = max(1, int(np.ceil(4 * sigma)))
-        taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-        taps = taps / (taps**2).sum().sqrt()
-        lines = field.reshape(-1, 1, field.shape[-1])
-        padded = functional.pad(lines, (reach, reach), mode="circular")
-        field = functional.conv1d(padded, taps[None, None]).reshape(field.shape)
-    return (field[0] ** 2 + field[1] ** 2).sqrt()
 
 
 def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | Tensor) -> Tensor:
@@ -78,7 +41,8 @@ class Probe(NamedTuple):
         """Depth (samples, lines) and angle (samples, lines) of the samples."""
         depth = (torch.arange(self.samples) + 0.5) * (self.depth / self.samples)
         angle = ((torch.arange(self.lines) + 0.5) * 2 / self.lines - 1) * self.half_angle
-        return torch.meshgrid(depth, angle, indexing="ij")
+        rows, columns = torch.meshgrid(depth, angle, indexing="ij")
+        return rows, columns
 
     def point(self, depth: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         """x and y of samples."""
@@ -112,13 +76,16 @@ def two_way_loss(attenuation: Tensor, *, frequency: float, step_mm: float) -> Te
 def received(field: Tensor, *, axial: float, lateral: Tensor) -> Tensor:
     """Complex echoes of scatterers, smeared by a Gaussian pulse and beam of unit energy.
 
-    Where neighbouring scatterers have equal variance the echo keeps it, whatever the widths. They
-    are cut at 4 samples along the beam and 8 across: more than 1.3 and 2.7 are too wide.
+    A sample stands for many scatterers of random phase, so real and imaginary part are normal
+    numbers. Where their variance is uniform the echo keeps it, whatever the widths, and its length
+    is Rayleigh: mean over standard deviation 1.91.
 
     Args:
         field: (2, samples, lines) real and imaginary part.
-        axial: standard deviation of the pulse, samples.
-        lateral: (samples,) of the beam at each depth, lines.
+        axial: standard deviation of the pulse, samples; up to 1.3, as it is cut at 4.
+        lateral: (samples,) of the beam at each depth, lines; up to 2.7, as it is cut at 8.
+
+    Source: Burckhardt, IEEE Trans Sonics Ultrason 25 (1978) 1; Wagner et al., ibid. 30 (1983) 156.
     """
     positive(axial=axial, lateral=float(lateral.min()))
     widths = ((1, torch.tensor(axial), 4), (2, lateral[:, None], 8))
