@@ -67,7 +67,6 @@ MESSAGES = {
         "so, and a long outline then outvotes a short one; here each way has its own percentile, "
         "and the larger counts.",
         "maximum": "you took the maximum whatever q is. Take the percentile q of each way.",
-        "no quantile": "you used q where a share is meant: q = 95 is torch.quantile(…, 0.95).",
         "all pairs": "you took the percentile over all pairs of points. For each point only the "
         "nearest one of the other outline counts.",
         "squared": "these are squared distances: take the root.",
@@ -189,9 +188,9 @@ def overlap(answer) -> Verdict:
         truth, found = _masks(size, a, b, shared)
         try:
             got = _numbers(call(answer, truth.clone(), found.clone()), 2, "two numbers")
-        except Wrong as wrong:
-            if a + b == 0 and wrong.key == "raised":
-                raise Wrong("neither", got=f"an error, {wrong.values['error']}") from None
+        except Wrong as fault:
+            if a + b == 0 and fault.key == "raised":
+                raise Wrong("neither", got=f"an error, {fault.values['error']}") from None
             raise
         if a + b == 0:
             if not _same(got, [math.nan, math.nan]):
@@ -290,38 +289,50 @@ def _points(count: int, seed: int) -> Tensor:
     return (torch.randn(count, 2, generator=rng) * torch.tensor([9.0, 5.0])).round(decimals=1)
 
 
+def _wrong_distances(a: Tensor, b: Tensor, q: float) -> dict[str, float]:
+    apart, city = torch.cdist(a, b), torch.cdist(a, b, p=1)
+
+    def ways(distances: Tensor) -> list[float]:
+        return [torch.quantile(distances.amin(k), q / 100).item() for k in (1, 0)]
+
+    there, back = ways(apart)
+    return {
+        "right": max(there, back),
+        "from a to b": there,
+        "from b to a": back,
+        "mean": (there + back) / 2,
+        "smaller": min(there, back),
+        "pooled": torch.quantile(torch.cat([apart.amin(1), apart.amin(0)]), q / 100).item(),
+        "maximum": max(apart.amin(1).max().item(), apart.amin(0).max().item()),
+        "all pairs": torch.quantile(apart, q / 100).item(),
+        "squared": max(ways(apart**2)),
+        "city": max(ways(city)),
+    }
+
+
 @exercise("measuring.3", MESSAGES["measuring.3"])
 def far(answer) -> Verdict:
-    for m, n, q in ((9, 14, 95), (17, 6, 50), (5, 8, 100), (1, 6, 25), (7, 7, 80)):
+    sets = [(9, 14, 95), (17, 6, 50), (5, 8, 100), (1, 6, 25), (7, 7, 80)]
+    got, known, told = [], [], []
+    for m, n, q in sets:
         a, b = _points(m, seed=m), _points(n, seed=100 + n) + torch.tensor([2.0, -3.0])
-        got = number(call(answer, a.clone(), b.clone(), q))
-        apart = torch.cdist(a.double(), b.double())
-        there, back = apart.amin(1), apart.amin(0)
-        each = [torch.quantile(way, q / 100).item() for way in (there, back)]
-        if near(got, max(each)):
-            continue
-        city = (a[:, None] - b).abs().sum(-1).double()
-        wrong = {
-            "mean": sum(each) / 2,
-            "smaller": min(each),
-            "pooled": torch.quantile(torch.cat([there, back]), q / 100),
-            "maximum": max(there.max(), back.max()),
-            "all pairs": torch.quantile(apart.flatten(), q / 100),
-            "squared": max(torch.quantile(way**2, q / 100).item() for way in (there, back)),
-            "city": max(torch.quantile(city.amin(k), q / 100).item() for k in (0, 1)),
-        }
-        ways = {"from a to b": each[0], "from b to a": each[1]}
-        way = first_match(got, ways)
-        if way != "other":
-            return ("one way", {"way": way}) if m != n or near(got, ways[way]) else "smaller"
-        told = {"a": m, "b": n, "q": q, "want": max(each), "got": got}
-        return first_match(got, wrong), told
+        got.append(number(call(answer, a.clone(), b.clone(), q)))
+        known.append(_wrong_distances(a.double(), b.double(), q))
+        if not near(got[-1], known[-1]["right"]):
+            told.append({"a": m, "b": n, "q": q, "want": known[-1]["right"], "got": got[-1]})
+    # A mistake is told by all sets: on one of them two mistakes may give the same number
+    key = first_match(got, {key: [values[key] for values in known] for key in known[0]})
+    if key.startswith("from"):
+        return "one way", {"way": key}
+    if key != "right":
+        return key, told[0]
     none = torch.zeros(0, 2)
     for a, b in ((_points(4, 1), none), (none, _points(3, 2)), (none, none)):
         neither = not len(a) and not len(b)
-        got = number(_told_if_raised(answer, "neither" if neither else "missed", a, b, 95))
-        if not _same(got, math.nan if neither else math.inf):
-            return "neither" if neither else "missed", {"got": f"{got:g}"}
+        key = "neither" if neither else "missed"
+        alone = number(_told_if_raised(answer, key, a, b, 95))
+        if not _same(alone, math.nan if neither else math.inf):
+            return key, {"got": f"{alone:g}"}
     return "right"
 
 
@@ -375,12 +386,12 @@ def within(answer) -> Verdict:
             "strict": (np.concatenate(both) < tolerance).mean(),
             "reversed": (np.concatenate(ways(spacing[::-1])) <= tolerance).mean(),
         }
+        key = first_match(got, wrong)
         pixels = ways(None)
-        for share in (pixels[1], pixels[0], np.concatenate(pixels)):
-            if near(got, (share <= tolerance).mean()):
-                return "pixels", {"spacing": spacing, "want": want, "got": got}
-        told = {"spacing": spacing, "tolerance": tolerance, "want": want, "got": got}
-        return first_match(got, wrong), told
+        for way in (*pixels, np.concatenate(pixels)):
+            if key == "other" and near(got, (way <= tolerance).mean()):
+                key = "pixels"
+        return key, {"spacing": spacing, "tolerance": tolerance, "want": want, "got": got}
     for a, b in ((truth, np.zeros_like(truth)), (np.zeros_like(truth), found)):
         got = number(_told_if_raised(answer, "missed", a, b, (1.0, 1.0), 30.0))
         if not near(got, 0):
