@@ -420,7 +420,27 @@ def test_every_message_is_said(capsys):
             assert first.strip() in said, f"no test hears {id} {key!r}"
 
 
-EQUIVALENT: list[str] = []
+AND = "measuring.2: return mask & ~(up & down & left & right) → return"
+SIDES = "measuring.2: left, right = (framed[1:-1, :-2], framed[1:-1, 2:]) →"
+ENDS = "measuring.2: up, down = (framed[:-2, 1:-1], framed[2:, 1:-1]) →"
+# What changes only the order of things whose order does not count
+EQUIVALENT = [
+    "measuring.1: shared = (truth & found).sum().item() → shared = (found & truth).sum().item()",
+    f"{SIDES} left, right = (framed[1:-1, 2:], framed[1:-1, :-2])",
+    f"{SIDES} right, left = (framed[1:-1, :-2], framed[1:-1, 2:])",
+    f"{AND} mask & ~(down & up & left & right)",
+    f"{AND} mask & ~(left & (up & down) & right)",
+    f"{AND} mask & ~(right & (up & down & left))",
+    f"{AND} ~(up & down & left & right) & mask",
+    f"{ENDS} down, up = (framed[:-2, 1:-1], framed[2:, 1:-1])",
+    f"{ENDS} up, down = (framed[2:, 1:-1], framed[:-2, 1:-1])",
+    "measuring.3: apart = torch.cdist(a, b) → apart = torch.cdist(b, a)",
+    "measuring.3: return max(there, back).item() → return max(back, there).item()",
+    "measuring.4: distances = np.concatenate([to_truth[found], to_found[truth]]) → "
+    "distances = np.concatenate([to_found[truth], to_truth[found]])",
+    "measuring.5: return np.minimum(judged, worst).mean() → "
+    "return np.minimum(worst, judged).mean()",
+]
 
 
 def test_no_changed_solution_is_called_right():
