@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from skimage.measure import regionprops
 
 from medlab.exercises import check
 from medlab.exercises.measuring import CROSS, MESSAGES
@@ -163,6 +164,42 @@ def replaced(hd, worst):
     return np.minimum(judged, worst).mean()
 
 
+def ellipsoid(longitudinal, transverse, spacing):
+    axes = []
+    for mask in (longitudinal, transverse):
+        places = np.argwhere(mask) * np.array(spacing)
+        axes.append(4 * np.sqrt(np.linalg.eigvalsh(np.cov(places.T))))
+    return np.pi / 6 * axes[0][1] * axes[1][0] * axes[1][1] / 1000
+
+
+def by_regions(longitudinal, transverse, spacing):
+    one, two = (
+        regionprops(mask.astype(int), spacing=spacing)[0] for mask in (longitudinal, transverse)
+    )
+    axes = one.axis_major_length, two.axis_major_length, two.axis_minor_length
+    return math.pi / 6 * math.prod(axes) / 1000
+
+
+def volume(change, *, lengths=lambda cov: 4 * np.sqrt(np.linalg.eigvalsh(cov)), scale=None):
+    """An answer to exercise 6 from the (short, long) axes of the two views."""
+
+    def answer(longitudinal, transverse, spacing):
+        unit = scale(spacing) if scale else np.array(spacing)
+        axes = [lengths(np.cov((np.argwhere(m) * unit).T)) for m in (longitudinal, transverse)]
+        return change(*axes[0], *axes[1])
+
+    return answer
+
+
+def formula(short, long, thin, wide):
+    return np.pi / 6 * long * thin * wide / 1000
+
+
+def by_box(longitudinal, transverse, spacing):
+    one, two = ((np.ptp(np.argwhere(m), 0) + 1) * spacing for m in (longitudinal, transverse))
+    return np.pi / 6 * one.max() * two.prod() / 1000
+
+
 def agreement(measured, exact):
     d = measured - exact
     bias, s = d.mean(), d.std(ddof=1)
@@ -306,29 +343,55 @@ CASES = [
     ("measuring.5", lambda hd, worst: larger_forgiven(hd, worst), "a larger distance improved"),
     ("measuring.5", lambda hd, worst: np.nanmin(hd), "the same, 2"),
     ("measuring.5", lambda hd, worst: (1, 2), "expected a number"),
-    ("measuring.6", agreement, "✓"),
-    ("measuring.6", lambda m, e: np.array(agreement(m, e)), "✓"),
-    ("measuring.6", lambda m, e: torch.tensor(agreement(m, e)), "✓"),
-    ("measuring.6", lambda m, e: agreement(m, e)[:2], "got 2 of them"),
-    ("measuring.6", lambda m, e: (m - e).mean(), "got one float"),
-    ("measuring.6", lambda m, e: agreement(e, m), "that is exact − measured"),
-    ("measuring.6", lambda m, e: (np.abs(m - e).mean(), 0, 0), "took absolute differences"),
-    ("measuring.6", lambda m, e: (np.median(m - e), 0, 0), "took the median"),
-    ("measuring.6", lambda m, e: (((m - e) / e).mean(), 0, 0), "expected a bias of"),
+    ("measuring.6", ellipsoid, "✓"),
+    ("measuring.6", by_regions, "✓"),
+    ("measuring.6", volume(formula), "✓"),
+    ("measuring.6", lambda *a: torch.tensor(ellipsoid(*a)), "✓"),
+    ("measuring.6", lambda *a: 1000 * ellipsoid(*a), "mm³, not ml"),
+    ("measuring.6", volume(formula, scale=lambda s: np.ones(2)), "measured in pixels"),
+    ("measuring.6", volume(formula, scale=lambda s: np.array(s[::-1])), "the other axis"),
+    ("measuring.6", lambda *a: ellipsoid(*a) / 8, "an eighth"),
     (
         "measuring.6",
+        volume(formula, lengths=lambda cov: 4 * np.linalg.eigvalsh(cov)),
+        "variances for lengths",
+    ),
+    (
+        "measuring.6",
+        volume(formula, lengths=lambda cov: 4 * np.sqrt(np.sort(np.diag(cov)))),
+        "not its diagonal",
+    ),
+    ("measuring.6", by_box, "the box around the outline"),
+    ("measuring.6", volume(lambda s, n, t, w: formula(n, s, t, w)), "the short axis"),
+    ("measuring.6", volume(lambda s, n, t, w: formula(0, n, s, w)), "two axes from the long"),
+    ("measuring.6", volume(lambda s, n, t, w: formula(0, n, s, t)), "two axes from the long"),
+    ("measuring.6", volume(lambda s, n, t, w: formula(0, w, t, w)), "from the transverse view"),
+    ("measuring.6", lambda *a: ellipsoid(*a) * 6 / np.pi, "fills π/6"),
+    ("measuring.6", lambda *a: ellipsoid(*a) * 1.05, "I expected 1"),
+    ("measuring.6", lambda *a: a, "expected a number"),
+    ("measuring.7", agreement, "✓"),
+    ("measuring.7", lambda m, e: np.array(agreement(m, e)), "✓"),
+    ("measuring.7", lambda m, e: torch.tensor(agreement(m, e)), "✓"),
+    ("measuring.7", lambda m, e: agreement(m, e)[:2], "got 2 of them"),
+    ("measuring.7", lambda m, e: (m - e).mean(), "got one float"),
+    ("measuring.7", lambda m, e: agreement(e, m), "that is exact − measured"),
+    ("measuring.7", lambda m, e: (np.abs(m - e).mean(), 0, 0), "took absolute differences"),
+    ("measuring.7", lambda m, e: (np.median(m - e), 0, 0), "took the median"),
+    ("measuring.7", lambda m, e: (((m - e) / e).mean(), 0, 0), "expected a bias of"),
+    (
+        "measuring.7",
         limits(lambda b, s, n: (b, *(b + k * 1.96 * s * (1 - 1 / n) ** 0.5 for k in (-1, 1)))),
         "divide by n − 1",
     ),
     (
-        "measuring.6",
+        "measuring.7",
         limits(lambda b, s, n: (b, *(b + k * 1.96 * s / n**0.5 for k in (-1, 1)))),
         "divided by √n",
     ),
-    ("measuring.6", limits(lambda b, s, n: (b, b - s, b + s)), "one standard deviation"),
-    ("measuring.6", limits(lambda b, s, n: (b, b - 2 * s, b + 2 * s)), "two standard dev"),
+    ("measuring.7", limits(lambda b, s, n: (b, b - s, b + s)), "one standard deviation"),
+    ("measuring.7", limits(lambda b, s, n: (b, b - 2 * s, b + 2 * s)), "two standard dev"),
     (
-        "measuring.6",
+        "measuring.7",
         lambda m, e: (
             (m - e).mean(),
             *((m - e).mean() + k * 1.96 * e.std(ddof=1) for k in (-1, 1)),
@@ -336,16 +399,16 @@ CASES = [
         "spread of the volumes",
     ),
     (
-        "measuring.6",
+        "measuring.7",
         lambda m, e: (
             (m - e).mean(),
             *((m - e).mean() + k * 1.96 * m.std(ddof=1) for k in (-1, 1)),
         ),
         "spread of the volumes",
     ),
-    ("measuring.6", limits(lambda b, s, n: (b, b + 1.96 * s, b - 1.96 * s)), "in the other order"),
-    ("measuring.6", limits(lambda b, s, n: (b, -1.96 * s, 1.96 * s)), "lie around 0"),
-    ("measuring.6", limits(lambda b, s, n: (b, b - s / 2, b + s)), "I expected limits of"),
+    ("measuring.7", limits(lambda b, s, n: (b, b + 1.96 * s, b - 1.96 * s)), "in the other order"),
+    ("measuring.7", limits(lambda b, s, n: (b, -1.96 * s, 1.96 * s)), "lie around 0"),
+    ("measuring.7", limits(lambda b, s, n: (b, b - s / 2, b + s)), "I expected limits of"),
 ]
 
 
@@ -394,7 +457,8 @@ def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
 
 
 RIGHT = {"measuring.1": overlap, "measuring.2": surface, "measuring.3": far}
-RIGHT |= {"measuring.4": within, "measuring.5": replaced, "measuring.6": agreement}
+RIGHT |= {"measuring.4": within, "measuring.5": replaced, "measuring.6": ellipsoid}
+RIGHT |= {"measuring.7": agreement}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))

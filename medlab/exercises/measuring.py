@@ -115,6 +115,28 @@ MESSAGES = {
         "outlines, or two misses in three, must show.",
     },
     "measuring.6": {
+        "right": "the axes turn with the kidney, they are in millimetres, and 1000 mm³ are 1 ml.",
+        "unit": "your volume is {got:.4g}, a thousand times {want:.4g}: mm³, not ml.",
+        "pixels": "you measured in pixels: I expected {want:.4g} ml, and got {got:.4g}. Multiply "
+        "positions by the spacing before you take their covariance.",
+        "reversed": "your spacing belongs to the other axis: rows first, then columns.",
+        "half axes": "you took half axes, 2√λ: the volume comes out an eighth. L, W and T are "
+        "whole lengths, 4√λ.",
+        "no root": "you took the variances for lengths. An axis is 4√λ.",
+        "upright": "you measured along rows and columns, and this kidney lies askew. Take the "
+        "eigenvalues of the covariance, not its diagonal.",
+        "box": "you measured the box around the outline, and this kidney lies askew. Take the "
+        "axes from the covariance.",
+        "short": "you took the short axis of the longitudinal view for L. `eigvalsh` sorts from "
+        "small to large.",
+        "longitudinal": "you took two axes from the longitudinal view, and one from the "
+        "transverse. Width and thickness both belong to the transverse one.",
+        "transverse": "you took L from the transverse view. It is the long axis of the "
+        "longitudinal one.",
+        "no sixth": "you took the box L·W·T. An ellipsoid fills π/6 of it.",
+        "other": "I expected {want:.4g} ml, and got {got:.4g}.",
+    },
+    "measuring.7": {
         "right": "the mean difference is what you could correct; the limits are what you could "
         "not, where the next patient may lie.",
         "three numbers": "I expected three numbers, bias, low and high; got {got}.",
@@ -446,13 +468,67 @@ def summary(answer) -> Verdict:
     return "right"
 
 
+# ------------------------------------------------------------------------------ volume
+
+
+def _ellipse(half: tuple[float, float], turned: float, spacing: tuple[float, float]) -> np.ndarray:
+    """A filled ellipse of half axes in mm, its long one turned out of the columns' direction."""
+    grid = np.indices((70, 90)).T * np.array(spacing)
+    place = (grid - grid.mean((0, 1))) @ [
+        [math.cos(turned), math.sin(turned)],
+        [-math.sin(turned), math.cos(turned)],
+    ]
+    return (((place / half[::-1]) ** 2).sum(-1) <= 1).T
+
+
+def _axes(mask: np.ndarray, spacing: Any, ddof: int) -> np.ndarray:
+    """Variances along the short and the long axis, then along rows and columns, in mm²."""
+    cov = np.cov(np.argwhere(mask).T * np.reshape(spacing, (2, 1)), ddof=ddof)
+    return np.concatenate([np.linalg.eigvalsh(cov), np.diag(cov)])
+
+
+@exercise("measuring.6", MESSAGES["measuring.6"])
+def ellipsoid(answer) -> Verdict:
+    for spacing in ((1.0, 1.0), (1.4, 0.7)):
+        views = _ellipse((27, 12), 0.6, spacing), _ellipse((16, 9), -0.4, spacing)
+        got = number(call(answer, views[0].copy(), views[1].copy(), spacing))
+        ml = math.pi / 6 / 1000
+        for ddof in (1, 0):
+            (short, long, *_), (thin, wide, *_) = (_axes(m, spacing, ddof) for m in views)
+            want = ml * 64 * math.sqrt(long * thin * wide)
+            if near(got, want, rel=1e-5):
+                break
+        else:
+            wrong: dict[str, float] = {}
+            for key, scale in (("pixels", (1.0, 1.0)), ("reversed", spacing[::-1])):
+                (_, long_, *_), (thin_, wide_, *_) = (_axes(m, scale, ddof) for m in views)
+                wrong[key] = ml * 64 * math.sqrt(long_ * thin_ * wide_)
+            rows = [_axes(m, spacing, ddof)[2:] for m in views]
+            boxes = [(np.ptp(np.argwhere(m), axis=0) + 1) * np.array(spacing) for m in views]
+            wrong |= {
+                "unit": want * 1000,
+                "half axes": want / 8,
+                "no root": ml * 64 * long * thin * wide,
+                "upright": ml * 64 * math.sqrt(rows[0].max() * rows[1].prod()),
+                "box": ml * boxes[0].max() * boxes[1].prod(),
+                "short": want * math.sqrt(short / long),
+                "longitudinal": ml * 64 * math.sqrt(long * short * thin),
+                "transverse": want * math.sqrt(wide / long),
+                "no sixth": want * 6 / math.pi,
+            }
+            wrong["longitudinal "] = ml * 64 * math.sqrt(long * short * wide)
+            key = first_match(got, wrong, rel=6e-3)
+            return key.strip(), {"want": want, "got": got}
+    return "right"
+
+
 # ------------------------------------------------------------------------------ agreement
 
 EXACT = [112.0, 145.0, 163.0, 171.0, 188.0, 194.0, 207.0, 233.0]
 DIFFERENCES = [-9.0, 4.0, -21.0, -2.0, -14.0, -30.0, 6.0, -17.0]
 
 
-@exercise("measuring.6", MESSAGES["measuring.6"])
+@exercise("measuring.7", MESSAGES["measuring.7"])
 def agreement(answer) -> Verdict:
     for count in (8, 5):
         exact, d = np.array(EXACT[:count]), np.array(DIFFERENCES[:count])
