@@ -18,10 +18,12 @@ from medlab.datasets._pictures import decode
 from medlab.datasets._tables import read_table
 from medlab.errors import DataError
 
-NUCLEI, LUNG_NODULES = (
-    DataCard(**json.loads((files("medlab.datasets") / name).read_text(encoding="utf-8")))
-    for name in ("nuclei.json", "lung_nodules.json")
-)
+_FACTS = [
+    json.loads((files("medlab.datasets") / f"{name}.json").read_text(encoding="utf-8"))
+    for name in ("nuclei", "lung_nodules")
+]
+_FIELDS = {name: names[0] for names in _FACTS[0].pop("fields") for name in names}
+NUCLEI, LUNG_NODULES = (DataCard(**facts) for facts in _FACTS)
 _FIELD = (256, 256)  # pixels: the size of which this set holds all images
 _PATCH = 50  # pixels
 _LAST = 450_000  # the set ends before this candidate
@@ -35,7 +37,8 @@ def load_nuclei(root: str | os.PathLike | None) -> Cohort:
     one a nucleus in `masks`; or pictures in `images` and, under the same names in `labels`, their
     nuclei numbered from 1 on 0. Where nuclei overlap, the later has the pixels. Images come as
     uint8 (N, 1, 256, 256), masks as uint8 with 1 in every nucleus, and in `extras` the `instances`
-    as int32 (N, 256, 256): `boxes[i][k]` encloses the pixels k + 1 of image i.
+    as int32 (N, 256, 256): `boxes[i][k]` encloses the pixels k + 1 of image i. `patients` are
+    fields of view, of which an image may be a quarter; `files` name the images.
     """
     home, images, drawn = _folder(NUCLEI, root), {}, []
     for path in sorted(home.glob("**/images/[!.]*.png")):
@@ -55,7 +58,8 @@ def load_nuclei(root: str | os.PathLike | None) -> Cohort:
             torch.tensor([[x.start, y.start, x.stop, y.stop] for y, x in ndimage.find_objects(one)])
             for one in drawn
         ],
-        patients=np.array(list(images)),
+        patients=np.array([_FIELDS.get(name, name) for name in images]),
+        files=np.array([f"{name}.png" for name in images]),
         extras={"instances": instances},
         card=NUCLEI,
     )
@@ -95,7 +99,7 @@ def load_lung_nodules(root: str | os.PathLike | None) -> Cohort:
         table = pd.concat(texts) if texts else read_table(home / "labels.csv", label="label")
         source = home if texts else zipfile.Path(home / "patches.zip")
         table["row"] = table["file"].str.extract(r"image_(\d+)\.jpg$")[0].astype(int)
-        table = table[table["row"] < _LAST].sort_values("row")
+        table = table[table["row"] < _LAST].sort_values("row")[["file", "label", "row"]]
     bad = table["row"].duplicated() | ~table["label"].isin(["0", "1"])
     if bad.any():
         raise DataError(f"{home} needs one label 0 or 1 a row; not so: {some(table['file'][bad])}")
