@@ -85,7 +85,8 @@ def pixels(cohort: Cohort) -> Cohort:
 
 def cropped(images: Tensor, masks: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A piece of each image from anywhere, turned, mirrored and changed."""
-    tops = torch.randint(images.shape[-1] - CROP + 1, (len(images), 2), generator=generator)
+    room = images.shape[-1] - CROP + 1
+    tops = torch.randint(room, (len(images), 2), generator=generator, device=images.device)
     where = [(..., slice(y, y + CROP), slice(x, x + CROP)) for y, x in tops.tolist()]
     pieces = [
         torch.stack([one[w] for one, w in zip(part, where, strict=True)])
