@@ -8,6 +8,7 @@ that are not positive among them, raise a DataError.
 from medlab.simulate import ct, mri, ultrasound, xray
 from medlab.simulate.cohorts import COHORTS, Simulated, chest_xray
 from medlab.simulate.ct import chest_ct_volume
+from medlab.simulate.renal import kidney_echoes
 
 __all__ = [
     "COHORTS",
@@ -15,6 +16,7 @@ __all__ = [
     "chest_ct_volume",
     "chest_xray",
     "ct",
+    "kidney_echoes",
     "mri",
     "ultrasound",
     "xray",

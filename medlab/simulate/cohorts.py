@@ -19,6 +19,7 @@ from medlab.errors import DataError
 from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import side_by_side, stream
 from medlab.simulate._thorax import DRAWS, SIDES, build, water_path
+from medlab.simulate.renal import KIDNEY_US, kidney_us
 from medlab.simulate.xray import MU_WATER, film, slow
 
 _FACTS = json.loads((files("medlab.simulate") / "chest_xray.json").read_text(encoding="utf-8"))
@@ -196,4 +197,8 @@ class Simulated(NamedTuple):
 
 
 _USUAL = {"n": 2000, "seed": 0, "size": 64}
-COHORTS = {CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY)}
+_KIDNEYS = {"n": 600, "seed": 0, "size": 96}
+COHORTS = {
+    CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY),
+    KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US.version, _KIDNEYS, KIDNEY_US),
+}

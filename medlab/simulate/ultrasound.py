@@ -1,51 +1,14 @@
-"""Ultrasound: speckle from unresolved scatterers, log compression, a kidney."""
+"""Ultrasound: speckle from unresolved scatterers, beams of a curved probe, log compression."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medlab.errors import DataError
 from medlab.simulate._streams import positive
-
-
-def envelope(
-    echogenicity: Tensor, *, pixel_mm: float, axial_mm: float, lateral_mm: float, seed: int
-) -> Tensor:
-    """Echo amplitude of tissue that holds many scatterers in each resolution cell.
-
-    Each pixel scatters a complex Gaussian echo of variance `echogenicity`, the sum of many small
-    echoes of random phase, convolved with the pulse, a Gaussian of unit energy. Where echogenicity
-    e is uniform, the envelope is Rayleigh: mean √(πe)/2, mean over standard deviation 1.91.
-
-    Args:
-        echogenicity: (H, W) mean echo power, ≥ 0 and not in dB; rows are depth.
-        pixel_mm: pixel size, mm.
-        axial_mm: standard deviation of the pulse along depth, mm.
-        lateral_mm: standard deviation of the pulse across, mm.
-        seed: of the scatterers.
-
-    Source: Burckhardt, IEEE Trans Sonics Ultrason 25 (1978) 1; Wagner et al., ibid. 30 (1983) 156.
-    """
-    positive(pixel_mm=pixel_mm, axial_mm=axial_mm, lateral_mm=lateral_mm)
-    if (echogenicity < 0).any():
-        raise DataError("echogenicity is an echo power and must not be negative; is it in dB?")
-    rng = np.random.default_rng(seed)
-    white = torch.from_numpy(rng.standard_normal((2, *echogenicity.shape))).float()
-    field = white * (echogenicity / 2).sqrt()
-    for sigma in (axial_mm / pixel_mm, lateral_mm / pixel_mm):  # along columns, then along rows
-        field = field.mT
-        reach = max(1, int(np.ceil(4 * sigma)))
-        taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-        taps = taps / (taps**2).sum().sqrt()
-        lines = field.reshape(-1, 1, field.shape[-1])
-        padded = functional.pad(lines, (reach, reach), mode="circular")
-        field = functional.conv1d(padded, taps[None, None]).reshape(field.shape)
-    return (field[0] ** 2 + field[1] ** 2).sqrt()
 
 
 def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | Tensor) -> Tensor:
@@ -61,54 +24,87 @@ def log_compress(amplitude: Tensor, *, dynamic_range: float, reference: float | 
     return (1 + level / dynamic_range).clamp(0, 1)
 
 
-class Kidney(NamedTuple):
-    """A long-axis section: `level` (H, W), echogenicity in dB relative to liver, and its truth.
+class Probe(NamedTuple):
+    """A curved (convex) probe and the samples along its beams.
 
-    `mask` (H, W) uint8 is 1 in the kidney, 2 in its cyst.
+    A sample is told by its depth d, mm along the beam from the face, and the angle of its beam; a
+    point by x, mm to the right, and y, mm below the middle of the face.
     """
 
-    level: Tensor
-    mask: Tensor
+    radius: float  #: of the curved face, mm
+    half_angle: float  #: between the middle beam and the last one, radians
+    depth: float  #: imaged, mm
+    samples: int  #: along a beam
+    lines: int  #: beams
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Depth (samples, lines) and angle (samples, lines) of the samples."""
+        depth = (torch.arange(self.samples) + 0.5) * (self.depth / self.samples)
+        angle = ((torch.arange(self.lines) + 0.5) * 2 / self.lines - 1) * self.half_angle
+        rows, columns = torch.meshgrid(depth, angle, indexing="ij")
+        return rows, columns
+
+    def point(self, depth: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        """x and y of samples."""
+        far = self.radius + depth
+        return far * torch.sin(angle), far * torch.cos(angle) - self.radius
+
+    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Depth and angle of points: the inverse of `point`."""
+        below = y + self.radius
+        return torch.hypot(x, below) - self.radius, torch.atan2(x, below)
+
+    def sees(self, x: Tensor, y: Tensor) -> Tensor:
+        """Whether points lie in the sector."""
+        depth, angle = self.sample(x, y)
+        return (angle.abs() <= self.half_angle) & (depth >= 0) & (depth <= self.depth)
 
 
-def kidney(height: int, width: int, *, pixel_mm: float, seed: int) -> Kidney:
-    """Echogenicity of a kidney beneath skin, muscle and liver, drawn from `seed`.
+def two_way_loss(attenuation: Tensor, *, frequency: float, step_mm: float) -> Tensor:
+    """dB that an echo has lost on its way to the middle of each sample and back.
 
-    Cortex a little darker than liver, darker pyramids around a bright sinus, and a cyst: free of
-    echoes, with a bright band beneath it, since fluid takes nothing from the sound.
+    Args:
+        attenuation: (samples, lines), dB per cm and MHz.
+        frequency: MHz.
+        step_mm: between samples.
     """
-    positive(height=height, width=width, pixel_mm=pixel_mm)
-    rng = np.random.default_rng(seed)
-    rows, cols = (torch.arange(n) * pixel_mm for n in (height, width))
-    rows, cols = torch.meshgrid(rows, cols, indexing="ij")
-    extent = torch.tensor([height, width]) * pixel_mm
-    centre = extent * torch.from_numpy(rng.uniform([0.48, 0.46], [0.58, 0.54])).float()
-    half = extent * torch.from_numpy(rng.uniform([0.18, 0.34], [0.24, 0.41])).float()
-    tilt = np.deg2rad(rng.uniform(-18, 18))
-    level = torch.zeros(height, width)
-    skin = rows < rng.uniform(3, 5)
-    muscle = (rows < rng.uniform(9, 16)) & ~skin
-    fascia = (torch.sin(rows * 2.4 + 0.4 * torch.sin(cols / 7)) > 0.7) & muscle
-    level[skin], level[muscle], level[fascia] = 8.0, -5.0, 3.0
+    positive(frequency=frequency, step_mm=step_mm)
+    lost = attenuation * (2 * frequency * step_mm / 10)
+    return lost.cumsum(0) - lost / 2
 
-    dy, dx = rows - centre[0], cols - centre[1]
-    u = (dx * np.cos(tilt) + dy * np.sin(tilt)) / half[1]
-    v = (dy * np.cos(tilt) - dx * np.sin(tilt)) / half[0]
-    r, angle = (u**2 + v**2).sqrt(), torch.atan2(v, u)
-    level[(r > 1) & (r < 1.07)] = 9.0  # capsule and the fat around it
-    level[r <= 1] = -4.0
-    pyramids = (torch.cos(angle * 9 + rng.uniform(0, 6)) > 0.1) & (r > 0.52) & (r < 0.8)
-    level[pyramids] = -8.0
-    level[r < 0.42 + 0.07 * torch.cos(5 * angle + rng.uniform(0, 6))] = 7.0
-    mask = (r <= 1).to(torch.uint8)
 
-    where, size = rng.uniform(0.5, 2.6), rng.uniform(0.18, 0.34) * float(half[0])
-    cy = centre[0] + 0.68 * half[0] * np.sin(where + np.pi)
-    cx = centre[1] + 0.68 * half[1] * np.cos(where)
-    wide = size * rng.uniform(1.0, 1.3)
-    cyst = (((cols - cx) / wide) ** 2 + ((rows - cy) / size) ** 2).sqrt()
-    level[(rows > cy) & ((cols - cx).abs() < 0.8 * size) & (cyst > 1)] += 5.0
-    level[(cyst > 1) & (cyst < 1.12)] = 6.0
-    level[cyst <= 1] = -45.0
-    mask[cyst <= 1] = 2
-    return Kidney(level, mask)
+def received(field: Tensor, *, axial: float, lateral: Tensor) -> Tensor:
+    """Complex echoes of scatterers, smeared by a Gaussian pulse and beam of unit energy.
+
+    A sample stands for many scatterers of random phase, so real and imaginary part are normal
+    numbers. Where their variance is uniform the echo keeps it, whatever the widths, and its length
+    is Rayleigh: mean over standard deviation 1.91.
+
+    Args:
+        field: (2, samples, lines) real and imaginary part.
+        axial: standard deviation of the pulse, samples; up to 1.3, as it is cut at 4.
+        lateral: (samples,) of the beam at each depth, lines; up to 2.7, as it is cut at 8.
+
+    Source: Burckhardt, IEEE Trans Sonics Ultrason 25 (1978) 1; Wagner et al., ibid. 30 (1983) 156.
+    """
+    positive(axial=axial, lateral=float(lateral.min()))
+    widths = ((1, torch.tensor(axial), 4), (2, lateral[:, None], 8))
+    for axis, sigma, reach in widths:
+        taps = [torch.exp(-0.5 * (k / sigma) ** 2) for k in range(-reach, reach + 1)]
+        sides = (0, 0, reach, reach) if axis == 1 else (reach, reach)
+        padded = functional.pad(field, sides, mode="reflect")
+        smeared = torch.zeros_like(field)
+        for k, tap in enumerate(taps):
+            smeared.addcmul_(tap.expand_as(field), padded.narrow(axis, k, field.shape[axis]))
+        field = smeared / torch.stack(taps).square().sum(0).sqrt()
+    return field
+
+
+def scan_convert(beams: Tensor, probe: Probe, x: Tensor, y: Tensor) -> Tensor:
+    """Samples (samples, lines) at points x, y (H, W): linear between them, 0 outside the sector."""
+    depth, angle = probe.sample(x, y)
+    where = torch.stack([angle / probe.half_angle, 2 * depth / probe.depth - 1], -1)
+    picture = functional.grid_sample(
+        beams[None, None], where[None], padding_mode="border", align_corners=False
+    )
+    return picture[0, 0] * probe.sees(x, y)
