@@ -23,7 +23,6 @@ NEEDS = {
     "errors.DownloadError": CAUGHT,
     "errors.HashMismatch": CAUGHT,
     "errors.Interrupted": CAUGHT,
-    "cohort.DataCard": "a user's own cohort is described by one",
     "cohort.Leaks": GIVEN,
     "cohort.images_of": SHARED,
     "dicom.DicomImage": GIVEN,
