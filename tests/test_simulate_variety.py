@@ -103,12 +103,18 @@ def test_masks_are_the_opacity_on_the_picture(wide):
     assert diffuse > 1.3 * lobar
 
 
-def test_a_collimated_picture_is_one_grey_outside_the_beam_and_marked_nowhere_there(wide):
-    flat = (wide.images[:, 0, 0] == wide.images[:, 0, 0, :1]).all(1)  # the whole first row
-    edge = wide.images[:, 0, 0, 0]
-    assert 0.02 < flat.float().mean() < 0.4
-    assert ((edge == 0) | (edge == 255))[flat].float().mean() > 0.95
-    assert not wide.masks[flat, 0].any()
+def test_outside_a_narrow_beam_there_is_one_grey_and_no_mask():
+    rows = [r for p in range(40) for r in cohorts._exposures(0, p, True)[:1] if r.ill][:8]
+    for i, row in enumerate(rows):
+        row.habits.update({"open": 0.4, "x": 0.0, "y": 0.0, "outside": i / 8})
+    pictures = cohorts._radiographs(rows, 32)
+    beyond = torch.ones(32, 32, dtype=torch.bool)
+    beyond[10:22, 10:22] = False  # 0.4 of the half side, to the pixel
+    for i in range(8):
+        assert set(pictures["image"][i][beyond].tolist()) == {255 if i / 8 > 0.8 else 0}
+        assert not pictures["mask"][i][beyond].any()
+    assert pictures["mask"].any()
+    assert len(pictures["image"][0][~beyond].unique()) > 20
 
 
 def people(count=700):
