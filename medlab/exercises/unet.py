@@ -163,8 +163,8 @@ def _side(n: int, depth: int, *, cost: int = 4, bottom: int = 4, up: int = 4) ->
 
 @exercise("unet.1", MESSAGES["unet.1"])
 def output_side(answer) -> Verdict:
-    settings = [(572, 4), (188, 4), (190, 4), (92, 3), (30, 1), (31, 1), (21, 0)]
-    settings += [(n, depth) for depth in (0, 1, 2, 3) for n in range(1, 150)]
+    settings = [(572, 4), (28, 1), (31, 1), (62, 2), (21, 0), (10, 1)]
+    settings += [(n, depth) for depth in (0, 1, 2, 3) for n in range(1, 130)]
     for n, depth in settings:
         want, got = _side(n, depth), number(call(answer, n, depth))
         if got == want:
@@ -179,9 +179,9 @@ def output_side(answer) -> Verdict:
             "padded": n,
         }
         key = first_match(got, wrong)
-        if want == 0 and key == "other":
-            key = "odd"
-        return ("too strict" if got == 0 else key), told
+        if key == "other" and 0 in (got, want):
+            key = "odd" if got else "too strict"
+        return key, told
     return "right"
 
 
