@@ -352,10 +352,10 @@ def _misbuilt(known: UNet, x: Tensor, got: Tensor, expected: Tensor) -> Verdict:
 @exercise("unet.4", MESSAGES["unet.4"])
 def dice_loss(answer) -> Verdict:
     rng = torch.Generator().manual_seed(4)
-    for shape in ((3, 4, 5, 7), (2, 3, 3, 4, 2)):
+    for shape, lacking in (((3, 4, 5, 7), 1), ((2, 3, 3, 4, 2), 1), ((2, 4, 6, 3), 2)):
         logits = 2 * torch.randn(shape, generator=rng)
         masks = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=rng)
-        masks[0] = masks[0].clamp_max(shape[1] - 2)  # the last structure is not in every image
+        masks[:lacking].clamp_(max=shape[1] - 2)  # not every image holds the last structure
         masks[:, 0] = 0
         free = logits.clone().requires_grad_()
         want = soft_dice(free, masks)
