@@ -307,7 +307,11 @@ CASES = [
     ("unet.4", lambda z, y: dice_loss(z, y, p=z), "you used the logits themselves"),
     ("unet.4", squared, "as Milletari et al. did"),
     ("unet.4", pooled, "the largest decides"),
-    ("unet.4", lambda z, y: (dice_loss(z, y) - 1) * (z.shape[1] - 1) + 1, "added the structures up"),
+    (
+        "unet.4",
+        lambda z, y: (dice_loss(z, y) - 1) * (z.shape[1] - 1) + 1,
+        "added the structures up",
+    ),
     ("unet.4", lambda z, y: dice_loss(z, y) + torch.zeros(3), "and got shape (3,)"),
     ("unet.4", lambda z, y: dice_loss(z, y).item(), "no gradient leads back"),
     ("unet.4", lambda z, y: dice_loss(z.detach(), y), "no gradient leads back"),

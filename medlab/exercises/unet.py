@@ -411,7 +411,12 @@ def _wrong_losses(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 
 def _values(
-    size: tuple[int, ...], width: int, depth: int, *, layers: tuple[int, int] = (4, 2), grow: int = 2
+    size: tuple[int, ...],
+    width: int,
+    depth: int,
+    *,
+    layers: tuple[int, int] = (4, 2),
+    grow: int = 2,
 ) -> int:
     """Numbers that the 3×3 convolutions give for one image; with other options, a wrong count."""
     return sum(
