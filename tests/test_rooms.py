@@ -15,7 +15,6 @@ from tests.where import ROOT
 # Public names that no notebook, exercise, script, benchmark or page uses, and who needs them.
 CAUGHT = "a user's program catches it"
 GIVEN = "what a public function gives, for a user's type hints"
-LATER = "the summary of a lesson names it, or the lesson that trains with it comes"
 SHARED = "rooms below build on it"
 NEEDS = {
     "errors.CheckpointError": CAUGHT,
