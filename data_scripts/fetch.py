@@ -7,7 +7,9 @@
 
 Files land where `medlab.load` looks for them: in --root, else in MEDLAB_DATA, else in the user's
 cache. Every file is checked against its official hash, and a download that breaks off leaves
-nothing. MEDLAB_MIRROR names another web folder that holds the files.
+nothing. MEDLAB_MIRROR names another web folder that holds the files. Sets that nobody offers with a
+hash (nuclei, lung_nodules) are not fetched: named here, they are found, or it is said how to get
+them and where to put them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help="names of sets, or 'all'")
+    parser.add_argument("names", nargs="*", help="names of sets, or 'all' that are fetched")
     parser.add_argument("--list", action="store_true", help="show all sets and stop")
     parser.add_argument("--size", type=int, default=28, help="edge length in pixels; default 28")
     parser.add_argument("--root", help="data folder")
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.names:
         parser.error("name at least one set, or --list")
     where = {"root": options.root, "verify": False if options.no_verify else None}
-    everything = [name for name in cards()["name"] if not card(name).simulated]
+    everything = [name for name in cards()["name"] if card(name).md5]
     names = everything if options.names == ["all"] else options.names
     failed = 0
     for name in names:
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
                 path, about = bring(about.name, size=options.size, **where)
                 got = f"{path} ({path.stat().st_size / 1e6:.1f} MB, {about.licence})"
             else:
-                got = f"{len(load(about.name, **where))} volumes ({about.licence})"
+                got = f"{len(load(about.name, **where))} images ({about.licence})"
         except DataError as error:
             print(f"{name}: {error}", file=sys.stderr)
             failed += 1

@@ -300,11 +300,11 @@ def file_names(house: House) -> Iterator[str]:
         elif inner and stem in house.public[module.room] and house.is_taken(module):
             yield f"{module.name} is called as the room's {stem}"
     inner = [module for module in house.modules.values() if not module.is_init]
-    files = Counter(module.path.stem for module in inner)
-    # A file of exercises has its topic's name, which may be a room's too
-    plain = {module.path.stem for module in inner if module.room != "exercises"}
+    # A file of exercises has its topic's name, which may be a room's or a file's too
+    topics = {m for m in inner if m.room == "exercises" and not m.path.stem.startswith("_")}
+    files = Counter(module.path.stem for module in inner if module not in topics)
     folders = {m.path.parent.name for m in house.modules.values() if m.is_init and m.room}
-    files += Counter(plain & folders)
+    files += Counter(set(files) & folders)
     for name, count in files.items():
         if count > 1:
             yield f"{count} files or rooms are called {name}"

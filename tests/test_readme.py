@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+FIGURE = re.compile(r"0\.\d{3}")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -111,3 +112,16 @@ def test_your_own_data_runs(own_data):
     assert names["cells"].images.shape == (6, 3, 28, 28)
     assert names["volumes"].num_classes == 3
     assert len(blocks) == 5
+
+
+def test_what_was_measured_is_printed_from_the_cards():
+    from medlab import datasets
+
+    (section,) = re.findall(r"### Measured\n(.*?)\n##", README, re.DOTALL)
+    known = set()
+    for name in datasets.cards()["name"]:
+        known |= {figure for row in datasets.card(name).measured for figure in FIGURE.findall(row)}
+        known |= {f"{score:.3f}" for both in datasets.published(name).values() for score in both}
+    said = set(FIGURE.findall(section))
+    assert {"0.985", "0.895"} <= said
+    assert said - known == set(), "no card holds it"

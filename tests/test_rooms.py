@@ -15,7 +15,6 @@ from tests.where import ROOT
 # Public names that no notebook, exercise, script, benchmark or page uses, and who needs them.
 CAUGHT = "a user's program catches it"
 GIVEN = "what a public function gives, for a user's type hints"
-LATER = "the summary of a lesson names it, or the lesson that trains with it comes"
 SHARED = "rooms below build on it"
 NEEDS = {
     "errors.CheckpointError": CAUGHT,
@@ -23,7 +22,6 @@ NEEDS = {
     "errors.DownloadError": CAUGHT,
     "errors.HashMismatch": CAUGHT,
     "errors.Interrupted": CAUGHT,
-    "cohort.DataCard": "a user's own cohort is described by one",
     "cohort.Leaks": GIVEN,
     "cohort.images_of": SHARED,
     "dicom.DicomImage": GIVEN,
@@ -32,8 +30,6 @@ NEEDS = {
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
     "models.undisturbed": SHARED,
-    "losses.cross_entropy_dice": SHARED,
-    "losses.soft_dice": LATER,
     "metrics.Interval": GIVEN,
     "metrics.UndefinedMetric": CAUGHT,
     "metrics.binary_pairs": SHARED,
@@ -43,7 +39,6 @@ NEEDS = {
     "training.History": GIVEN,
     "training.Multilabel": "a user predicts from images without a card",
     "training.RangeTest": GIVEN,
-    "training.Segmentation": "a user passes a task of their own making",
     "training.Task": "a user writes a task of their own",
     "training.average_into": "a user writes the loop by hand",
     "training.load_model": "a user takes a trained model elsewhere",

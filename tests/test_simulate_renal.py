@@ -20,7 +20,7 @@ def numbers(patient, seed=0):
 
 @pytest.fixture(scope="module")
 def cohort():
-    return renal.kidney_us(n=48, seed=3)
+    return renal.kidney_us(n=32, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +33,18 @@ def many():
 
 
 def test_what_the_cohort_holds(cohort):
-    assert cohort.images.shape == (48, 1, 96, 96)
+    assert cohort.images.shape == (32, 1, 96, 96)
     assert cohort.images.dtype == torch.uint8
-    assert cohort.masks.shape == (48, 96, 96)
+    assert cohort.masks.shape == (32, 96, 96)
     assert cohort.classes == ("background", "kidney", "sinus", "cyst")
     assert cohort.spacing == pytest.approx((160 / 96, 160 / 96))
     assert set(np.unique(cohort.patients, return_counts=True)[1]) == {4}
-    assert set(cohort.sites) == set(renal.SITES)
-    assert cohort.extras["view"].tolist() == [0, 1, 0, 1] * 12
-    assert cohort.extras["central"].tolist() == [True, True, False, False] * 12
+    assert set(cohort.sites) <= set(renal.SITES)
+    assert cohort.extras["view"].tolist() == [0, 1, 0, 1] * 8
+    assert cohort.extras["central"].tolist() == [True, True, False, False] * 8
     for name, values in cohort.extras.items():
         if name not in ("view", "central"):
-            assert (values.view(12, 4) == values.view(12, 4)[:, :1]).all(), name
+            assert (values.view(8, 4) == values.view(8, 4)[:, :1]).all(), name
     assert (cohort.masks.flatten(1) > 0).any(1).all()
 
 
@@ -212,7 +212,7 @@ def test_masks_lie_in_the_sector_and_follow_the_anatomy(cohort):
     dark = cohort.images[:, 0] == 0
     assert (cohort.masks[:, :2] == 0).all()  # above the face
     assert dark[:, -1].float().mean() > 0.5  # below the deepest samples
-    rows = torch.arange(48)
+    rows = torch.arange(32)
     cysts = cohort.extras["cysts"] > 0
     assert not (cohort.masks[~cysts] == 3).any()
     aimed = (~cohort.extras["central"]) & cysts

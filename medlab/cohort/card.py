@@ -24,7 +24,9 @@ class DataCard:
     url: str = ""  #: where the file comes from; empty for simulated sets
     citation: str = ""  #: what to cite when a result is published
     md5: str = ""  #: hash of the official file; empty for simulated sets
+    obtain: str = ""  #: how to get it and where to put it, where nothing downloads it
     faults: tuple[str, ...] = ()  #: known faults, each one sentence with its source
+    measured: tuple[str, ...] = ()  #: what was measured on it: value, spread, command, date
     simulated: bool = False  #: True if no patient was ever imaged
     units: str = ""  #: of a pixel value: "HU", "display grey level", …
     value_range: tuple[float, float] | None = None  #: smallest and largest possible pixel value
@@ -45,9 +47,11 @@ class DataCard:
             "pixel values": self.units,
             "source": "simulated, no patient was imaged" if self.simulated else self.source,
             "licence": self.licence,
+            "to get it": self.obtain,
         }
         told = [f"{key:>13}  {value}" for key, value in rows.items() if value]
         told += [f"  known fault  {fault}" for fault in self.faults]
+        told += [f"     measured  {figure}" for figure in self.measured]
         indent = " " * 15
         lines = [fill(row, 88, subsequent_indent=indent, break_long_words=False) for row in told]
         return "\n".join([f"{self.title} ({self.name})", *lines])

@@ -9,6 +9,7 @@ from medlab.cohort import Cohort, DataCard
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
 from medlab.datasets.arrays import from_arrays
+from medlab.datasets.by_hand import LUNG_NODULES, NUCLEI, load_lung_nodules, load_nuclei
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
 from medlab.datasets.medmnist import SETS, Published, bring
@@ -26,6 +27,9 @@ __all__ = [
     "published",
 ]
 
+_OTHERS = {one.name: one for one in (HIPPOCAMPUS, LUNG_NODULES, NUCLEI)}
+_BY_HAND = {NUCLEI.name: load_nuclei, LUNG_NODULES.name: load_lung_nodules}
+
 
 def load(
     name: str,
@@ -42,7 +46,8 @@ def load(
 
     A simulated set is made once and kept under `root`: the same name, version and options give the
     same bytes. A real set is read from `root` (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or
-    downloaded there, from its makers or the web folder that the variable MEDLAB_MIRROR names.
+    downloaded there, from its makers or the web folder that the variable MEDLAB_MIRROR names. Where
+    that cannot be (`nuclei`, `lung_nodules`) its card says how to get it and where to put it.
 
     Args:
         name: see `medlab.datasets.cards()`.
@@ -64,6 +69,8 @@ def load(
     name = _find(name)
     if name in _simulated():
         return load_simulated(name, _simulated()[name], data_root(root), options)
+    if name in _BY_HAND:
+        return _BY_HAND[name](root, **options)
     options |= {"root": root, "download": download, "verify": verify}
     if name == HIPPOCAMPUS.name:
         return load_hippocampus(**options)
@@ -81,7 +88,7 @@ def card(name: str, *, size: int = 28) -> DataCard:
     name = _find(name)
     if name in SETS:
         return medmnist.card(name, size=size)
-    return HIPPOCAMPUS if name == HIPPOCAMPUS.name else _simulated()[name].card
+    return _OTHERS[name] if name in _OTHERS else _simulated()[name].card
 
 
 def published(name: str) -> dict[str, Published]:
@@ -104,7 +111,7 @@ def _simulated() -> dict:
 
 
 def _names() -> list[str]:
-    return [*_simulated(), *SETS, HIPPOCAMPUS.name]
+    return [*_simulated(), *SETS, *_OTHERS]
 
 
 def _find(name: str) -> str:

@@ -1,5 +1,6 @@
 """One image file to pixels, losing nothing silently; many of one kind to one array."""
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from medlab.errors import DataError
 _FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path | zipfile.Path) -> np.ndarray:
     """(C, H, W) of a PNG, JPEG, TIFF, BMP or WebP file, C 1 or 3: uint8, or float32 if deeper.
 
     EXIF rotation is applied, a fully opaque alpha channel is dropped; 16-bit grey keeps its values.
@@ -21,7 +22,7 @@ def decode(path: Path) -> np.ndarray:
     quietly drop half of it) and values that are not numbers.
     """
     what = f"{path} cannot be read as an image (DICOM: medlab.dicom.read_image, then from_arrays)"
-    with reading(what), Image.open(path, formats=_FORMATS) as image:
+    with reading(what), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
         return storable(_pixels(image))
 
 

@@ -3,7 +3,8 @@
 A body is its density relative to water, 1 + HU/1000, in the coordinates of `_rays`: `water_path` is
 its line integral (the radiograph), `hounsfield` its value at points (the CT).
 
-Source: sizes after ICRP Publication 110 (2009), densities after ICRU Report 44 (1989).
+Source: sizes after ICRP Publication 110 (2009), densities after ICRU Report 44 (1989); infants'
+round chests, level ribs and high domes, nearly gone at two: Openshaw et al., Thorax 39:624 (1984).
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ SHELL, CORE = (torch.tensor(BONE[part] - MUSCLE) for part in ("cortex", "marrow"
 WIDEST = 9.5  # mm, largest radius of a bone after magnification
 ACINI = 300  # balls in the cloud of an opacity: fewer look blotchier
 VESSELS, BEADS = 26, 24  # vessels per lung, points per vessel
+FOCI = {False: 3, True: 9}  # clouds at most, of a usual pneumonia and of a kind that is told
 DRAWS = (80 + 2 * VESSELS * 4 + 4 * ACINI, 16)  # for a patient, for an image
+MORE_DRAWS = 7 * (FOCI[True] - FOCI[False])  # for a patient whose variety is told
+USUAL = {"heart": 1.0, "thick": 1.0, "vessels": 1.0, "breathing": 1.0, "bone": 1.0, "turning": 1.0}
+USUAL |= {"aside": 0.0, "upwards": 0.0, "taper": 0.0, "radius": 1.0, "other": 0.3}
 SIDES = (("r", -1.0), ("l", 1.0))  # and their sign along x
 AROUND = {
     "r": ("mediastinum", "heart", "atrium", "dome_r"),
@@ -107,6 +112,7 @@ def build(
     *,
     opacity: Tensor | float = 0.0,
     mirrored: Tensor | None = None,
+    variety: Mapping[str, Tensor] | None = None,
 ) -> tuple[Thorax, dict[str, Tensor]]:
     """Chests from uniform numbers in [0, 1), and the facts of them that `chest_xray` tells.
 
@@ -115,7 +121,11 @@ def build(
         moment: (B, DRAWS[1]): breath and pose.
         opacity: (B,) extent of pneumonia, 0 none, 1 usual.
         mirrored: (B,) bool: front and back exchanged.
+        variety: (B,) numbers each, in place of the USUAL ones and of the age: factors; shifts, mm;
+            degrees by which the lungs taper; and, needed too, `height` (factor) and those that
+            tell `_opacity` the kind of pneumonia. A patient then needs MORE_DRAWS numbers more.
     """
+    v = {name: torch.tensor(value) for name, value in USUAL.items()} | dict(variety or {})
     d, m = _Draws(patient), _Draws(moment)
     solids: dict[str, Ellipsoid] = {}
 
@@ -125,9 +135,11 @@ def build(
         solids[name] = Ellipsoid(place, size, rotation(*drawn[6:]))
 
     age, female = d.flat(20, 90), (d.flat() < 0.48).float()
+    age = v.get("age", age)
+    young = torch.exp(-age / 2.5) * bool(variety)  # 1 at birth, 0.45 at two years, 0.14 at five
     scale = d.normal(1.0, 0.045) - 0.055 * female
     fat = 6 + 40 * d.flat() ** 2.2  # subcutaneous, mm
-    breath = (0.25 + 0.75 * m.flat() ** 0.6 - 0.10 * (fat / 46)).clamp(0, 1)
+    breath = (0.25 + 0.75 * m.flat() ** 0.6 - 0.10 * (fat / 46)).clamp(0, 1) * v["breathing"]
     deep = breath - 0.6  # 0 at a usual breath
 
     # Lungs: two tilted ellipsoids standing on the diaphragm.
@@ -136,7 +148,8 @@ def build(
     emphysema = (d.flat() ** 6) * 14
     dome = -72 - 42 * deep + d.normal(0, 9) - emphysema
     dome_left = dome - d.normal(11, 4)
-    lean_r, lean_l, middle = d.normal(7, 2), d.normal(7, 2), d.normal(-28, 5)
+    lean_r, lean_l = d.normal(7, 2) + v["taper"], d.normal(7, 2) + v["taper"]
+    middle = d.normal(-28, 5)
     solid("lung_r", (-(wide + 12), 0.0, middle), (wide, flat_chest, tall), (0, lean_r, 0))
     solid("lung_l", (wide + 10, 0.0, middle - 2), (wide - 2, flat_chest, tall), (0, -lean_l, 0))
     roof = d.normal(74, 7)
@@ -145,11 +158,13 @@ def build(
 
     # Mediastinum and heart; a shallow breath lets the heart lie broader.
     size = d.normal(1.0, 0.10) * (1 + 0.0015 * (age - 50)) * (1 - 0.10 * deep)
+    size = size * (1 + 0.22 * young) * v["heart"]
     tilt = d.normal(48, 7) - 12 * deep
     low = torch.minimum(dome, dome_left) + 42 * size
-    solid("heart", (30 * size, -34.0, low), (47 * size, 46 * size, 70 * size), (0, tilt, 0))
+    thick = 46 * size * v["thick"]
+    solid("heart", (30 * size, -34.0, low), (47 * size, thick, 70 * size), (0, tilt, 0))
     solid("atrium", (-13.0, -30.0, low + 16), (33 * size, 36.0, 56 * size), (0, 10.0, 0))
-    broad = d.normal(25, 3) + 0.10 * (fat - 15)
+    broad = d.normal(25, 3) + 0.10 * (fat - 15) + 14 * young  # the thymus
     solid("mediastinum", (-2.0, 12.0, 62.0), (broad, 70.0, 120.0), (0, d.normal(0, 2), 0))
     artery = 17 + 3 * d.normal(0, 1)
     solid("pulmonary", (artery, -20.0, low + 62), (20.0, 20.0, 38.0), (0, -24.0, 0))
@@ -165,6 +180,7 @@ def build(
     solid("shoulders", (0.0, 20.0, slope - 40), (240.0, 56 + 0.5 * fat, 62 + 0.4 * fat))
     solid("neck", (0.0, 22.0, slope + 40), (56 + 0.4 * fat, 58 + 0.4 * fat, 110.0))
     cup = female * (26 + 0.75 * fat) * (0.75 + 0.5 * d.flat()) + (1 - female) * (1 + 0.3 * fat)
+    cup = torch.where(age < 12, 1.0, cup)
     sag = d.normal(-38, 9) - 0.25 * cup - 0.2 * (age - 50) * female
     round_ = (cup * 1.5 + 22, cup * 1.5 + 4, cup * 1.5 + 30)
     for side, sign in SIDES:
@@ -182,15 +198,22 @@ def build(
         x, turn = sign * (0.72 * chest + raised), (0, sign * 14, sign * -spin)
         solid(f"scapula_{side}", (x, 58.0, 84.0), (40.0, 4.0, 62.0), turn)
 
-    tubes = _bones(d, (wide, middle, tall, flat_chest))
+    tubes = _bones(d, (wide, middle, tall, flat_chest), v["taper"])
     bone = (1.12 - 0.006 * (age - 20) * (0.7 + 0.6 * female)) * d.normal(1.0, 0.08)
+    bone = bone * (1 - 0.4 * young) * v["bone"]
     lung = (0.27 - 0.11 * deep + d.normal(0, 0.022) - 0.003 * emphysema).clamp(0.14, 0.45)
     extent = torch.as_tensor(opacity).expand_as(age)
-    clouds = {**_vessels(d, solids, lung), "opacity": _opacity(d, solids, lung, extent)}
+    clouds = _vessels(d, solids, v["vessels"] * (MUSCLE - lung))
+    clouds["opacity"] = _opacity(d, solids, lung, extent, v)
+    if variety:
+        front_to_back, height = 1 + 0.25 * young, v["height"] * (1 - 0.25 * young)
+        by = torch.stack([torch.ones_like(age), front_to_back, height], -1)
+        _stretch(solids, tubes, clouds, by)
 
     # Size and pose: p → turn · scale · p + shift.
-    yaw, pitch, roll = m.normal(0, 3.5), m.normal(-2, 4), m.normal(0, 2.2)
-    shift = torch.stack([m.normal(0, 7), torch.zeros_like(yaw), m.normal(-4, 8)], -1)
+    yaw, pitch, roll = (v["turning"] * m.normal(*how) for how in ((0, 3.5), (-2, 4), (0, 2.2)))
+    aside, upwards = m.normal(0, 7) + v["aside"], m.normal(-4, 8) + v["upwards"]
+    shift = torch.stack([aside, torch.zeros_like(yaw), upwards], -1)
     pose = rotation(pitch, roll, yaw)
     if mirrored is not None:
         pose[mirrored, 1] *= -1
@@ -213,8 +236,27 @@ def build(
     return Thorax(solids, tubes, clouds, lung, bone.clamp(0.5, 1.3), 23 * scale), facts
 
 
-def _bones(d: _Draws, lungs: Sequence[Tensor]) -> dict[str, Tube]:
-    """Ten pairs of ribs, each a tilted half ellipse from the spine to the front, and clavicles."""
+def _stretch(
+    solids: dict[str, Ellipsoid], tubes: dict[str, Tube], clouds: dict[str, Cloud], by: Tensor
+) -> None:
+    """Multiply x, y and z of a chest by the factors `by` (B, 3); tubes stay as thick."""
+    for k, s in solids.items():
+        turn, semi, _ = torch.linalg.svd(by[:, :, None] * s.turn * s.semi[:, None, :])
+        solids[k] = Ellipsoid(s.centre * by, semi, turn)
+    for k, t in tubes.items():
+        points = t.points * by[:, None]
+        step = _steps(points.unflatten(1, (t.curves, -1))).flatten(1)
+        tubes[k] = t._replace(points=points, step=step)
+    for k, c in clouds.items():
+        mass = c.mass * by.prod(1, keepdim=True)
+        clouds[k] = c._replace(points=c.points * by[:, None], mass=mass)
+
+
+def _bones(d: _Draws, lungs: Sequence[Tensor], taper: Tensor) -> dict[str, Tube]:
+    """Ten pairs of ribs, each a tilted half ellipse from the spine to the front, and clavicles.
+
+    `taper` (degrees) draws the upper ribs in, as it does the lungs.
+    """
     given = (d.normal(23.5, 1.0), d.normal(122, 5), d.normal(1.0, 0.12), *lungs)
     spacing, first, droop, wide, middle, tall, flat_chest = (v[:, None, None] for v in given)
     phi = torch.linspace(0.12, 2.55, 72)[None, None]  # 0 at the spine, π at the breast bone
@@ -224,7 +266,9 @@ def _bones(d: _Draws, lungs: Sequence[Tensor]) -> dict[str, Tube]:
     side = top - drop * 0.42
     inside = 1 - ((side - middle) / tall).clamp(-0.98, 0.98) ** 2
     inside = torch.where(side < middle, 1.0, inside.sqrt())
-    x = (wide * (1 + inside) + 17 - 10 * (1 - inside)) * torch.sin(phi).clamp_min(0) ** 0.8
+    drawn_in = (taper.deg2rad().tan().view(-1, 1, 1) * (side - middle)).clamp(-20)
+    reach = wide * (1 + inside) + 17 - 10 * (1 - inside) - drawn_in
+    x = reach * torch.sin(phi).clamp_min(0) ** 0.8
     y = (flat_chest + 6) * (0.55 + 0.45 * inside) * torch.cos(phi)
     z = top + 6 * torch.sin(phi * 1.2) - drop * (1 - torch.cos(phi)) / 2
     ribs = _pairs(torch.stack([-x, y, z], -1), radius=d.normal(6.2, 0.5), wall=1.6)
@@ -260,13 +304,12 @@ def aerated(solids: Mapping[str, Ellipsoid], points: Tensor, side: str) -> Tenso
     return free
 
 
-def _vessels(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor) -> dict[str, Cloud]:
+def _vessels(d: _Draws, solids: Mapping[str, Ellipsoid], added: Tensor) -> dict[str, Cloud]:
     """Two fans of curved, tapering vessels from the hila, weightless outside aerated lung."""
     draws = d.block(2, VESSELS, 4)
     ones = torch.ones(len(draws))
     along = torch.linspace(0.03, 1, BEADS)[:, None]
     radius = 3.0 * (1 - along[:, 0]) ** 1.5 + 0.9
-    added = (MUSCLE - air)[:, None, None]
     lines, masses = [], []
     for (side, sign), u in zip(SIDES, draws.unbind(1), strict=True):
         lung = solids[f"lung_{side}"]
@@ -282,7 +325,9 @@ def _vessels(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor) -> dict[st
         line = hilum[:, :, None] + reach * (torch.stack([x, y, z], -1) - hilum)[:, :, None]
         bend = torch.sin(torch.pi * along[:, 0]) * (-22 * (u[..., 3] - 0.3))[..., None]
         line[..., 2] += bend
-        mass = added * _steps(line) * torch.pi * radius**2 * aerated(solids, line, side)
+        mass = (
+            added[:, None, None] * _steps(line) * torch.pi * radius**2 * aerated(solids, line, side)
+        )
         lines.append(line.flatten(1, 2))
         masses.append(mass.flatten(1))
     points, mass = torch.cat(lines, 1), torch.cat(masses, 1)
@@ -293,9 +338,16 @@ def _vessels(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor) -> dict[st
     }
 
 
-def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Tensor) -> Cloud:
-    """Pneumonia: up to three clouds of acini in aerated lung, filled with fluid dense as muscle."""
-    u = d.block(3, 7)
+def _opacity(
+    d: _Draws, solids: dict[str, Ellipsoid], air: Tensor, extent: Tensor, kind: dict[str, Tensor]
+) -> Cloud:
+    """Pneumonia: up to three clouds of acini in aerated lung, filled with fluid dense as muscle.
+
+    Its `kind`: a factor on their `radius`, the share that lies on the `other` side than the first;
+    and, where told, how many `foci`, drawn how far to the hilum (0…1), what share of the air they
+    `fill`, and their `grain`, mm.
+    """
+    u = d.block(FOCI["foci" in kind], 7)
     side = torch.where(d.flat() < 0.55, -1.0, 1.0)
     low, count = d.flat(), d.flat()
     # `fill` is the share of the air that fluid has replaced.
@@ -314,10 +366,12 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
         return torch.where((here > 0)[:, None], left, right)
 
     foci = 1 + (count > 0.5).long() + (count > 0.85).long()
+    if "foci" in kind:
+        foci, fill = kind["foci"].long(), kind["fill"]
     member = torch.arange(ACINI)[None] % foci[:, None]
     centres, semis = [], []
     for k, v in enumerate(u.unbind(1)):
-        here = torch.where(v[:, 6] < 0.3, -side, side) if k else side
+        here = torch.where(v[:, 6] < kind["other"], -side, side) if k else side
         (centre, semi), (dome, roof) = on_side("lung", here), on_side("dome", here)
         bottom = dome[:, 2] + roof[:, 2]
         height = centre[:, 2] + 0.78 * semi[:, 2] - bottom
@@ -327,7 +381,10 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
         x = centre[:, 0] + here * semi[:, 0] * (1.1 * v[:, 1] - 0.45) * room - here * 14 * up
         y = semi[:, 1] * (1.1 * v[:, 2] - 0.55) * room
         centres.append(torch.stack([x, y, z], -1))
-        radius = (32.0 + 24.0 * v[:, 3]) * (0.75 if k else 1.0)
+        if "hilar" in kind:
+            hilum = torch.stack([here * 30, 0 * here, centre[:, 2] + 18], -1)
+            centres[k] = torch.lerp(centres[k], hilum, kind["hilar"][:, None])
+        radius = (32.0 + 24.0 * v[:, 3]) * (0.75 if k else 1.0) * kind["radius"]
         semis.append(radius[:, None] * (0.75 + 0.6 * v[:, 4:7]))
     grown = (0.4 + 0.6 * extent).clamp_min(0) ** (1 / 3)
     semi = torch.stack(semis, 1) * grown[:, None, None]
@@ -337,7 +394,7 @@ def _opacity(d: _Draws, solids: Mapping[str, Ellipsoid], air: Tensor, extent: Te
     added = ((MUSCLE - air) * fill * extent.clamp(0, 1.3))[:, None]
     mass = added * volume * weight * foci[:, None] / ACINI
     free = aerated(solids, points, "r") | aerated(solids, points, "l")
-    return Cloud(points, mass * free, d.flat(5.0, 8.5), 10.5)
+    return Cloud(points, mass * free, kind.get("grain", d.flat(5.0, 8.5)), 10.5)
 
 
 def _mixed(either: _Cover, both: _Cover, lung: Tensor, spine: Tensor, chest: Thorax) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from numbers import Integral
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
 from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import side_by_side, stream
-from medlab.simulate._thorax import DRAWS, SIDES, build, water_path
+from medlab.simulate._thorax import DRAWS, MORE_DRAWS, SIDES, build, water_path
 from medlab.simulate.renal import KIDNEY_US, kidney_us
 from medlab.simulate.xray import MU_WATER, film, slow
 
@@ -31,7 +32,9 @@ Shares: `share` of all patients, `prevalence` of pneumonia, `portable` exposures
 `leads` for an ECG, `marker` L (the others have R). `photons` of an open-beam pixel, `blur` in mm
 (standard deviation), `scatter` in ratio to the primary photons; the rest is for `xray.film`.
 """
+_WIDE: dict[str, dict] = _FACTS["wide"]  # ranges for hospitals, patients, images, pneumonias
 
+HOSPITALS = 300  # of the wide variety
 FIELD = 344.0  # mm, side of the detector area shown
 CHUNK = 8  # images computed together: a few of them fit the processor's cache
 MASK_MM = 4.0  # mm of water added along a ray from which the mask counts it as opacity
@@ -41,7 +44,7 @@ CHOICES = (
 ).split()
 
 
-def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
+def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usual") -> Cohort:
     """Chest radiographs of simulated patients with and without pneumonia.
 
     Each patient is a three-dimensional chest with 1 to 4 exposures that differ in breath, pose,
@@ -52,81 +55,116 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64) -> Cohort:
         seed: ≥ 0; another seed gives other patients.
         size: side in pixels, 32 … 512, even, of a field of 344 mm. Photons are counted per pixel:
             a larger picture has had more dose.
+        variety: "usual", or "wide": 300 hospitals with dose, blur, scatter and display of their
+            own; framing, zoom and collimation; patients from infancy on, with a child's
+            proportions; lobar, patchy, perihilar and diffuse pneumonia (domain randomisation, for
+            a network that is to meet real images: Tobin et al., arXiv:1703.06907).
 
     Returns:
         Cohort of uint8 images (n, 1, size, size): dense is bright, the patient's left is on the
         right. `masks`: 1 where the opacity adds more than 4 mm of water along the ray. `extras`:
         severity (air of the lungs replaced by fluid, 0 … 1), lungs (uint8 masks of the aerated
         lungs), dose (open-beam photons a pixel), portable, age (years), female, fat (mm), heart
-        (size, 1 usual), breath (0 shallow … 1 deep), yaw (degrees).
+        (size, 1 usual), breath (0 shallow … 1 deep), yaw (degrees). If wide, no `spacing`: each
+        image has its own extra field (mm, side of the area shown); and kind (of pneumonia, 0 … 3).
 
     Raises:
-        DataError: n, seed or size out of range.
+        DataError: n, seed or size out of range, or an unknown variety.
     """
+    if variety not in ("usual", "wide"):
+        raise DataError(f"variety must be 'usual' or 'wide'; got {variety!r}")
     if not isinstance(n, Integral) or n < 1:
         raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
     if not isinstance(size, Integral) or not 32 <= size <= 512 or size % 2:
         raise DataError(f"size is the side in pixels, an even number from 32 to 512; got {size!r}")
     rows: list[_Exposure] = []
+    wide = variety == "wide"
     while len(rows) < n:
         patient = rows[-1].patient + 1 if rows else 0
-        rows += _exposures(seed, patient)[: n - len(rows)]
+        rows += _exposures(seed, patient, wide)[: n - len(rows)]
     # Every chunk is full, the last one by repetition: a shorter vector may be rounded differently.
-    filled = rows + _exposures(seed, rows[-1].patient)[:1] * (-n % CHUNK)
+    filled = rows + _exposures(seed, rows[-1].patient, wide)[:1] * (-n % CHUNK)
     parts = side_by_side(lambda i: _radiographs(filled[i : i + CHUNK], size), range(0, n, CHUNK))
     merged = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
     return Cohort(
         images=merged.pop("image")[:, None],
-        card=CHEST_XRAY,
+        card=replace(CHEST_XRAY, **_WIDE["card"]) if wide else CHEST_XRAY,
         labels=torch.tensor([int(r.ill) for r in rows]),
         masks=merged.pop("mask"),
         patients=np.array([f"P{r.patient:05d}" for r in rows]),
         sites=np.array([r.site for r in rows]),
-        spacing=(FIELD / size, FIELD / size),
+        spacing=None if wide else (FIELD / size, FIELD / size),
         extras=merged,
     )
 
 
-# What is drawn for one image before anything is computed: two names, a truth, three rows of uniform
-# numbers and the generator of the photons.
-_Exposure = namedtuple("_Exposure", "patient site ill anatomy moment choices noise")
+# What is drawn for one image before anything is computed: two names, a truth, the numbers of its
+# hospital, patient and moment, three rows of uniform numbers and the generator of the photons.
+_Exposure = namedtuple("_Exposure", "patient site ill habits anatomy moment choices noise")
 
 
-def _exposures(seed: int, patient: int) -> list[_Exposure]:
+def _exposures(seed: int, patient: int, wide: bool) -> list[_Exposure]:
     """All images of one patient: 1 to 4."""
-    place = (CHEST_XRAY.name, CHEST_XRAY.version, seed, patient)
+    name, version = CHEST_XRAY.name + " wide" * wide, CHEST_XRAY.version
+    place = (name, version, seed, patient)
     rng = stream(*place)
-    anatomy = rng.random(DRAWS[0])
+    anatomy = rng.random(DRAWS[0] + MORE_DRAWS * wide)
     where, illness, often = rng.random(3)
-    shares = np.cumsum([site["share"] for site in SITES.values()])
-    site = list(SITES)[min(int(np.searchsorted(shares, where)), len(SITES) - 1)]
-    ill = bool(illness < SITES[site]["prevalence"])
+    if wide:
+        number = int(HOSPITALS * where)
+        site = f"H{number:03d}"
+        habits = _between(_WIDE["hospital"], stream(f"{name} hospitals", version, 0, number))
+        habits |= _patient(habits["children"], rng)
+    else:
+        shares = np.cumsum([site["share"] for site in SITES.values()])
+        site = list(SITES)[min(int(np.searchsorted(shares, where)), len(SITES) - 1)]
+        habits = SITES[site] | {"mm": 1.0, "zoom": 1.0}
+    ill = bool(illness < habits["prevalence"])
     rows = []
     for image in range(1 + int(np.searchsorted([0.35, 0.65, 0.87], often))):
         again = stream(*place, image)
         moment, choices = again.random(DRAWS[1]), again.random(len(CHOICES))
-        rows.append(_Exposure(patient, site, ill, anatomy, moment, choices, again))
+        now = habits | (_between(_WIDE["image"], again) if wide else {})
+        rows.append(_Exposure(patient, site, ill, now, anatomy, moment, choices, again))
     return rows
+
+
+def _between(ranges: dict[str, list[float]], rng: np.random.Generator) -> dict[str, float]:
+    """{name: a number between the two of its range}."""
+    return dict(zip(ranges, rng.uniform(*np.array(list(ranges.values())).T), strict=True))
+
+
+def _patient(children: float, rng: np.random.Generator) -> dict[str, float]:
+    """Age, proportions and kind of pneumonia; `mm` of a chest drawn as wide as an adult's."""
+    child, old, kind = rng.random(3)
+    age = 0.1 + 15.9 * old**2 if child < children else 16 + 74 * old
+    facts = {"age": age, "mm": min(1.0, 0.47 + 0.53 * age / 20), "kind": int(4 * kind)}
+    pneumonia = list(_WIDE["pneumonia"].values())[facts["kind"]]
+    return facts | _between(_WIDE["patient"], rng) | _between(pneumonia, rng)
 
 
 def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
     """Pictures, masks and facts of a chunk."""
     chosen = torch.from_numpy(np.stack([r.choices for r in rows])).float()
     u = {name: chosen[:, i] for i, name in enumerate(CHOICES)}
-    of = {name: torch.tensor([SITES[r.site][name] for r in rows]) for name in SITES["North"]}
+    of = {name: torch.tensor([float(r.habits[name]) for r in rows]) for name in rows[0].habits}
+    wide = "age" in of
     extent = torch.tensor([float(r.ill) for r in rows]) * (0.8 + 0.5 * u["extent"])
     anatomy, moment = (np.stack([getattr(r, k) for r in rows]) for k in ("anatomy", "moment"))
     portable = u["portable"] < of["portable"]
     # At the bedside the tube stands in front: the same as a chest mirrored from front to back.
-    thorax, facts = build(anatomy, moment, opacity=extent, mirrored=portable)
+    thorax, facts = build(
+        anatomy, moment, opacity=extent, mirrored=portable, variety=of if wide else None
+    )
     fine = 2 if size <= 128 else 1
     source, distance = (torch.where(portable, *mm) for mm in ((1050.0, 1650.0), (1200.0, 1800.0)))
-    beam = Beam(source, distance, FIELD / (size * fine), size * fine)
+    beam = Beam(source, distance * of["zoom"], FIELD / (size * fine), size * fine)
     path = water_path(thorax, beam)
-    primary = torch.exp(-MU_WATER * (path["total"] + _metal(u, of["leads"], of["marker"], beam)))
+    body = path["total"] * of["mm"].view(-1, 1, 1)
+    primary = torch.exp(-MU_WATER * (body + _metal(u, of["leads"], of["marker"], beam)))
     mm = 1 / beam.pitch
     blur = of["blur"] * (0.85 + 0.3 * u["blur"])
-    seen = soften(primary, blur * mm, widest=2.2 * mm)
+    seen = soften(primary, blur * mm, widest=(5.0 if wide else 2.2) * mm)
     # Scatter leaves the body in all directions: the primary image, very blurred.
     ratio = of["scatter"] * (0.7 + 0.02 * facts["fat"])
     seen = seen + slow(primary, 30 * mm, step=8) * ratio[:, None, None]
@@ -146,11 +184,19 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
         latitude=of["latitude"] + 0.06 * u["latitude"],
         width=60 * size / FIELD,
     )
+    opacity, lit = opacity * of["mm"].view(-1, 1, 1), torch.tensor(True)
+    if wide:
+        # Outside the collimated beam the picture is black, white at a few hospitals.
+        edge = torch.linspace(-1, 1, size)
+        across, along = ((edge - of[k][:, None]).abs() < of["open"][:, None] for k in ("x", "y"))
+        lit = across[:, None, :] & along[:, :, None]
+        image = torch.where(lit, image, (of["outside"] > 0.8).byte().view(-1, 1, 1) * 255)
+        facts |= {"field": FIELD * of["mm"] / of["zoom"], "kind": of["kind"]}
     return {
         "image": image,
-        "mask": (opacity > MASK_MM).to(torch.uint8),
+        "mask": (lit & (opacity > MASK_MM)).to(torch.uint8),
         "lungs": (lung > 20).to(torch.uint8),
-        "severity": opacity.sum((1, 2)) / (lung.sum((1, 2)) * (1 - thorax.lung)),
+        "severity": opacity.sum((1, 2)) / (lung.sum((1, 2)) * of["mm"] * (1 - thorax.lung)),
         "dose": dose,
         "portable": portable,
         **facts,

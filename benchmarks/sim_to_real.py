@@ -1,0 +1,226 @@
+"""Realism measured by transfer: train on simulated patients only, test on real ones.
+
+    python benchmarks/sim_to_real.py [TASK …] [--root DATA] [--seeds 3] [--images 4000] [--quick]
+
+Tasks: "children" (chest radiographs → PneumoniaMNIST test), "adults" (chest radiographs → a subset
+of NIH ChestX-ray14, labels mined from reports), "nodules" (CT patches → candidates of LUNA16).
+No real image is used in training or in choosing anything, except where a row says how many: with
+--few, 20, 50 and 100 images of the real set's training part are learnt from, going on from the
+simulated weights or from scratch. Another seed gives other simulated patients, another start, and
+other real images to go on with. The interval is a bootstrap over patients (over images where a set
+does not know its patients). The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import medlab
+from medlab import metrics
+from medlab.augment import Augment
+from medlab.cohort import Cohort
+from medlab.datasets import from_arrays
+from medlab.models import SmallCNN
+
+STRONG = Augment(
+    rotate=12,
+    translate=0.1,
+    scale=0.25,
+    shear=5,
+    brightness=0.5,
+    contrast=0.5,
+    gamma=1.0,
+    noise=0.25,
+    blur=1.0,
+    share=0.9,
+)
+FEW = (20, 50, 100)
+
+
+class Variant(NamedTuple):
+    """A way to simulate and to disturb: options of the cohort, `augment` of `fit`."""
+
+    name: str
+    options: dict[str, Any]
+    augment: str | Augment
+
+
+class Task(NamedTuple):
+    """A simulated cohort, the real set it is to stand for, the edge of the images learnt from."""
+
+    simulated: str
+    real: Callable[[str | None], tuple[Cohort, Cohort]]
+    size: int
+    variants: tuple[Variant, ...]
+
+
+def children(root: str | None) -> tuple[Cohort, Cohort]:
+    """PneumoniaMNIST's training and test parts: children of one to five years, 28 pixels."""
+    train, _, test = medlab.load("pneumoniamnist", root=root, verify=False).split()
+    return train, test
+
+
+def adults(root: str | None) -> tuple[Cohort, Cohort]:
+    """NIH subset: a quarter of the patients to go on with, the others to test, by patient."""
+    folder = Path(root or ".") / "chest_xray_nih"
+    table = pd.read_csv(folder / "labels.csv", dtype=str)
+    with zipfile.ZipFile(folder / "images.zip") as archive:
+        where = {Path(name).name: name for name in archive.namelist()}
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(archive.read(where[file]))).convert("L"))
+            for file in table["file"]
+        ]
+    cohort = from_arrays(
+        np.stack(pictures), labels=table["label"], patient=table["patient_id"], name="nih"
+    )
+    train, _, test = cohort.split(fractions=(0.2, 0.05, 0.75))
+    return train, test
+
+
+def nodules(root: str | None) -> tuple[Cohort, Cohort]:
+    """Candidate patches of LUNA16: training and test blocks of scans."""
+    train, _, test = medlab.load("lung_nodules", root=root).split()
+    return train, test
+
+
+# Radiographs are simulated at their usual 64 pixels and brought to the size of the real ones.
+USUAL = Variant("three hospitals", {}, "auto")
+DISTURBED = Variant("three hospitals, strong augmentation", {}, STRONG)
+WIDE = Variant("wide variety, strong augmentation", {"variety": "wide"}, STRONG)
+TASKS = {
+    "children": Task("chest_xray", children, 28, (USUAL, DISTURBED, WIDE)),
+    "adults": Task("chest_xray", adults, 48, (USUAL, DISTURBED, WIDE)),
+    "nodules": Task(
+        "lung_patches",
+        nodules,
+        50,
+        (Variant("as simulated", {}, "auto"), Variant("strong augmentation", {}, STRONG)),
+    ),
+}
+
+
+def resized(cohort: Cohort, size: int) -> Cohort:
+    """The images brought to size × size pixels without aliasing; labels and patients."""
+    if cohort.images.shape[-2:] == (size, size):
+        images = cohort.images
+    else:
+        # In parts: float images of a whole cohort would take four times its memory.
+        parts = [
+            F.interpolate(part.float(), (size, size), mode="bicubic", antialias=True)
+            for part in cohort.images.split(512)
+        ]
+        images = torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
+    return Cohort(images=images, labels=cohort.labels, patients=cohort.patients, card=cohort.card)
+
+
+def trained(task: Task, variant: Variant, options: argparse.Namespace, seed: int) -> SmallCNN:
+    """A network that has seen simulated images only."""
+    made = medlab.load(
+        task.simulated, n=options.images, seed=seed, root=options.cache, **variant.options
+    )
+    torch.manual_seed(seed)
+    model = SmallCNN(1, 2)
+    medlab.fit(
+        model,
+        resized(made, task.size),
+        augment=variant.augment,
+        epochs=options.epochs,
+        seed=seed,
+        progress=False,
+    )
+    return model
+
+
+def few_of(pool: Cohort, count: int, seed: int) -> Cohort:
+    """`count` real images, as many of either class."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        rng.choice(np.flatnonzero(pool.labels.numpy() == label), count // 2, replace=False)
+        for label in (0, 1)
+    ]
+    return pool[np.concatenate(rows)]
+
+
+def measure(name: str, options: argparse.Namespace) -> list[dict]:
+    """All rows of one task, printed as they come."""
+    task = TASKS[name]
+    pool, test = (resized(part, task.size) for part in task.real(options.root))
+    rows: list[dict] = []
+
+    def score(model: SmallCNN, variant: str, real: int, seed: int) -> None:
+        answers = medlab.predict(model, test, tta=True)
+        found = metrics.bootstrap(metrics.auc, test.labels, answers, groups=test.patients)
+        rows.append(
+            {
+                "task": name,
+                "variant": variant,
+                "real": real,
+                "seed": seed,
+                "auc": round(found.value, 4),
+                "low": round(found.low, 4),
+                "high": round(found.high, 4),
+            }
+        )
+        print(f"{name}, {variant}, {real} real images, seed {seed}: {found}", flush=True)
+
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for variant in task.variants:
+            if options.only and options.only not in variant.name:
+                continue
+            start = time.perf_counter()
+            model = trained(task, variant, options, seed)
+            print(f"({time.perf_counter() - start:.0f} s)", end=" ")
+            score(model, variant.name, 0, seed)
+        for count in FEW if options.few else ():
+            few = few_of(pool, count, seed)
+            torch.manual_seed(seed)
+            scratch, further = SmallCNN(1, 2), deepcopy(model)
+            how = {"epochs": options.epochs, "seed": seed, "progress": False}
+            medlab.fit(scratch, few, **how)
+            score(scratch, "from scratch", count, seed)
+            # A tenth of the usual rate: what the simulated patients taught is not to be lost.
+            medlab.fit(further, few, lr=3e-4, **how)
+            score(further, "from simulated weights", count, seed)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", default=["children", "adults", "nodules"])
+    parser.add_argument("--root", help="folder of the real sets; default: MEDLAB_DATA")
+    parser.add_argument("--cache", help="folder for simulated cohorts; default: the user's cache")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=4000, help="simulated, to learn from")
+    parser.add_argument("--epochs", type=int, help="default: what `fit` takes")
+    parser.add_argument("--only", help="variants whose name holds this")
+    parser.add_argument("--few", action="store_true", help="go on with 20, 50 and 100 real images")
+    parser.add_argument("--quick", action="store_true", help="one seed, 200 images, two epochs")
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds, options.images, options.epochs = 1, 200, 2
+    rows = [row for name in options.tasks for row in measure(name, options)]
+    print("\n| task | learnt from | real images | AUC, mean | seeds |\n|---|---|---:|---:|---|")
+    for key, group in pd.DataFrame(rows).groupby(["task", "variant", "real"], sort=False):
+        each = ", ".join(f"{r.auc:.3f} ({r.low:.3f}–{r.high:.3f})" for r in group.itertuples())
+        print(f"| {key[0]} | {key[1]} | {key[2]} | {fmean(group['auc']):.3f} | {each} |")
+    print(json.dumps({"images": options.images, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

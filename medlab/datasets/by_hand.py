@@ -1,0 +1,129 @@
+"""Real sets that a user puts on disk: nuclei in microscopy, candidates for nodules in lung CT."""
+
+import json
+import os
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+
+from medlab.cohort import Cohort, DataCard
+from medlab.datasets._download import data_root
+from medlab.datasets._files import reading, some
+from medlab.datasets._pictures import decode
+from medlab.datasets._tables import read_table
+from medlab.errors import DataError
+
+_FACTS = [
+    json.loads((files("medlab.datasets") / f"{name}.json").read_text(encoding="utf-8"))
+    for name in ("nuclei", "lung_nodules")
+]
+_FIELDS = {name: names[0] for names in _FACTS[0].pop("fields") for name in names}
+NUCLEI, LUNG_NODULES = (DataCard(**facts) for facts in _FACTS)
+_FIELD = (256, 256)  # pixels: the size of which this set holds all images
+_PATCH = 50  # pixels
+_LAST = 450_000  # the set ends before this candidate
+_APART = 1240  # candidates of two scans of mean length: 2 × 551,065 / 888
+
+
+def load_nuclei(root: str | os.PathLike | None) -> Cohort:
+    """All images of 256 × 256 pixels at `root`/nuclei, and the outline of every nucleus.
+
+    Read is what the publisher's archive holds, a folder an image with one picture in `images` and
+    one a nucleus in `masks`; or pictures in `images` and, under the same names in `labels`, their
+    nuclei numbered from 1 on 0. Where nuclei overlap, the later has the pixels. Images come as
+    uint8 (N, 1, 256, 256), masks as uint8 with 1 in every nucleus, and in `extras` the `instances`
+    as int32 (N, 256, 256): `boxes[i][k]` encloses the pixels k + 1 of image i. `patients` are
+    fields of view, of which an image may be a quarter; `files` name the images.
+    """
+    home, images, drawn = _folder(NUCLEI, root), {}, []
+    for path in sorted(home.glob("**/images/[!.]*.png")):
+        pixels, name = decode(path), path.stem[:16]
+        if pixels.shape[1:] == _FIELD:
+            if name in images or (pixels != pixels[:1]).any():
+                raise DataError(f"{path} is coloured or there twice: keep one edition of the set")
+            images[name] = torch.tensor(pixels[:1])
+            drawn.append(_numbered(path))
+    if not images:
+        raise DataError(f"{home} holds no image of 256 × 256 pixels. {NUCLEI.obtain}")
+    instances = torch.from_numpy(np.stack(drawn))
+    return Cohort(
+        images=torch.stack(list(images.values())),
+        masks=(instances > 0).byte(),
+        boxes=[
+            torch.tensor([[x.start, y.start, x.stop, y.stop] for y, x in ndimage.find_objects(one)])
+            for one in drawn
+        ],
+        patients=np.array([_FIELDS.get(name, name) for name in images]),
+        files=np.array([f"{name}.png" for name in images]),
+        extras={"instances": instances},
+        card=NUCLEI,
+    )
+
+
+def _numbered(image: Path) -> np.ndarray:
+    """The nuclei of one image as int32 (256, 256), numbered from 1 without a gap."""
+    home = image.parents[1]
+    whole = (home / "labels").is_dir()
+    paths = [home / "labels" / image.name] if whole else sorted((home / "masks").glob("[!.]*.png"))
+    drawn = np.zeros(_FIELD)
+    for k, path in enumerate(paths, start=1):
+        mask = decode(path)
+        if mask.shape != (1, *_FIELD):
+            raise DataError(f"{path} must be grey, 256 × 256 as its image; got {mask.shape}")
+        drawn = mask[0] if whole else np.where(mask[0] > 0, k, drawn)
+    present = np.unique(drawn[drawn > 0])
+    if not present.size:
+        raise DataError(f"{image} has no nuclei beside it. {NUCLEI.obtain}")
+    return np.searchsorted(present, drawn, side="right").astype(np.int32)
+
+
+def load_lung_nodules(root: str | os.PathLike | None) -> Cohort:
+    """The first 450,000 candidates of LUNA16 that have a patch at `root`/lung_nodules.
+
+    Read are files `*datalabels.txt` with a path and a label a line, or `labels.csv` with columns
+    `file` and `label` beside `patches.zip`. A file is named after its row, image_<row>.jpg. A patch
+    that ended at the edge of its slice is filled up with air. They come in the order of rows:
+    images uint8 (N, 1, 50, 50), labels 1 for a nodule, and `candidate_row` in `extras`. Since
+    neighbouring rows are one patient's, `patients` are blocks of rows, each cut in the middle of
+    1,240 rows or more without a nodule.
+    """
+    home = _folder(LUNG_NODULES, root)
+    with reading(f"{home} must hold labels.csv and patches.zip, or *datalabels.txt"):
+        lists = sorted(home.glob("*datalabels.txt"))
+        texts = [pd.read_csv(path, sep=" ", names=["file", "label"], dtype=str) for path in lists]
+        table = pd.concat(texts) if texts else read_table(home / "labels.csv", label="label")
+        source = home if texts else zipfile.Path(home / "patches.zip")
+        table["row"] = table["file"].str.extract(r"image_(\d+)\.jpg$")[0].astype(int)
+        table = table[table["row"] < _LAST].sort_values("row")[["file", "label", "row"]]
+    bad = table["row"].duplicated() | ~table["label"].isin(["0", "1"])
+    if bad.any():
+        raise DataError(f"{home} needs one label 0 or 1 a row; not so: {some(table['file'][bad])}")
+    images = np.zeros((len(table), 1, _PATCH, _PATCH), np.uint8)
+    for image, name in zip(images, table["file"], strict=True):
+        with reading(f"{source / name} must be grey, of 50 × 50 pixels at most"):
+            patch = decode(source / name)
+            np.copyto(image[:, : patch.shape[1], : patch.shape[2]], patch)
+    rows = table["row"].to_numpy()
+    nodules = rows[table["label"] == "1"]
+    cuts = (nodules[1:] + nodules[:-1])[np.diff(nodules) >= _APART] // 2
+    return Cohort(
+        images=torch.from_numpy(images),
+        labels=torch.tensor(table["label"].astype(int).to_numpy()),
+        patients=np.array([f"block {k}" for k in np.searchsorted(cuts, rows)]),
+        files=table["file"].to_numpy(),
+        extras={"candidate_row": torch.tensor(rows)},
+        card=LUNG_NODULES,
+    )
+
+
+def _folder(card: DataCard, root: str | os.PathLike | None) -> Path:
+    """Where the set lies; a DataError that says how to bring it if it does not."""
+    folder = data_root(root) / card.name
+    if not folder.is_dir():
+        raise DataError(f"{card.name} is not at {folder}. {card.obtain}")
+    return folder

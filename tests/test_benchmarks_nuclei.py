@@ -1,0 +1,81 @@
+"""How `benchmarks/nuclei.py` scores and decodes, against plain definitions."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+from skimage.draw import disk
+from skimage.measure import label
+
+from tests.where import ROOT
+
+SPEC = importlib.util.spec_from_file_location("nuclei", ROOT / "benchmarks" / "nuclei.py")
+NUCLEI = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(NUCLEI)
+
+
+def discs(rng, n: int) -> np.ndarray:
+    drawn = np.zeros((64, 64), np.int32)
+    for k in range(1, n + 1):
+        drawn[disk(rng.integers(0, 64, 2), rng.integers(3, 9), shape=(64, 64))] = k
+    _, again = np.unique(drawn, return_inverse=True)
+    return again.reshape(64, 64).astype(np.int32) if (drawn == 0).any() else drawn
+
+
+def matched(truth: np.ndarray, found: np.ndarray) -> tuple[int, int, int]:
+    """The best assignment of found to true masks, pair by pair, with IoU above a half."""
+    masks = [[one == k for k in np.unique(one[one > 0])] for one in (truth, found)]
+    if not all(masks):
+        return 0, len(masks[1]), len(masks[0])
+    iou = np.array([[(a & b).sum() / (a | b).sum() for b in masks[1]] for a in masks[0]])
+    rows, columns = linear_sum_assignment(iou > 0.5, maximize=True)
+    hit = int((iou[rows, columns] > 0.5).sum())
+    return hit, len(masks[1]) - hit, len(masks[0]) - hit
+
+
+def test_hits_are_those_of_the_best_assignment():
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(200):
+        truth = discs(rng, rng.integers(0, 9))
+        found = (
+            np.roll(truth, tuple(rng.integers(-3, 4, 2)), (0, 1))
+            if rng.random() < 0.7
+            else (discs(rng, rng.integers(0, 9)))
+        )
+        found = found * (rng.random(found.shape) < 0.95)
+        got = NUCLEI.hits(truth, found)
+        assert got == matched(truth, found)
+        seen.add(got[0])
+    assert len(seen) > 4
+
+
+def test_an_overlap_of_exactly_a_half_is_no_hit():
+    truth, found = np.zeros((4, 4), int), np.zeros((4, 4), int)
+    truth[:2], found[:1] = 1, 3  # numbers may have gaps
+    assert NUCLEI.hits(truth, found) == (0, 1, 1)
+    found[1, 0] = 3
+    assert NUCLEI.hits(truth, found) == (1, 0, 0)
+
+
+def test_scores_are_the_mean_over_images_and_pooled():
+    counts = np.array([[8, 1, 1], [1, 1, 0]])
+    once, twice = NUCLEI.scores(counts, np.array([[1, 1], [2, 0]]))
+    assert once == pytest.approx([(0.8 + 0.5) / 2, 9 / 12])
+    assert twice == pytest.approx([0.8, 0.8])
+
+
+def test_true_rims_and_cores_give_the_nuclei_back():
+    truth = np.zeros((80, 80), np.int32)
+    for k, centre in enumerate([(0, 10), (30, 30), (30, 47), (47, 38), (70, 79), (60, 5)], start=1):
+        truth[disk(centre, 9, shape=(80, 80))] = k  # touching one another and the border
+    classes = NUCLEI.rims_and_cores(truth)
+    assert ((classes > 0) == (truth > 0)).all()
+    cores = label(classes == 2)
+    assert cores.max() == 6
+    assert all(len(np.unique(truth[cores == k])) == 1 for k in range(1, 7))
+    found = NUCLEI.nuclei(np.stack([classes == k for k in range(3)]).astype(float))
+    assert NUCLEI.hits(truth, found) == (6, 0, 0)
+    assert not NUCLEI.nuclei(np.stack([np.ones((9, 9)), *np.zeros((2, 9, 9))])).any()
