@@ -504,6 +504,8 @@ EQUIVALENT = [
     "distances = np.concatenate([to_found[truth], to_truth[found]])",
     "measuring.5: return np.minimum(judged, worst).mean() → "
     "return np.minimum(worst, judged).mean()",
+    "measuring.6: length, (thickness, width) = (axes[0][1], axes[1]) → "
+    "length, (width, thickness) = (axes[0][1], axes[1])",
 ]
 
 
