@@ -31,6 +31,7 @@ NEEDS = {
     "dicom.deidentify": "a user shares a file",
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
+    "models.ResNet": LATER,
     "models.undisturbed": SHARED,
     "losses.cross_entropy_dice": SHARED,
     "losses.soft_dice": LATER,
