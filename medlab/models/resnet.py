@@ -74,8 +74,7 @@ class _Block(nn.Module):
         self.change = nn.Sequential(*convolution(inputs, outputs, dims, stride), *layers)
         self.shortcut: nn.Module | None = nn.Identity() if residual else None
         if residual and stride > 1:
-            # A stride in the 1×1 convolution would end Python where channels are few and last:
-            # its gradient is written outside of its memory (oneDNN, in PyTorch 2.14 for CPUs)
+            # With a stride in the 1×1 convolution a fault of oneDNN ends Python (PyTorch 2.14)
             convolve = kind("Conv", dims)(inputs, outputs, kernel_size=1, bias=False)
             every_second, norm = kind("MaxPool", dims)(1, stride), kind("BatchNorm", dims)(outputs)
             self.shortcut = nn.Sequential(every_second, convolve, norm)
