@@ -242,12 +242,17 @@ def _normalise(x, gamma, beta, mean, var, momentum, eps, *, fault: str = ""):
 
 @exercise("deeper.2", MESSAGES["deeper.2"])
 def batch_norm(answer) -> Verdict:
-    for size, momentum, eps in (((3, 4, 5, 2), 0.1, 0.3), ((2, 3, 1, 4), 0.3, 1e-5)):
+    # The last leaves momentum and ε to the defaults
+    for size, options in (
+        ((3, 4, 5, 2), {"momentum": 0.1, "eps": 0.3}),
+        ((2, 3, 1, 4), {"momentum": 0.3, "eps": 1e-5}),
+        ((4, 2, 3, 3), {}),
+    ):
         channels = size[1]
         x, shift, gamma, beta, mean, var = _random(size, *[(channels,)] * 5, seed=channels)
         x, var = (3 * x + 5 * shift[:, None, None]) / 2, var.exp()
         for training in (True, False):
-            layer = nn.BatchNorm2d(channels, eps=eps, momentum=momentum).train(training)
+            layer = nn.BatchNorm2d(channels, **options).train(training)
             with torch.no_grad():
                 for name, value in (("weight", gamma), ("bias", beta)):
                     getattr(layer, name).copy_(value)
@@ -255,7 +260,7 @@ def batch_norm(answer) -> Verdict:
                 layer.running_var.copy_(var)  # type: ignore[union-attr]
                 want = layer(x), layer.running_mean, layer.running_var
             inputs = (v.clone() for v in (x, gamma, beta, mean, var))
-            got = call(answer, *inputs, training=training, momentum=momentum, eps=eps)
+            got = call(answer, *inputs, training=training, **options)
             if not isinstance(got, tuple | list) or len(got) != 3:
                 told = type(got).__name__
                 return "triple", {"got": f"{len(got)}" if isinstance(got, tuple | list) else told}
@@ -266,7 +271,7 @@ def batch_norm(answer) -> Verdict:
             names = ("y", "the remembered mean", "the remembered variance")
             for name, part, right in zip(names, got, want, strict=True):
                 if not near(part, right, absolute=1e-4):
-                    state = x, gamma, beta, mean, var, momentum, eps
+                    state = x, gamma, beta, mean, var, layer.momentum, layer.eps
                     return _fault(name, part, right, state, training)
     return "right"
 
@@ -355,10 +360,11 @@ def block(answer) -> Verdict:
         return "class", {"kind": type(answer).__name__}
     for inputs, outputs, stride in ((3, 3, 1), (3, 6, 2), (4, 2, 1), (2, 2, 2)):
         with torch.random.fork_rng(devices=[]):
-            made = call(answer, inputs, outputs, stride)
+            given = (inputs, outputs) if stride == 1 else (inputs, outputs, stride)
+            made, right = call(answer, *given), Block(*given)
         told: dict[str, Any] = {"inputs": inputs, "outputs": outputs, "stride": stride}
-        parts, right = _parts(made), Block(inputs, outputs, stride).eval()
-        _shake(right)
+        parts = _parts(made)
+        _shake(right.eval())
         for name in ("conv1", "conv2"):
             if getattr(parts[name], "bias", None) is not None:
                 return "bias", {"name": name}
@@ -500,7 +506,9 @@ def _compare(made: nn.Module, right: ResNet, state: list, features: int, classes
 def freeze(answer) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         head = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 2))
+        head.append(nn.BatchNorm3d(2))  # the model is not called
         model = nn.Sequential(ResNet(1, 3, 2, (1, 2)), head).train()
+    _shake(model)  # numbers that a reset would change
     before = copy.deepcopy(model.state_dict())
     (result,) = call(lambda model: [answer(model)], model)
     if result is ...:
