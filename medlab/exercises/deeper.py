@@ -242,12 +242,12 @@ def _normalise(x, gamma, beta, mean, var, momentum, eps, *, fault: str = ""):
 
 @exercise("deeper.2", MESSAGES["deeper.2"])
 def batch_norm(answer) -> Verdict:
-    # The last leaves momentum and ε to the defaults
-    for size, options in (
+    cases: list[tuple[tuple[int, ...], dict[str, Any]]] = [
         ((3, 4, 5, 2), {"momentum": 0.1, "eps": 0.3}),
         ((2, 3, 1, 4), {"momentum": 0.3, "eps": 1e-5}),
-        ((4, 2, 3, 3), {}),
-    ):
+        ((4, 2, 3, 3), {}),  # the defaults
+    ]
+    for size, options in cases:
         channels = size[1]
         x, shift, gamma, beta, mean, var = _random(size, *[(channels,)] * 5, seed=channels)
         x, var = (3 * x + 5 * shift[:, None, None]) / 2, var.exp()
@@ -325,11 +325,12 @@ def _shake(model: nn.Module, seed: int = 0) -> None:
 
 
 def _parts(block: Any) -> dict[str, nn.Module]:
+    names = ("conv1", "norm1", "conv2", "norm2", "shortcut")
+    if any(getattr(block, name, None) is ... for name in names):
+        raise NotAttempted
     parts = {}
-    for name in ("conv1", "norm1", "conv2", "norm2", "shortcut"):
+    for name in names:
         part = getattr(block, name, None)
-        if part is ...:
-            raise NotAttempted
         if not isinstance(part, nn.Module):
             raise Wrong("names", name=name)
         parts[name] = part
