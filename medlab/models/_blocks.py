@@ -14,7 +14,8 @@ def kind(name: str, dims: int) -> type[nn.Module]:
     return getattr(nn, f"{name}{dims}d")
 
 
-def convolution(inputs: int, outputs: int, dims: int) -> list[nn.Module]:
+def convolution(inputs: int, outputs: int, dims: int, stride: int = 1) -> list[nn.Module]:
     """3×3 (or 3×3×3) convolution, batch normalisation, ReLU; the normalisation brings its bias."""
-    convolve = kind("Conv", dims)(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    window: dict = {"kernel_size": 3, "stride": stride, "padding": 1}
+    convolve = kind("Conv", dims)(inputs, outputs, **window, bias=False)
     return [convolve, kind("BatchNorm", dims)(outputs), nn.ReLU()]

@@ -1,0 +1,477 @@
+"""The checks of deeper networks, fed with right, untouched and typically wrong answers."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medlab.exercises import check, material
+from medlab.exercises.deeper import MESSAGES
+from medlab.models import ResNet
+from tests.mutants import ticked
+
+# ------------------------------------------------------------------------ 1: the way back
+
+
+def send_back(weights, x, y_bar, residual, *, mask="z", w_t=True, add=None, end=None):
+    h, kept = x, []
+    for w in weights:
+        z = w @ h
+        h = h * residual + z.relu()
+        kept.append(h if mask == "h" else z)
+    norms = [y_bar.norm()]
+    for w, z in zip(weights[::-1], kept[::-1], strict=True):
+        back = (w.T if w_t else w) @ (y_bar * (1 if mask is None else z > 0))
+        y_bar = back + y_bar * (residual if add is None else add)
+        norms.append(y_bar.norm())
+    return end(norms[::-1]) if end else norms[::-1]
+
+
+def by_autograd(weights, x, y_bar, residual):
+    states = [x.requires_grad_()]
+    for w in weights:
+        states.append(states[-1] * residual + (w @ states[-1]).relu())
+    gradients = torch.autograd.grad(states[-1], states, y_bar)
+    return np.array([g.norm().item() for g in gradients])
+
+
+# ------------------------------------------------------------------------ 2: both modes
+
+
+def batch_norm(
+    x,
+    gamma,
+    beta,
+    mean,
+    var,
+    training,
+    momentum=0.1,
+    eps=1e-5,
+    *,
+    over=(0, 2, 3),
+    correction=0,
+    remembered=1,
+    root=True,
+    outside=False,
+    affine=True,
+    batch="training",
+    update="training",
+    kept=None,
+    turned=(),
+):
+    mu, v = mean[:, None, None], var[:, None, None]
+    if (training and batch != "never") or batch == "always":
+        mu, v = x.mean(over, keepdim=True), x.var(over, correction=correction, keepdim=True)
+    if (training and update != "never") or update == "always":
+        a = b = momentum if kept is None else 1 - kept
+        a = 1 - a if "mean" in turned else a
+        b = 1 - b if "var" in turned else b
+        mean = (1 - a) * mean + a * x.mean((0, 2, 3))
+        var = (1 - b) * var + b * x.var((0, 2, 3), correction=remembered)
+    scale = v.sqrt() + eps if outside else (v + eps).sqrt()
+    hat = (x - mu) / (scale if root else v + eps)
+    return (gamma[:, None, None] * hat + beta[:, None, None] if affine else hat), mean, var
+
+
+def by_library(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    y = nn.functional.batch_norm(x, mean, var, gamma, beta, training, momentum, eps)
+    return [y.numpy(), mean.tolist(), var]
+
+
+def only_var(*args, **kwargs):
+    y, _, var = batch_norm(*args, **kwargs)
+    return y, args[3], var
+
+
+# ------------------------------------------------------------------------ 3: the block
+
+
+class Block(nn.Module):
+    """Right as it stands; subclasses have one fault."""
+
+    bias, second_stride, kernel, everywhere, projects, normalised = False, False, 1, False, True, 1
+    narrow = False
+
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__()
+        step = stride if self.second_stride else 1
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=self.bias)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, step, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        if self.narrow:
+            self.norm2 = nn.BatchNorm2d(outputs + 1)
+        self.shortcut = nn.Identity()
+        if self.everywhere or (self.projects and (stride > 1 or inputs != outputs)):
+            k = self.kernel
+            conv = nn.Conv2d(inputs, outputs, k, stride, padding=k // 2, bias=self.normalised == 2)
+            norms = [nn.BatchNorm2d(outputs)] if self.normalised else []
+            self.shortcut = nn.Sequential(conv, *norms)
+
+    def f(self, x):
+        return self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
+
+    def forward(self, x):
+        return (self.shortcut(x) + self.f(x)).relu()
+
+
+def faulty(forward=None, **fault):
+    return type("Block", (Block,), {**fault, **({"forward": forward} if forward else {})})
+
+
+def no_first_relu(self, x):
+    return (self.shortcut(x) + self.norm2(self.conv2(self.norm1(self.conv1(x))))).relu()
+
+
+def no_second_norm(self, x):
+    return (self.shortcut(x) + self.conv2(self.norm1(self.conv1(x)).relu())).relu()
+
+
+def norm_last(self, x):
+    total = self.shortcut(x) + self.conv2(self.norm1(self.conv1(x)).relu())
+    return self.norm2(total).relu()
+
+
+def of_the_inside(self, x):
+    return (self.norm1(self.conv1(x)) + self.f(x)).relu()
+
+
+class Strideless(Block):
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__(inputs, outputs)
+
+
+class Named(nn.Module):
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1)
+
+
+class Half(Block):
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__(inputs, outputs, stride)
+        del self.shortcut
+        self.shortcut = ...
+
+
+class Unwritten(Block):
+    def forward(self, x): ...
+
+
+# ------------------------------------------------------------------------ 4: the network
+
+
+def resnet(
+    blocks,
+    width,
+    classes,
+    *,
+    block=None,
+    less=0,
+    grow=lambda stage: 2**stage,
+    stride=lambda stage, k: 2 if stage and not k else 1,
+    stem=(nn.BatchNorm2d, nn.ReLU),
+    head=lambda inputs, classes: [
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(inputs, classes),
+    ],
+):
+    make = block or material("deeper")
+    layers = [nn.Conv2d(1, width, 3, padding=1, bias=False)]
+    layers += [kind(width) if kind is nn.BatchNorm2d else kind() for kind in stem]
+    inputs = width
+    for stage, count in enumerate(blocks):
+        for k in range(count - less):
+            outputs = width * grow(stage)
+            layers.append(make(inputs, outputs, stride(stage, k)))
+            inputs = outputs
+    return nn.Sequential(*layers, *head(inputs, classes))
+
+
+class Mine(nn.Module):
+    def __init__(self, blocks, width, classes):
+        super().__init__()
+        self.inner = resnet(blocks, width, classes, block=Block)
+
+    def forward(self, images):
+        return self.inner[-1](self.inner[:-3](images).mean((2, 3)))
+
+
+def head(*layers, linear=True):
+    return lambda i, k: [*layers, nn.Flatten(), *([nn.Linear(i, k)] if linear else [])]
+
+
+def softened(inputs, classes):
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes), nn.Softmax(1)]
+
+
+def twice_bent(inputs, classes):
+    return [
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(inputs, classes),
+        nn.ReLU(),
+    ]
+
+
+def wide(inputs, classes):
+    return [nn.Flatten(), nn.Linear(inputs * 6, classes)]
+
+
+def as_pixels(inputs, classes):
+    return [nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, classes, 1)]
+
+
+def sequence(inputs, classes):
+    return [
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(inputs, classes),
+        nn.Unflatten(1, (1, -1)),
+    ]
+
+
+def pooled(inputs, classes):
+    return [_Fixed(), nn.Flatten(), nn.Linear(inputs, classes)]
+
+
+class _Fixed(nn.Module):
+    """An average that knows the size of the first images."""
+
+    def forward(self, maps):
+        if maps.shape[2:] not in ((2, 3), (4, 6), (8, 12)):
+            raise ValueError("another size")
+        return maps.mean((2, 3), keepdim=True)
+
+
+# ------------------------------------------------------------------------ 5: frozen
+
+
+def norms(model, kinds=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+    return [layer for layer in model.modules() if isinstance(layer, kinds)]
+
+
+def freeze(model, *, mode=True, grad=True, layers=norms):
+    for layer in layers(model):
+        if mode:
+            layer.eval()
+        if grad:
+            layer.requires_grad_(False)
+
+
+def freeze_all_modes(model):
+    freeze(model)
+    return model.eval()
+
+
+def freeze_dropout(model):
+    freeze(model)
+    next(m for m in model.modules() if isinstance(m, nn.Dropout)).eval()
+
+
+def freeze_self(model):
+    freeze(model)
+    model.training = False
+
+
+def freeze_everything(model):
+    freeze(model)
+    model.requires_grad_(False)
+
+
+def reset(model):
+    freeze(model)
+    for layer in norms(model):
+        layer.reset_running_stats()
+
+
+def one_scale_left(model):
+    freeze(model)
+    norms(model)[0].weight.requires_grad_(True)
+
+
+def with_the_root(model):
+    for layer in norms(model):
+        layer.training = False
+        layer.weight.requires_grad = layer.bias.requires_grad = False
+    return model
+
+
+CASES = [
+    ("deeper.1", send_back, "✓"),
+    ("deeper.1", by_autograd, "✓"),
+    ("deeper.1", partial(send_back, end=tuple), "✓"),
+    (
+        "deeper.1",
+        partial(send_back, end=lambda n: n[1:]),
+        "norms for 3 layers",
+    ),
+    ("deeper.1", lambda *a: 3, "no list of"),
+    ("deeper.1", partial(send_back, end=lambda n: n[::-1]), "order of the way back"),
+    ("deeper.1", partial(send_back, end=lambda n: [v**2 for v in n]), "squared norms"),
+    ("deeper.1", partial(send_back, mask=None), "and you pass all"),
+    ("deeper.1", partial(send_back, mask="h"), "The mask is z > 0"),
+    ("deeper.1", partial(send_back, w_t=False), "transposed"),
+    ("deeper.1", partial(send_back, add=0), "kept only the one through W"),
+    ("deeper.1", partial(send_back, add=1), "also where residual is False"),
+    ("deeper.1", partial(send_back, end=lambda n: [v + 1 for v in n]), "norm at place 0"),
+    ("deeper.2", batch_norm, "✓"),
+    ("deeper.2", by_library, "✓"),
+    ("deeper.2", lambda *a, **k: batch_norm(*a, **k)[0], "expected three results"),
+    ("deeper.2", lambda *a, **k: batch_norm(*a, **k)[:2], "; got 2"),
+    ("deeper.2", lambda *a, **k: (*batch_norm(*a, **k)[:2], None), "returned None"),
+    ("deeper.2", lambda *a, **k: (a[0][0], *batch_norm(*a, **k)[1:]), "y has the shape (4, 5, 2)"),
+    ("deeper.2", partial(batch_norm, over=(2, 3)), "each image by itself"),
+    ("deeper.2", partial(batch_norm, over=(0, 1, 2, 3)), "one variance over everything"),
+    ("deeper.2", partial(batch_norm, over=0), "over the images alone"),
+    ("deeper.2", partial(batch_norm, correction=1), "n − 1 is for the remembered"),
+    ("deeper.2", partial(batch_norm, root=False), "divided by the variance"),
+    ("deeper.2", partial(batch_norm, outside=True), "under the root"),
+    ("deeper.2", partial(batch_norm, affine=False), "γ and β are missing"),
+    ("deeper.2", partial(batch_norm, batch="never"), "They are for evaluation"),
+    ("deeper.2", partial(batch_norm, batch="always"), "who else is in the batch"),
+    ("deeper.2", partial(batch_norm, update="always"), "Nothing is learnt there"),
+    ("deeper.2", partial(batch_norm, update="never"), "stays what it was"),
+    ("deeper.2", partial(batch_norm, turned=["mean"]), "in the remembered mean the two"),
+    ("deeper.2", partial(batch_norm, turned=["var"]), "in the remembered variance the two"),
+    ("deeper.2", partial(batch_norm, kept=0), "was replaced by the batch's"),
+    ("deeper.2", partial(batch_norm, remembered=0), "n/(n − 1) too small"),
+    ("deeper.2", only_var, "the remembered mean stays"),
+    ("deeper.2", lambda *a, **k: (a[0], *batch_norm(*a, **k)[1:]), "in training: y should be"),
+    ("deeper.3", Block, "✓"),
+    ("deeper.3", material("deeper"), "✓"),
+    ("deeper.3", Block(1, 1), "expected the class Block"),
+    ("deeper.3", lambda *a: 1, "expected the class Block"),
+    ("deeper.3", Named, "no layer conv1"),
+    ("deeper.3", Strideless, "and 4×5 were asked for"),
+    ("deeper.3", faulty(second_stride=True), "halves twice"),
+    ("deeper.3", faulty(narrow=True), "wrong number of channels"),
+    ("deeper.3", faulty(bias=True), "conv1 has a bias"),
+    ("deeper.3", faulty(normalised=2), "shortcut's convolution has a bias"),
+    ("deeper.3", faulty(everywhere=True), "nn.Identity()"),
+    ("deeper.3", faulty(projects=False), "no 1×1 convolution to mend that"),
+    ("deeper.3", faulty(kernel=3), "kernel of 3×3"),
+    ("deeper.3", faulty(normalised=0), "is not normalised"),
+    ("deeper.3", faulty(lambda s, x: s.f(x).relu()), "a plain block"),
+    ("deeper.3", faulty(lambda s, x: s.shortcut(x) + s.f(x).relu()), "before the sum"),
+    ("deeper.3", faulty(lambda s, x: s.shortcut(x) + s.f(x)), "last ReLU is missing"),
+    ("deeper.3", faulty(no_first_relu), "are one"),
+    ("deeper.3", faulty(no_second_norm), "f ends with it"),
+    ("deeper.3", faulty(norm_last), "f ends with it"),
+    ("deeper.3", faulty(of_the_inside), "Both ways start from x"),
+    ("deeper.3", faulty(lambda s, x: (s.shortcut(x) - s.f(x)).relu()), "Follow the drawing"),
+    ("deeper.4", resnet, "✓"),
+    ("deeper.4", partial(resnet, block=Block), "✓"),
+    ("deeper.4", Mine, "✓"),
+    ("deeper.4", lambda *a: 3, "such as nn.Sequential"),
+    ("deeper.4", partial(resnet, less=1), "one for each that"),
+    ("deeper.4", partial(resnet, grow=lambda s: 1), "double where a stage begins"),
+    ("deeper.4", partial(resnet, stride=lambda s, k: 1 + (k == 0)), "first stage halves"),
+    ("deeper.4", partial(resnet, stride=lambda s, k: 1 + (s > 0)), "Only the first of it"),
+    ("deeper.4", partial(resnet, stride=lambda s, k: 1), "no block has a stride"),
+    ("deeper.4", partial(resnet, stride=lambda s, k: 1 + (k == 1)), "have the strides"),
+    ("deeper.4", partial(resnet, stem=()), "before the first block"),
+    ("deeper.4", partial(resnet, stem=[nn.BatchNorm2d]), "ReLU between the first"),
+    ("deeper.4", partial(resnet, head=wide), "average over all places"),
+    ("deeper.4", partial(resnet, head=pooled), "one image size only"),
+    ("deeper.4", partial(resnet, head=head(nn.AdaptiveMaxPool2d(1))), "maximum over all"),
+    ("deeper.4", partial(resnet, head=sequence), "logits have the shape (3, 1, 3)"),
+    ("deeper.4", partial(resnet, head=softened), "The loss wants logits"),
+    ("deeper.4", partial(resnet, head=twice_bent), "a ReLU too many"),
+    ("deeper.5", freeze, "✓"),
+    ("deeper.5", with_the_root, "✓"),
+    ("deeper.5", lambda model: model, "no layer has changed"),
+    ("deeper.5", partial(freeze, mode=False), "no longer learn, but"),
+    ("deeper.5", partial(freeze, grad=False), "still learn: requires_grad_"),
+    ("deeper.5", freeze_all_modes, "other layers are in evaluation mode"),
+    ("deeper.5", freeze_dropout, "1.2 for one"),
+    ("deeper.5", freeze_self, "the model itself"),
+    ("deeper.5", freeze_everything, "Only the normalisation's parameters"),
+    ("deeper.5", partial(freeze, layers=lambda m: norms(m, nn.BatchNorm2d)), "1.4 is not frozen"),
+    ("deeper.5", partial(freeze, layers=lambda m: list(m[1].children())[1:2]), "is not frozen"),
+    ("deeper.5", one_scale_left, "γ or β of"),
+    ("deeper.5", reset, "other numbers than before"),
+]
+
+
+@pytest.mark.parametrize(("id", "answer", "text"), CASES)
+def test_every_answer_is_answered(id, answer, text, capsys):
+    check(id, answer)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("✓" if text == "✓" else "✗")
+    assert text in said
+
+
+UNTOUCHED = {"deeper.3": [Unwritten, Half]}
+
+
+@pytest.mark.parametrize("id", sorted(MESSAGES))
+def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
+    def stub(*args): ...
+
+    def gap(*args, **kwargs):
+        return ...
+        return args[9]
+
+    def broken(*args, **kwargs):
+        return args[9]
+
+    for answer in UNTOUCHED.get(id, [stub, gap, ...]):
+        check(id, answer)
+        assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
+    if id != "deeper.3":
+        check(id, broken)
+        assert "your code stopped with IndexError" in capsys.readouterr().out
+
+
+def test_half_an_answer_is_not_attempted(capsys):
+    check("deeper.1", lambda *args: [..., 1])
+    check("deeper.2", lambda *args, **kwargs: (1, ..., 1))
+    assert capsys.readouterr().out.count("not attempted yet") == 2
+
+
+def test_blocks_and_network_are_those_of_the_package():
+    made, right = resnet((1, 2), 4, 3), ResNet(1, 3, 4, (1, 2))
+    state = dict(zip(made.state_dict(), list(right.state_dict().values())[2:], strict=True))
+    made.load_state_dict(state)
+    images = torch.rand(2, 1, 9, 12)
+    assert torch.allclose(made.eval()(images), right.eval()(images), atol=1e-6)
+
+
+def test_a_check_leaves_the_global_random_state_alone():
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    for id, answer in (("deeper.3", Block), ("deeper.4", resnet), ("deeper.5", freeze)):
+        check(id, answer)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_every_message_is_said(capsys):
+    for id, answer, _ in CASES:
+        check(id, answer)
+    said = " ".join(capsys.readouterr().out.split())
+    for id, table in MESSAGES.items():
+        for key, text in table.items():
+            first = max(text.split("{")[0], text.rsplit("}")[-1], key=len)
+            assert first.strip() in said, f"no test hears {id} {key!r}"
+
+
+X_AXES = "mu, v = (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))"
+REMEMBERED = "var = (1 - momentum) * var + momentum * x.var((0, 2, 3), correction=1)"
+# No z is 0; axes have no order; `correction` is 1 by default
+EQUIVALENT = [
+    "deeper.1: through = W.T @ (y_bar * (z > 0)) → through = W.T @ (y_bar * (z >= 0))",
+    f"deeper.2: {X_AXES} → mu, v = (x.mean((0, 2, 3)), x.var((2, 0, 3), correction=0))",
+    f"deeper.2: {X_AXES} → mu, v = (x.mean((2, 0, 3)), x.var((0, 2, 3), correction=0))",
+    f"deeper.2: {REMEMBERED} → {REMEMBERED.replace(', correction=1', '')}",
+    f"deeper.2: {REMEMBERED} → {REMEMBERED.replace('0, 2', '2, 0')}",
+    "deeper.5: kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) → "
+    "kinds = (nn.BatchNorm2d, nn.BatchNorm1d, nn.BatchNorm3d)",
+]
+
+
+def test_no_changed_solution_is_called_right():
+    assert ticked("15_deeper_networks", "deeper") == sorted(EQUIVALENT)
