@@ -29,7 +29,6 @@ NEEDS = {
     "dicom.deidentify": "a user shares a file",
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
-    "models.ResNet": LATER,
     "models.undisturbed": SHARED,
     "metrics.Interval": GIVEN,
     "metrics.UndefinedMetric": CAUGHT,
