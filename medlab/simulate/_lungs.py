@@ -127,7 +127,10 @@ class Body(NamedTuple):
 
 def merge(*depths: ndarray, k: float = 4.0) -> ndarray:
     """Depth in a smooth union of bodies: k log Σ exp(depth / k), hollows of a few k (mm) filled."""
-    return k * np.log(sum(np.exp(np.clip(d, -60, 90) / k) for d in depths))
+    total = np.zeros(np.broadcast_shapes(*(d.shape for d in depths)), np.float32)
+    for d in depths:
+        total += np.exp(np.clip(d, -60, 90) / k)
+    return k * np.log(total)
 
 
 def oval(x, y, wide, deep):
@@ -139,8 +142,8 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     """A patient; `emphysema` is the share of the upper lobes' lobules that it has destroyed."""
     s = float(np.clip(rng.normal(1.03 - 0.06 * female, 0.045), 0.9, 1.14))
     fat, right = 6 + 26 * rng.random() ** 1.7, rng.normal(-108, 8)
-    chance, waves = np.clip(rng.standard_normal(16), -2, 2), rng.normal(0, 1, (24, 4))
-    waves[:, :3] /= rng.uniform(5, 30, (24, 1))
+    chance, waves = np.clip(rng.standard_normal(16), -2, 2), rng.normal(0, 1, (16, 4))
+    waves[:, :3] /= rng.uniform(5, 30, (16, 1))
     size = np.clip(rng.normal(1, 0.06, 40), 0.85, 1.15)
     tables = {}
     for tissue, curves in FACTS["tubes"].items():
@@ -173,7 +176,7 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
         trees.append(grow(points, lobe, roots[0], rng))
         beside = 1.9 * np.array([0.35 * sign, -0.45, 0.8])
         # Beside every artery runs an airway; the small ones cannot be seen.
-        wide = Branches(*(field[trees[-1].supplied >= 30] for field in trees[-1]))
+        wide = Branches(*(field[trees[-1].supplied >= 40] for field in trees[-1]))
         airways.append(tube(wide, 0.8 * LEAF, 1.25 * beside))
         shifted = points + rng.uniform(-4, 4, points.shape)
         upper = np.isin(lobe, (0, 1, 3))
@@ -181,7 +184,7 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
             veins.append(grow(shifted[part], lobe[part], root, rng))
     tubes["vessels"] = gather([tube(tree, LEAF) for tree in trees + veins])
     lumen = gather(airways)
-    wall = lumen._replace(ra=1.12 * lumen.ra + 0.25, rb=1.12 * lumen.rb + 0.25)
+    wall = lumen._replace(ra=1.08 * lumen.ra + 0.2, rb=1.08 * lumen.rb + 0.2)
     trunk = tubes["air"]._replace(ra=tubes["air"].ra + 1.3, rb=tubes["air"].rb + 1.3)
     tubes |= {"walls": gather([wall, trunk]), "air": gather([lumen, tubes["air"]])}
     tubes |= _skeleton(body) | {"holes": _holes(body, emphysema, rng)}
@@ -315,13 +318,13 @@ def _air(body: Body, grid: Grid, z: float, d: dict[str, ndarray], holes: ndarray
     """HU of aerated lung: heavier where it lies lower, a mottle, emphysema, fissures."""
     (x, y), h, s = grid.axes(), grid.step, body.scale
     _, deep, back = body.cage(z)
-    every = max(1, round(2 / h))
+    every = max(1, round(3 / h))
     waves = (a * x[:, ::every] + b * y[::every] + c * z + 6 * p for a, b, c, p in body.waves)
     mottle = sum(np.cos(wave) for wave in waves)
     mottle = mottle.repeat(every, 0).repeat(every, 1)[: grid.size, : grid.size]
-    lung = body.air + 32 * (y - back) / deep + 4 * mottle
+    lung = body.air + 32 * (y - back) / deep + 5 * mottle
     lung = lung + 60 * np.exp(-d["lung"].clip(0) / 2) * (y > back + 0.6 * deep)
     lung = lung + (-965 - lung) * 0.85 * holes
     wide = max(h, 0.8)
-    fissure = 0.4 / wide * (1 - body.sheet(x, y, z)[0] / wide).clip(0, 1)
+    fissure = 0.28 / wide * (1 - body.sheet(x, y, z)[0] / wide).clip(0, 1)
     return lung + (HU["muscle"] - lung) * fissure

@@ -29,7 +29,7 @@ VISIBLE = 12.0  # mm², smallest cut of a nodule that is marked
 MOST = 6  # nodules of a patient
 WHOLE = Grid(-240.0, -220.0, 5.0, 97)  # the body with its shoulders: what attenuates
 SECTORS = 6  # directions in which the noise is told apart
-PATCH, MARGIN, PER_PATIENT = 50, 8, 12  # pixels, pixels around that are cut off, patches
+PATCH, MARGIN, PER_PATIENT = 50, 8, 16  # pixels, pixels around that are cut off, patches
 _PER_NODULE = {"diameter": np.nan, "brock": np.nan, "kind": -1, "malignant": -1, "spiculated": -1}
 
 
@@ -199,7 +199,7 @@ def _nodule(
 ) -> Nodule:
     """A nodule in aerated lung, at least 35 mm from the others where there is room."""
     kind = int(np.searchsorted([0.72, 0.82], rng.random()))
-    diameter = float(np.clip((1.0, 1.6, 1.5)[kind] * rng.lognormal(np.log(6.0), 0.5), 3, 30))
+    diameter = float(np.clip((1.0, 1.6, 1.5)[kind] * rng.lognormal(np.log(6.0), 0.55), 3, 30))
     place = rng.choice(["free", "pleura", "vessel", "fissure"], p=[0.45, 0.3, 0.17, 0.08])
     if place == "fissure" and (kind or diameter > 9):
         place = "free"
@@ -209,7 +209,7 @@ def _nodule(
         centre = _place(rng, body, place, diameter / 2)
         lung = body.depths(*Grid(centre[0], centre[1], 1.0, 1).axes(), centre[2])[0, 0, 0]
         apart = [np.linalg.norm(centre - other.centre) > 35 for other in others]
-        if lung > 0.05 * diameter and all(apart):
+        if lung > 0.08 * diameter and all(apart):
             break
     axes, flat = np.linalg.qr(rng.standard_normal((3, 3)))[0], rng.uniform(0.65, 1.0, 2)
     if place == "fissure":  # a lens in its plane
@@ -243,7 +243,7 @@ def _scar(rng: np.random.Generator, body: Body, facts: dict[str, float]) -> Nodu
 
 def _place(rng: np.random.Generator, body: Body, place: str, r: float) -> ndarray:
     """A centre for a nodule of radius r (mm), which may lie outside the lung."""
-    buried = rng.uniform(0.1, 0.9)
+    buried = rng.uniform(0.2, 0.9)
     if place == "vessel":
         tree = body.arteries
         i = int(rng.choice(np.flatnonzero((tree.supplied > 5) & (tree.supplied < 250))))
@@ -283,14 +283,14 @@ def _scan(
 ) -> ndarray:
     """(H, W) HU of a slice around z with partial volume, blur and noise."""
     body, thick = patient.body, scanner["thickness"]
-    ends = [body.depths(*WHOLE.axes(), z + side * thick / 2) for side in (-1, 1)]
-    skin, lung = (share(sum(d[NAMES.index(k)] for d in ends) / 2, 5) for k in ("skin", "lung"))
+    coarse = WHOLE if grid.size > WHOLE.size else grid
+    ends = [body.depths(*coarse.axes(), z + side * thick / 2) for side in (-1, 1)]
+    whole = ends[0] if coarse is WHOLE else body.depths(*WHOLE.axes(), z)
+    skin, lung = (share(whole[NAMES.index(name)], WHOLE.step) for name in ("skin", "lung"))
     density = skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z)
     lines = attenuation(density, grid)
-    if grid.size > WHOLE.size:
-        ends = [spread(d, WHOLE, grid) for d in ends]
-    else:
-        ends = [body.depths(*grid.axes(), z + side * thick / 2) for side in (-1, 1)]
+    if coarse is WHOLE:
+        ends = [spread(depth, WHOLE, grid) for depth in ends]
     plane = np.zeros((grid.size, grid.size))
     layers = 2 if thick < 1.5 else 3
     for part in (np.arange(layers) + 0.5) / layers:
@@ -308,8 +308,9 @@ def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray, contrast: fl
         if abs(z - n.centre[2]) > 0.5 * n.diameter + 8:
             continue
         if n.kind:
-            grain = 1 + 0.25 * sum(np.cos(a * x + b * y + c * z) for a, b, c, _ in n.furrows / 2)
-            haze += share(n.depth(x, y, z), n.soft) * (150 + 4 * n.hu) * grain.clip(0.4)
+            waves = patient.body.waves[:10, :3] * 6
+            grain = 1 + 0.12 * sum(np.cos(a * x + b * y + c * z) for a, b, c in waves)
+            haze += share(n.depth(x, y, z), n.soft) * (180 + 4 * n.hu) * grain.clip(0.5)
         if n.kind < 2:
             part = share(n.depth(x, y, z, n.core), max(grid.step, n.soft))
             if n.spicules is not None:
@@ -346,7 +347,7 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
     A smaller cohort is the beginning of a larger one.
 
     Args:
-        n: slices, ≥ 1; two to six of each patient.
+        n: slices, ≥ 1; four to eight of each patient.
         seed: ≥ 0; another seed gives other patients.
         size: side in pixels, 64 … 512, even, of a field of 320 mm.
         stack: neighbouring slices as channels, from feet to head, odd, 1 … 15; boxes and masks are
@@ -370,7 +371,7 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
         raise DataError(f"stack is an odd number of slices from 1 to 15; got {stack!r}")
     slices: list[int] = []
     while sum(slices) < n:
-        slices.append(int(_stream(LUNG_CT, seed, len(slices)).integers(2, 7)))
+        slices.append(int(_stream(LUNG_CT, seed, len(slices)).integers(4, 9)))
     slices[-1] -= sum(slices) - n
     fine = 2 if size <= 256 else 1
     grid, finer = _field(size), _field(size * fine)
@@ -442,7 +443,7 @@ def lung_patches(n: int = 3000, seed: int = 0) -> Cohort:
     """Patches of simulated chest CT around a nodule or around something like it.
 
     Args:
-        n: patches, ≥ 1; twelve of each patient. A smaller cohort is the beginning of a larger one.
+        n: patches, ≥ 1; sixteen of each patient. A smaller cohort is the beginning of a larger one.
         seed: ≥ 0; another seed gives other patients.
 
     Returns:
