@@ -109,7 +109,9 @@ def tube(branches: Branches, leaf: float, beside: ndarray | None = None) -> Piec
     which = np.repeat(np.arange(len(parts)), parts)
     step = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
     first = (branches.end - branches.start) / 2
-    first = np.where(branches.before.any(1)[:, None], 0.42 * length[:, None] * branches.before, first)
+    first = np.where(
+        branches.before.any(1)[:, None], 0.42 * length[:, None] * branches.before, first
+    )
     start, first, last = (v[which] for v in (branches.start, first, branches.end - branches.start))
     begin, finish = (leaf * np.cbrt(n)[which] for n in (branches.supplied, branches.after))
     ends = []
@@ -163,7 +165,9 @@ def cover(pieces: Pieces, grid: Grid, z: float) -> ndarray:
         x, y = ((o + i * h).astype(np.float32) for o, i in ((grid.x, column), (grid.y, row)))
         away, radius = inside(Pieces(*(field[pick] for field in pieces)), x, y, z)
         drawn = np.maximum(radius, THIN * h)
-        share = ((drawn - away) / h + 0.5).clip(0, 1) * (radius / drawn) ** 2
+        # A soft edge adds h² / 12 to a radius squared.
+        edge = np.sqrt(drawn**2 - h * h / 12)
+        share = ((edge - away) / h + 0.5).clip(0, 1) * (radius / drawn) ** 2
         seen = (share > 0) & (row >= 0) & (row < grid.size) & (column >= 0) & (column < grid.size)
         np.maximum.at(flat, (row * grid.size + column)[seen], share[seen])
     return flat.reshape(grid.size, grid.size)

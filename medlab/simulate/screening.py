@@ -191,7 +191,9 @@ def _patient(rng: np.random.Generator) -> _Patient:
     nodules: list[Nodule] = []
     while len(nodules) < facts["count"]:
         nodules.append(_nodule(rng, body, facts, nodules))
-    return _Patient(facts, body, nodules, [_scar(rng, body, facts) for _ in range(rng.poisson(0.7))])
+    return _Patient(
+        facts, body, nodules, [_scar(rng, body, facts) for _ in range(rng.poisson(0.7))]
+    )
 
 
 def _nodule(
@@ -213,7 +215,10 @@ def _nodule(
             break
     axes, flat = np.linalg.qr(rng.standard_normal((3, 3)))[0], rng.uniform(0.65, 1.0, 2)
     if place == "fissure":  # a lens in its plane
-        axes, flat = np.array([[1.0, 0, 0], [0, 0.73, 0.68], [0, -0.68, 0.73]]), np.array([0.8, 0.5])
+        axes, flat = (
+            np.array([[1.0, 0, 0], [0, 0.73, 0.68], [0, -0.68, 0.73]]),
+            np.array([0.8, 0.5]),
+        )
     upper = int(body.sheet(*centre)[1]) in (0, 3)
     odds = float(brock(diameter, kind, spiculated=spiculated, upper=upper, **facts))
     odds *= not calcified  # that pattern is benign
@@ -284,7 +289,9 @@ def _scan(
     """(H, W) HU of a slice around z with partial volume, blur and noise."""
     body, thick = patient.body, scanner["thickness"]
     coarse = WHOLE if grid.size > WHOLE.size else grid
-    ends = [body.depths(*coarse.axes(), z + side * thick / 2) for side in (-1, 1)]
+    # Surfaces of a thin slice are taken as upright.
+    sides = (0.0,) if thick < 1.5 else (-0.5, 0.5)
+    ends = [body.depths(*coarse.axes(), z + side * thick) for side in sides]
     whole = ends[0] if coarse is WHOLE else body.depths(*WHOLE.axes(), z)
     skin, lung = (share(whole[NAMES.index(name)], WHOLE.step) for name in ("skin", "lung"))
     density = skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z)
@@ -292,10 +299,9 @@ def _scan(
     if coarse is WHOLE:
         ends = [spread(depth, WHOLE, grid) for depth in ends]
     plane = np.zeros((grid.size, grid.size))
-    layers = 2 if thick < 1.5 else 3
-    for part in (np.arange(layers) + 0.5) / layers:
-        depth = ends[0] + (ends[1] - ends[0]) * part
-        plane += _paint(patient, grid, z + (part - 0.5) * thick, depth, contrast) / layers
+    for part in (0.25, 0.75):
+        depth = ends[0] + (ends[-1] - ends[0]) * part
+        plane += _paint(patient, grid, z + (part - 0.5) * thick, depth, contrast) / 2
     # The tube current follows the patient's size half the way.
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
     return reconstruct(plane, lines, grid.step, rng, **scanner | {"photons": dose})
