@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
-from medlab.simulate._trees import Branches, Grid, Pieces, cover, gather, grow, inside, near
-from medlab.simulate._trees import polyline, tube
+from medlab.simulate._trees import (
+    Branches,
+    Grid,
+    Pieces,
+    cover,
+    gather,
+    grow,
+    inside,
+    near,
+    polyline,
+    tube,
+)
 
 FACTS = json.loads((files("medlab.simulate") / "lung_ct.json").read_text(encoding="utf-8"))
 HU: dict[str, float] = FACTS["hu"]
@@ -28,11 +38,11 @@ _MUSCLE = {k: np.array(v, float) for k, v in FACTS["muscle"].items()}
 
 
 class Body(NamedTuple):
-    """One patient. `tubes` by tissue; `points` (M, 3) of aerated lung, their depth and their lobe:
-    0 upper, 1 middle, 2 lower right, 3 upper, 4 lower left; `arteries` of both lungs.
+    """One patient; mm and HU.
 
-    `fat` under the skin, mm; `cup` of a breast, mm; `domes` heights of the diaphragm, `air` and
-    `marrow` HU; `chance` numbers from which shapes differ.
+    `tubes` by tissue; `points` (M, 3) of aerated lung, their `depth` and their `lobe`: 0 upper, 1
+    middle, 2 lower right, 3 upper, 4 lower left; `arteries` of both lungs in one. `fat` under the
+    skin, `cup` of a breast, `domes` heights of the diaphragm; `chance` makes shapes differ.
     """
 
     scale: float
@@ -50,7 +60,7 @@ class Body(NamedTuple):
     lobe: ndarray
     arteries: Branches
 
-    def moved(self, x, y, z, sign: float = 1.0):
+    def moved(self, x: Any, y: Any, z: Any, sign: float = 1.0) -> tuple[Any, Any]:
         """x and y of the table's chest in this patient's; sign −1 for the way back."""
         c = self.chance
         dx = 5 * c[0] + 0.03 * c[1] * y + 3 * np.sin(y / 38 + z / 60 + 3 * c[2])
@@ -62,7 +72,7 @@ class Body(NamedTuple):
         table, s = FACTS["cage"], self.scale
         return [float(s * np.interp(z / s, table["z"], table[k])) for k in ("wide", "deep", "back")]
 
-    def fissures(self, x, y, z):
+    def fissures(self, x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
         """Heights above the right oblique, the right minor and the left oblique fissure, mm."""
         s, c = self.scale, self.chance
         wave = 6 * np.sin(x / (38 * s) + c[5]) + 4 * np.sin(y / (30 * s) + c[6])
@@ -70,7 +80,7 @@ class Body(NamedTuple):
         minor = z - s * (6 * c[8] - 35 + 5 * np.cos(y / (40 * s) + c[9]) - 0.12 * y / s)
         return tilted + s * 53 - 0.93 * y, minor, tilted + s * 48 - 0.9 * y
 
-    def sheet(self, x, y, z):
+    def sheet(self, x: Any, y: Any, z: Any) -> tuple[ndarray, ndarray]:
         """Distance from the nearest fissure, mm, and the lobe, at points."""
         right, minor, left = self.fissures(x, y, z)
         lower = np.abs(right) / 1.37
@@ -94,7 +104,8 @@ class Body(NamedTuple):
         angle = np.arctan2(np.abs(x), away)  # 0 at the back
         cage = radius * (1 / (shape + 1e-4) - 1) + 1.2 * np.sin(7 * angle + z / 9)
 
-        def ball(cx, cy, cz, sx, sy, sz):
+        def ball(*solid: float) -> ndarray:
+            cx, cy, cz, sx, sy, sz = solid
             dx, dy, dz = x - s * cx, y - s * cy, z - s * cz
             q = np.sqrt((dx / sx) ** 2 + (dy / sy) ** 2 + (dz / sz) ** 2) / s + 1e-4
             return np.sqrt(dx**2 + dy**2 + dz**2) * (1 / q - 1)
@@ -133,7 +144,7 @@ def merge(*depths: ndarray, k: float = 4.0) -> ndarray:
     return k * np.log(total)
 
 
-def oval(x, y, wide, deep):
+def oval(x: ndarray, y: ndarray, wide: float, deep: float) -> ndarray:
     """Depth in an ellipse with these half axes."""
     return np.hypot(x, y) * (1 / (np.hypot(x / wide, y / deep) + 1e-4) - 1)
 
@@ -166,9 +177,12 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
         lobe=none,
         arteries=Branches(*[none] * 5),
     )
-    body = body._replace(**_lattice(body, rng))
+    points, depth, lobe = _lattice(body, rng)
+    body = body._replace(points=points, depth=depth, lobe=lobe)
     tubes = {tissue: _placed(body, pieces) for tissue, pieces in tables.items()}
-    trees, veins, airways = [], [], []
+    trees: list[Branches] = []
+    veins: list[Branches] = []
+    airways: list[Pieces] = []
     for side, sign in SIDES.items():
         mine = (body.points[:, 0] > 0) == (sign > 0)
         points, lobe, hilum = body.points[mine], body.lobe[mine], FACTS["hila"][side]
@@ -188,7 +202,9 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     trunk = tubes["air"]._replace(ra=tubes["air"].ra + 1.3, rb=tubes["air"].rb + 1.3)
     tubes |= {"walls": gather([wall, trunk]), "air": gather([lumen, tubes["air"]])}
     tubes |= _skeleton(body) | {"holes": _holes(body, emphysema, rng)}
-    return body._replace(tubes=tubes, arteries=gather(trees))
+    return body._replace(
+        tubes=tubes, arteries=Branches(*map(np.concatenate, zip(*trees, strict=True)))
+    )
 
 
 def _curve(points: ndarray) -> ndarray:
@@ -208,8 +224,8 @@ def _placed(body: Body, pieces: Pieces) -> Pieces:
     return pieces._replace(a=_moved(body, pieces.a), b=_moved(body, pieces.b))
 
 
-def _lattice(body: Body, rng: np.random.Generator) -> dict[str, ndarray]:
-    """Jittered points of aerated lung, one in each cube of `LATTICE` mm, off the fissures."""
+def _lattice(body: Body, rng: np.random.Generator) -> tuple[ndarray, ...]:
+    """Jittered points of aerated lung off the fissures, one a cube; their depth and lobe."""
     found, across = [], np.arange(-150, 151, LATTICE)
     for z in np.arange(-185, 125, LATTICE):
         x, y = across[None] + rng.uniform(-2, 2), across[:, None] + rng.uniform(-2, 2)
@@ -221,7 +237,7 @@ def _lattice(body: Body, rng: np.random.Generator) -> dict[str, ndarray]:
     points = points + rng.uniform(-1, 1, points.shape) * np.clip(depth - 1.0, 0, 4.8)
     away, lobe = body.sheet(*points.T)
     keep = away > 3.0
-    return {"points": points[keep], "depth": depth[keep, 0], "lobe": lobe[keep]}
+    return points[keep], depth[keep, 0], lobe[keep]
 
 
 def _holes(body: Body, share: float, rng: np.random.Generator) -> Pieces:
@@ -240,7 +256,8 @@ def _skeleton(body: Body) -> dict[str, Pieces]:
     for bone in FACTS["bones"] + FACTS["cartilages"]:
         for lift in bone.get("lift", [0.0]):
             for way in SIDES.values():
-                curve = (np.array(bone["curve"]) + [0, 0, lift]) * [way, 1, 1]
+                curve = np.array(bone["curve"]) * [way, 1, 1]
+                curve[:, 2] += lift
                 curve = _moved(body, curve * body.scale)
                 radius = np.array(bone["radius"]) * body.scale
                 if "wall" not in bone:
@@ -251,13 +268,12 @@ def _skeleton(body: Body) -> dict[str, Pieces]:
     return {name: gather(parts) for name, parts in found.items()}
 
 
-def paint(body: Body, grid: Grid, z: float, depth: ndarray, *, contrast=0.0, haze=0.0) -> ndarray:
-    """(H, W) HU of the plane at z, noise-free.
+def paint(
+    body: Body, grid: Grid, z: float, depth: ndarray, *, contrast: float = 0.0, haze: Any = 0.0
+) -> ndarray:
+    """(H, W) HU of the plane at z, noise-free, from the depths (K, H, W) at the grid's pixels.
 
-    Args:
-        depth: (K, H, W) the body's depths at the pixels of the grid.
-        contrast: HU that contrast medium adds to blood.
-        haze: HU that ground glass adds to lung, (H, W).
+    `contrast` is what contrast medium adds to blood, HU, `haze` (H, W) ground glass to lung.
     """
     (x, y), h, s = grid.axes(), grid.step, body.scale
     d = dict(zip(NAMES, depth, strict=True))
@@ -267,7 +283,7 @@ def paint(body: Body, grid: Grid, z: float, depth: ndarray, *, contrast=0.0, haz
     px, py = body.moved(x, y, z, -1)
     hu = np.full(out.shape, -1000, np.float32)
 
-    def over(value, part):
+    def over(value: Any, part: ndarray) -> None:
         hu[...] += (value - hu) * part
 
     over(HU["fat"], share(d["skin"], h))
@@ -316,7 +332,7 @@ def share(depth: ndarray, step: float) -> ndarray:
 
 def _air(body: Body, grid: Grid, z: float, d: dict[str, ndarray], holes: ndarray) -> ndarray:
     """HU of aerated lung: heavier where it lies lower, a mottle, emphysema, fissures."""
-    (x, y), h, s = grid.axes(), grid.step, body.scale
+    (x, y), h = grid.axes(), grid.step
     _, deep, back = body.cage(z)
     every = max(1, round(3 / h))
     waves = (a * x[:, ::every] + b * y[::every] + c * z + 6 * p for a, b, c, p in body.waves)

@@ -6,6 +6,7 @@ Murray, PNAS 12:207 (1926): the cubed radii of two daughters add up to their par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +39,10 @@ class Grid(NamedTuple):
 
 
 class Branches(NamedTuple):
-    """B branches: start, end and direction before it (B, 3); how many points it supplies, and the
-    larger of its daughters (B,)."""
+    """B branches: start, end and direction before it (B, 3); points supplied (B,).
+
+    `supplied` by the branch, `after` by the larger of its daughters.
+    """
 
     start: ndarray
     end: ndarray
@@ -48,9 +51,9 @@ class Branches(NamedTuple):
     after: ndarray
 
 
-def gather(parts):
-    """NamedTuples of arrays in one."""
-    return type(parts[0])(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+def gather(parts: Sequence[Pieces]) -> Pieces:
+    """All pieces in one."""
+    return Pieces(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
 def polyline(points: ndarray, radius: ndarray) -> Pieces:
@@ -95,7 +98,7 @@ def grow(points: ndarray, lobe: ndarray, root: ndarray, rng: np.random.Generator
         points = points[keep]
         parent, label = np.unique(daughter[keep], return_inverse=True)
         start, before = end[parent // 2], along[parent // 2]
-    return gather(found)
+    return Branches(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
 
 def tube(branches: Branches, leaf: float, beside: ndarray | None = None) -> Pieces:
@@ -109,9 +112,8 @@ def tube(branches: Branches, leaf: float, beside: ndarray | None = None) -> Piec
     which = np.repeat(np.arange(len(parts)), parts)
     step = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
     first = (branches.end - branches.start) / 2
-    first = np.where(
-        branches.before.any(1)[:, None], 0.42 * length[:, None] * branches.before, first
-    )
+    known = np.linalg.norm(branches.before, axis=1, keepdims=True) > 0
+    first = np.where(known, 0.42 * length[:, None] * branches.before, first)
     start, first, last = (v[which] for v in (branches.start, first, branches.end - branches.start))
     begin, finish = (leaf * np.cbrt(n)[which] for n in (branches.supplied, branches.after))
     ends = []

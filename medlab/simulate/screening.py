@@ -84,9 +84,12 @@ def brock(
     Args:
         diameter: longest, mm, > 0.
         kind: 0 solid, 1 part-solid, 2 ground-glass.
-        spiculated: 1 if it is; `upper` 1 in an upper lobe; `female`, `family` history of lung
-            cancer and `emphysema` likewise.
+        spiculated: 1 if it is.
+        upper: 1 in an upper lobe.
         age: years.
+        female: 1 for a woman.
+        family: 1 if a relative has had lung cancer.
+        emphysema: 1 if the scan shows it.
         count: nodules of this patient.
 
     Source: McWilliams et al., N Engl J Med 369:910 (2013), full model with spiculation.
@@ -108,7 +111,9 @@ def transfer(frequency: ndarray, *, sigma: float, edge: float) -> ndarray:
     return blur * (1 + edge * (frequency / 0.35) ** 2)
 
 
-def noise_power(frequency: ndarray, *, photons: float, thickness: float, **kernel: float):
+def noise_power(
+    frequency: ndarray, *, photons: float, thickness: float, **kernel: float
+) -> ndarray:
     """Noise power, HU² mm², of filtered back-projection at frequencies (1/mm), without a body.
 
     π f G(f)² / (photons · thickness) for a kernel G; behind ∫μ ds it is exp(∫μ ds) times that.
@@ -400,7 +405,7 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
 
     rows = [row for part in side_by_side(scanned, range(len(slices))) for row in part]
     cuts = [row["cuts"] for row in rows]
-    extras = {}
+    extras: dict[str, torch.Tensor | ndarray] = {}
     for key, pad in _PER_NODULE.items():
         told = [[getattr(n, key) for n, _ in c] + [pad] * (MOST - len(c)) for c in cuts]
         extras[key] = torch.tensor(told, dtype=torch.float32 if np.isnan(pad) else torch.int64)
@@ -426,7 +431,7 @@ def _stream(card: DataCard, seed: int, *position: int) -> np.random.Generator:
     return stream(card.name, card.version, seed, *position)
 
 
-def _told(rows: list[dict[str, Any]], *keys: str) -> dict[str, torch.Tensor]:
+def _told(rows: list[dict[str, Any]], *keys: str) -> dict[str, torch.Tensor | ndarray]:
     return {k: torch.tensor([row[k] for row in rows], dtype=torch.float32) for k in keys}
 
 
