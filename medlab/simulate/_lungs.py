@@ -158,8 +158,8 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     size = np.clip(rng.normal(1, 0.06, 40), 0.85, 1.15)
     tables = {}
     for tissue, curves in FACTS["tubes"].items():
-        fine = [_curve(np.array(c) * s * [1, 1, 1, w]) for c, w in zip(curves, size, strict=False)]
-        tables[tissue] = gather([polyline(c[:, :3], c[:, 3]) for c in fine])
+        own = [np.array(c) * s * [1, 1, 1, w] for c, w in zip(curves, size, strict=False)]
+        tables[tissue] = gather([polyline(c[:, :3], c[:, 3]) for c in own])
     none = np.empty((0, 3))
     body = Body(
         scale=s,
@@ -179,7 +179,10 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     )
     points, depth, lobe = _lattice(body, rng)
     body = body._replace(points=points, depth=depth, lobe=lobe)
-    tubes = {tissue: _placed(body, pieces) for tissue, pieces in tables.items()}
+    tubes = {
+        tissue: pieces._replace(a=_moved(body, pieces.a), b=_moved(body, pieces.b))
+        for tissue, pieces in tables.items()
+    }
     trees: list[Branches] = []
     veins: list[Branches] = []
     airways: list[Pieces] = []
@@ -207,21 +210,9 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     )
 
 
-def _curve(points: ndarray) -> ndarray:
-    """A table's curve (M, 4) with a point between any two, not cutting its corners."""
-    from scipy.interpolate import PchipInterpolator
-
-    at = np.linspace(0, len(points) - 1, 2 * len(points) - 1)
-    return PchipInterpolator(np.arange(len(points)), points)(at)
-
-
 def _moved(body: Body, points: ndarray) -> ndarray:
     x, y = body.moved(*points.T)
     return np.column_stack([x, y, points[:, 2]])
-
-
-def _placed(body: Body, pieces: Pieces) -> Pieces:
-    return pieces._replace(a=_moved(body, pieces.a), b=_moved(body, pieces.b))
 
 
 def _lattice(body: Body, rng: np.random.Generator) -> tuple[ndarray, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -68,16 +69,7 @@ class Nodule(NamedTuple):
 
 
 def brock(
-    diameter: ArrayLike,
-    kind: ArrayLike,
-    *,
-    spiculated: ArrayLike,
-    upper: ArrayLike,
-    age: float,
-    female: float,
-    family: float,
-    emphysema: float,
-    count: float,
+    diameter: ArrayLike, kind: ArrayLike, *, spiculated: ArrayLike, upper: ArrayLike, **facts: float
 ) -> ndarray:
     """Probability that a nodule is cancer: the full Brock (PanCan) model with spiculation.
 
@@ -86,33 +78,30 @@ def brock(
         kind: 0 solid, 1 part-solid, 2 ground-glass.
         spiculated: 1 if it is.
         upper: 1 in an upper lobe.
-        age: years.
-        female: 1 for a woman.
-        family: 1 if a relative has had lung cancer.
-        emphysema: 1 if the scan shows it.
-        count: nodules of this patient.
+        **facts: of the patient: `age` in years, `female`, `family` history of lung cancer and
+            `emphysema` (0 or 1), `count` of nodules.
 
     Source: McWilliams et al., N Engl J Med 369:910 (2013), full model with spiculation.
     """
     b, d, kind = FACTS["brock"], np.asarray(diameter, float), np.asarray(kind)
     if not (d > 0).all():
         raise DataError(f"diameter is in mm and must be positive; got {d.min():g}")
-    x = b["intercept"] + b["age"] * (age - 62) + b["female"] * female + b["family"] * family
-    x = x + b["emphysema"] * emphysema + b["count"] * (count - 4)
+    x = b["intercept"] + b["age"] * (facts["age"] - 62) + b["count"] * (facts["count"] - 4)
+    x = x + sum(b[key] * facts[key] for key in ("female", "family", "emphysema"))
     x = x + b["size"] * ((d / 10) ** -0.5 - 0.4**-0.5)
     x = x + b["part_solid"] * (kind == 1) + b["non_solid"] * (kind == 2)
     x = x + b["upper"] * np.asarray(upper) + b["spiculated"] * np.asarray(spiculated)
     return 1 / (1 + np.exp(-x))
 
 
-def transfer(frequency: ndarray, *, sigma: float, edge: float) -> ndarray:
+def transfer(frequency: ndarray, sigma: float, edge: float) -> ndarray:
     """What a kernel leaves of spatial frequencies (1/mm): blur `sigma` mm, enhanced edges."""
     blur = np.exp(-2 * (np.pi * sigma * frequency) ** 2)
     return blur * (1 + edge * (frequency / 0.35) ** 2)
 
 
 def noise_power(
-    frequency: ndarray, *, photons: float, thickness: float, **kernel: float
+    frequency: ndarray, *, photons: float, thickness: float, sigma: float, edge: float
 ) -> ndarray:
     """Noise power, HU² mm², of filtered back-projection at frequencies (1/mm), without a body.
 
@@ -120,7 +109,7 @@ def noise_power(
 
     Source: Riederer, Pelc & Chesler, Phys Med Biol 23:446 (1978).
     """
-    power = np.pi * frequency * transfer(frequency, **kernel) ** 2 / (photons * thickness)
+    power = np.pi * frequency * transfer(frequency, sigma, edge) ** 2 / (photons * thickness)
     return power * (1000 / MU_WATER) ** 2
 
 
@@ -143,14 +132,7 @@ def attenuation(density: ndarray, grid: Grid) -> ndarray:
 
 
 def reconstruct(
-    plane: ndarray,
-    lines: ndarray,
-    step: float,
-    rng: np.random.Generator,
-    *,
-    photons: float,
-    thickness: float,
-    **kernel: float,
+    plane: ndarray, lines: ndarray, step: float, rng: np.random.Generator, **scanner: float
 ) -> ndarray:
     """What filtered back-projection makes of a plane (H, W) HU, `step` mm a pixel.
 
@@ -169,8 +151,8 @@ def reconstruct(
         away = np.abs(angle - k)
         part = (1 - np.minimum(away, SECTORS - away)).clip(0)
         noise += part * fft.rfft2(white * np.exp(0.5 * line))
-    power = noise_power(f, photons=photons, thickness=thickness, **kernel)
-    image = fft.rfft2(plane) * transfer(f, **kernel) + noise * np.sqrt(power) / step
+    noise *= np.sqrt(noise_power(f, **scanner)) / step
+    image = noise + fft.rfft2(plane) * transfer(f, scanner["sigma"], scanner["edge"])
     return fft.irfft2(image, plane.shape)[edge:-edge, edge:-edge]
 
 
@@ -283,16 +265,10 @@ def _spicules(rng: np.random.Generator, centre: ndarray, r: float) -> Pieces:
 
 
 def _scan(
-    patient: _Patient,
-    grid: Grid,
-    z: float,
-    rng: np.random.Generator,
-    *,
-    contrast: float = 0.0,
-    **scanner: float,
+    patient: _Patient, grid: Grid, z: float, rng: np.random.Generator, **scanner: float
 ) -> ndarray:
     """(H, W) HU of a slice around z with partial volume, blur and noise."""
-    body, thick = patient.body, scanner["thickness"]
+    body, thick, contrast = patient.body, scanner["thickness"], scanner.pop("contrast", 0.0)
     coarse = WHOLE if grid.size > WHOLE.size else grid
     # Surfaces of a thin slice are taken as upright.
     sides = (0.0,) if thick < 1.5 else (-0.5, 0.5)
@@ -380,20 +356,20 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
         raise DataError(f"size is the side in pixels, an even number from 64 to 512; got {size!r}")
     if not isinstance(stack, Integral) or not 1 <= stack <= 15 or stack % 2 == 0:
         raise DataError(f"stack is an odd number of slices from 1 to 15; got {stack!r}")
-    slices: list[int] = []
+    draw, slices = partial(stream, LUNG_CT.name, LUNG_CT.version, seed), list[int]()
     while sum(slices) < n:
-        slices.append(int(_stream(LUNG_CT, seed, len(slices)).integers(4, 9)))
+        slices.append(int(draw(len(slices)).integers(4, 9)))
     slices[-1] -= sum(slices) - n
     fine = 2 if size <= 256 else 1
     grid, finer = _field(size), _field(size * fine)
 
     def scanned(k: int) -> list[dict[str, Any]]:
-        rng = _stream(LUNG_CT, seed, k, 0)
+        rng = draw(k, 0)
         site = str(rng.choice(list(SITES), p=[s["share"] for s in SITES.values()]))
         scanner = {key: v for key, v in SITES[site].items() if key != "share"}
         patient, rows = _patient(rng), []
         for i in range(slices[k]):
-            rng = _stream(LUNG_CT, seed, k, 1 + i)
+            rng = draw(k, 1 + i)
             z, apart = _height(rng, patient), scanner["thickness"]
             heights = z + apart * (np.arange(stack) - stack // 2)
             hu = np.stack([_scan(patient, finer, h, rng, **scanner) for h in heights])
@@ -425,10 +401,6 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
 def _check(n: int) -> None:
     if not isinstance(n, Integral) or n < 1:
         raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
-
-
-def _stream(card: DataCard, seed: int, *position: int) -> np.random.Generator:
-    return stream(card.name, card.version, seed, *position)
 
 
 def _told(rows: list[dict[str, Any]], *keys: str) -> dict[str, torch.Tensor | ndarray]:
@@ -465,9 +437,10 @@ def lung_patches(n: int = 3000, seed: int = 0) -> Cohort:
         DataError: n or seed out of range.
     """
     _check(n)
+    draw = partial(stream, LUNG_PATCHES.name, LUNG_PATCHES.version, seed)
 
     def cut(k: int) -> list[dict[str, Any]]:
-        rng = _stream(LUNG_PATCHES, seed, k)
+        rng = draw(k)
         patient = _patient(rng)
         scanner = {
             "photons": 10 ** rng.uniform(6.9, 8.5),
@@ -477,7 +450,7 @@ def lung_patches(n: int = 3000, seed: int = 0) -> Cohort:
             "contrast": rng.uniform(60, 260) * (rng.random() < 0.35),
         }
         pixel, count = rng.uniform(0.5, 0.9), min(PER_PATIENT, n - k * PER_PATIENT)
-        streams = (_stream(LUNG_PATCHES, seed, k, i) for i in range(count))
+        streams = (draw(k, i) for i in range(count))
         rows = [_patch(one, patient, pixel, scanner) for one in streams]
         known = {"patient": f"P{k:05d}", "pixel": pixel, "thickness": scanner["thickness"]}
         return [row | known for row in rows]
