@@ -33,7 +33,7 @@ LEAF = 0.34  # mm, radius of a vessel that supplies one point
 LATTICE = 10.0  # mm between the points that vessels supply
 VERTEBRA = 22.5  # mm, a vertebra with its disc
 SIDES = {"r": -1.0, "l": 1.0}
-NAMES = "lung cage middle heart muscle skin dome_r dome_l spleen stomach".split()
+NAMES = "lung cage middle heart muscle skin dome_r dome_l lobe_l spleen stomach".split()
 _MUSCLE = {k: np.array(v, float) for k, v in FACTS["muscle"].items()}
 
 
@@ -112,7 +112,9 @@ class Body(NamedTuple):
 
         found = {"cage": cage}
         for name, balls in FACTS["solids"].items():
-            base = 0.0 if name == "heart" else self.domes["r" if name == "dome_r" else "l"]
+            base = self.domes["r" if name == "dome_r" else "l"]
+            if name == "heart":  # it rides on the diaphragm
+                base = 0.7 * (self.domes["r"] + 108)
             found[name] = merge(*(ball(a, b, c + base, *semi) for a, b, c, *semi in balls))
         spine = back + deep - 28 * s
         column = [oval(x, y - spine - o * s, a * s, b * s) for o, a, b in FACTS["column"]]
