@@ -157,6 +157,8 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     fat, right = 6 + 26 * rng.random() ** 1.7, rng.normal(-108, 8)
     chance, waves = np.clip(rng.standard_normal(16), -2, 2), rng.normal(0, 1, (16, 4))
     waves[:, :3] /= rng.uniform(5, 30, (16, 1))
+    # Single precision, or all that is computed from them would be double.
+    chance, waves = chance.astype(np.float32), waves.astype(np.float32)
     size = np.clip(rng.normal(1, 0.06, 40), 0.85, 1.15)
     tables = {}
     for tissue, curves in FACTS["tubes"].items():

@@ -128,7 +128,7 @@ def attenuation(density: ndarray, grid: Grid) -> ndarray:
             rays += np.bincount((low + k).ravel(), (density * part).ravel(), minlength=202)
         rays = np.convolve(rays, [0.25, 0.5, 0.25], "same") * WHOLE.step * MU_WATER
         found.append(np.interp((u * c + v * s) / WHOLE.step + 100, np.arange(202), rays))
-    return np.stack(found)
+    return np.stack(found).astype(np.float32)
 
 
 def reconstruct(
@@ -146,7 +146,7 @@ def reconstruct(
     plane = np.pad(plane, edge, mode="edge")
     fy, fx = fft.fftfreq(plane.shape[0], step)[:, None], fft.rfftfreq(plane.shape[1], step)
     f, angle = np.hypot(fx, fy), np.mod(np.arctan2(fy, fx), np.pi) * SECTORS / np.pi
-    white, noise = rng.standard_normal(plane.shape), np.zeros(f.shape, complex)
+    white, noise = rng.standard_normal(plane.shape, np.float32), np.zeros(f.shape, complex)
     for k, line in enumerate(lines):
         away = np.abs(angle - k)
         part = (1 - np.minimum(away, SECTORS - away)).clip(0)
@@ -279,7 +279,7 @@ def _scan(
     lines = attenuation(density, grid)
     if coarse is WHOLE:
         ends = [spread(depth, WHOLE, grid) for depth in ends]
-    plane = np.zeros((grid.size, grid.size))
+    plane = np.zeros((grid.size, grid.size), np.float32)
     for part in (0.25, 0.75):
         depth = ends[0] + (ends[-1] - ends[0]) * part
         plane += _paint(patient, grid, z + (part - 0.5) * thick, depth, contrast) / 2
