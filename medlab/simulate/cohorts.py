@@ -21,6 +21,7 @@ from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import side_by_side, stream
 from medlab.simulate._thorax import DRAWS, MORE_DRAWS, SIDES, build, water_path
 from medlab.simulate.renal import KIDNEY_US, kidney_us
+from medlab.simulate.screening import LUNG_CT, LUNG_PATCHES, lung_ct, lung_patches
 from medlab.simulate.xray import MU_WATER, film, slow
 
 _FACTS = json.loads((files("medlab.simulate") / "chest_xray.json").read_text(encoding="utf-8"))
@@ -244,7 +245,11 @@ class Simulated(NamedTuple):
 
 _USUAL = {"n": 2000, "seed": 0, "size": 64}
 _KIDNEYS = {"n": 600, "seed": 0, "size": 96}
+_SLICES = {"n": 600, "seed": 0, "size": 128, "stack": 1}
+_PATCHES = {"n": 3000, "seed": 0}
 COHORTS = {
     CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY),
     KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US.version, _KIDNEYS, KIDNEY_US),
+    LUNG_CT.name: Simulated(lung_ct, LUNG_CT.version, _SLICES, LUNG_CT),
+    LUNG_PATCHES.name: Simulated(lung_patches, LUNG_PATCHES.version, _PATCHES, LUNG_PATCHES),
 }

@@ -1,0 +1,341 @@
+"""The chest of one screening participant as the scanner's plane cuts it: depths, tubes, HU.
+
+Coordinates in mm: x to the patient's left, y to the back, z to the head from the carina. A *depth*
+is the distance to a surface, positive inside it, negative outside. Sizes and places stand in
+`lung_ct.json`, for an adult of usual size; each patient is scaled, leaned and bent a little.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from medlab.simulate._trees import (
+    Branches,
+    Grid,
+    Pieces,
+    cover,
+    gather,
+    grow,
+    inside,
+    near,
+    polyline,
+    tube,
+)
+
+FACTS = json.loads((files("medlab.simulate") / "lung_ct.json").read_text(encoding="utf-8"))
+HU: dict[str, float] = FACTS["hu"]
+LEAF = 0.34  # mm, radius of a vessel that supplies one point
+LATTICE = 10.0  # mm between the points that vessels supply
+VERTEBRA = 22.5  # mm, a vertebra with its disc
+SIDES = {"r": -1.0, "l": 1.0}
+NAMES = "lung cage middle heart muscle skin dome_r dome_l lobe_l spleen stomach".split()
+_MUSCLE = {k: np.array(v, float) for k, v in FACTS["muscle"].items()}
+
+
+class Body(NamedTuple):
+    """One patient; mm and HU.
+
+    `tubes` by tissue; `points` (M, 3) of aerated lung, their `depth` and their `lobe`: 0 upper, 1
+    middle, 2 lower right, 3 upper, 4 lower left; `arteries` of both lungs in one. `fat` under the
+    skin, `cup` of a breast, `domes` heights of the diaphragm; `chance` makes shapes differ.
+    """
+
+    scale: float
+    fat: float
+    cup: float
+    domes: dict[str, float]
+    air: float
+    marrow: float
+    chance: ndarray
+    waves: ndarray
+    tubes: dict[str, Pieces]
+    envelope: Pieces
+    points: ndarray
+    depth: ndarray
+    lobe: ndarray
+    arteries: Branches
+
+    def moved(self, x: Any, y: Any, z: Any, sign: float = 1.0) -> tuple[Any, Any]:
+        """x and y of the table's chest in this patient's; sign −1 for the way back."""
+        c = self.chance
+        dx = 5 * c[0] + 0.03 * c[1] * y + 3 * np.sin(y / 38 + z / 60 + 3 * c[2])
+        dy = 5 * c[3] - 0.03 * c[1] * x + 3 * np.sin(x / 42 - z / 70 + 3 * c[4])
+        return x + sign * dx, y + sign * dy
+
+    def cage(self, z: float) -> list[float]:
+        """Half width, half depth and middle (y) of the inner chest wall at height z."""
+        table, s = FACTS["cage"], self.scale
+        return [float(s * np.interp(z / s, table["z"], table[k])) for k in ("wide", "deep", "back")]
+
+    def fissures(self, x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
+        """Heights above the right oblique, the right minor and the left oblique fissure, mm."""
+        s, c = self.scale, self.chance
+        wave = 6 * np.sin(x / (38 * s) + c[5]) + 4 * np.sin(y / (30 * s) + c[6])
+        tilted = z - s * (6 * c[7] + wave)
+        minor = z - s * (6 * c[8] - 35 + 5 * np.cos(y / (40 * s) + c[9]) - 0.12 * y / s)
+        return tilted + s * 53 - 0.93 * y, minor, tilted + s * 48 - 0.9 * y
+
+    def sheet(self, x: Any, y: Any, z: Any) -> tuple[ndarray, ndarray]:
+        """Distance from the nearest fissure, mm, and the lobe, at points."""
+        right, minor, left = self.fissures(x, y, z)
+        lower = np.abs(right) / 1.37
+        both = np.where(right > 0, np.minimum(lower, np.abs(minor) / 1.05), lower)
+        lobe = np.where(right < 0, 2, np.where(minor > 0, 0, 1))
+        lobe = np.where(x > 0, np.where(left < 0, 4, 3), lobe)
+        return np.where(x > 0, np.abs(left) / 1.35, both), lobe
+
+    def depths(self, x: ndarray, y: ndarray, z: float) -> ndarray:
+        """(K, H, W) depths of the bodies `NAMES` on the plane z at x (1, W) and y (H, 1), mm.
+
+        "middle" is the mediastinum, a skin around heart, vessels and spine; "muscle" the thickness
+        of what lies outside the ribs; "lung" what is left.
+        """
+        s, (wide, deep, back) = self.scale, self.cage(z)
+        flat = x
+        x, y = self.moved(x + 0 * y, y + 0 * x, z, -1)
+        away = y - back
+        radius = np.hypot(x, away) + 1e-3
+        shape = ((np.abs(x) / wide) ** 2.3 + (np.abs(away) / deep) ** 2.3) ** (1 / 2.3)
+        angle = np.arctan2(np.abs(x), away)  # 0 at the back
+        cage = radius * (1 / (shape + 1e-4) - 1) + 1.2 * np.sin(7 * angle + z / 9)
+
+        def ball(*solid: float) -> ndarray:
+            cx, cy, cz, sx, sy, sz = solid
+            dx, dy, dz = x - s * cx, y - s * cy, z - s * cz
+            q = np.sqrt((dx / sx) ** 2 + (dy / sy) ** 2 + (dz / sz) ** 2) / s + 1e-4
+            return np.sqrt(dx**2 + dy**2 + dz**2) * (1 / q - 1)
+
+        found = {"cage": cage}
+        for name, balls in FACTS["solids"].items():
+            base = self.domes["r" if name == "dome_r" else "l"]
+            if name == "heart":  # it rides on the diaphragm
+                base = 0.7 * (self.domes["r"] + 108)
+            found[name] = merge(*(ball(a, b, c + base, *semi) for a, b, c, *semi in balls))
+        spine = back + deep - 28 * s
+        column = [oval(x, y - spine - o * s, a * s, b * s) for o, a, b in FACTS["column"]]
+        bow = 8 * np.sin(y / 25 + z / 40 + self.chance[10])
+        septum = np.where(y < spine, 1.5 + 0.05 * self.fat - np.abs(x - bow), -40)
+        middle = merge(found["heart"] + 2.5 + 0.05 * self.fat, septum, *column)
+        core = np.abs(flat[0]) < 110 * s
+        pieces = near(self.envelope, z, 16.0)
+        if len(pieces.a) and core.any():
+            gap, r = inside(pieces, x[None, :, core], y[None, :, core], z)
+            middle[:, core] = merge(middle[:, core], *(r + 1.5 - gap))
+        row = [np.interp(z / s, _MUSCLE["z"], column) for column in _MUSCLE["mm"].T]
+        found["muscle"] = s * np.interp(angle, _MUSCLE["angle"], row).astype(np.float32)
+        skin = cage + 9 * s + found["muscle"] + self.fat * (1 + 0.35 * np.sin(angle) ** 2)
+        front = -(deep - back - 4 * s - 0.4 * self.fat) / s
+        cups = [ball(side * 66, front, -46, 52, 12 + self.cup, 60) for side in (-1, 1)]
+        found["skin"] = merge(skin, *cups, k=8.0)
+        found["middle"] = middle
+        other = np.maximum.reduce([middle, found["dome_r"], found["dome_l"]])
+        found["lung"] = np.minimum(cage, -other)
+        return np.stack([found[name] for name in NAMES]).astype(np.float32)
+
+
+def merge(*depths: ndarray, k: float = 4.0) -> ndarray:
+    """Depth in a smooth union of bodies: k log Σ exp(depth / k), hollows of a few k (mm) filled."""
+    total = np.zeros(np.broadcast_shapes(*(d.shape for d in depths)), np.float32)
+    for d in depths:
+        total += np.exp(np.clip(d, -60, 90) / k)
+    return k * np.log(total)
+
+
+def oval(x: ndarray, y: ndarray, wide: float, deep: float) -> ndarray:
+    """Depth in an ellipse with these half axes."""
+    return np.hypot(x, y) * (1 / (np.hypot(x / wide, y / deep) + 1e-4) - 1)
+
+
+def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: float) -> Body:
+    """A patient; `emphysema` is the share of the upper lobes' lobules that it has destroyed."""
+    s = float(np.clip(rng.normal(1.03 - 0.06 * female, 0.045), 0.9, 1.14))
+    fat, right = 6 + 26 * rng.random() ** 1.7, rng.normal(-108, 8)
+    chance, waves = np.clip(rng.standard_normal(16), -2, 2), rng.normal(0, 1, (16, 4))
+    waves[:, :3] /= rng.uniform(5, 30, (16, 1))
+    # Single precision, or all that is computed from them would be double.
+    chance, waves = chance.astype(np.float32), waves.astype(np.float32)
+    size = np.clip(rng.normal(1, 0.06, 40), 0.85, 1.15)
+    tables = {}
+    for tissue, curves in FACTS["tubes"].items():
+        own = [np.array(c) * s * [1, 1, 1, w] for c, w in zip(curves, size, strict=False)]
+        tables[tissue] = gather([polyline(c[:, :3], c[:, 3]) for c in own])
+    none = np.empty((0, 3))
+    body = Body(
+        scale=s,
+        fat=fat,
+        cup=(30 + 0.9 * fat) if female else (8 + 0.3 * fat),
+        domes={"r": right, "l": right - rng.normal(10, 4)},
+        air=rng.normal(-862, 18) - 60 * emphysema,
+        marrow=330 - 2.6 * age + rng.normal(0, 25),
+        chance=chance,
+        waves=waves,
+        tubes={},
+        envelope=gather(list(tables.values())),
+        points=none,
+        depth=none,
+        lobe=none,
+        arteries=Branches(*[none] * 5),
+    )
+    points, depth, lobe = _lattice(body, rng)
+    body = body._replace(points=points, depth=depth, lobe=lobe)
+    tubes = {
+        tissue: pieces._replace(a=_moved(body, pieces.a), b=_moved(body, pieces.b))
+        for tissue, pieces in tables.items()
+    }
+    trees: list[Branches] = []
+    veins: list[Branches] = []
+    airways: list[Pieces] = []
+    for side, sign in SIDES.items():
+        mine = (body.points[:, 0] > 0) == (sign > 0)
+        points, lobe, hilum = body.points[mine], body.lobe[mine], FACTS["hila"][side]
+        roots = _moved(body, np.array([hilum["artery"], *hilum["veins"]]) * s)
+        trees.append(grow(points, lobe, roots[0], rng))
+        beside = 1.9 * np.array([0.35 * sign, -0.45, 0.8])
+        # Beside every artery runs an airway; the small ones cannot be seen.
+        wide = Branches(*(field[trees[-1].supplied >= 40] for field in trees[-1]))
+        airways.append(tube(wide, 0.8 * LEAF, 1.25 * beside))
+        shifted = points + rng.uniform(-4, 4, points.shape)
+        upper = np.isin(lobe, (0, 1, 3))
+        for part, root in zip((upper, ~upper), roots[1:], strict=True):
+            veins.append(grow(shifted[part], lobe[part], root, rng))
+    tubes["vessels"] = gather([tube(tree, LEAF) for tree in trees + veins])
+    lumen = gather(airways)
+    wall = lumen._replace(ra=1.08 * lumen.ra + 0.2, rb=1.08 * lumen.rb + 0.2)
+    trunk = tubes["air"]._replace(ra=tubes["air"].ra + 1.3, rb=tubes["air"].rb + 1.3)
+    tubes |= {"walls": gather([wall, trunk]), "air": gather([lumen, tubes["air"]])}
+    tubes |= _skeleton(body) | {"holes": _holes(body, emphysema, rng)}
+    return body._replace(
+        tubes=tubes, arteries=Branches(*map(np.concatenate, zip(*trees, strict=True)))
+    )
+
+
+def _moved(body: Body, points: ndarray) -> ndarray:
+    x, y = body.moved(*points.T)
+    return np.column_stack([x, y, points[:, 2]])
+
+
+def _lattice(body: Body, rng: np.random.Generator) -> tuple[ndarray, ...]:
+    """Jittered points of aerated lung off the fissures, one a cube; their depth and lobe."""
+    found, across = [], np.arange(-150, 151, LATTICE)
+    for z in np.arange(-185, 125, LATTICE):
+        x, y = across[None] + rng.uniform(-2, 2), across[:, None] + rng.uniform(-2, 2)
+        lung = body.depths(x, y, z)[0]
+        row, column = np.nonzero(lung > 2.0)
+        place = [x[0, column], y[row, 0], np.full(len(row), z), lung[row, column]]
+        found.append(np.stack(place, 1))
+    points, depth = np.split(np.concatenate(found), [3], axis=1)
+    points = points + rng.uniform(-1, 1, points.shape) * np.clip(depth - 1.0, 0, 4.8)
+    away, lobe = body.sheet(*points.T)
+    keep = away > 3.0
+    return points[keep], depth[keep, 0], lobe[keep]
+
+
+def _holes(body: Body, share: float, rng: np.random.Generator) -> Pieces:
+    """Centrilobular emphysema: balls of air, in clusters, mostly in the upper lobes."""
+    height = (body.points[:, 2] / body.scale + 120) / 230
+    lost = rng.random(len(height)) < 1.5 * share * np.clip(height, 0.05, 1) ** 1.5
+    place = np.repeat(body.points[lost], 5, 0)
+    place = place + rng.normal(0, 2.6, place.shape)
+    radius = rng.gamma(4.0, 0.45, len(place)).clip(0.6, 5)
+    return Pieces(place, place, radius, radius)
+
+
+def _skeleton(body: Body) -> dict[str, Pieces]:
+    """The tables' bones on both sides: what they cover, and the marrow within; cartilages."""
+    found: dict[str, list[Pieces]] = {"bone": [], "marrow": [], "cartilage": []}
+    for bone in FACTS["bones"] + FACTS["cartilages"]:
+        for lift in bone.get("lift", [0.0]):
+            for way in SIDES.values():
+                curve = np.array(bone["curve"]) * [way, 1, 1]
+                curve[:, 2] += lift
+                curve = _moved(body, curve * body.scale)
+                radius = np.array(bone["radius"]) * body.scale
+                if "wall" not in bone:
+                    found["cartilage"].append(polyline(curve, radius))
+                    continue
+                found["bone"].append(polyline(curve, radius))
+                found["marrow"].append(polyline(curve, (radius - bone["wall"]).clip(0.05)))
+    return {name: gather(parts) for name, parts in found.items()}
+
+
+def paint(
+    body: Body, grid: Grid, z: float, depth: ndarray, *, contrast: float = 0.0, haze: Any = 0.0
+) -> ndarray:
+    """(H, W) HU of the plane at z, noise-free, from the depths (K, H, W) at the grid's pixels.
+
+    `contrast` is what contrast medium adds to blood, HU, `haze` (H, W) ground glass to lung.
+    """
+    (x, y), h, s = grid.axes(), grid.step, body.scale
+    d = dict(zip(NAMES, depth, strict=True))
+    tubes = {name: cover(pieces, grid, z) for name, pieces in body.tubes.items()}
+    blood, out = HU["blood"] + contrast, -d["cage"]
+    chest, free = share(d["cage"], h), share(np.minimum(d["cage"] - 1, -d["heart"]), h)
+    px, py = body.moved(x, y, z, -1)
+    hu = np.full(out.shape, -1000, np.float32)
+
+    def over(value: Any, part: ndarray) -> None:
+        hu[...] += (value - hu) * part
+
+    over(HU["fat"], share(d["skin"], h))
+    over(HU["skin"], share(np.minimum(d["skin"], 1.8 - d["skin"]), h))
+    over(HU["muscle"], share(9 * s + d["muscle"] - out, h))
+    # Fat between the layers of muscle, here thicker, there none.
+    vary = np.sin(px / 17 + z / 25 + body.chance[11]) + np.sin(py / 13 - z / 30 + body.chance[12])
+    for at in (10 * s, 9 * s + 0.45 * d["muscle"]):
+        line = np.minimum(0.7 + 0.9 * vary - np.abs(out - at), d["muscle"] - 8)
+        over(HU["fat"], share(line, h))
+    over(HU["fat"], chest)
+    over(blood + 3, share(d["heart"], h))
+    over(blood, tubes["blood"] * chest)
+    over(HU["gullet"], tubes["gullet"] * chest)
+    over(HU["muscle"], chest * share(np.maximum(d["dome_r"], d["dome_l"]), h))
+    for name, tissue, dome in FACTS["abdomen"]:
+        over(HU[tissue], chest * share(np.minimum(d[name], d[dome] - 2.5), h))
+    over(_air(body, grid, z, d, tubes["holes"]) + haze, share(d["lung"], h))
+    over(HU["gas"], share(np.minimum(d["stomach"] - 4, -12 * s - y), h) * share(d["dome_l"] - 6, h))
+    # Bones: bodies of the vertebrae with end plates and discs, then all that is made of tubes.
+    _, deep, back = body.cage(z)
+    level = np.mod(z / s - 114 + VERTEBRA / 2, VERTEBRA) / VERTEBRA - 0.5
+    wide = s * (16.0 - 0.035 * z / s) * (0.9 + 0.8 * level**2)
+    spine = py - back - deep + 28 * s
+    column = oval(px, spine, wide, 0.8 * wide)
+    over(HU["disc"], share(column, h))
+    if abs(level) < 0.4:
+        over(HU["plate"], share(column, h))
+        over(HU["plate"] if abs(level) > 0.34 else body.marrow, share(column - 1.3, h))
+    for name in ("cartilage", "bone"):
+        over(HU[name], tubes[name])
+    over(body.marrow, tubes["marrow"])
+    canal = oval(px, spine - 0.8 * wide - 8 * s, 9.5 * s, 8 * s)
+    over(HU["fluid"], share(canal, h))
+    over(HU["cord"], share(canal - 3.5 * s, h))
+    over(blood, tubes["vessels"] * free)
+    over(HU["wall"], tubes["walls"] * free)
+    over(HU["gas"], tubes["air"] * free)
+    return hu
+
+
+def share(depth: ndarray, step: float) -> ndarray:
+    """Share of a pixel, `step` mm wide, that lies inside."""
+    return (depth / step + 0.5).clip(0, 1)
+
+
+def _air(body: Body, grid: Grid, z: float, d: dict[str, ndarray], holes: ndarray) -> ndarray:
+    """HU of aerated lung: heavier where it lies lower, a mottle, emphysema, fissures."""
+    (x, y), h = grid.axes(), grid.step
+    _, deep, back = body.cage(z)
+    every = max(1, round(3 / h))
+    waves = (a * x[:, ::every] + b * y[::every] + c * z + 6 * p for a, b, c, p in body.waves)
+    mottle = sum(np.cos(wave) for wave in waves)
+    mottle = mottle.repeat(every, 0).repeat(every, 1)[: grid.size, : grid.size]
+    lung = body.air + 32 * (y - back) / deep + 5 * mottle
+    lung = lung + 60 * np.exp(-d["lung"].clip(0) / 2) * (y > back + 0.6 * deep)
+    lung = lung + (-965 - lung) * 0.85 * holes
+    wide = max(h, 0.8)
+    fissure = 0.28 / wide * (1 - body.sheet(x, y, z)[0] / wide).clip(0, 1)
+    return lung + (HU["muscle"] - lung) * fissure

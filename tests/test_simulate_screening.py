@@ -1,0 +1,365 @@
+"""The screening CT against published odds, Murray's law, closed forms and the theory of noise."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_dilation
+from scipy.special import expit
+
+from medlab import simulate
+from medlab.errors import DataError
+from medlab.simulate import _lungs, _trees, screening
+from medlab.simulate._trees import Grid, Pieces
+
+AVERAGE = {"age": 62, "female": 0, "family": 0, "emphysema": 0, "count": 4}
+
+
+def chances(diameter, kind=0, spiculated=0, upper=0, **facts):
+    return screening.brock(diameter, kind, spiculated=spiculated, upper=upper, **AVERAGE | facts)
+
+
+# ------------------------------------------------------------------------------- odds of cancer
+
+
+def test_brock_at_four_millimetres_is_the_intercept():
+    assert chances(4.0) == pytest.approx(expit(-6.7892), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "log_odds"),
+    [
+        # By hand: (10/10)^-0.5 = 1, so -5.3854 × (1 − 1.58113883) = 3.129665.
+        ({"diameter": 10.0}, -6.7892 + 3.129665),
+        # (2.5)^-0.5 = 0.63245553: 5.3854 × 0.9486833 = 5.109039.
+        ({"diameter": 25.0, "spiculated": 1, "upper": 1}, -6.7892 + 5.109039 + 0.7729 + 0.6581),
+        ({"diameter": 10.0, "kind": 1, "female": 1}, -6.7892 + 3.129665 + 0.3770 + 0.6011),
+        ({"diameter": 10.0, "kind": 2, "age": 72}, -6.7892 + 3.129665 - 0.1276 + 0.287),
+        ({"diameter": 10.0, "family": 1, "emphysema": 1}, -6.7892 + 3.129665 + 0.2961 + 0.2953),
+        ({"diameter": 10.0, "count": 1}, -6.7892 + 3.129665 + 3 * 0.0824),
+    ],
+)
+def test_brock_by_hand(given, log_odds):
+    assert chances(**given) == pytest.approx(expit(log_odds), rel=1e-5)
+
+
+def test_brock_refuses_a_diameter_that_is_none():
+    with pytest.raises(DataError, match="mm and must be positive"):
+        chances(0.0)
+
+
+def test_malignancy_is_drawn_with_its_probability(body):
+    rng = np.random.default_rng(5)
+    facts = AVERAGE | {"age": 75.0, "female": 1.0, "emphysema": 1.0}
+    nodules = [screening._nodule(rng, body, facts) for _ in range(500)]
+    odds = np.array([n.brock for n in nodules])
+    ill = np.array([n.malignant for n in nodules])
+    assert ill.sum() == pytest.approx(odds.sum(), abs=3 * np.sqrt((odds * (1 - odds)).sum()))
+    high = odds > np.quantile(odds, 0.8)
+    expected = odds[high]
+    spread = np.sqrt((expected * (1 - expected)).sum())
+    assert ill[high].sum() == pytest.approx(expected.sum(), abs=3 * spread)
+    for n in nodules[:100]:
+        upper = int(body.sheet(*n.centre)[1]) in (0, 3)
+        told = chances(n.diameter, n.kind, n.spiculated, upper, **facts)
+        assert n.brock == pytest.approx(told) or (n.brock == 0 and n.hu >= 250)
+
+
+def test_screening_nodules_are_mostly_small(body):
+    rng = np.random.default_rng(1)
+    nodules = [screening._nodule(rng, body, AVERAGE) for _ in range(300)]
+    sizes = np.array([n.diameter for n in nodules])
+    assert sizes.min() >= 3 and sizes.max() <= 30
+    assert 0.6 < (sizes < 10).mean() < 0.95
+    kinds = np.bincount([n.kind for n in nodules], minlength=3) / 300
+    assert kinds == pytest.approx([0.72, 0.10, 0.18], abs=0.07)
+
+
+# --------------------------------------------------------------------------------------- anatomy
+
+
+@pytest.fixture(scope="module")
+def body():
+    return _lungs.build(np.random.default_rng(3), female=True, age=64.0, emphysema=0.1)
+
+
+def test_murray(body):
+    """Where two daughters begin, their cubed radii add up to the parent's."""
+    tree = body.arteries
+    radius = _lungs.LEAF * np.cbrt(tree.supplied)
+    children: dict[bytes, list[int]] = {}
+    for i, start in enumerate(tree.start):
+        children.setdefault(start.tobytes(), []).append(i)
+    pairs = [(i, children.get(end.tobytes(), [])) for i, end in enumerate(tree.end)]
+    pairs = [(i, found) for i, found in pairs if found]
+    assert len(pairs) > 500
+    for i, found in pairs:
+        assert len(found) == 2
+        assert (radius[found] ** 3).sum() == pytest.approx(radius[i] ** 3)
+    tube = _trees.tube(tree, _lungs.LEAF)
+    assert tube.ra.max() == pytest.approx(radius.max())
+    assert (tube.rb <= tube.ra + 1e-9).all()  # it tapers
+
+
+def test_vessels_reach_every_part_of_the_lung_and_near_the_pleura(body):
+    leaves = body.arteries.supplied == 1
+    assert leaves.sum() == len(body.points)
+    depth = body.depth
+    assert (depth < 8).mean() > 0.15 and len(np.unique(body.lobe)) == 5
+
+
+def test_hounsfield_units_of_tissues(body):
+    grid = Grid(-150.0, -130.0, 1.5, 200)
+    x, y = grid.axes()
+    depth = body.depths(x, y, -60.0)
+    hu = _lungs.paint(body, grid, -60.0, depth)
+    d = dict(zip(_lungs.NAMES, depth, strict=True))
+    assert np.median(hu[d["heart"] > 5]) == pytest.approx(45, abs=3)
+    assert -910 < np.median(hu[d["lung"] > 5]) < -780
+    assert np.median(hu[(d["skin"] > 3) & (d["cage"] < -9 - d["muscle"] - 3)]) == -100
+    assert (hu[d["skin"] < -2] == -1000).all()
+    assert hu.max() > 800  # cortex
+    assert hu[(hu > 100)].min() < 400  # marrow
+
+
+@pytest.mark.parametrize("radius", [0.3, 1.0, 4.0])
+def test_cover_of_a_tube_is_its_section(radius):
+    """A tube across the plane covers π r², however thin."""
+    upright = Pieces(*(np.array(v, float) for v in ([[0, 0, -9]], [[0, 0, 9]], [radius], [radius])))
+    shifts = np.linspace(0, 0.7, 7)[:-1]
+    grids = [Grid(-20 + dx, -20 + dy, 0.7, 60) for dx in shifts for dy in shifts]
+    area = np.mean([_trees.cover(upright, g, 0.0).sum() * g.step**2 for g in grids])
+    assert area == pytest.approx(np.pi * radius**2, rel=0.03)
+
+
+def test_spread_is_linear():
+    coarse, fine = Grid(-50.0, -40.0, 5.0, 21), Grid(-31.0, -22.0, 0.7, 60)
+    x, y = coarse.axes()
+    u, v = fine.axes()
+    field = np.stack([2 * x - 3 * y + 1, x + 0 * y])
+    expected = np.stack([2 * u - 3 * v + 1, u + 0 * v])
+    assert np.abs(_trees.spread(field, coarse, fine) - expected).max() < 1e-3
+
+
+# --------------------------------------------------------------------------------------- nodules
+
+
+def ball(diameter, centre=(0.0, 0.0, 0.0), **changes):
+    given = {
+        "centre": np.array(centre), "diameter": diameter, "kind": 0, "axes": np.eye(3),
+        "furrows": np.ones((4, 4)), "lobed": 0.0, "hu": 40.0, "core": 1.0, "soft": 0.5,
+        "spicules": None, "brock": 0.0, "malignant": False,
+    }  # fmt: skip
+    return screening.Nodule(**given | changes)
+
+
+def test_smooth_nodule_has_the_area_and_volume_of_a_sphere():
+    grid = Grid(-15.0, -15.0, 0.2, 151)
+    areas = []
+    heights = np.arange(-10.0, 10.1, 0.5)
+    for z in heights:
+        areas.append((ball(18.0).depth(*grid.axes(), z) > 0).sum() * 0.04)
+    expected = np.pi * (81 - heights**2).clip(0)
+    assert np.abs(np.array(areas) - expected).max() < 2.0
+    assert sum(areas) * 0.5 == pytest.approx(np.pi * 18**3 / 6, rel=0.01)
+
+
+def test_diameter_is_the_longest(body):
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        n = screening._nodule(rng, body, AVERAGE)._replace(lobed=0.0)
+        u = np.random.default_rng(0).standard_normal((3, 4000))
+        u = n.diameter * 0.6 * u / np.linalg.norm(u, axis=0)
+        grid = np.linspace(0, 1, 80)[:, None]
+        far = [n.centre[i] + grid * u[i] for i in range(3)]
+        inside = n.depth(*far) > 0
+        assert 2 * (inside * grid).max() * 0.6 == pytest.approx(1.0, abs=0.05)
+
+
+# ------------------------------------------------------------------------------------- the scanner
+
+KERNEL = {"sigma": 0.5, "edge": 0.4}
+
+
+def noise(seed, level=0.0, size=128, step=0.8, photons=1e6, thickness=1.0):
+    lines = np.full((screening.SECTORS, size, size), level)
+    return screening.reconstruct(
+        np.zeros((size, size)), lines, step, np.random.default_rng(seed),
+        photons=photons, thickness=thickness, **KERNEL,
+    )  # fmt: skip
+
+
+def test_noise_power_spectrum_is_the_theory():
+    """Periodogram, averaged over rings, against π f G(f)² / (photons · mm); G written out here."""
+    step, size = 0.8, 128
+    images = np.stack([noise(k, size=size, step=step) for k in range(16)])
+    power = (np.abs(np.fft.fft2(images)) ** 2).mean(0) * step**2 / size**2
+    f = np.hypot(*np.meshgrid(*[np.fft.fftfreq(size, step)] * 2))
+    g = np.exp(-2 * np.pi**2 * 0.25 * f**2) * (1 + 0.4 * f**2 / 0.35**2)
+    expected = np.pi * f * g**2 / 1e6 * (1000 / 0.0206) ** 2
+    for low in np.arange(0.1, 0.6, 0.1):
+        ring = (f >= low) & (f < low + 0.1)
+        assert power[ring].mean() == pytest.approx(expected[ring].mean(), rel=0.08)
+    left = (f > 0.1) & (f < 0.6)
+    for angle in range(0, 180, 30):  # no direction is favoured
+        theta = np.rad2deg(np.arctan2(*np.meshgrid(*[np.fft.fftfreq(size, step)] * 2)[::-1])) % 180
+        wedge = left & (np.abs(theta - angle) < 12)
+        assert power[wedge].sum() == pytest.approx(expected[wedge].sum(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [({"photons": 4e6}, 0.25), ({"thickness": 2.5}, 0.4), ({"level": 3.0}, np.exp(3.0))],
+)
+def test_noise_variance_follows_dose_slice_and_body(change, factor):
+    assert noise(1, **change).var() / noise(1).var() == pytest.approx(factor, rel=1e-6)
+
+
+def test_streaks_lie_along_the_rays_that_hardly_pass():
+    """Weak rays along x (s = y, sector 3 of 6, at 90°) make noise that varies along y only."""
+    lines = np.zeros((screening.SECTORS, 128, 128))
+    lines[screening.SECTORS // 2] = 6.0
+    image = screening.reconstruct(
+        np.zeros((128, 128)), lines, 0.8, np.random.default_rng(0),
+        photons=1e6, thickness=1.0, **KERNEL,
+    )  # fmt: skip
+    assert np.diff(image, axis=0).std() > 2 * np.diff(image, axis=1).std()
+
+
+def test_attenuation_of_a_disc_of_water():
+    x, y = screening.WHOLE.axes()
+    disc = (np.hypot(x, y - 20) < 100).astype(float)
+    lines = screening.attenuation(disc, Grid(-60.0, -40.0, 2.0, 61))
+    u, v = Grid(-60.0, -40.0, 2.0, 61).axes()
+    for k, line in enumerate(lines):
+        angle = np.pi * k / screening.SECTORS
+        s = u * np.cos(angle) + (v - 20) * np.sin(angle)
+        chord = 2 * np.sqrt(100**2 - s**2)
+        assert np.abs(line - 0.0206 * chord).max() < 0.12
+
+
+# -------------------------------------------------------------------------------------- the cohorts
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return simulate.COHORTS["lung_ct"].make(n=20, seed=2, size=96)
+
+
+def test_cohort_is_what_its_card_says(cohort):
+    assert cohort.images.shape == (20, 1, 96, 96) and cohort.images.dtype == torch.int16
+    assert cohort.spacing == (320 / 96, 320 / 96)
+    assert cohort.card.task == "detection" and cohort.classes == ("nodule",)
+    counts = torch.tensor([len(b) for b in cohort.boxes])
+    assert 4 <= (counts > 0).sum() <= 16
+    told = cohort.extras
+    for key in ("diameter", "brock"):
+        assert torch.equal((~told[key].isnan()).sum(1), counts)
+    for key in ("kind", "malignant", "spiculated"):
+        assert torch.equal((told[key] >= 0).sum(1), counts)
+    _, per_patient = np.unique(cohort.patients, return_counts=True)
+    assert (per_patient[:-1] >= 4).all() and (per_patient <= 8).all()
+    for patient in np.unique(cohort.patients):
+        mine = cohort.patients == patient
+        assert len(np.unique(cohort.sites[mine])) == 1
+        assert len(told["age"][mine].unique()) == 1
+
+
+def test_boxes_are_tight_around_the_masks(cohort):
+    for boxes, mask in zip(cohort.boxes, cohort.masks, strict=True):
+        covered = torch.zeros_like(mask)
+        for x0, y0, x1, y1 in boxes.long().tolist():
+            part = mask[y0:y1, x0:x1]
+            assert part.any(0).all() or part.any(1).all()
+            assert part[0].any() and part[-1].any() and part[:, 0].any() and part[:, -1].any()
+            area = part.sum() * (320 / 96) ** 2
+            assert area >= screening.VISIBLE
+            covered[y0:y1, x0:x1] = 1
+        assert not (mask & ~covered).any()
+
+
+def test_masks_are_the_pixel_centres_in_the_nodule_and_in_the_lung(body):
+    n = ball(16.0, centre=body.points[np.argmax(body.depth)])
+    patient = screening._Patient(AVERAGE, body, [n], [])
+    grid, z = screening._field(256), float(n.centre[2]) + 3.0
+    ((_, mask),) = screening._cuts(patient, grid, z)
+    x, y = grid.axes()
+    r2 = (x - n.centre[0]) ** 2 + (y - n.centre[1]) ** 2 + 9
+    assert np.array_equal(mask, r2 < 64)
+    assert screening._cuts(patient, grid, z + 4.8) == []  # 9 mm² left
+
+
+def test_nodule_is_bright_where_its_mask_is(body):
+    n = ball(20.0, centre=body.points[np.argmax(body.depth)])
+    patient = screening._Patient(AVERAGE, body, [n], [])
+    grid, z = screening._field(256), float(n.centre[2])
+    site = {"photons": 1e9, "thickness": 1.0, "sigma": 0.4, "edge": 0.0}
+    hu = screening._scan(patient, grid, z, np.random.default_rng(0), **site)
+    ((_, mask),) = screening._cuts(patient, grid, z)
+    assert np.median(hu[mask]) == pytest.approx(40, abs=12)
+    bare = patient._replace(nodules=[])
+    without = screening._scan(bare, grid, z, np.random.default_rng(0), **site)
+    changed = np.abs(hu - without) > 300
+    assert not (changed & ~binary_dilation(mask)).any()
+    assert (changed & mask).sum() > 0.8 * mask.sum()  # the rest was vessel before
+
+
+def test_a_stack_holds_the_single_slice_in_its_middle():
+    one = screening.lung_ct(n=2, seed=2, size=64)
+    three = screening.lung_ct(n=2, seed=2, size=64, stack=3)
+    assert three.images.shape == (2, 3, 64, 64)
+    assert torch.equal(one.masks, three.masks)
+    assert all(torch.equal(a, b) for a, b in zip(one.boxes, three.boxes, strict=True))
+    middle = (one.images[:, 0] - three.images[:, 1]).float()
+    assert middle.abs().median() < 25  # the same anatomy, other noise
+    assert (one.images[:, 0] - three.images[:, 0]).float().abs().mean() > middle.abs().mean()
+
+
+def test_a_smaller_cohort_is_the_beginning_of_a_larger_one(cohort):
+    few = screening.lung_ct(n=7, seed=2, size=96)
+    assert torch.equal(few.images, cohort.images[:7])
+    assert torch.equal(few.masks, cohort.masks[:7])
+    assert list(few.patients) == list(cohort.patients[:7])
+    assert torch.equal(few.extras["kind"], cohort.extras["kind"][:7])
+
+
+def test_bytes_do_not_depend_on_threads(cohort):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if threads == 1 else 1)
+        again = screening.lung_ct(n=10, seed=2, size=96)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(again.images, cohort.images[:10])
+    assert not torch.equal(screening.lung_ct(n=1, seed=3, size=96).images, cohort.images[:1])
+
+
+def test_patches():
+    patches = screening.lung_patches(n=20, seed=1)
+    assert patches.images.shape == (20, 1, 50, 50) and patches.images.dtype == torch.uint8
+    assert 3 <= patches.labels.sum() <= 15
+    assert torch.equal(patches.labels == 1, ~patches.extras["diameter"].isnan())
+    assert list(np.unique(patches.patients, return_counts=True)[1]) == [16, 4]
+    few = screening.lung_patches(n=3, seed=1)
+    assert torch.equal(few.images, patches.images[:3])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n": 0}, "number of images"),
+        ({"n": 2.5}, "number of images"),
+        ({"seed": -1}, "seed must be"),
+        ({"size": 63}, "even number from 64"),
+        ({"size": 1024}, "even number from 64"),
+        ({"stack": 2}, "odd number"),
+        ({"stack": 17}, "odd number"),
+    ],
+)
+def test_errors(options, said):
+    with pytest.raises(DataError, match=said):
+        screening.lung_ct(**{"n": 2} | options)
+
+
+def test_errors_of_patches():
+    with pytest.raises(DataError, match="number of images"):
+        screening.lung_patches(n=0)
