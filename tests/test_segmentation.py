@@ -233,7 +233,8 @@ def test_balanced_weights_count_pixels():
 def test_a_kind_that_nothing_serves_is_named():
     for kind in ("none", "surgery"):
         with pytest.raises(
-            DataError, match=f"{kind}.*binary, multiclass, ordinal, multilabel, segmentation"
+            DataError,
+            match=f"{kind}.*binary, multiclass, ordinal, multilabel, detection, segmentation",
         ):
             task_for(kind)
     assert type(task_for("ordinal")).__name__ == "Classification"

@@ -27,6 +27,7 @@ from medlab.metrics.counts import (
     specificity,
     specificity_at_sensitivity,
 )
+from medlab.metrics.finding import Froc, average_precision, box_matches, centre_hits, froc
 from medlab.metrics.intervals import Interval, delong, delong_test, proportion
 from medlab.metrics.overlap import dice, iou
 from medlab.metrics.resampling import bootstrap, bootstrap_difference, resampled_values, resamples
@@ -34,14 +35,18 @@ from medlab.metrics.surfaces import hausdorff, surface_dice
 
 __all__ = [
     "Confusion",
+    "Froc",
     "Interval",
     "UndefinedMetric",
     "accuracy",
     "auc",
+    "average_precision",
     "binary_pairs",
     "bootstrap",
     "bootstrap_difference",
+    "box_matches",
     "brier",
+    "centre_hits",
     "confusion",
     "decision_curve",
     "delong",
@@ -50,6 +55,7 @@ __all__ = [
     "ece",
     "expected_cost",
     "fit_temperature",
+    "froc",
     "hausdorff",
     "iou",
     "net_benefit",

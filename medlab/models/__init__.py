@@ -1,9 +1,23 @@
 """Networks of the course, each short enough to be read in one sitting."""
 
+from medlab.models.boxes import box_iou, nms
+from medlab.models.centre_net import Detector, found_boxes
 from medlab.models.inspect import feature_maps, summary, undisturbed
 from medlab.models.resnet import ResNet
 from medlab.models.small_cnn import SmallCNN
 from medlab.models.standardise import Standardise
 from medlab.models.unet import UNet
 
-__all__ = ["ResNet", "SmallCNN", "Standardise", "UNet", "feature_maps", "summary", "undisturbed"]
+__all__ = [
+    "Detector",
+    "ResNet",
+    "SmallCNN",
+    "Standardise",
+    "UNet",
+    "box_iou",
+    "feature_maps",
+    "found_boxes",
+    "nms",
+    "summary",
+    "undisturbed",
+]

@@ -10,10 +10,12 @@ from medlab.training.recipe import average_into, one_cycle
 from medlab.training.state import History
 from medlab.training.tasks import Task
 from medlab.training.tasks.classification import Classification, Multilabel
+from medlab.training.tasks.detection import Detection
 from medlab.training.tasks.segmentation import Segmentation
 
 __all__ = [
     "Classification",
+    "Detection",
     "History",
     "Multilabel",
     "Precision",

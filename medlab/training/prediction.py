@@ -34,8 +34,8 @@ def predict(
     Args:
         model: maps (N, C, …) float32 images to (N, K) logits, or (N, K, *size) for segmentation.
         data: a cohort, images of shape (N, C, …), uint8 or float, or a pair with such images.
-        task: turns outputs into probabilities; default: a sigmoid of each if the cohort's card says
-            multilabel, else a softmax.
+        task: turns outputs into probabilities; default: what the cohort's card says (of multilabel
+            a sigmoid of each, of detection what `models.found_boxes` takes), else a softmax.
         logits: return the model's outputs themselves (for `metrics.fit_temperature`, say).
         tta: test-time augmentation: the mean answer over the image and its shifts by one pixel
             along each axis (a map is shifted back): 5 times the work for images, 7 for volumes.
@@ -51,14 +51,16 @@ def predict(
     images = images_of(data)
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise DataError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
-    multilabel = isinstance(data, Cohort) and data.card.task == "multilabel"
-    task = task or task_for("multilabel" if multilabel else "multiclass")
+    known = isinstance(data, Cohort) and data.card.task != "none"
+    task = task or task_for(data.card.task if known else "multiclass")
     shifts = [(2, 0)]
     if tta:
         shifts += [(axis, step) for axis in range(2, images.ndim) for step in (1, -1)]
     total = 0
     for axis, step in shifts:
         outputs = outputs_of(model, _shifted(images, axis, step), batch_size=batch_size)
+        if tta and outputs.ndim > 2 and outputs.shape[2:] != images.shape[2:]:
+            raise DataError("tta shifts by pixels, and this model's map is not of the image's size")
         if outputs.ndim > 2:
             outputs = _shifted(outputs, axis, -step)
         total = total + (outputs if logits else task.finish(outputs))
