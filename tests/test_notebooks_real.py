@@ -15,6 +15,7 @@ PNEUMONIA = ("pneumoniamnist", "medmnist/pneumoniamnist.npz", "28209eda62fecd6e6
 REAL = {
     **dict.fromkeys(("00", "08", "09", "11", "14"), PNEUMONIA),
     "17": ("hippocampus", "hippocampus/imagesTr", "posterior"),
+    "18": ("hippocampus", "hippocampus/imagesTr", "posterior"),
 }
 
 
