@@ -97,7 +97,7 @@ class Froc:
 
     def at(self, rates: ArrayLike) -> np.ndarray:
         """Sensitivity at so many false positives a scan, between rows by a straight line."""
-        return np.interp(rates, self.false_positives, self.sensitivity)
+        return np.interp(np.asarray(rates, dtype=float), self.false_positives, self.sensitivity)
 
     @property
     def cpm(self) -> float:
@@ -109,7 +109,7 @@ def froc(
     truth: Sequence[Tensor],
     found: _Found,
     *,
-    groups: ArrayLike | None = None,
+    groups: Any = None,
     weights: ArrayLike | None = None,
 ) -> Froc:
     """Sensitivity against false positives per scan, over all thresholds, by LUNA16's rules.
