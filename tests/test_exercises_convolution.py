@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from medlab.exercises import check
 from medlab.exercises.convolution import MESSAGES
+from tests.learners import broken, gap, hasty, prints, stub, unheard
 
 # ------------------------------------------------------------------------ 1: the sum, in loops
 
@@ -508,18 +509,6 @@ UNTOUCHED = {"convolution.2": ..., "convolution.6": [(..., ..., ...)]}
 
 @pytest.mark.parametrize("id", sorted(MESSAGES))
 def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
-    def stub(*args): ...
-
-    def gap(*args):
-        return ...
-        return args[9]
-
-    def broken(*args):
-        return args[9]
-
-    def prints(*args):
-        print(end="")
-
     untouched = UNTOUCHED.get(id, stub)
     check(id, untouched)
     assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
@@ -546,22 +535,9 @@ RIGHT |= {"convolution.5": descend}
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
 def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(id, capsys):
-    def hasty(*args):
-        result = RIGHT[id](*args)
-        for arg in args:
-            if torch.is_tensor(arg):
-                arg.zero_()
-        return result
-
-    check(id, hasty)
+    check(id, hasty(RIGHT[id]))
     assert capsys.readouterr().out.startswith("✓")
 
 
 def test_every_message_is_said(capsys):
-    for id, answer, _ in CASES:
-        check(id, answer)
-    said = capsys.readouterr().out
-    for id, table in MESSAGES.items():
-        for key, text in table.items():
-            first = max(text.split("{")[0], text.rsplit("}")[-1], key=len)
-            assert first.strip() in said, f"no test hears {id} {key!r}"
+    assert unheard(MESSAGES, CASES, capsys) == []

@@ -10,21 +10,23 @@ from torch import nn
 from medlab.exercises import check, material
 from medlab.exercises.deeper import MESSAGES
 from medlab.models import ResNet
+from tests.learners import broken, gap, stub, unheard
 from tests.mutants import ticked
 
 # ------------------------------------------------------------------------ 1: the way back
 
 
-def send_back(weights, x, y_bar, residual, *, mask="z", w_t=True, add=None, end=None):
+def send_back(weights, x, y_bar, residual, *, mask="z", w_t=True, add=None, end=None, forward=True):
     h, kept = x, []
     for w in weights:
         z = w @ h
-        h = h * residual + z.relu()
+        h = h * (residual and forward) + z.relu()
         kept.append(h if mask == "h" else z)
     norms = [y_bar.norm()]
     for w, z in zip(weights[::-1], kept[::-1], strict=True):
         back = (w.T if w_t else w) @ (y_bar * (1 if mask is None else z > 0))
-        y_bar = back + y_bar * (residual if add is None else add)
+        around = y_bar * (z > 0) if mask == "all" else y_bar
+        y_bar = back + around * (residual if add is None else add)
         norms.append(y_bar.norm())
     return end(norms[::-1]) if end else norms[::-1]
 
@@ -250,6 +252,12 @@ class _Fixed(nn.Module):
 # ------------------------------------------------------------------------ 5: frozen
 
 
+def repeated(blocks, width, classes):
+    one = material("deeper")(width, width, 1)
+    stem = [nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*stem, *[one] * sum(blocks))
+
+
 def norms(model, kinds=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
     return [layer for layer in model.modules() if isinstance(layer, kinds)]
 
@@ -260,6 +268,12 @@ def freeze(model, *, mode=True, grad=True, layers=norms):
             layer.eval()
         if grad:
             layer.requires_grad_(False)
+
+
+def every_norm(model):
+    return norms(
+        model, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
+    )
 
 
 def freeze_all_modes(model):
@@ -302,7 +316,9 @@ def with_the_root(model):
 
 CASES = [
     ("deeper.1", send_back, "✓"),
-    ("deeper.1", by_autograd, "✓"),
+    ("deeper.1", by_autograd, "asked PyTorch for the gradient"),
+    ("deeper.1", partial(send_back, forward=False), "the way forward has none"),
+    ("deeper.1", partial(send_back, mask="all"), "passes untouched"),
     ("deeper.1", partial(send_back, end=tuple), "✓"),
     (
         "deeper.1",
@@ -367,6 +383,7 @@ CASES = [
     ("deeper.4", partial(resnet, block=Block), "✓"),
     ("deeper.4", Mine, "✓"),
     ("deeper.4", lambda *a: 3, "such as nn.Sequential"),
+    ("deeper.4", repeated, "shares its weights"),
     ("deeper.4", partial(resnet, less=1), "one for each that"),
     ("deeper.4", partial(resnet, grow=lambda s: 1), "double where a stage begins"),
     ("deeper.4", partial(resnet, stride=lambda s, k: 1 + (k == 0)), "first stage halves"),
@@ -389,9 +406,10 @@ CASES = [
     ("deeper.5", freeze_all_modes, "other layers are in evaluation mode"),
     ("deeper.5", freeze_dropout, "1.2 for one"),
     ("deeper.5", freeze_self, "the model itself"),
-    ("deeper.5", freeze_everything, "Only the normalisation's parameters"),
+    ("deeper.5", freeze_everything, "Only what batch normalisation learns"),
     ("deeper.5", partial(freeze, layers=lambda m: norms(m, nn.BatchNorm2d)), "1.4 is not frozen"),
     ("deeper.5", partial(freeze, layers=lambda m: list(m[1].children())[1:2]), "is not frozen"),
+    ("deeper.5", partial(freeze, layers=every_norm), "1.5.weight no longer learns"),
     ("deeper.5", one_scale_left, "γ or β of"),
     ("deeper.5", reset, "other numbers than before"),
 ]
@@ -410,15 +428,6 @@ UNTOUCHED = {"deeper.3": [Unwritten, Half]}
 
 @pytest.mark.parametrize("id", sorted(MESSAGES))
 def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
-    def stub(*args): ...
-
-    def gap(*args, **kwargs):
-        return ...
-        return args[9]
-
-    def broken(*args, **kwargs):
-        return args[9]
-
     for answer in UNTOUCHED.get(id, [stub, gap, ...]):
         check(id, answer)
         assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
@@ -450,13 +459,7 @@ def test_a_check_leaves_the_global_random_state_alone():
 
 
 def test_every_message_is_said(capsys):
-    for id, answer, _ in CASES:
-        check(id, answer)
-    said = " ".join(capsys.readouterr().out.split())
-    for id, table in MESSAGES.items():
-        for key, text in table.items():
-            first = max(text.split("{")[0], text.rsplit("}")[-1], key=len)
-            assert first.strip() in said, f"no test hears {id} {key!r}"
+    assert unheard(MESSAGES, CASES, capsys) == []
 
 
 X_AXES = "mu, v = (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))"

@@ -13,6 +13,7 @@ from skimage.measure import regionprops
 
 from medlab.exercises import check
 from medlab.exercises.measuring import CROSS, MESSAGES
+from tests.learners import broken, gap, hasty, prints, stub, unheard
 from tests.mutants import ticked
 
 NAN, INF = math.nan, math.inf
@@ -206,6 +207,11 @@ def agreement(measured, exact):
     return bias, bias - 1.96 * s, bias + 1.96 * s
 
 
+def percentiles(measured, exact):
+    d = measured - exact
+    return d.mean(), *np.percentile(d, [2.5, 97.5])
+
+
 def limits(change):
     """An answer to exercise 6 from bias, standard deviation and n."""
 
@@ -374,6 +380,9 @@ CASES = [
     ("measuring.7", lambda m, e: torch.tensor(agreement(m, e)), "✓"),
     ("measuring.7", lambda m, e: agreement(m, e)[:2], "got 2 of them"),
     ("measuring.7", lambda m, e: (m - e).mean(), "got one float"),
+    ("measuring.7", lambda m, e: ((m - e).mean(), agreement(m, e)[1:]), "a list within a list"),
+    ("measuring.7", lambda m, e: [agreement(m, e)[k] for k in (1, 0, 2)], "number is a limit"),
+    ("measuring.7", percentiles, "percentiles of the differences"),
     ("measuring.7", lambda m, e: agreement(e, m), "that is exact − measured"),
     ("measuring.7", lambda m, e: (np.abs(m - e).mean(), 0, 0), "took absolute differences"),
     ("measuring.7", lambda m, e: (np.median(m - e), 0, 0), "took the median"),
@@ -433,18 +442,6 @@ def test_the_check_answers(id, answer, reply, capsys):
 
 @pytest.mark.parametrize("id", sorted(MESSAGES))
 def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
-    def stub(*args): ...
-
-    def gap(*args):
-        return ...
-        return args[9]
-
-    def broken(*args):
-        return args[9]
-
-    def prints(*args):
-        print(end="")
-
     for untouched in (stub, gap, ...):
         check(id, untouched)
         assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
@@ -463,25 +460,12 @@ RIGHT |= {"measuring.7": agreement}
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
 def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(id, capsys):
-    def hasty(*args):
-        result = RIGHT[id](*args)
-        for arg in args:
-            if hasattr(arg, "shape"):
-                arg[...] = 0
-        return result
-
-    check(id, hasty)
+    check(id, hasty(RIGHT[id]))
     assert capsys.readouterr().out.startswith("✓")
 
 
 def test_every_message_is_said(capsys):
-    for id, answer, _ in CASES:
-        check(id, answer)
-    said = " ".join(capsys.readouterr().out.split())
-    for id, table in MESSAGES.items():
-        for key, text in table.items():
-            first = max(text.split("{")[0], text.rsplit("}")[-1], key=len)
-            assert first.strip() in said, f"no test hears {id} {key!r}"
+    assert unheard(MESSAGES, CASES, capsys) == []
 
 
 AND = "measuring.2: return mask & ~(up & down & left & right) → return"

@@ -11,6 +11,7 @@ import torch
 from medlab import preprocess
 from medlab.exercises import check
 from medlab.exercises.preprocessing import ALLOWED, MESSAGES
+from tests.learners import unheard
 from tests.where import NOTEBOOKS
 
 RIGHT = {pair: right for pair, (right, _) in ALLOWED.items()}
@@ -254,13 +255,7 @@ def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
 
 
 def test_every_message_is_said(capsys):
-    for id, answer, _ in CASES:
-        check(id, answer)
-    said = capsys.readouterr().out
-    for id, table in MESSAGES.items():
-        for key, text in table.items():
-            first = max(text.split("{")[0], text.rsplit("}")[-1], key=len)
-            assert first.strip() in said, f"no test hears {id} {key!r}"
+    assert unheard(MESSAGES, CASES, capsys) == []
 
 
 def test_the_table_of_the_notebook_is_the_table_of_the_check():

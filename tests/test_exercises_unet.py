@@ -10,6 +10,7 @@ from medlab.exercises import check
 from medlab.exercises.unet import MESSAGES
 from medlab.losses import soft_dice
 from medlab.models import UNet, feature_maps
+from tests.learners import broken, gap, prints, stub, unheard
 from tests.mutants import ticked
 
 # ------------------------------------------------------------------------ 1: sizes
@@ -339,18 +340,6 @@ def test_the_check_answers(id, answer, reply, capsys):
 
 @pytest.mark.parametrize("id", sorted(MESSAGES))
 def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
-    def stub(*args): ...
-
-    def gap(*args):
-        return ...
-        return args[9]
-
-    def broken(*args):
-        return args[9]
-
-    def prints(*args):
-        print(end="")
-
     for answer, reply in (
         (stub, f"○ {id} not attempted yet"),
         (..., f"○ {id} not attempted yet"),
@@ -369,13 +358,7 @@ def test_half_a_network_is_not_attempted(capsys):
 
 
 def test_every_message_is_said(capsys):
-    for id, answer, _ in CASES:
-        check(id, answer)
-    said = " ".join(capsys.readouterr().out.split())
-    for id, table in MESSAGES.items():
-        for key, text in table.items():
-            first = max((part.split("{")[0] for part in text.split("}")), key=len)
-            assert first.strip() in said, f"no test hears {id} {key!r}"
+    assert unheard(MESSAGES, CASES, capsys) == []
 
 
 # Changes that make no difference

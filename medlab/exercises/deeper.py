@@ -29,6 +29,11 @@ MESSAGES = {
         "no shortcut": "without shortcut you are right; with it, h reaches the next layer on two "
         "ways, and the gradients of both add up. You kept only the one through W.",
         "always shortcut": "you add the shortcut's gradient also where residual is False.",
+        "forward": "the way back has its shortcut, and the way forward has none: where residual, "
+        "h = h + ReLU(W h).",
+        "all masked": "you masked the sum. The ReLU stands on one of the two ways only: what comes "
+        "back over the shortcut passes untouched.",
+        "autograd": "this is to be done by hand: your code asked PyTorch for the gradient.",
         "other": "residual={residual}: the norm at place {place} should be {expected:.4g}, and "
         "yours is {got:.4g}. Keep every z on the way forward.",
     },
@@ -99,6 +104,8 @@ MESSAGES = {
         "right": "with the weights of models.ResNet it gives the same logits, {layers} weight "
         "layers deep.",
         "module": "I expected a module, such as nn.Sequential(…); got {kind}.",
+        "shared": "one block object stands in your network several times, and shares its weights. "
+        "Call B anew for each.",
         "count": "for blocks={blocks} you have {got} blocks, and I expected {want}: one for each "
         "that a stage has.",
         "channels": "for blocks={blocks} and width={width} your blocks turn {got} channels into "
@@ -131,8 +138,8 @@ MESSAGES = {
         "take each batch's statistics, and remember them. `.eval()` stops that.",
         "no grad": "the statistics stay, but γ and β still learn: requires_grad_(False).",
         "all eval": "other layers are in evaluation mode too, {name} for one; with a Dropout that "
-        "is another network. Call .eval() on the normalisation layers only.",
-        "all grad": "{name} no longer learns. Only the normalisation's parameters are frozen.",
+        "is another network. Call .eval() on the batch normalisation layers only.",
+        "all grad": "{name} no longer learns. Only what batch normalisation learns is frozen.",
         "some": "{name} is not frozen. Normalisation sits inside blocks, and has other shapes: "
         "go through all of model.modules().",
         "some grad": "γ or β of {name} still learns, and that of others does not.",
@@ -184,13 +191,14 @@ def _norms(weights: list[Tensor], x: Tensor, y_bar: Tensor, residual: bool, faul
     h, states = x, []
     for w in weights:
         z = w @ h
-        h = h * residual + z.relu()
+        h = h * (residual and fault != "forward") + z.relu()
         states.append((z, h))
     norms = [y_bar.norm()]
     for w, (z, h) in zip(reversed(weights), reversed(states), strict=True):
         mask = (h if fault == "mask of h" else z) > 0
         z_bar = y_bar * (1 if fault == "no mask" else mask)
-        y_bar = (w if fault == "not transposed" else w.T) @ z_bar + y_bar * shortcut
+        around = z_bar if fault == "all masked" else y_bar
+        y_bar = (w if fault == "not transposed" else w.T) @ z_bar + around * shortcut
         norms.append(y_bar.norm())
     ordered = norms if fault == "reversed" else norms[::-1]
     return [n**2 if fault == "squared" else n for n in ordered]
@@ -202,7 +210,13 @@ def send_back(answer) -> Verdict:
         x, y_bar, *weights = _random((n,), (n,), *[(n, n)] * layers, seed=n + layers)
         want = torch.stack(_norms(weights, x, y_bar, residual))
         given = [w.clone() for w in weights], x.clone(), y_bar.clone()
-        got = call(answer, *given, residual)
+        try:
+            with torch.no_grad():
+                got = call(answer, *given, residual)
+        except Wrong as wrong:
+            if "require grad" in str(wrong.values.get("error", "")):
+                raise Wrong("autograd") from wrong
+            raise
         try:
             got = [float(v) for v in got]
         except (TypeError, ValueError):
@@ -216,7 +230,7 @@ def send_back(answer) -> Verdict:
         faults = ["reversed", "squared", "no mask", "mask of h", "not transposed", "no shortcut"]
         wrong = {
             fault: torch.stack(_norms(weights, x, y_bar, residual, fault))
-            for fault in [*faults, "always shortcut"]
+            for fault in [*faults, "always shortcut", "forward", "all masked"]
         }
         place = next(i for i, v in enumerate(got) if not near(v, want[i], absolute=1e-4))
         told = {"residual": residual, "place": place, "expected": want[place].item()}
@@ -432,6 +446,9 @@ def resnet(answer) -> Verdict:
             return "module", {"kind": type(made).__name__}
         _shake(right.features[1:])
         _shake(right.classifier)
+        row = list(made) if isinstance(made, nn.Sequential) else []
+        if len({id(m) for m in row if hasattr(m, "conv1")}) < sum(hasattr(m, "conv1") for m in row):
+            return "shared"
         plan = [
             cast(nn.Conv2d, m.conv1)
             for m in made.modules()
@@ -507,7 +524,8 @@ def _compare(made: nn.Module, right: ResNet, state: list, features: int, classes
 def freeze(answer) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         head = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.2), nn.Linear(4, 2))
-        head.append(nn.BatchNorm3d(2))  # the model is not called
+        # The model is not called; the last two normalise without a batch, and so stay as they are
+        head.extend([nn.BatchNorm3d(2), nn.LayerNorm(2), nn.GroupNorm(1, 2)])
         model = nn.Sequential(ResNet(1, 3, 2, (1, 2)), head).train()
     _shake(model)  # numbers that a reset would change
     before = copy.deepcopy(model.state_dict())

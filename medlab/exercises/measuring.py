@@ -145,6 +145,7 @@ MESSAGES = {
         "absolute": "you took absolute differences. Errors to both sides cancel in a bias, and "
         "that is what it is for.",
         "median": "you took the median. Bland and Altman's bias is the mean of the differences.",
+        "first": "your first number is a limit. The order is bias, low, high.",
         "bias": "I expected a bias of {want:.4g}, and got {got:.4g}.",
         "population": "your limits are those of a spread divided by n. It is estimated from these "
         "patients, whose mean you took out first: divide by n − 1 (NumPy: ddof=1).",
@@ -154,6 +155,8 @@ MESSAGES = {
         "two": "your limits lie two standard deviations away: take 1.96.",
         "spread of values": "you took the spread of the volumes. The patients differ by much more "
         "than the methods: take that of the differences.",
+        "percentiles": "you took percentiles of the differences. That is another definition; here "
+        "the limits are bias ± 1.96 s.",
         "order": "the limits stand in the other order: low, then high.",
         "around zero": "your limits lie around 0. They lie around the bias.",
         "other": "I expected limits of {want}, and got {got}.",
@@ -169,8 +172,11 @@ def _same(got: Any, want: Any) -> bool:
 
 def _numbers(got: Any, count: int, key: str) -> list[float]:
     """So many numbers, from a tuple, list, array or tensor."""
-    if not isinstance(got, (tuple, list, np.ndarray, Tensor)) or np.ndim(got) > 1:
+    row = isinstance(got, (np.ndarray, Tensor)) and got.ndim == 1
+    if not row and not isinstance(got, (tuple, list)):
         raise Wrong(key, got=f"one {type(got).__name__}")
+    if any(np.ndim(value) for value in got):
+        raise Wrong(key, got="a list within a list")
     if len(got) != count:
         raise Wrong(key, got=f"{len(got)} of them")
     return [number(value) for value in got]
@@ -536,6 +542,7 @@ def agreement(answer) -> Verdict:
         bias, *limits = _numbers(got, 3, "three numbers")
         if not near(bias, d.mean()):
             wrong = {"sign": -d.mean(), "absolute": np.abs(d).mean(), "median": np.median(d)}
+            wrong |= {"first": d.mean() - 1.96 * d.std(ddof=1)}
             key = first_match(bias, wrong)
             return "bias" if key == "other" else key, {"got": bias, "want": d.mean()}
 
@@ -551,6 +558,7 @@ def agreement(answer) -> Verdict:
             "one": around(sd),
             "two": around(2 * sd),
             "spread of values": around(1.96 * exact.std(ddof=1)),
+            "percentiles": np.percentile(d, [2.5, 97.5]).tolist(),
             "order": want[::-1],
             "around zero": around(1.96 * sd, 0.0),
         }

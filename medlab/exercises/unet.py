@@ -25,7 +25,8 @@ MESSAGES = {
         "padded": "you gave back {got}, the side that came in. That is right for padded "
         "convolutions; those of 2015 cost 2 pixels each.",
         "odd": "for {n} pixels at depth {depth} a halving meets an odd side; I expected 0, and "
-        "got {got}. Pooling would drop the last row, and nothing would fit any more.",
+        "got {got}. Pooling would drop the last row, and what comes up would lie beside its "
+        "bridge.",
         "too strict": "for {n} pixels at depth {depth} I expected {want}, and got 0. Only a side "
         "that is about to be halved must be even: {n} itself, and the bottom, need not be.",
         "bottom": "for {n} pixels at depth {depth} I expected {want}, and got {got}: there are two "
@@ -94,8 +95,8 @@ MESSAGES = {
         "right": "the same number as medlab.losses.soft_dice, and the same gradient, for pictures "
         "and volumes.",
         "not a loss": "that is the overlap. A loss is small where the network is right: 1 − it.",
-        "background": "you averaged over all K classes. The background is no structure, and being "
-        "nearly everywhere it would hide the others: leave class 0 out.",
+        "background": "you averaged over all K classes. The background is no structure: leave "
+        "class 0 out of this mean.",
         "per image": "you formed a ratio for each image and averaged those. Sum over the batch "
         "first: an image without the structure would otherwise count as much as any.",
         "no one": "the 1 is missing above and below, which keeps 0/0 away.",
@@ -165,6 +166,16 @@ def _side(n: int, depth: int, *, cost: int = 4, bottom: int = 4, up: int = 4) ->
 def output_side(answer) -> Verdict:
     settings = [(572, 4), (28, 1), (31, 1), (62, 2), (21, 0), (10, 1)]
     settings += [(n, depth) for depth in (0, 1, 2, 3) for n in range(1, 130)]
+    costs = {
+        "half": {"cost": 2, "bottom": 2, "up": 2},
+        "bottom": {"bottom": 0},
+        "way up": {"up": 0},
+    }
+    first = settings[:6]
+    wrong = {name: [_side(*one, **cost) for one in first] for name, cost in costs.items()}
+    wrong["padded"] = [n for n, _ in first]
+    # A mistake is told by all of these: on one of them two mistakes may give the same side
+    known = first_match([number(call(answer, *one)) for one in first], wrong)
     for n, depth in settings:
         want, got = _side(n, depth), number(call(answer, n, depth))
         if got == want:
@@ -172,16 +183,9 @@ def output_side(answer) -> Verdict:
         told = {"n": n, "depth": depth, "want": want, "got": f"{got:g}"}
         if got < 0 and want == 0:
             return "below zero", told
-        wrong = {
-            "half": _side(n, depth, cost=2, bottom=2, up=2),
-            "bottom": _side(n, depth, bottom=0),
-            "way up": _side(n, depth, up=0),
-            "padded": n,
-        }
-        key = first_match(got, wrong)
-        if key == "other" and 0 in (got, want):
-            key = "odd" if got else "too strict"
-        return key, told
+        if known == "other" and 0 in (got, want):
+            known = "odd" if got else "too strict"
+        return known, told
     return "right"
 
 
