@@ -213,9 +213,9 @@ def send_back(answer) -> Verdict:
         try:
             with torch.no_grad():
                 got = call(answer, *given, residual)
-        except Wrong as wrong:
-            if "require grad" in str(wrong.values.get("error", "")):
-                raise Wrong("autograd") from wrong
+        except Wrong as fault:
+            if "require grad" in str(fault.values.get("error", "")):
+                raise Wrong("autograd") from fault
             raise
         try:
             got = [float(v) for v in got]
