@@ -131,15 +131,6 @@ def test_cover_of_a_tube_is_its_section(radius):
     assert area == pytest.approx(np.pi * radius**2, rel=0.03)
 
 
-def test_spread_is_linear():
-    coarse, fine = Grid(-50.0, -40.0, 5.0, 21), Grid(-31.0, -22.0, 0.7, 60)
-    x, y = coarse.axes()
-    u, v = fine.axes()
-    field = np.stack([2 * x - 3 * y + 1, x + 0 * y])
-    expected = np.stack([2 * u - 3 * v + 1, u + 0 * v])
-    assert np.abs(_trees.spread(field, coarse, fine) - expected).max() < 1e-3
-
-
 # --------------------------------------------------------------------------------------- nodules
 
 
@@ -227,14 +218,14 @@ def test_streaks_lie_along_the_rays_that_hardly_pass():
 
 def test_attenuation_of_a_disc_of_water():
     x, y = screening.WHOLE.axes()
-    disc = (np.hypot(x, y - 20) < 100).astype(float)
-    lines = screening.attenuation(disc, Grid(-60.0, -40.0, 2.0, 61))
-    u, v = Grid(-60.0, -40.0, 2.0, 61).axes()
-    for k, line in enumerate(lines):
+    lines = screening.attenuation((np.hypot(x, y - 20) < 100).astype(np.float32))
+    for k, line in enumerate(lines[:, screening.INNER, screening.INNER]):
+        u, v = screening._field(64).axes()
         angle = np.pi * k / screening.SECTORS
         s = u * np.cos(angle) + (v - 20) * np.sin(angle)
-        chord = 2 * np.sqrt(100**2 - s**2)
-        assert np.abs(line - 0.0206 * chord).max() < 0.12
+        chord = 2 * np.sqrt((100**2 - s**2).clip(0))
+        clear = np.abs(np.abs(s) - 100) > 15
+        assert np.abs(line - 0.0206 * chord)[clear].max() < 0.12
 
 
 # -------------------------------------------------------------------------------------- the cohorts
@@ -279,7 +270,7 @@ def test_boxes_are_tight_around_the_masks(cohort):
 
 def test_masks_are_the_pixel_centres_in_the_nodule_and_in_the_lung(body):
     n = ball(16.0, centre=body.points[np.argmax(body.depth)])
-    patient = screening._Patient(AVERAGE, body, [n], [])
+    patient = screening._Patient(AVERAGE, body, [n])
     grid, z = screening._field(256), float(n.centre[2]) + 3.0
     ((_, mask),) = screening._cuts(patient, grid, z)
     x, y = grid.axes()
@@ -290,14 +281,14 @@ def test_masks_are_the_pixel_centres_in_the_nodule_and_in_the_lung(body):
 
 def test_nodule_is_bright_where_its_mask_is(body):
     n = ball(20.0, centre=body.points[np.argmax(body.depth)])
-    patient = screening._Patient(AVERAGE, body, [n], [])
+    patient = screening._Patient(AVERAGE, body, [n])
     grid, z = screening._field(256), float(n.centre[2])
     site = {"photons": 1e9, "thickness": 1.0, "sigma": 0.4, "edge": 0.0}
-    hu = screening._scan(patient, grid, z, np.random.default_rng(0), **site)
+    hu = screening._scan(patient, 256, z, np.random.default_rng(0), **site)
     ((_, mask),) = screening._cuts(patient, grid, z)
     assert np.median(hu[mask]) == pytest.approx(40, abs=12)
     bare = patient._replace(nodules=[])
-    without = screening._scan(bare, grid, z, np.random.default_rng(0), **site)
+    without = screening._scan(bare, 256, z, np.random.default_rng(0), **site)
     changed = np.abs(hu - without) > 300
     assert not (changed & ~binary_dilation(mask)).any()
     assert (changed & mask).sum() > 0.8 * mask.sum()  # the rest was vessel before
@@ -333,16 +324,6 @@ def test_bytes_do_not_depend_on_threads(cohort):
     assert not torch.equal(screening.lung_ct(n=1, seed=3, size=96).images, cohort.images[:1])
 
 
-def test_patches():
-    patches = screening.lung_patches(n=20, seed=1)
-    assert patches.images.shape == (20, 1, 50, 50) and patches.images.dtype == torch.uint8
-    assert 3 <= patches.labels.sum() <= 15
-    assert torch.equal(patches.labels == 1, ~patches.extras["diameter"].isnan())
-    assert list(np.unique(patches.patients, return_counts=True)[1]) == [16, 4]
-    few = screening.lung_patches(n=3, seed=1)
-    assert torch.equal(few.images, patches.images[:3])
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -358,8 +339,3 @@ def test_patches():
 def test_errors(options, said):
     with pytest.raises(DataError, match=said):
         screening.lung_ct(**{"n": 2} | options)
-
-
-def test_errors_of_patches():
-    with pytest.raises(DataError, match="number of images"):
-        screening.lung_patches(n=0)

@@ -32,8 +32,8 @@ HU: dict[str, float] = FACTS["hu"]
 LEAF = 0.34  # mm, radius of a vessel that supplies one point
 LATTICE = 10.0  # mm between the points that vessels supply
 VERTEBRA = 22.5  # mm, a vertebra with its disc
-SIDES = {"r": -1.0, "l": 1.0}
-NAMES = "lung cage middle heart muscle skin dome_r dome_l lobe_l spleen stomach".split()
+WALL = 1.1  # mm of cortex around marrow
+NAMES = "lung cage middle heart muscle skin dome_r dome_l lobe_l spleen stomach mottle x y".split()
 _MUSCLE = {k: np.array(v, float) for k, v in FACTS["muscle"].items()}
 
 
@@ -53,12 +53,13 @@ class Body(NamedTuple):
     marrow: float
     chance: ndarray
     waves: ndarray
-    tubes: dict[str, Pieces]
     envelope: Pieces
-    points: ndarray
-    depth: ndarray
-    lobe: ndarray
-    arteries: Branches
+    tubes: dict[str, Pieces]
+    points: ndarray = np.empty((0, 3))
+    depth: ndarray = np.empty(0)
+    lobe: ndarray = np.empty(0)
+    arteries: Branches = Branches(*[np.empty((0, 3))] * 5)
+    blood: float = HU["blood"]
 
     def moved(self, x: Any, y: Any, z: Any, sign: float = 1.0) -> tuple[Any, Any]:
         """x and y of the table's chest in this patient's; sign −1 for the way back."""
@@ -72,17 +73,13 @@ class Body(NamedTuple):
         table, s = FACTS["cage"], self.scale
         return [float(s * np.interp(z / s, table["z"], table[k])) for k in ("wide", "deep", "back")]
 
-    def fissures(self, x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:
-        """Heights above the right oblique, the right minor and the left oblique fissure, mm."""
+    def sheet(self, x: Any, y: Any, z: Any) -> tuple[ndarray, ndarray]:
+        """Distance from the nearest fissure, mm, and the lobe, at points."""
         s, c = self.scale, self.chance
         wave = 6 * np.sin(x / (38 * s) + c[5]) + 4 * np.sin(y / (30 * s) + c[6])
         tilted = z - s * (6 * c[7] + wave)
         minor = z - s * (6 * c[8] - 35 + 5 * np.cos(y / (40 * s) + c[9]) - 0.12 * y / s)
-        return tilted + s * 53 - 0.93 * y, minor, tilted + s * 48 - 0.9 * y
-
-    def sheet(self, x: Any, y: Any, z: Any) -> tuple[ndarray, ndarray]:
-        """Distance from the nearest fissure, mm, and the lobe, at points."""
-        right, minor, left = self.fissures(x, y, z)
+        right, left = tilted + s * 53 - 0.93 * y, tilted + s * 48 - 0.9 * y
         lower = np.abs(right) / 1.37
         both = np.where(right > 0, np.minimum(lower, np.abs(minor) / 1.05), lower)
         lobe = np.where(right < 0, 2, np.where(minor > 0, 0, 1))
@@ -93,7 +90,8 @@ class Body(NamedTuple):
         """(K, H, W) depths of the bodies `NAMES` on the plane z at x (1, W) and y (H, 1), mm.
 
         "middle" is the mediastinum, a skin around heart, vessels and spine; "muscle" the thickness
-        of what lies outside the ribs; "lung" what is left.
+        of what lies outside the ribs; "lung" what is left; "mottle" uneven air, without a unit; "x"
+        and "y" the places in the table's chest.
         """
         s, (wide, deep, back) = self.scale, self.cage(z)
         flat = x
@@ -104,51 +102,50 @@ class Body(NamedTuple):
         angle = np.arctan2(np.abs(x), away)  # 0 at the back
         cage = radius * (1 / (shape + 1e-4) - 1) + 1.2 * np.sin(7 * angle + z / 9)
 
-        def ball(*solid: float) -> ndarray:
-            cx, cy, cz, sx, sy, sz = solid
-            dx, dy, dz = x - s * cx, y - s * cy, z - s * cz
-            q = np.sqrt((dx / sx) ** 2 + (dy / sy) ** 2 + (dz / sz) ** 2) / s + 1e-4
+        def ball(solids: Any, base: float = 0.0) -> ndarray:
+            found = s * np.array(solids, np.float32).T[:, :, None, None]
+            dx, dy, dz = x - found[0], y - found[1], z - s * base - found[2]
+            q = np.sqrt((dx / found[3]) ** 2 + (dy / found[4]) ** 2 + (dz / found[5]) ** 2) + 1e-4
             return np.sqrt(dx**2 + dy**2 + dz**2) * (1 / q - 1)
 
-        found = {"cage": cage}
-        for name, balls in FACTS["solids"].items():
+        found = {"cage": cage, "x": x, "y": y}
+        found["mottle"] = sum(np.cos(a * x + b * y + c * z + 6 * p) for a, b, c, p in self.waves)
+        for name, solids in FACTS["solids"].items():
             base = self.domes["r" if name == "dome_r" else "l"]
             if name == "heart":  # it rides on the diaphragm
                 base = 0.7 * (self.domes["r"] + 108)
-            found[name] = merge(*(ball(a, b, c + base, *semi) for a, b, c, *semi in balls))
+            found[name] = merge(ball(solids, base))
         spine = back + deep - 28 * s
         column = [oval(x, y - spine - o * s, a * s, b * s) for o, a, b in FACTS["column"]]
         bow = 8 * np.sin(y / 25 + z / 40 + self.chance[10])
         septum = np.where(y < spine, 1.5 + 0.05 * self.fat - np.abs(x - bow), -40)
-        middle = merge(found["heart"] + 2.5 + 0.05 * self.fat, septum, *column)
+        middle = merge(np.stack([found["heart"] + 2.5 + 0.05 * self.fat, septum, *column]))
         core = np.abs(flat[0]) < 110 * s
         pieces = near(self.envelope, z, 16.0)
         if len(pieces.a) and core.any():
             gap, r = inside(pieces, x[None, :, core], y[None, :, core], z)
-            middle[:, core] = merge(middle[:, core], *(r + 1.5 - gap))
+            middle[:, core] = merge(np.concatenate([middle[None, :, core], r + 1.5 - gap]))
         row = [np.interp(z / s, _MUSCLE["z"], column) for column in _MUSCLE["mm"].T]
         found["muscle"] = s * np.interp(angle, _MUSCLE["angle"], row).astype(np.float32)
         skin = cage + 9 * s + found["muscle"] + self.fat * (1 + 0.35 * np.sin(angle) ** 2)
         front = -(deep - back - 4 * s - 0.4 * self.fat) / s
-        cups = [ball(side * 66, front, -46, 52, 12 + self.cup, 60) for side in (-1, 1)]
-        found["skin"] = merge(skin, *cups, k=8.0)
+        cups = ball([[side * 66, front, -46, 52, 12 + self.cup, 60] for side in (-1, 1)])
+        found["skin"] = merge(np.stack([skin, *cups]), k=8.0)
         found["middle"] = middle
         other = np.maximum.reduce([middle, found["dome_r"], found["dome_l"]])
         found["lung"] = np.minimum(cage, -other)
         return np.stack([found[name] for name in NAMES]).astype(np.float32)
 
 
-def merge(*depths: ndarray, k: float = 4.0) -> ndarray:
-    """Depth in a smooth union of bodies: k log Σ exp(depth / k), hollows of a few k (mm) filled."""
-    total = np.zeros(np.broadcast_shapes(*(d.shape for d in depths)), np.float32)
-    for d in depths:
-        total += np.exp(np.clip(d, -60, 90) / k)
-    return k * np.log(total)
+def merge(depths: ndarray, k: float = 4.0) -> ndarray:
+    """Depth in a smooth union of N bodies (N, …): k log Σ exp(depth / k), fills hollows of k mm."""
+    return k * np.log(np.exp(np.clip(depths, -60, 90) / k).sum(0))
 
 
 def oval(x: ndarray, y: ndarray, wide: float, deep: float) -> ndarray:
     """Depth in an ellipse with these half axes."""
-    return np.hypot(x, y) * (1 / (np.hypot(x / wide, y / deep) + 1e-4) - 1)
+    ratio = np.sqrt((x / wide) ** 2 + (y / deep) ** 2) + 1e-4
+    return np.sqrt(x**2 + y**2) * (1 / ratio - 1)
 
 
 def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: float) -> Body:
@@ -163,8 +160,7 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     tables = {}
     for tissue, curves in FACTS["tubes"].items():
         own = [np.array(c) * s * [1, 1, 1, w] for c, w in zip(curves, size, strict=False)]
-        tables[tissue] = gather([polyline(c[:, :3], c[:, 3]) for c in own])
-    none = np.empty((0, 3))
+        tables[tissue] = gather([polyline(curve) for curve in own])
     body = Body(
         scale=s,
         fat=fat,
@@ -174,44 +170,36 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
         marrow=330 - 2.6 * age + rng.normal(0, 25),
         chance=chance,
         waves=waves,
-        tubes={},
         envelope=gather(list(tables.values())),
-        points=none,
-        depth=none,
-        lobe=none,
-        arteries=Branches(*[none] * 5),
+        tubes={},
     )
-    points, depth, lobe = _lattice(body, rng)
-    body = body._replace(points=points, depth=depth, lobe=lobe)
+    body = body._replace(**_lattice(body, rng))
+    for tissue, curves in FACTS["bones"].items():
+        sides = [polyline(np.array(c) * s * [way, 1, 1, 1]) for c in curves for way in (-1, 1)]
+        tables[tissue] = gather(sides)
     tubes = {
         tissue: pieces._replace(a=_moved(body, pieces.a), b=_moved(body, pieces.b))
         for tissue, pieces in tables.items()
     }
-    trees: list[Branches] = []
-    veins: list[Branches] = []
-    airways: list[Pieces] = []
-    for side, sign in SIDES.items():
-        mine = (body.points[:, 0] > 0) == (sign > 0)
-        points, lobe, hilum = body.points[mine], body.lobe[mine], FACTS["hila"][side]
-        roots = _moved(body, np.array([hilum["artery"], *hilum["veins"]]) * s)
-        trees.append(grow(points, lobe, roots[0], rng))
-        beside = 1.9 * np.array([0.35 * sign, -0.45, 0.8])
-        # Beside every artery runs an airway; the small ones cannot be seen.
-        wide = Branches(*(field[trees[-1].supplied >= 40] for field in trees[-1]))
-        airways.append(tube(wide, 0.8 * LEAF, 1.25 * beside))
-        shifted = points + rng.uniform(-4, 4, points.shape)
-        upper = np.isin(lobe, (0, 1, 3))
-        for part, root in zip((upper, ~upper), roots[1:], strict=True):
-            veins.append(grow(shifted[part], lobe[part], root, rng))
-    tubes["vessels"] = gather([tube(tree, LEAF) for tree in trees + veins])
-    lumen = gather(airways)
-    wall = lumen._replace(ra=1.08 * lumen.ra + 0.2, rb=1.08 * lumen.rb + 0.2)
-    trunk = tubes["air"]._replace(ra=tubes["air"].ra + 1.3, rb=tubes["air"].rb + 1.3)
-    tubes |= {"walls": gather([wall, trunk]), "air": gather([lumen, tubes["air"]])}
-    tubes |= _skeleton(body) | {"holes": _holes(body, emphysema, rng)}
-    return body._replace(
-        tubes=tubes, arteries=Branches(*map(np.concatenate, zip(*trees, strict=True)))
-    )
+    tubes["marrow"] = _wider(tubes["bone"], -WALL)
+    hila = {name: _moved(body, np.array(places) * s) for name, places in FACTS["hila"].items()}
+    arteries = grow(body.points, body.lobe, hila["artery"], rng)
+    # Beside every artery runs an airway; the small ones cannot be seen.
+    wide = Branches(*(field[arteries.supplied >= 40] for field in arteries))
+    lumen = tube(wide, 0.8 * LEAF, np.array([0.0, -1.1, 1.9]))
+    walls = _wider(lumen._replace(ra=1.08 * lumen.ra, rb=1.08 * lumen.rb), 0.2)
+    tubes["walls"] = gather([walls, _wider(tubes["air"], 1.3)])
+    tubes["air"] = gather([lumen, tubes["air"]])
+    points = body.points + rng.uniform(-4, 4, body.points.shape)
+    veins = grow(points, body.lobe, hila["vein"], rng)
+    tubes["vessels"] = gather([tube(arteries, LEAF), tube(veins, LEAF)])
+    tubes["holes"] = _holes(body, emphysema, rng)
+    return body._replace(tubes=tubes, arteries=arteries)
+
+
+def _wider(pieces: Pieces, by: float) -> Pieces:
+    ra, rb = ((r + by).clip(0.05) for r in (pieces.ra, pieces.rb))
+    return pieces._replace(ra=ra, rb=rb)
 
 
 def _moved(body: Body, points: ndarray) -> ndarray:
@@ -219,10 +207,10 @@ def _moved(body: Body, points: ndarray) -> ndarray:
     return np.column_stack([x, y, points[:, 2]])
 
 
-def _lattice(body: Body, rng: np.random.Generator) -> tuple[ndarray, ...]:
-    """Jittered points of aerated lung off the fissures, one a cube; their depth and lobe."""
-    found, across = [], np.arange(-150, 151, LATTICE)
-    for z in np.arange(-185, 125, LATTICE):
+def _lattice(body: Body, rng: np.random.Generator) -> dict[str, ndarray]:
+    """Jittered `points` of aerated lung off the fissures, one a cube; their `depth` and `lobe`."""
+    found, across = [], np.arange(-150, 151, LATTICE, dtype=np.float32)
+    for z in np.arange(-185, 125, LATTICE).tolist():
         x, y = across[None] + rng.uniform(-2, 2), across[:, None] + rng.uniform(-2, 2)
         lung = body.depths(x, y, z)[0]
         row, column = np.nonzero(lung > 2.0)
@@ -232,7 +220,7 @@ def _lattice(body: Body, rng: np.random.Generator) -> tuple[ndarray, ...]:
     points = points + rng.uniform(-1, 1, points.shape) * np.clip(depth - 1.0, 0, 4.8)
     away, lobe = body.sheet(*points.T)
     keep = away > 3.0
-    return points[keep], depth[keep, 0], lobe[keep]
+    return {"points": points[keep], "depth": depth[keep, 0], "lobe": lobe[keep]}
 
 
 def _holes(body: Body, share: float, rng: np.random.Generator) -> Pieces:
@@ -245,37 +233,16 @@ def _holes(body: Body, share: float, rng: np.random.Generator) -> Pieces:
     return Pieces(place, place, radius, radius)
 
 
-def _skeleton(body: Body) -> dict[str, Pieces]:
-    """The tables' bones on both sides: what they cover, and the marrow within; cartilages."""
-    found: dict[str, list[Pieces]] = {"bone": [], "marrow": [], "cartilage": []}
-    for bone in FACTS["bones"] + FACTS["cartilages"]:
-        for lift in bone.get("lift", [0.0]):
-            for way in SIDES.values():
-                curve = np.array(bone["curve"]) * [way, 1, 1]
-                curve[:, 2] += lift
-                curve = _moved(body, curve * body.scale)
-                radius = np.array(bone["radius"]) * body.scale
-                if "wall" not in bone:
-                    found["cartilage"].append(polyline(curve, radius))
-                    continue
-                found["bone"].append(polyline(curve, radius))
-                found["marrow"].append(polyline(curve, (radius - bone["wall"]).clip(0.05)))
-    return {name: gather(parts) for name, parts in found.items()}
-
-
-def paint(
-    body: Body, grid: Grid, z: float, depth: ndarray, *, contrast: float = 0.0, haze: Any = 0.0
-) -> ndarray:
+def paint(body: Body, grid: Grid, z: float, depth: ndarray, haze: Any = 0.0) -> ndarray:
     """(H, W) HU of the plane at z, noise-free, from the depths (K, H, W) at the grid's pixels.
 
-    `contrast` is what contrast medium adds to blood, HU, `haze` (H, W) ground glass to lung.
+    `haze` (H, W) is what ground glass adds to lung, HU.
     """
-    (x, y), h, s = grid.axes(), grid.step, body.scale
+    (_, y), h, s = grid.axes(), grid.step, body.scale
     d = dict(zip(NAMES, depth, strict=True))
     tubes = {name: cover(pieces, grid, z) for name, pieces in body.tubes.items()}
-    blood, out = HU["blood"] + contrast, -d["cage"]
+    blood, out, px, py = body.blood, -d["cage"], d["x"], d["y"]
     chest, free = share(d["cage"], h), share(np.minimum(d["cage"] - 1, -d["heart"]), h)
-    px, py = body.moved(x, y, z, -1)
     hu = np.full(out.shape, -1000, np.float32)
 
     def over(value: Any, part: ndarray) -> None:
@@ -329,11 +296,7 @@ def _air(body: Body, grid: Grid, z: float, d: dict[str, ndarray], holes: ndarray
     """HU of aerated lung: heavier where it lies lower, a mottle, emphysema, fissures."""
     (x, y), h = grid.axes(), grid.step
     _, deep, back = body.cage(z)
-    every = max(1, round(3 / h))
-    waves = (a * x[:, ::every] + b * y[::every] + c * z + 6 * p for a, b, c, p in body.waves)
-    mottle = sum(np.cos(wave) for wave in waves)
-    mottle = mottle.repeat(every, 0).repeat(every, 1)[: grid.size, : grid.size]
-    lung = body.air + 32 * (y - back) / deep + 5 * mottle
+    lung = body.air + 32 * (y - back) / deep + 5 * d["mottle"]
     lung = lung + 60 * np.exp(-d["lung"].clip(0) / 2) * (y > back + 0.6 * deep)
     lung = lung + (-965 - lung) * 0.85 * holes
     wide = max(h, 0.8)

@@ -20,6 +20,15 @@ def positive(**sizes: float) -> None:
             raise DataError(f"{name} must be positive; got {value}")
 
 
+def check_images(n: int, size: int, *, least: int) -> None:
+    """Refuse a number of images below 1, and a side that is odd or not `least` … 512 pixels."""
+    if not isinstance(n, Integral) or n < 1:
+        raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
+    if not isinstance(size, Integral) or not least <= size <= 512 or size % 2:
+        said = f"size is the side in pixels, an even number from {least} to 512; got {size!r}"
+        raise DataError(said)
+
+
 def stream(name: str, version: str, seed: int, *position: int) -> np.random.Generator:
     """The generator of one patient or image of a named cohort, whatever the cohort's size."""
     if not isinstance(seed, Integral) or seed < 0:

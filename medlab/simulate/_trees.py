@@ -56,19 +56,19 @@ def gather(parts: Sequence[Pieces]) -> Pieces:
     return Pieces(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def polyline(points: ndarray, radius: ndarray) -> Pieces:
-    """The pieces between neighbours of (M, 3) points with radii (M,)."""
-    return Pieces(points[:-1], points[1:], radius[:-1], radius[1:])
+def polyline(curve: ndarray) -> Pieces:
+    """The pieces between neighbours of (M, 4): points and radii."""
+    return Pieces(curve[:-1, :3], curve[1:, :3], curve[:-1, 3], curve[1:, 3])
 
 
-def grow(points: ndarray, lobe: ndarray, root: ndarray, rng: np.random.Generator) -> Branches:
-    """Branches from `root` (3,) to every one of (M, 3) points, first to one stem a lobe (M,).
+def grow(points: ndarray, lobe: ndarray, roots: ndarray, rng: np.random.Generator) -> Branches:
+    """Branches to every one of (M, 3) points, each lobe (M,) from its own of the `roots` (L, 3).
 
     A branch goes part of the way to the middle of its points, which a plane through its direction
     then divides for two daughters.
     """
-    label = np.unique(lobe, return_inverse=True)[1]
-    start = np.repeat(root[None], label.max() + 1, 0)
+    lobes, label = np.unique(lobe, return_inverse=True)
+    start = roots[lobes]
     before, found = np.zeros_like(start), []
     while len(label):
         count = np.bincount(label)
@@ -173,14 +173,3 @@ def cover(pieces: Pieces, grid: Grid, z: float) -> ndarray:
         seen = (share > 0) & (row >= 0) & (row < grid.size) & (column >= 0) & (column < grid.size)
         np.maximum.at(flat, (row * grid.size + column)[seen], share[seen])
     return flat.reshape(grid.size, grid.size)
-
-
-def spread(coarse: ndarray, source: Grid, grid: Grid) -> ndarray:
-    """Fields (K, H, W) of the coarse grid at the pixels of a finer one, linear in between."""
-    for axis, offset in ((1, grid.y - source.y), (2, grid.x - source.x)):
-        at = (offset + np.arange(grid.size, dtype=np.float32) * grid.step) / source.step
-        low = np.clip(at.astype(int), 0, source.size - 2)
-        part = (at - low)[:, None] if axis == 1 else (at - low)
-        below = np.take(coarse, low, axis=axis)
-        coarse = below + (np.take(coarse, low + 1, axis=axis) - below) * part
-    return coarse

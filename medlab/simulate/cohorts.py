@@ -7,7 +7,6 @@ from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +17,10 @@ from torch.nn import functional
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
 from medlab.simulate._rays import Beam, soften, splat
-from medlab.simulate._streams import side_by_side, stream
+from medlab.simulate._streams import check_images, side_by_side, stream
 from medlab.simulate._thorax import DRAWS, MORE_DRAWS, SIDES, build, water_path
 from medlab.simulate.renal import KIDNEY_US, kidney_us
-from medlab.simulate.screening import LUNG_CT, LUNG_PATCHES, lung_ct, lung_patches
+from medlab.simulate.screening import LUNG_CT, lung_ct
 from medlab.simulate.xray import MU_WATER, film, slow
 
 _FACTS = json.loads((files("medlab.simulate") / "chest_xray.json").read_text(encoding="utf-8"))
@@ -74,10 +73,7 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usu
     """
     if variety not in ("usual", "wide"):
         raise DataError(f"variety must be 'usual' or 'wide'; got {variety!r}")
-    if not isinstance(n, Integral) or n < 1:
-        raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
-    if not isinstance(size, Integral) or not 32 <= size <= 512 or size % 2:
-        raise DataError(f"size is the side in pixels, an even number from 32 to 512; got {size!r}")
+    check_images(n, size, least=32)
     rows: list[_Exposure] = []
     wide = variety == "wide"
     while len(rows) < n:
@@ -246,10 +242,8 @@ class Simulated(NamedTuple):
 _USUAL = {"n": 2000, "seed": 0, "size": 64}
 _KIDNEYS = {"n": 600, "seed": 0, "size": 96}
 _SLICES = {"n": 600, "seed": 0, "size": 128, "stack": 1}
-_PATCHES = {"n": 3000, "seed": 0}
 COHORTS = {
     CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY),
     KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US.version, _KIDNEYS, KIDNEY_US),
     LUNG_CT.name: Simulated(lung_ct, LUNG_CT.version, _SLICES, LUNG_CT),
-    LUNG_PATCHES.name: Simulated(lung_patches, LUNG_PATCHES.version, _PATCHES, LUNG_PATCHES),
 }

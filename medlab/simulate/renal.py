@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from importlib.resources import files
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -14,10 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
-from medlab.errors import DataError
 from medlab.simulate import _flank as flank
 from medlab.simulate._flank import Numbers
-from medlab.simulate._streams import side_by_side, stream
+from medlab.simulate._streams import check_images, side_by_side, stream
 from medlab.simulate.ultrasound import Probe, log_compress, received, scan_convert, two_way_loss
 
 _FACTS = json.loads((files("medlab.simulate") / "kidney_us.json").read_text(encoding="utf-8"))
@@ -39,7 +37,7 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
     Args:
         n: images, ≥ 1; four a patient.
         seed: ≥ 0; another seed gives other patients.
-        size: side in pixels, 32 … 512, of a field of 160 mm.
+        size: side in pixels, 32 … 512, even, of a field of 160 mm.
 
     Returns:
         Cohort of uint8 images (n, 1, size, size): the probe is on top, the head (longitudinal) or
@@ -53,10 +51,7 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
     Raises:
         DataError: n, seed or size out of range.
     """
-    if not isinstance(n, Integral) or n < 1:
-        raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
-    if not isinstance(size, Integral) or not 32 <= size <= 512:
-        raise DataError(f"size is the side in pixels, from 32 to 512; got {size!r}")
+    check_images(n, size, least=32)
     rows = side_by_side(lambda k: _scans(seed, k, size), range(-(-n // IMAGES)))
     merged = {key: torch.cat([row[key] for row in rows])[:n] for key in rows[0]}
     return Cohort(

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from numpy import ndarray
 from numpy.typing import ArrayLike
+from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
 from medlab.simulate._lungs import FACTS, NAMES, Body, build, paint, share
-from medlab.simulate._streams import side_by_side, stream
-from medlab.simulate._trees import Grid, Pieces, cover, spread
+from medlab.simulate._streams import check_images, side_by_side, stream
+from medlab.simulate._trees import Grid, Pieces, cover
 from medlab.simulate.xray import MU_WATER
 
-LUNG_CT, LUNG_PATCHES = DataCard(**FACTS["card"]), DataCard(**FACTS["patches"])
+LUNG_CT = DataCard(**FACTS["card"])
 SITES: dict[str, dict[str, float]] = FACTS["sites"]
 """How each hospital scans: `photons` per mm² of detector and mm of slice in all views together,
 slice `thickness` (mm), and the kernel's blur `sigma` (mm) and `edge` enhancement."""
@@ -28,9 +29,10 @@ FIELD = 320.0  # mm, side of a slice
 BACK = 22.0  # mm from the carina back to the middle of the field
 VISIBLE = 12.0  # mm², smallest cut of a nodule that is marked
 MOST = 6  # nodules of a patient
-WHOLE = Grid(-240.0, -220.0, 5.0, 97)  # the body with its shoulders: what attenuates
+WHOLE = Grid(-237.5, BACK - 237.5, 5.0, 96)  # the body with its shoulders: what attenuates
+INNER = slice(16, 80)  # rows and columns of it that are the field
 SECTORS = 6  # directions in which the noise is told apart
-PATCH, MARGIN, PER_PATIENT = 50, 8, 16  # pixels, pixels around that are cut off, patches
+MARGIN = 8  # pixels around a slice, against its opposite edge
 _PER_NODULE = {"diameter": np.nan, "brock": np.nan, "kind": -1, "malignant": -1, "spiculated": -1}
 
 
@@ -61,10 +63,12 @@ class Nodule(NamedTuple):
 
     def depth(self, x: ndarray, y: ndarray, z: float, part: float = 1.0) -> ndarray:
         """Distance inside the surface (of the core, if `part` is its share), mm, at points."""
-        away = (x - self.centre[0], y - self.centre[1], z - self.centre[2])
-        u, v, w = (a * away[0] + b * away[1] + c * away[2] for a, b, c in self.axes)
+        cx, cy, cz = self.centre.tolist()  # Python's numbers keep single precision single
+        x, y, z = x - cx, y - cy, z - cz
+        u, v, w = (a * x + b * y + c * z for a, b, c in self.axes.tolist())
         radius = np.sqrt(u * u + v * v + w * w) + 1e-6
-        dents = sum(np.cos((a * u + b * v + c * w) / radius + p) for a, b, c, p in self.furrows)
+        waves = self.furrows.tolist()
+        dents = sum(np.cos((a * u + b * v + c * w) / radius + p) for a, b, c, p in waves)
         return self.diameter / 2 * part * (1 - self.lobed * (0.5 + dents / 8)) - radius
 
 
@@ -94,75 +98,64 @@ def brock(
     return 1 / (1 + np.exp(-x))
 
 
-def transfer(frequency: ndarray, sigma: float, edge: float) -> ndarray:
-    """What a kernel leaves of spatial frequencies (1/mm): blur `sigma` mm, enhanced edges."""
-    blur = np.exp(-2 * (np.pi * sigma * frequency) ** 2)
-    return blur * (1 + edge * (frequency / 0.35) ** 2)
+def attenuation(density: ndarray) -> ndarray:
+    """(K, H, H) ∫μ ds of the rays through each pixel, for K directions.
 
-
-def noise_power(
-    frequency: ndarray, *, photons: float, thickness: float, sigma: float, edge: float
-) -> ndarray:
-    """Noise power, HU² mm², of filtered back-projection at frequencies (1/mm), without a body.
-
-    π f G(f)² / (photons · thickness) for a kernel G; behind ∫μ ds it is exp(∫μ ds) times that.
-
-    Source: Riederer, Pelc & Chesler, Phys Med Biol 23:446 (1978).
+    `density` (H, H) is that of the slice relative to water, on the grid `WHOLE`.
     """
-    power = np.pi * frequency * transfer(frequency, sigma, edge) ** 2 / (photons * thickness)
-    return power * (1000 / MU_WATER) ** 2
+    from skimage.transform import iradon, radon
 
-
-def attenuation(density: ndarray, grid: Grid) -> ndarray:
-    """(K, H, W) ∫μ ds of the rays through each pixel of `grid`, for K directions.
-
-    `density` (97, 97) is that of the slice relative to water at the pixels of `WHOLE`.
-    """
-    (x, y), (u, v), found = WHOLE.axes(), grid.axes(), []
-    for angle in np.pi * np.arange(SECTORS) / SECTORS:
-        c, s = np.cos(angle), np.sin(angle)
-        at = (x * c + y * s) / WHOLE.step + 100
-        low = at.astype(int)
-        rays = np.zeros(202)
-        for k, part in ((0, 1 - (at - low)), (1, at - low)):
-            rays += np.bincount((low + k).ravel(), (density * part).ravel(), minlength=202)
-        rays = np.convolve(rays, [0.25, 0.5, 0.25], "same") * WHOLE.step * MU_WATER
-        found.append(np.interp((u * c + v * s) / WHOLE.step + 100, np.arange(202), rays))
-    return np.stack(found).astype(np.float32)
+    turns, found = -180.0 / SECTORS * np.arange(SECTORS), []
+    for turn, rays in zip(turns, radon(density, turns, circle=False).T, strict=True):
+        one = {"output_size": len(density), "filter_name": None, "circle": False}
+        found.append(iradon(rays[:, None], [turn], **one))  # times π/2
+    return np.stack(found) * np.float32(2 / np.pi * WHOLE.step * MU_WATER)
 
 
 def reconstruct(
-    plane: ndarray, lines: ndarray, step: float, rng: np.random.Generator, **scanner: float
+    plane: ndarray,
+    lines: ndarray,
+    step: float,
+    rng: np.random.Generator,
+    *,
+    photons: float,
+    thickness: float,
+    sigma: float,
+    edge: float,
 ) -> ndarray:
     """What filtered back-projection makes of a plane (H, W) HU, `step` mm a pixel.
 
-    The noise has the theoretical spectrum; in each of K directions it is as strong as the rays
-    that run across it, `lines` (K, H, W) ∫μ ds, are weak: streaks behind the shoulders.
+    A kernel blurs (G, `sigma` mm) and enhances edges. Noise has the power π f G(f)² / (photons ·
+    thickness) of f in 1/mm, times exp(∫μ ds): in each of K directions as the rays that run across
+    it, `lines` (K, H, W) ∫μ ds, are weak, which makes streaks behind the shoulders.
+
+    Source: Riederer, Pelc & Chesler, Phys Med Biol 23:446 (1978).
     """
     from scipy import fft
 
-    edge = MARGIN
-    lines = np.pad(lines, ((0, 0), (edge, edge), (edge, edge)), mode="edge")
-    plane = np.pad(plane, edge, mode="edge")
-    fy, fx = fft.fftfreq(plane.shape[0], step)[:, None], fft.rfftfreq(plane.shape[1], step)
-    f, angle = np.hypot(fx, fy), np.mod(np.arctan2(fy, fx), np.pi) * SECTORS / np.pi
-    white, noise = rng.standard_normal(plane.shape, np.float32), np.zeros(f.shape, complex)
+    ends = (MARGIN, MARGIN)
+    lines = np.pad(lines, ((0, 0), ends, ends), mode="edge")
+    plane = np.pad(plane, ends, mode="edge")
+    fy = fft.fftfreq(plane.shape[0], step).astype(np.float32)[:, None]
+    fx = fft.rfftfreq(plane.shape[1], step).astype(np.float32)
+    f, angle = np.hypot(fx, fy), np.mod(np.arctan2(fy, fx), np.pi) * np.float32(SECTORS / np.pi)
+    kernel = np.exp(-2 * (np.pi * sigma * f) ** 2) * (1 + edge * (f / 0.35) ** 2)
+    white, noise = rng.standard_normal(plane.shape, np.float32), np.zeros(f.shape, np.complex64)
     for k, line in enumerate(lines):
         away = np.abs(angle - k)
         part = (1 - np.minimum(away, SECTORS - away)).clip(0)
         noise += part * fft.rfft2(white * np.exp(0.5 * line))
-    noise *= np.sqrt(noise_power(f, **scanner)) / step
-    image = noise + fft.rfft2(plane) * transfer(f, scanner["sigma"], scanner["edge"])
-    return fft.irfft2(image, plane.shape)[edge:-edge, edge:-edge]
+    noise *= np.sqrt(np.pi * f / (photons * thickness)) * (1000 / MU_WATER / step)
+    image = fft.irfft2((noise + fft.rfft2(plane)) * kernel, plane.shape)
+    return image[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 class _Patient(NamedTuple):
-    """What Brock's model asks of a patient, the chest, nodules, and scars that are none."""
+    """What Brock's model asks of a patient, the chest and nodules."""
 
     facts: dict[str, float]
     body: Body
     nodules: list[Nodule]
-    scars: list[Nodule]
 
 
 def _patient(rng: np.random.Generator) -> _Patient:
@@ -178,9 +171,7 @@ def _patient(rng: np.random.Generator) -> _Patient:
     nodules: list[Nodule] = []
     while len(nodules) < facts["count"]:
         nodules.append(_nodule(rng, body, facts, nodules))
-    return _Patient(
-        facts, body, nodules, [_scar(rng, body, facts) for _ in range(rng.poisson(0.7))]
-    )
+    return _Patient(facts, body, nodules)
 
 
 def _nodule(
@@ -189,9 +180,7 @@ def _nodule(
     """A nodule in aerated lung, at least 35 mm from the others where there is room."""
     kind = int(np.searchsorted([0.72, 0.82], rng.random()))
     diameter = float(np.clip((1.0, 1.6, 1.5)[kind] * rng.lognormal(np.log(6.0), 0.55), 3, 30))
-    place = rng.choice(["free", "pleura", "vessel", "fissure"], p=[0.45, 0.3, 0.17, 0.08])
-    if place == "fissure" and (kind or diameter > 9):
-        place = "free"
+    place = rng.choice(["free", "pleura", "vessel"], p=[0.5, 0.32, 0.18])
     spiculated = kind < 2 and rng.random() < min(0.6, 1 / (1 + np.exp(4.3 - 0.2 * diameter)))
     calcified = kind == 0 and not spiculated and diameter < 15 and rng.random() < 0.12
     for _ in range(50):
@@ -201,11 +190,6 @@ def _nodule(
         if lung > 0.08 * diameter and all(apart):
             break
     axes, flat = np.linalg.qr(rng.standard_normal((3, 3)))[0], rng.uniform(0.65, 1.0, 2)
-    if place == "fissure":  # a lens in its plane
-        axes, flat = (
-            np.array([[1.0, 0, 0], [0, 0.73, 0.68], [0, -0.68, 0.73]]),
-            np.array([0.8, 0.5]),
-        )
     upper = int(body.sheet(*centre)[1]) in (0, 3)
     odds = float(brock(diameter, kind, spiculated=spiculated, upper=upper, **facts))
     odds *= not calcified  # that pattern is benign
@@ -225,14 +209,6 @@ def _nodule(
     )
 
 
-def _scar(rng: np.random.Generator, body: Body, facts: dict[str, float]) -> Nodule:
-    """A band of scarred lung, 10 to 35 mm long and 1 to 3 mm thick."""
-    length, band = rng.uniform(10, 35), _nodule(rng, body, facts)
-    axes = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    axes /= np.array([1.0, rng.uniform(0.2, 0.7), rng.uniform(1, 3) / length])[:, None]
-    return band._replace(diameter=length, axes=axes, lobed=0.5, kind=0, core=1.0, hu=10.0)
-
-
 def _place(rng: np.random.Generator, body: Body, place: str, r: float) -> ndarray:
     """A centre for a nodule of radius r (mm), which may lie outside the lung."""
     buried = rng.uniform(0.2, 0.9)
@@ -243,9 +219,6 @@ def _place(rng: np.random.Generator, body: Body, place: str, r: float) -> ndarra
         return tree.end[i] + aside / np.linalg.norm(aside) * (0.8 * r + 0.8)
     fits = body.depth < 12 if place == "pleura" else body.depth > min(r + 1, 14)
     centre = body.points[int(rng.choice(np.flatnonzero(fits)))].copy()
-    if place == "fissure":
-        right, _, left = body.fissures(*centre)
-        centre[2] -= left if centre[0] > 0 else right
     for _ in range(3 if place == "pleura" else 0):
         # Along the axial normal of the lung's surface, until part of the ball is outside.
         grid = Grid(centre[0] - 2, centre[1] - 2, 2.0, 3)
@@ -265,33 +238,28 @@ def _spicules(rng: np.random.Generator, centre: ndarray, r: float) -> Pieces:
 
 
 def _scan(
-    patient: _Patient, grid: Grid, z: float, rng: np.random.Generator, **scanner: float
+    patient: _Patient, size: int, z: float, rng: np.random.Generator, **scanner: float
 ) -> ndarray:
-    """(H, W) HU of a slice around z with partial volume, blur and noise."""
-    body, thick, contrast = patient.body, scanner["thickness"], scanner.pop("contrast", 0.0)
-    coarse = WHOLE if grid.size > WHOLE.size else grid
-    # Surfaces of a thin slice are taken as upright.
-    sides = (0.0,) if thick < 1.5 else (-0.5, 0.5)
-    ends = [body.depths(*coarse.axes(), z + side * thick) for side in sides]
-    whole = ends[0] if coarse is WHOLE else body.depths(*WHOLE.axes(), z)
-    skin, lung = (share(whole[NAMES.index(name)], WHOLE.step) for name in ("skin", "lung"))
-    density = skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z)
-    lines = attenuation(density, grid)
-    if coarse is WHOLE:
-        ends = [spread(depth, WHOLE, grid) for depth in ends]
-    plane = np.zeros((grid.size, grid.size), np.float32)
-    for part in (0.25, 0.75):
-        depth = ends[0] + (ends[-1] - ends[0]) * part
-        plane += _paint(patient, grid, z + (part - 0.5) * thick, depth, contrast) / 2
+    """(size, size) HU of a slice around z with partial volume, blur and noise."""
+    body, thick, grid = patient.body, scanner["thickness"], _field(size)
+    heights = [z] if thick < 1.5 else [z - thick / 4, z + thick / 4]  # a thin slice is a plane
+    depths = [body.depths(*WHOLE.axes(), height) for height in heights]
+    skin, lung = (share(depths[0][NAMES.index(k)], WHOLE.step) for k in ("skin", "lung"))
+    lines = attenuation(skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z))
+    # Both are smooth: seldom sampled, and linear in between.
+    smooth = torch.from_numpy(np.concatenate([lines, *depths])[:, INNER, INNER])[None]
+    smooth = functional.interpolate(smooth, (size, size), mode="bilinear")[0].numpy()
+    lines, fine = smooth[:SECTORS], smooth[SECTORS:].reshape(len(heights), -1, size, size)
+    planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
     # The tube current follows the patient's size half the way.
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
-    return reconstruct(plane, lines, grid.step, rng, **scanner | {"photons": dose})
+    return reconstruct(np.mean(planes, 0), lines, grid.step, rng, **scanner | {"photons": dose})
 
 
-def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray, contrast: float) -> ndarray:
+def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
     (x, y), solids = grid.axes(), []
     haze = np.zeros((grid.size, grid.size), np.float32)
-    for n in patient.nodules + patient.scars:
+    for n in patient.nodules:
         if abs(z - n.centre[2]) > 0.5 * n.diameter + 8:
             continue
         if n.kind:
@@ -303,7 +271,7 @@ def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray, contrast: fl
             if n.spicules is not None:
                 part = np.maximum(part, 0.8 * cover(n.spicules, grid, z))
             solids.append((n.hu, part))
-    hu = paint(patient.body, grid, z, depth, contrast=contrast, haze=haze)
+    hu = paint(patient.body, grid, z, depth, haze)
     for value, part in solids:
         hu += (value - hu) * part * share(depth[0], grid.step) * (hu < value)
     return hu
@@ -351,9 +319,7 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
     Raises:
         DataError: an argument out of range.
     """
-    _check(n)
-    if not isinstance(size, Integral) or not 64 <= size <= 512 or size % 2:
-        raise DataError(f"size is the side in pixels, an even number from 64 to 512; got {size!r}")
+    check_images(n, size, least=64)
     if not isinstance(stack, Integral) or not 1 <= stack <= 15 or stack % 2 == 0:
         raise DataError(f"stack is an odd number of slices from 1 to 15; got {stack!r}")
     draw, slices = partial(stream, LUNG_CT.name, LUNG_CT.version, seed), list[int]()
@@ -361,7 +327,7 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
         slices.append(int(draw(len(slices)).integers(4, 9)))
     slices[-1] -= sum(slices) - n
     fine = 2 if size <= 256 else 1
-    grid, finer = _field(size), _field(size * fine)
+    grid = _field(size)
 
     def scanned(k: int) -> list[dict[str, Any]]:
         rng = draw(k, 0)
@@ -372,7 +338,7 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
             rng = draw(k, 1 + i)
             z, apart = _height(rng, patient), scanner["thickness"]
             heights = z + apart * (np.arange(stack) - stack // 2)
-            hu = np.stack([_scan(patient, finer, h, rng, **scanner) for h in heights])
+            hu = np.stack([_scan(patient, size * fine, float(h), rng, **scanner) for h in heights])
             hu = hu.reshape(stack, size, fine, size, fine).mean((2, 4)).round().clip(-1024, 3071)
             row = {"image": hu.astype(np.int16), "patient": f"P{k:05d}", "site": site}
             row |= {"cuts": _cuts(patient, grid, z), "thickness": apart, "height": z}
@@ -385,6 +351,8 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
     for key, pad in _PER_NODULE.items():
         told = [[getattr(n, key) for n, _ in c] + [pad] * (MOST - len(c)) for c in cuts]
         extras[key] = torch.tensor(told, dtype=torch.float32 if np.isnan(pad) else torch.int64)
+    for key in "age female family emphysema count thickness height".split():
+        extras[key] = torch.tensor([row[key] for row in rows], dtype=torch.float32)
     masks = [sum((m for _, m in c), np.zeros((size, size), bool)) for c in cuts]
     return Cohort(
         images=torch.from_numpy(np.stack([row["image"] for row in rows])),
@@ -394,17 +362,8 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
         patients=np.array([row["patient"] for row in rows]),
         sites=np.array([row["site"] for row in rows]),
         spacing=(FIELD / size, FIELD / size),
-        extras=extras | _told(rows, *"age female family emphysema count thickness height".split()),
+        extras=extras,
     )
-
-
-def _check(n: int) -> None:
-    if not isinstance(n, Integral) or n < 1:
-        raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
-
-
-def _told(rows: list[dict[str, Any]], *keys: str) -> dict[str, torch.Tensor | ndarray]:
-    return {k: torch.tensor([row[k] for row in rows], dtype=torch.float32) for k in keys}
 
 
 def _field(size: int) -> Grid:
@@ -420,73 +379,3 @@ def _height(rng: np.random.Generator, patient: _Patient) -> float:
         nodule = patient.nodules[int(np.searchsorted(long / long[-1], which))]
         return float(nodule.centre[2] + 0.7 * (where - 0.5) * nodule.diameter)
     return float(np.quantile(patient.body.points[:, 2], 0.02 + 0.96 * where) + 8 * (which - 0.5))
-
-
-def lung_patches(n: int = 3000, seed: int = 0) -> Cohort:
-    """Patches of simulated chest CT around a nodule or around something like it.
-
-    Args:
-        n: patches, ≥ 1; sixteen of each patient. A smaller cohort is the beginning of a larger one.
-        seed: ≥ 0; another seed gives other patients.
-
-    Returns:
-        Cohort of uint8 images (n, 1, 50, 50), −1000 … 400 HU as 0 … 255; label 1: a nodule.
-        `extras`: pixel and thickness (mm), diameter (mm, NaN without a nodule).
-
-    Raises:
-        DataError: n or seed out of range.
-    """
-    _check(n)
-    draw = partial(stream, LUNG_PATCHES.name, LUNG_PATCHES.version, seed)
-
-    def cut(k: int) -> list[dict[str, Any]]:
-        rng = draw(k)
-        patient = _patient(rng)
-        scanner = {
-            "photons": 10 ** rng.uniform(6.9, 8.5),
-            "thickness": float(rng.choice([0.7, 1.0, 1.25, 2.0, 2.5, 3.0])),
-            "sigma": rng.uniform(0.35, 0.75),
-            "edge": max(0.0, rng.uniform(-0.6, 1.0)),
-            "contrast": rng.uniform(60, 260) * (rng.random() < 0.35),
-        }
-        pixel, count = rng.uniform(0.5, 0.9), min(PER_PATIENT, n - k * PER_PATIENT)
-        streams = (draw(k, i) for i in range(count))
-        rows = [_patch(one, patient, pixel, scanner) for one in streams]
-        known = {"patient": f"P{k:05d}", "pixel": pixel, "thickness": scanner["thickness"]}
-        return [row | known for row in rows]
-
-    parts = side_by_side(cut, range(-(-n // PER_PATIENT)))
-    rows = [row for part in parts for row in part]
-    return Cohort(
-        images=torch.from_numpy(np.stack([row["image"] for row in rows]))[:, None],
-        card=LUNG_PATCHES,
-        labels=torch.tensor([row["label"] for row in rows]),
-        patients=np.array([row["patient"] for row in rows]),
-        extras=_told(rows, "pixel", "thickness", "diameter"),
-    )
-
-
-def _patch(
-    rng: np.random.Generator, patient: _Patient, pixel: float, scanner: dict[str, float]
-) -> dict[str, Any]:
-    """A patch of the patient with a nodule of its own, or with none."""
-    label, body, what = int(rng.random() < 0.4), patient.body, rng.random()
-    nodules = [_nodule(rng, body, patient.facts)] if label else []
-    scars = [_scar(rng, body, patient.facts)] if what < 0.08 and not label else []
-    if nodules + scars:
-        marked = (nodules + scars)[0]
-        centre = marked.centre + rng.uniform(-0.2, 0.2, 3) * min(marked.diameter, 10)
-    elif what < 0.6:  # where an artery divides, thick ones as often as thin ones
-        size = np.exp(rng.uniform(np.log(3), np.log(1500)))
-        alike = np.argsort(np.abs(np.log(body.arteries.supplied / size)))[:30]
-        centre = body.arteries.end[int(rng.choice(alike))]
-    else:  # at a surface, or anywhere
-        edge = np.flatnonzero(body.depth < (7 if what < 0.92 else 200))
-        centre = body.points[int(rng.choice(edge))] + rng.uniform(-3, 3, 3)
-    side = PATCH + 2 * MARGIN
-    corner = centre[:2] - pixel * (side - 1) / 2 + rng.uniform(-1.5, 1.5, 2) * pixel
-    grid = Grid(float(corner[0]), float(corner[1]), pixel, side)
-    seen = patient._replace(nodules=nodules, scars=scars)
-    hu = _scan(seen, grid, float(centre[2]), rng, **scanner)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    grey = ((hu + 1000) / 1400 * 255).round().clip(0, 255).astype(np.uint8)
-    return {"image": grey, "label": label, "diameter": nodules[0].diameter if label else np.nan}
