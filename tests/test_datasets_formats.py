@@ -201,7 +201,7 @@ def test_slices_go_to_dicom_with_their_segmentation(simulate, tmp_path, stack):
     files = [pydicom.dcmread(path) for path in out.rglob("*.dcm")]
     assert len({data.SOPInstanceUID for data in files}) == len(files) == 5 * stack + 2
     assert len({data.SeriesInstanceUID for data in files}) == 2 + (5 if stack > 1 else 2)
-    assert {data.PatientName for data in files} == {"Simulated^Patient"}
+    assert {str(data.PatientName) for data in files} == {"Simulated^Patient"}
 
 
 def test_ultrasound_goes_to_dicom_with_three_segments(simulate, tmp_path):
