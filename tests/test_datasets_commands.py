@@ -83,15 +83,15 @@ def test_every_kind_of_cohort_can_be_written(tmp_path):
     assert torch.equal(back.labels, hounsfield.labels)
     assert back.official.tolist() == ["train", "test"]
     assert (
-        np.asarray(Image.open(tmp_path / "hu" / "masks" / "image_0.png")).tolist() == [[1] * 5] * 6
+        np.asarray(Image.open(tmp_path / "hu" / "masks" / "image_00000.png")).tolist() == [[1] * 5] * 6
     )
     assert (tmp_path / "hu" / "boxes.csv").read_text().splitlines()[1:] == [
-        "image_1.tif,1.0,2.0,3.0,4.5"
+        "image_00001.tif,1.0,2.0,3.0,4.5"
     ]
     assert "age" in (tmp_path / "hu" / "labels.csv").read_text()
     volume = Cohort(images=torch.zeros(2, 1, 4, 6, 5), **common)
     write(volume, tmp_path / "volume")
-    assert np.load(tmp_path / "volume" / "images" / "image_1.npy").shape == (1, 4, 6, 5)
+    assert np.load(tmp_path / "volume" / "images" / "image_00001.npy").shape == (1, 4, 6, 5)
     with pytest.raises(DataError, match="8-bit"):
         write(Cohort(images=torch.zeros(2, 3, 6, 5), **common), tmp_path / "colour")
 
