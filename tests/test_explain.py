@@ -1,5 +1,7 @@
 """Oracles: models whose maps are known in closed form, and loops written out."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -28,18 +30,22 @@ class Linear(nn.Module):
 class Hand(nn.Module):
     """Two feature maps A₁ = 2x + 1 and A₂ = 1 − x, averaged over positions, mixed by a head."""
 
-    def __init__(self, pool=1, inplace=None):
+    def __init__(self, pool=None, inplace=None):
         super().__init__()
-        self.conv = nn.Conv2d(1, 2, 1)
-        self.conv.weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1)
-        self.conv.bias.data = torch.tensor([1.0, 1.0])
-        self.pool = nn.AvgPool2d(pool)
+        conv = nn.Conv2d(1, 2, 1)
+        conv.weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1)
+        conv.bias.data = torch.tensor([1.0, 1.0])
+        if pool is None:
+            self.conv = conv
+        else:
+            self.features = nn.Sequential(conv, nn.AvgPool2d(pool))
         self.relu = nn.Identity() if inplace is None else nn.ReLU(inplace=inplace)
         self.head = nn.Linear(2, 2, bias=False)
         self.head.weight.data = torch.tensor([[1.0, 0.5], [-1.0, 3.0]])
 
     def forward(self, images):
-        return self.head(self.relu(self.pool(self.conv(images))).mean((2, 3)))
+        maps = self.conv(images) if hasattr(self, "conv") else self.features(images)
+        return self.head(self.relu(maps).mean((2, 3)))
 
 
 class Usual(nn.Module):
@@ -70,20 +76,20 @@ def test_occlusion_of_a_linear_model_is_a_sum_of_weights():
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("patch", "stride"), [(5, 3), (4, None), (12, 1), (1, 1)])
-def test_occlusion_averages_over_the_patches_that_cover_a_pixel(patch, stride):
-    model, images = Linear(channels=2), batch(2, channels=2)
-    target = torch.tensor([0, 1])
-    found = explain.occlusion(model, images, target, patch=patch, stride=stride, batch_size=3)
-    step = stride or patch // 2
-    starts = [*range(0, 12 - patch, step), 12 - patch]
-    for i in range(2):
+@pytest.mark.parametrize(("patch", "stride"), [(5, 3), (4, 4), (8, None), (12, 1), (1, 1)])
+def test_occlusion_averages_over_the_patches_that_cover_a_pixel(patch, stride, monkeypatch):
+    monkeypatch.setattr(explain, "_BATCH", 2)
+    model, images = Linear(channels=2), batch(3, channels=2)
+    options = {} if stride is None else {"stride": stride}
+    found = explain.occlusion(model, images, 1, patch=patch, **options)
+    starts = [*range(0, 12 - patch, stride or 4), 12 - patch]
+    for i in range(3):
         total, cover = np.zeros((12, 12)), np.zeros((12, 12))
         for y in starts:
             for x in starts:
                 covered = images[i].clone()
                 covered[:, y : y + patch, x : x + patch] = images[i].mean((1, 2))[:, None, None]
-                fall = ((images[i] - covered) * model.weight[i]).sum().item()
+                fall = ((images[i] - covered) * model.weight[1]).sum().item()
                 total[y : y + patch, x : x + patch] += fall
                 cover[y : y + patch, x : x + patch] += 1
         np.testing.assert_allclose(found[i], total / cover, atol=1e-3)
@@ -95,38 +101,34 @@ def test_grad_cam_by_hand(target):
     images = batch(size=6)
     w1, w2 = [(1.0, 0.5), (-1.0, 3.0)][target]
     expected = (w1 * (2 * images + 1) + w2 * (1 - images)).clamp_min(0)[:, 0] / 36
-    for layer in (None, "conv"):
-        found = explain.grad_cam(Hand(), images, target, layer)
-        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(explain.grad_cam(Hand(), images, target), expected)
 
 
 def test_grad_cam_is_enlarged_bilinearly_from_pixel_centres():
     image = torch.zeros(1, 1, 4, 4)
     image[..., :, 2:] = 4.0  # two feature columns: A₁ + A₂/2 is 1.5 and 7.5
-    found = explain.grad_cam(Hand(pool=2), image, 0, "pool")[0] * 4
+    found = explain.grad_cam(Hand(pool=2), image, 0)[0] * 4
     row = torch.tensor([1.5, 0.75 * 1.5 + 0.25 * 7.5, 0.25 * 1.5 + 0.75 * 7.5, 7.5])
     torch.testing.assert_close(found, row.expand(4, 4))
 
 
 def test_an_in_place_relu_after_the_layer_changes_nothing():
     images = batch(size=6)
-    inplace, apart = Hand(inplace=True), Hand(inplace=False)
-    for layer in ("conv", "pool"):
-        found = explain.grad_cam(inplace, images, 1, layer)
-        expected = explain.grad_cam(apart, images, 1, layer)
+    for pool in (None, 2):
+        found = explain.grad_cam(Hand(pool, inplace=True), images, 1)
+        expected = explain.grad_cam(Hand(pool, inplace=False), images, 1)
         torch.testing.assert_close(found, expected)
 
 
 def test_the_layer_is_the_features_or_else_the_last_convolution():
-    model = Usual()
+    first, last = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)
+    ends = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    bare = nn.Sequential(first, last, *ends)
+    named = nn.Sequential(OrderedDict(features=nn.Sequential(first, last), a=ends[0], b=ends[1]))
     images = batch(size=16)
-    given = explain.grad_cam(model, images, 0, "features")
-    assert torch.equal(explain.grad_cam(model, images, 0), given)
-    assert not torch.equal(explain.grad_cam(model, images, 0, "features.0"), given)
-    bare = nn.Sequential(
-        nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
-    assert torch.equal(explain.grad_cam(bare, images, 0), explain.grad_cam(bare, images, 0, "1"))
+    assert torch.equal(explain.grad_cam(bare, images, 0), explain.grad_cam(named, images, 0))
+    named = nn.Sequential(OrderedDict(features=first, last=last, a=ends[0], b=ends[1]))
+    assert not torch.equal(explain.grad_cam(bare, images, 0), explain.grad_cam(named, images, 0))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -158,7 +160,7 @@ def test_the_model_is_left_as_found(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_circumstance_gives_the_same_map(method):
+def test_every_circumstance_gives_the_same_map(method, monkeypatch):
     model, images = Usual(), batch(size=16).mul(60).add(128).clamp(0, 255).byte()
     found = method(model, images, 2)
     assert found.shape == (5, 16, 16)
@@ -168,38 +170,15 @@ def test_every_circumstance_gives_the_same_map(method):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     torch.testing.assert_close(method(model.train(), images.float() / 255, 2), found)
-    torch.testing.assert_close(method(model, images, torch.full((5,), 2), batch_size=2), found)
+    with monkeypatch.context() as patch:
+        patch.setattr(explain, "_BATCH", 2)
+        torch.testing.assert_close(method(model, images, 2), found)
     with torch.no_grad():
         torch.testing.assert_close(method(model, images, 2), found)
     with torch.inference_mode():
         torch.testing.assert_close(method(model, images.clone(), 2), found)
     one_by_one = torch.cat([method(model, images[i : i + 1], 2) for i in range(5)])
     torch.testing.assert_close(one_by_one, found, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_target_is_chosen_per_image(method):
-    model, images = Usual(), batch(3, size=16)
-    found = method(model, images, torch.tensor([2, 0, 1]))
-    for i, k in enumerate([2, 0, 1]):
-        torch.testing.assert_close(found[i], method(model, images, k)[i], atol=1e-5, rtol=1e-4)
-
-
-def test_a_single_output_speaks_for_class_one_and_against_class_zero():
-    class Single(nn.Module):
-        def __init__(self, flat):
-            super().__init__()
-            self.inner, self.flat = Linear(), flat
-
-        def forward(self, images):
-            out = self.inner(images)[:, :1]
-            return out[:, 0] if self.flat else out
-
-    images = batch()
-    expected = explain.occlusion(Linear(), images, 0, patch=4)
-    for flat in (False, True):
-        torch.testing.assert_close(explain.occlusion(Single(flat), images, 1, patch=4), expected)
-        torch.testing.assert_close(explain.occlusion(Single(flat), images, 0, patch=4), -expected)
 
 
 def test_a_map_without_evidence_is_zero_not_nan():
@@ -228,7 +207,6 @@ def test_a_cohort_or_a_pair_is_explained_as_its_images_are(method):
     cohort = Cohort(images=images, labels=torch.tensor([0, 1, 0, 1]), card=card)
     expected = method(Usual(), images, 1)
     torch.testing.assert_close(method(Usual(), cohort, 1), expected)
-    torch.testing.assert_close(method(Usual(), cohort[1:3], cohort.labels[1:3])[0], expected[1])
     torch.testing.assert_close(method(Usual(), (images, cohort.labels), 1), expected)
     torch.testing.assert_close(method(Usual(), images.numpy(), 1), expected)
     loader = DataLoader(TensorDataset(images, cohort.labels))
@@ -237,60 +215,24 @@ def test_a_cohort_or_a_pair_is_explained_as_its_images_are(method):
             method(Usual(), other, 1)
 
 
-def test_volumes_are_explained_too():
-    class Volumes(nn.Module):
-        """Two outputs: the sums of 2x + 1 and of 1 − x over a volume, divided by its size."""
-
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv3d(1, 2, 1)
-            self.conv.weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1, 1)
-            self.conv.bias.data = torch.tensor([1.0, 1.0])
-
-        def forward(self, images):
-            return self.conv(images).mean((2, 3, 4))
-
-    volumes = torch.randn(2, 1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
-    found = explain.grad_cam(Volumes(), volumes, 0)
-    torch.testing.assert_close(found, (2 * volumes[:, 0] + 1).clamp_min(0) / (4 * 6 * 8))
-    volumes = volumes - volumes.mean((2, 3, 4), keepdim=True)
-    found = explain.occlusion(Volumes(), volumes, 1, patch=2, stride=2)
-    sums = -volumes.reshape(2, 2, 2, 3, 2, 4, 2).sum((2, 4, 6)) / (4 * 6 * 8)
-    for axis in (1, 2, 3):
-        sums = sums.repeat_interleave(2, axis)
-    torch.testing.assert_close(found, sums, atol=1e-6, rtol=1e-4)
-    masks = (found == found.amax((1, 2, 3), keepdim=True)).byte()
-    assert explain.pointing_game(found, masks) == 1
-
-
 def test_refusals():
     model, images = Usual(), batch(size=16)
     for method in METHODS:
         with pytest.raises(DataError, match=r"images must be \(N, C, H, W\).* got \(1, 16, 16\)"):
             method(model, images[0], 0)
-        with pytest.raises(DataError, match=r"for images \(0, 1, 16, 16\)"):
-            method(model, images[:0], 0)
-        with pytest.raises(DataError, match=r"target must be 0 to 2.* got 3 to 3"):
-            method(model, images, 3)
-        with pytest.raises(DataError, match="one per image"):
-            method(model, images, torch.tensor([0, 1]))
-        with pytest.raises(DataError, match="one per image"):
-            method(model, images, 0.5)
+        for other in (images[:0], images[:, :, None]):
+            with pytest.raises(DataError, match=r"expected one image \(N, C, H, W\) or more"):
+                method(model, other, 0)
+        for target in (3, -1, 0.5):
+            with pytest.raises(DataError, match=r"target must be 0 to 2.* got"):
+                method(model, images, target)
         with pytest.raises(DataError, match="one row of outputs per image"):
             method(model.features, images, 0)
-    with pytest.raises(RuntimeError, match="split_size"):
-        explain.grad_cam(model, images, 0, batch_size=0)
-    with pytest.raises(ValueError, match="must not be zero"):
-        explain.occlusion(model, images, 0, batch_size=0)
     with pytest.raises(DataError, match="patch must be 1 to 16"):
         explain.occlusion(model, images, 0, patch=17)
     with pytest.raises(DataError, match="every pixel is covered"):
         explain.occlusion(model, images, 0, patch=4, stride=5)
-    with pytest.raises(DataError, match="no layer 'last'; name one of , features"):
-        explain.grad_cam(model, images, 0, "last")
-    with pytest.raises(DataError, match=r"this one gave \(5, 3\)"):
-        explain.grad_cam(model, images, 0, "head")
-    with pytest.raises(DataError, match="no convolution"):
+    with pytest.raises(DataError, match="needs a convolution"):
         explain.grad_cam(Linear(), batch(), 0)
 
     class Bypass(Usual):
@@ -305,7 +247,7 @@ def test_refusals():
         def forward(self, images):
             return images.mean((2, 3)).expand(-1, 3)
 
-    with pytest.raises(DataError, match="gave NoneType. Is it called"):
+    with pytest.raises(DataError, match="is it called"):
         explain.grad_cam(Unused(), images, 0)
 
     class Detached(Usual):
@@ -340,6 +282,3 @@ def test_the_course_model_is_explained_by_its_last_maps():
         found = method(model, images, 1)
         assert found.shape == (2, 32, 32)
         assert found.isfinite().all()
-    assert torch.equal(
-        explain.grad_cam(model, images, 1), explain.grad_cam(model, images, 1, "features")
-    )
