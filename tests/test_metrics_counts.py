@@ -8,7 +8,6 @@ import torch
 from sklearn import metrics as sk
 
 from medlab import metrics
-from medlab.errors import DataError
 
 
 def case(n=200, tied=False, seed=0, prevalence=0.3):
@@ -103,43 +102,3 @@ def test_labels_and_scores_in_small_numbers_do_not_overflow(kind):
     assert (
         metrics.net_benefit(*small, thresholds) == metrics.net_benefit(labels, scores, thresholds)
     ).all()
-
-
-@pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
-def test_per_class_equals_the_classification_report_of_scikit_learn(task):
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        labels, scores = several(4, 60, seed)
-        truth, called = labels, scores.argmax(1)
-        if task == "binary":
-            labels, scores = case(60, seed=seed)
-            truth, called = labels, (scores > 0.5).astype(int)
-        if task == "multilabel":
-            labels, scores = rng.integers(0, 2, (60, 3)), rng.random((60, 3))
-            truth, called = labels, scores > 0.5
-        table = metrics.per_class(labels, scores)
-        report = sk.classification_report(truth, called, output_dict=True, zero_division=np.nan)
-        for name, row in table.iterrows():
-            want = report[str(name)]
-            assert row.sensitivity == pytest.approx(want["recall"], nan_ok=True)
-            assert row.ppv == pytest.approx(want["precision"], nan_ok=True)
-            assert row.support == want["support"]
-            one = truth[:, name] if task == "multilabel" else truth == name
-            said = called[:, name] if task == "multilabel" else called == name
-            assert row.specificity == pytest.approx(sk.recall_score(~(one == 1), ~said))
-            score = scores if scores.ndim == 1 else scores[:, name]
-            score = -score if task == "binary" and name == 0 else score
-            assert row.auc == pytest.approx(sk.roc_auc_score(one, score))
-
-
-def test_per_class_names_its_rows_and_leaves_open_what_is_undefined():
-    scores = [[0.8, 0.1, 0.1], [0.2, 0.1, 0.7], [0.5, 0.1, 0.4]]
-    table = metrics.per_class([0, 2, 2], scores, classes=("oedema", "effusion", "none"))
-    assert table.index.tolist() == ["oedema", "effusion", "none"]
-    assert math.isnan(table.auc["effusion"]) and math.isnan(table.sensitivity["effusion"])
-    assert table.support.tolist() == [1, 0, 2]
-    assert "oedema" in str(table) and "sensitivity" in str(table)
-    with pytest.raises(ValueError, match="does not match length of index"):
-        metrics.per_class([0, 2, 2], scores, classes=("a", "b"))
-    with pytest.raises(DataError, match="apply a sigmoid"):
-        metrics.per_class([0, 1], [-2.0, 3.0])

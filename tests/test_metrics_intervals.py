@@ -359,20 +359,6 @@ def test_proportion_equals_the_formula_of_wilson(k, n):
     assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 20), (20, 20), (47, 50), (500, 1234)])
-def test_the_exact_interval_is_of_beta_quantiles(k, n):
-    """Clopper & Pearson: I(p; k, n − k + 1) = 2.5 % below, I(p; k + 1, n − k) = 97.5 % above."""
-    low = stats.beta.ppf(0.025, k, n - k + 1) if k else 0
-    high = stats.beta.ppf(0.975, k + 1, n - k) if k < n else 1
-    found = metrics.proportion(k, n, method="exact")
-    assert (found.value, found.low, found.high) == pytest.approx((k / n, low, high), abs=1e-9)
-    wilson = metrics.proportion(k, n)
-    assert found.high - found.low > wilson.high - wilson.low
-    for method in ("wald", None):
-        with pytest.raises(DataError, match="wilson or exact"):
-            metrics.proportion(k, n, method=method)
-
-
 def test_wilson_ends_exactly_where_nothing_or_all_was_found():
     for n in range(1, 200):
         assert metrics.proportion(0, n).low == 0

@@ -45,7 +45,6 @@ NEEDS = {
     "metrics.Interval": GIVEN,
     "metrics.UndefinedMetric": CAUGHT,
     "metrics.binary_pairs": SHARED,
-    "metrics.per_class": "a user with several classes asks which one fails",
     "metrics.roc_curve": SHARED,
     "training.Classification": "a user makes a task of their own from it",
     "training.History": GIVEN,

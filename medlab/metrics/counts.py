@@ -6,10 +6,9 @@ patients) is NaN; of an AUC or a curve, one class only raises `UndefinedMetric`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,9 +16,6 @@ from scipy.stats import rankdata
 
 from medlab.errors import DataError
 from medlab.metrics._arguments import binary_pairs, need_both, pairs, shares
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -158,35 +154,6 @@ def specificity_at_sensitivity(
     # The rate is a ratio of two integers: its last bits must not exclude an equality.
     best = int(np.argmax(tpr >= shares(sensitivity, "sensitivity") - 1e-12))
     return OperatingPoint(float(tpr[best]), float(1 - fpr[best]), float(thresholds[best]))
-
-
-def per_class(labels: ArrayLike, scores: ArrayLike, *, classes: Sequence[str] = ()) -> pd.DataFrame:
-    """How each class or finding fares against the rest, a row each, called as in `accuracy`.
-
-    >>> per_class([0, 2, 2], [[0.8, 0.1, 0.1], [0.2, 0.1, 0.7], [0.5, 0.1, 0.4]],
-    ...           classes=("oedema", "effusion", "none"))
-              sensitivity  specificity  ppv  auc  support
-    oedema            1.0          0.5  0.5  1.0        1
-    effusion          NaN          1.0  NaN  NaN        0
-    none              0.5          1.0  1.0  1.0        2
-
-    `classes` names the rows, as `cohort.classes` does; `support` counts the images that truly are
-    of the class.
-    """
-    import pandas as pd
-
-    kind, y, s = pairs(labels, scores)
-    called = s.argmax(1) if kind == "multiclass" else shares(s) > 0.5
-    s = np.stack([-s, s], axis=1) if kind == "binary" else s
-    if kind != "multilabel":
-        y, called = (one[:, None] == np.arange(s.shape[1]) for one in (y, called))
-    rows = []
-    for real, said, score in zip(y.T, called.T, s.T, strict=True):
-        at = confusion(real, said)
-        area = auc(real, score) if real.min() != real.max() else nan
-        rows.append((at.sensitivity, at.specificity, at.ppv, area, int(real.sum())))
-    columns = ["sensitivity", "specificity", "ppv", "auc", "support"]
-    return pd.DataFrame(rows, index=list(classes or range(s.shape[1])), columns=columns)
 
 
 def one_against_rest(labels: ArrayLike, scores: ArrayLike) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,4 +1,4 @@
-"""How sure a figure is: an interval, by DeLong for the AUC, by Wilson or exact for a proportion.
+"""How sure a figure is: an interval, by DeLong for the AUC, by Wilson for a proportion.
 
 An interval without width, as at an AUC of 1, is told by a `UserWarning`; DeLong's formula needs two
 images of each class, else `UndefinedMetric`.
@@ -10,7 +10,6 @@ import warnings
 from dataclasses import dataclass
 from math import erfc, exp, inf, log, sqrt
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -86,24 +85,20 @@ def delong_test(labels: ArrayLike, a: ArrayLike, b: ArrayLike) -> DeLongTest:
     return DeLongTest(first, second, warn_without_width(interval), z, p=erfc(abs(z) / sqrt(2)))
 
 
-def proportion(
-    successes: int, n: int, *, method: Literal["wilson", "exact"] = "wilson"
-) -> Interval:
-    """95 % interval of a proportion, such as a sensitivity: 47 of 50 independent found.
+def proportion(successes: int, n: int) -> Interval:
+    """Wilson's 95 % interval of a proportion, such as a sensitivity: 47 of 50 independent found.
 
-    Wilson's covers 95 % on average; "exact", Clopper and Pearson's, never less, and it is wider.
+    It covers 95 % on average.
 
-    Source: Wilson, JASA 22:209 (1927); Clopper & Pearson, Biometrika 26:404 (1934).
+    Source: Wilson, JASA 22:209 (1927).
     """
     try:
         k, of = int(successes), int(n)
         if not (k == successes and of == n >= 1):
             raise ValueError("no counts")
-        low, high = binomtest(k, of).proportion_ci(LEVEL, method)
+        low, high = binomtest(k, of).proportion_ci(LEVEL, "wilson")
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{method} of {successes} of {n}: wilson or exact, and k of n in whole numbers, k ≤ n"
-        ) from error
+        raise DataError(f"k of n are whole numbers, k ≤ n; got {successes} of {n}") from error
     return Interval(k / of, float(low), float(high))
 
 
