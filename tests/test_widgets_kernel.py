@@ -94,7 +94,7 @@ def test_a_preset_fills_in_weights_and_divisor_and_draws_once():
     for count, (name, numbers) in enumerate(list(KERNELS.items())[2:]):
         panel.controls["preset"].value = name
         now = [c.value for key, c in panel.controls.items() if key != "preset"]
-        assert tuple(now) == numbers
+        assert now == numbers
         assert panel.controls["preset"].value == name
         root = np.sqrt(np.square(np.array(numbers[:9]) / numbers[9]).sum())
         assert f"leaves with {100 * root:.4g}" in " ".join(panel.lines)

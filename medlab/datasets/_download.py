@@ -22,11 +22,6 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     return Path(root or os.environ.get("MEDLAB_DATA") or pooch.os_cache("medlab")).expanduser()
 
 
-def shows_progress(progress: bool | None = None) -> bool:
-    """Whether to show a progress bar: as asked, else yes unless MEDLAB_PROGRESS is 0."""
-    return os.environ.get("MEDLAB_PROGRESS", "1") != "0" if progress is None else progress
-
-
 def provide(
     path: str | os.PathLike,
     card: DataCard,
@@ -85,7 +80,7 @@ def _receive(url: str, part: Path, otherwise: str) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         # A bar of its own: pooch's is red text in a notebook. pooch sets its total.
         look: dict = {"unit": "B", "unit_scale": True, "desc": Path(url).name, "leave": True}
-        bar = shows_progress() and progress(total=1, **look)
+        bar = progress(total=1, **look)
         try:
             return pooch.HTTPDownloader(progressbar=bar, **options)(url, str(part), None)
         except (requests.RequestException, ValueError) as error:  # ValueError: a bad length

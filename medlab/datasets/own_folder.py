@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import numpy as np
 import torch
 
 from medlab.cohort import Cohort
-from medlab.datasets._download import shows_progress
 from medlab.datasets._files import images_in, some
 from medlab.datasets._pictures import decode, fit, stack
 from medlab.datasets._tables import Classes, numbered, place_boxes, read_boxes, require, rows_of
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
+from medlab.errors import progress as shown
 
 Column = str | Callable[[dict], object]
 
@@ -32,7 +33,7 @@ def from_folder(
     official: Column | None = None,
     classes: Classes = None,
     size: int | tuple[int, int] | None = None,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> Cohort:
     """Read a folder of PNG, JPEG, TIFF, BMP or WebP files and a label table.
 
@@ -63,15 +64,13 @@ def from_folder(
             table says, sorted. Needed where a folder may lack a class that another one has.
         size: bring all images to this size (edge, or height and width): scaled without aliasing,
             proportions kept, margins filled with 0, or with the lowest value if not 8-bit.
-        progress: show a progress bar; default yes, unless MEDLAB_PROGRESS is 0.
+        progress: show a bar; the environment variable MEDLAB_PROGRESS=0 hides it too.
 
     Returns:
         Cohort in the order of the table: uint8, or float32 where files hold more than 8 bits. With
         boxes, `extras["box_labels"]` has an int64 tensor an image, the class of each box; without
         labels the task is detection and the classes those of the boxes.
     """
-    from tqdm.contrib.concurrent import thread_map
-
     folder = Path(images).expanduser()
     edges = (size, size) if isinstance(size, int) else size
     if edges is not None and not (len(edges) == 2 and all(n in range(1, 16385) for n in edges)):
@@ -89,8 +88,9 @@ def from_folder(
         shape = pixels.shape[1:]
         return pixels if edges is None else fit(pixels, (edges[0], edges[1])), shape
 
-    hidden = not shows_progress(progress)
-    read = thread_map(one, table.index, desc="reading images", disable=hidden, max_workers=8)
+    look: dict = {"desc": "reading images", "leave": True, "disable": not progress}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        read = list(shown(pool.map(one, table.index), total=len(table), **look))
     pictures = [pixels for pixels, _ in read]
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if found is not None:

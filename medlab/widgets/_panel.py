@@ -76,7 +76,7 @@ class Panel(ipywidgets.VBox):
 
     def _preset(self) -> str:
         """Name of the preset that the other controls show; "" if there is none."""
-        values = tuple(control.value for control in self._numbers)
+        values = [control.value for control in self._numbers]
         return next((name for name, known in self._presets.items() if known == values), "")
 
     def _changed(self, change: dict) -> None:

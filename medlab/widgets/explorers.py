@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Literal
 
 import numpy as np
@@ -25,24 +27,10 @@ from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
 Part = Literal["centre", "edge"]
 Pair = tuple[float, float]
 
-# Level and width in HU, as radiology departments commonly set them.
-WINDOWS = {"lung": (-600, 1500), "soft tissue": (40, 400), "bone": (400, 1800), "brain": (40, 80)}
-
-# Nine whole numbers, row by row, and what they are divided by.
-KERNELS: dict[str, tuple[float, ...]] = {
-    "identity": (0, 0, 0, 0, 1, 0, 0, 0, 0, 1),
-    "mean": (1, 1, 1, 1, 1, 1, 1, 1, 1, 9),
-    "Gaussian": (1, 2, 1, 2, 4, 2, 1, 2, 1, 16),
-    "Sobel, vertical edges": (-1, 0, 1, -2, 0, 2, -1, 0, 1, 8),
-    "Sobel, horizontal edges": (-1, -2, -1, 0, 0, 0, 1, 2, 1, 8),
-    "Laplacian": (0, 1, 0, 1, -4, 1, 0, 1, 0, 1),
-    "sharpen": (0, -1, 0, -1, 5, -1, 0, -1, 0, 1),
-    "shift": (0, 0, 0, 0, 0, 1, 0, 0, 0, 1),
-}
-
-# A bright spot on a dark, uneven ground, for the moving window; a digit is a pixel.
-ROWS = ("0102101", "1034310", "0389721", "2499830", "1378821", "0123202", "1010110")
-SPOT = np.array([list(row) for row in ROWS], dtype=float)
+_PRESETS = json.loads((files("medlab.widgets") / "presets.json").read_text(encoding="utf-8"))
+WINDOWS: dict[str, list[int]] = _PRESETS["windows"]
+KERNELS: dict[str, list[int]] = _PRESETS["kernels"]
+SPOT = np.array(_PRESETS["spot"], dtype=float)
 FILL = {"plain": "#ffffff", "pad": "#dddddd", "read": "#9fd3f2", "filled": "#f2b27f"}
 
 # Of the descent.
