@@ -60,33 +60,22 @@ def reliability(
 def ece(labels: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> float:
     """Expected calibration error, 0 to 1: Σ (nᵦ/N) · |observed − predicted| over bins.
 
-    Of two classes the probability of class 1 is judged; of three or more, the probability of the
-    class that was called, against how often that call is right. Bins are of equal width: more
-    bins, more noise, and the figure grows with them.
+    The probability of class 1 is judged. Bins are of equal width: more bins, more noise, and the
+    figure grows with them.
 
     Source: Guo et al., ICML (2017), eq. 3.
     """
-    kind, y, s = pairs(labels, scores)
-    if kind == "multilabel":
-        raise DataError("ece judges one finding: choose one, labels[:, k] and scores[:, k]")
-    if kind == "multiclass":
-        y, s = s.argmax(1) == y, s.max(1)
-    at = reliability(y, s, bins=bins)
-    return float((at.count * np.abs(at.observed - at.predicted)).sum() / len(y))
+    at = reliability(labels, scores, bins=bins)
+    return float((at.count * np.abs(at.observed - at.predicted)).sum() / at.count.sum())
 
 
 def brier(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Brier score: mean squared distance between probability and truth.
-
-    Of two classes or K findings the mean of (p − y)², 0 to 1; of three or more classes the sum of
-    (pₖ − yₖ)² over classes, averaged over images, 0 to 2.
+    """Brier score: the mean of (p − y)², 0 to 1, between probability and truth of class 1.
 
     Source: Brier, Monthly Weather Review 78:1 (1950).
     """
-    kind, y, s = pairs(labels, scores)
-    truth = np.eye(s.shape[1])[y] if kind == "multiclass" else y
-    errors = (shares(s) - truth) ** 2
-    return float(errors.sum(1).mean() if kind == "multiclass" else errors.mean())
+    _, y, s = binary_pairs(labels, scores)
+    return float(((shares(s) - y) ** 2).mean())
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
