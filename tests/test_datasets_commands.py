@@ -82,9 +82,8 @@ def test_every_kind_of_cohort_can_be_written(tmp_path):
     assert torch.equal(back.images, hounsfield.images)
     assert torch.equal(back.labels, hounsfield.labels)
     assert back.official.tolist() == ["train", "test"]
-    assert (
-        np.asarray(Image.open(tmp_path / "hu" / "masks" / "image_00000.png")).tolist() == [[1] * 5] * 6
-    )
+    mask = np.asarray(Image.open(tmp_path / "hu" / "masks" / "image_00000.png"))
+    assert mask.tolist() == [[1] * 5] * 6
     assert (tmp_path / "hu" / "boxes.csv").read_text().splitlines()[1:] == [
         "image_00001.tif,1.0,2.0,3.0,4.5"
     ]

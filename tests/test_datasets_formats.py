@@ -261,10 +261,11 @@ def test_what_cannot_be_written_is_named_and_nothing_is_overwritten(simulate, tm
     out = tmp_path / "out"
     with pytest.raises(DataError, match="--format nifti or dicom"):
         simulate.write(chest(3), out)
-    patches = ["lung_patches", "--n", "6", "--out", str(out), "--format"]
-    assert simulate.main([*patches, "nifti"]) == 1
+    wide = ["chest_xray", "--n", "2", "--size", "32", "--option", "variety=wide"]
+    wide += ["--out", str(out), "--format"]
+    assert simulate.main([*wide, "nifti"]) == 1
     assert "spacing in mm" in capsys.readouterr().err
-    assert simulate.main([*patches, "dicom"]) == 1
+    assert simulate.main([*wide, "dicom"]) == 1
     assert "such as kidney_us and lung_ct" in capsys.readouterr().err
     assert not out.exists()
     out.mkdir()
