@@ -173,7 +173,8 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
         envelope=gather(list(tables.values())),
         tubes={},
     )
-    body = body._replace(**_lattice(body, rng))
+    points, depth, lobe = _lattice(body, rng)
+    body = body._replace(points=points, depth=depth, lobe=lobe)
     for tissue, curves in FACTS["bones"].items():
         sides = [polyline(np.array(c) * s * [way, 1, 1, 1]) for c in curves for way in (-1, 1)]
         tables[tissue] = gather(sides)
@@ -207,8 +208,8 @@ def _moved(body: Body, points: ndarray) -> ndarray:
     return np.column_stack([x, y, points[:, 2]])
 
 
-def _lattice(body: Body, rng: np.random.Generator) -> dict[str, ndarray]:
-    """Jittered `points` of aerated lung off the fissures, one a cube; their `depth` and `lobe`."""
+def _lattice(body: Body, rng: np.random.Generator) -> tuple[ndarray, ndarray, ndarray]:
+    """Jittered points of aerated lung off the fissures, one a cube; their depth and lobe."""
     found, across = [], np.arange(-150, 151, LATTICE, dtype=np.float32)
     for z in np.arange(-185, 125, LATTICE).tolist():
         x, y = across[None] + rng.uniform(-2, 2), across[:, None] + rng.uniform(-2, 2)
@@ -220,7 +221,7 @@ def _lattice(body: Body, rng: np.random.Generator) -> dict[str, ndarray]:
     points = points + rng.uniform(-1, 1, points.shape) * np.clip(depth - 1.0, 0, 4.8)
     away, lobe = body.sheet(*points.T)
     keep = away > 3.0
-    return {"points": points[keep], "depth": depth[keep, 0], "lobe": lobe[keep]}
+    return points[keep], depth[keep, 0], lobe[keep]
 
 
 def _holes(body: Body, share: float, rng: np.random.Generator) -> Pieces:

@@ -7,7 +7,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usu
     # Every chunk is full, the last one by repetition: a shorter vector may be rounded differently.
     filled = rows + _exposures(seed, rows[-1].patient, wide)[:1] * (-n % CHUNK)
     parts = side_by_side(lambda i: _radiographs(filled[i : i + CHUNK], size), range(0, n, CHUNK))
-    merged = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
+    merged: dict[str, Any] = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
     return Cohort(
         images=merged.pop("image")[:, None],
         card=replace(CHEST_XRAY, **_WIDE["card"]) if wide else CHEST_XRAY,

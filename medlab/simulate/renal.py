@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
     """
     check_images(n, size, least=32)
     rows = side_by_side(lambda k: _scans(seed, k, size), range(-(-n // IMAGES)))
-    merged = {key: torch.cat([row[key] for row in rows])[:n] for key in rows[0]}
+    merged: dict[str, Any] = {key: torch.cat([row[key] for row in rows])[:n] for key in rows[0]}
     return Cohort(
         images=merged.pop("image")[:, None],
         card=KIDNEY_US,

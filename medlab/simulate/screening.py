@@ -247,8 +247,8 @@ def _scan(
     skin, lung = (share(depths[0][NAMES.index(k)], WHOLE.step) for k in ("skin", "lung"))
     lines = attenuation(skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z))
     # Both are smooth: seldom sampled, and linear in between.
-    smooth = torch.from_numpy(np.concatenate([lines, *depths])[:, INNER, INNER])[None]
-    smooth = functional.interpolate(smooth, (size, size), mode="bilinear")[0].numpy()
+    coarse = torch.from_numpy(np.concatenate([lines, *depths])[:, INNER, INNER])[None]
+    smooth = functional.interpolate(coarse, (size, size), mode="bilinear")[0].numpy()
     lines, fine = smooth[:SECTORS], smooth[SECTORS:].reshape(len(heights), -1, size, size)
     planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
     # The tube current follows the patient's size half the way.
