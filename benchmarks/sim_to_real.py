@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from lung_patches import lung_patches  # beside this file
 from PIL import Image
 
 import medlab
@@ -61,9 +63,9 @@ class Variant(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A simulated cohort, the real set it is to stand for, the edge of the images learnt from."""
+    """What simulates, the real set it is to stand for, the edge of the images learnt from."""
 
-    simulated: str
+    simulated: Callable[..., Cohort]
     real: Callable[[str | None], tuple[Cohort, Cohort]]
     size: int
     variants: tuple[Variant, ...]
@@ -98,15 +100,21 @@ def nodules(root: str | None) -> tuple[Cohort, Cohort]:
     return train, test
 
 
+def patches(n: int, seed: int, root: str | None) -> Cohort:
+    """Patches of simulated CT; they are not kept."""
+    return lung_patches(n, seed)
+
+
+chest_xray = partial(medlab.load, "chest_xray")
 # Radiographs are simulated at their usual 64 pixels and brought to the size of the real ones.
 USUAL = Variant("three hospitals", {}, "auto")
 DISTURBED = Variant("three hospitals, strong augmentation", {}, STRONG)
 WIDE = Variant("wide variety, strong augmentation", {"variety": "wide"}, STRONG)
 TASKS = {
-    "children": Task("chest_xray", children, 28, (USUAL, DISTURBED, WIDE)),
-    "adults": Task("chest_xray", adults, 48, (USUAL, DISTURBED, WIDE)),
+    "children": Task(chest_xray, children, 28, (USUAL, DISTURBED, WIDE)),
+    "adults": Task(chest_xray, adults, 48, (USUAL, DISTURBED, WIDE)),
     "nodules": Task(
-        "lung_patches",
+        patches,
         nodules,
         50,
         (Variant("as simulated", {}, "auto"), Variant("strong augmentation", {}, STRONG)),
@@ -130,9 +138,7 @@ def resized(cohort: Cohort, size: int) -> Cohort:
 
 def trained(task: Task, variant: Variant, options: argparse.Namespace, seed: int) -> SmallCNN:
     """A network that has seen simulated images only."""
-    made = medlab.load(
-        task.simulated, n=options.images, seed=seed, root=options.cache, **variant.options
-    )
+    made = task.simulated(n=options.images, seed=seed, root=options.cache, **variant.options)
     torch.manual_seed(seed)
     model = SmallCNN(1, 2)
     medlab.fit(
