@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from lung_patches import lung_patches  # beside this file
 from PIL import Image
+from skimage.feature import peak_local_max
+from skimage.filters import gaussian
 
 import medlab
 from medlab import metrics
@@ -101,8 +102,27 @@ def nodules(root: str | None) -> tuple[Cohort, Cohort]:
 
 
 def patches(n: int, seed: int, root: str | None) -> Cohort:
-    """Patches of simulated CT; they are not kept."""
-    return lung_patches(n, seed)
+    """About n windows of 31 mm from slices of simulated CT, −1000 … 400 HU; they are not kept.
+
+    From each slice its nodules, and two other bright spots at the edge of lung or within.
+    """
+    made = medlab.simulate.COHORTS["lung_ct"].make(n=max(2, n // 3), seed=seed, size=512)
+    rng, half, rows = np.random.default_rng(seed), 25, []
+    for image, boxes, patient in zip(made.images[:, 0], made.boxes, made.patients, strict=True):
+        hu = np.pad(image.numpy(), half, constant_values=-1000)
+        places = [(round((y0 + y1) / 2), round((x0 + x1) / 2)) for x0, y0, x1, y1 in boxes.tolist()]
+        nodules = [place + rng.integers(-4, 5, 2) + half for place in np.array(places, int)]
+        spots = peak_local_max(gaussian(hu.astype(np.float32), 1.5), threshold_abs=-700)
+        free = gaussian(((hu < -700) & (hu > -970)).astype(np.float32), 8)[tuple(spots.T)] > 0.3
+        spots = [spot for spot in rng.permutation(spots[free]) if half <= spot.min()]
+        apart = [all(np.hypot(*(spot - one)) > half for one in nodules) for spot in spots]
+        others = [spot for spot, far in zip(spots, apart, strict=True) if far][:2]
+        for label, found in ((1, nodules), (0, others)):
+            windows = [hu[r - half : r + half, c - half : c + half] for r, c in found]
+            rows += [(w, label, patient) for w in windows if w.shape == (2 * half, 2 * half)]
+    images, labels, patients = (np.array(column) for column in zip(*rows, strict=True))
+    grey = ((images + 1000.0) / 1400 * 255).round().clip(0, 255).astype(np.uint8)
+    return from_arrays(grey, labels=labels, patient=patients, classes=("other", "nodule"))
 
 
 chest_xray = partial(medlab.load, "chest_xray")
