@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from skimage.feature import peak_local_max
+from skimage.filters import gaussian
 
 import medlab
 from medlab import metrics
@@ -61,9 +64,9 @@ class Variant(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A simulated cohort, the real set it is to stand for, the edge of the images learnt from."""
+    """What simulates, the real set it is to stand for, the edge of the images learnt from."""
 
-    simulated: str
+    simulated: Callable[..., Cohort]
     real: Callable[[str | None], tuple[Cohort, Cohort]]
     size: int
     variants: tuple[Variant, ...]
@@ -98,15 +101,40 @@ def nodules(root: str | None) -> tuple[Cohort, Cohort]:
     return train, test
 
 
+def patches(n: int, seed: int, root: str | None) -> Cohort:
+    """About n windows of 31 mm from slices of simulated CT, −1000 … 400 HU; they are not kept.
+
+    From each slice its nodules, and two other bright spots at the edge of lung or within.
+    """
+    made = medlab.simulate.COHORTS["lung_ct"].make(n=max(2, n // 3), seed=seed, size=512)
+    rng, half, rows = np.random.default_rng(seed), 25, []
+    for image, boxes, patient in zip(made.images[:, 0], made.boxes, made.patients, strict=True):
+        hu = np.pad(image.numpy(), half, constant_values=-1000)
+        places = [(round((y0 + y1) / 2), round((x0 + x1) / 2)) for x0, y0, x1, y1 in boxes.tolist()]
+        nodules = [place + rng.integers(-4, 5, 2) + half for place in np.array(places, int)]
+        spots = peak_local_max(gaussian(hu.astype(np.float32), 1.5), threshold_abs=-700)
+        free = gaussian(((hu < -700) & (hu > -970)).astype(np.float32), 8)[tuple(spots.T)] > 0.3
+        spots = [spot for spot in rng.permutation(spots[free]) if half <= spot.min()]
+        apart = [all(np.hypot(*(spot - one)) > half for one in nodules) for spot in spots]
+        others = [spot for spot, far in zip(spots, apart, strict=True) if far][:2]
+        for label, found in ((1, nodules), (0, others)):
+            windows = [hu[r - half : r + half, c - half : c + half] for r, c in found]
+            rows += [(w, label, patient) for w in windows if w.shape == (2 * half, 2 * half)]
+    images, labels, patients = (np.array(column) for column in zip(*rows, strict=True))
+    grey = ((images + 1000.0) / 1400 * 255).round().clip(0, 255).astype(np.uint8)
+    return from_arrays(grey, labels=labels, patient=patients, classes=("other", "nodule"))
+
+
+chest_xray = partial(medlab.load, "chest_xray")
 # Radiographs are simulated at their usual 64 pixels and brought to the size of the real ones.
 USUAL = Variant("three hospitals", {}, "auto")
 DISTURBED = Variant("three hospitals, strong augmentation", {}, STRONG)
 WIDE = Variant("wide variety, strong augmentation", {"variety": "wide"}, STRONG)
 TASKS = {
-    "children": Task("chest_xray", children, 28, (USUAL, DISTURBED, WIDE)),
-    "adults": Task("chest_xray", adults, 48, (USUAL, DISTURBED, WIDE)),
+    "children": Task(chest_xray, children, 28, (USUAL, DISTURBED, WIDE)),
+    "adults": Task(chest_xray, adults, 48, (USUAL, DISTURBED, WIDE)),
     "nodules": Task(
-        "lung_patches",
+        patches,
         nodules,
         50,
         (Variant("as simulated", {}, "auto"), Variant("strong augmentation", {}, STRONG)),
@@ -130,9 +158,7 @@ def resized(cohort: Cohort, size: int) -> Cohort:
 
 def trained(task: Task, variant: Variant, options: argparse.Namespace, seed: int) -> SmallCNN:
     """A network that has seen simulated images only."""
-    made = medlab.load(
-        task.simulated, n=options.images, seed=seed, root=options.cache, **variant.options
-    )
+    made = task.simulated(n=options.images, seed=seed, root=options.cache, **variant.options)
     torch.manual_seed(seed)
     model = SmallCNN(1, 2)
     medlab.fit(

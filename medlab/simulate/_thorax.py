@@ -1,7 +1,7 @@
 """A three-dimensional chest, drawn anew for every patient: ellipsoids, tubes and clouds in mm.
 
-A body is its density relative to water, 1 + HU/1000, in the coordinates of `_rays`: `water_path` is
-its line integral (the radiograph), `hounsfield` its value at points (the CT).
+A body is its density relative to water, 1 + HU/1000, in the coordinates of `_rays`; `water_path` is
+its line integral.
 
 Source: sizes after ICRP Publication 110 (2009), densities after ICRU Report 44 (1989); infants'
 round chests, level ribs and high domes, nearly gone at two: Openshaw et al., Thorax 39:624 (1984).
@@ -10,14 +10,12 @@ round chests, level ribs and high domes, nearly gone at two: Openshaw et al., Th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 from scipy.special import ndtri
 from torch import Tensor
 
@@ -25,7 +23,7 @@ from medlab.simulate import _rays as rays
 from medlab.simulate._rays import Beam, Ellipsoid, Interval, gaps, rotation
 
 # Density relative to water at the effective energy of a 120 kV beam; 1 + HU/1000.
-FAT, MUSCLE, NODULE = 0.91, 1.05, 1.03
+FAT, MUSCLE = 0.91, 1.05
 BONE = {"cortex": 2.2, "marrow": 1.35, "vertebra": 1.28, "scapula": 1.5, "sternum": 1.2}
 # What shell and inside of ribs and clavicles add to muscle.
 SHELL, CORE = (torch.tensor(BONE[part] - MUSCLE) for part in ("cortex", "marrow"))
@@ -81,9 +79,6 @@ class Thorax(NamedTuple):
     lung: Tensor
     bone: Tensor
     vertebra: Tensor
-
-
-_Cover = Callable[..., Tensor]  # names of solids -> millimetres along rays, or bool at points
 
 
 class _Draws:
@@ -397,25 +392,6 @@ def _opacity(
     return Cloud(points, mass * free, kind.get("grain", d.flat(5.0, 8.5)), 10.5)
 
 
-def _mixed(either: _Cover, both: _Cover, lung: Tensor, spine: Tensor, chest: Thorax) -> Tensor:
-    """Density of the solids along rays or at points, from what bodies together or each cover."""
-    bone = chest.bone.view(-1, 1, 1)
-    density = FAT * either(*BODY) + (MUSCLE - FAT) * either(*SOFT)
-    density = density + (chest.lung.view(-1, 1, 1) - MUSCLE) * lung
-    density -= MUSCLE * both("trachea")
-    density -= MUSCLE * both("stomach", "dome_l")
-    density += both("spine") * bone * spine
-    for name, *within in (("sternum",), ("scapula_r", "skin"), ("scapula_l", "skin")):
-        density += both(name, *within) * bone * (BONE[name.split("_")[0]] - MUSCLE)
-    return density
-
-
-def _vertebrae(z: Tensor, height: Tensor) -> Tensor:
-    """Density that bone adds to muscle at height z (mm) of a spine: bodies with discs between."""
-    body = ((torch.cos(2 * torch.pi * z / height) + 0.75) * 3).clamp(0, 1)
-    return (BONE["vertebra"] - MUSCLE) * (0.25 + 0.75 * body)
-
-
 def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     """Line integrals of density through the chest, (B, H, W) in millimetres of water.
 
@@ -423,20 +399,25 @@ def water_path(thorax: Thorax, beam: Beam) -> dict[str, Tensor]:
     """
     cross = {name: rays.crossing(body, beam) for name, body in thorax.solids.items()}
     bone, spine = thorax.bone.view(-1, 1, 1), thorax.solids["spine"].centre
-    height = beam.along * (beam.source - spine[:, 1])[:, None, None] - spine[:, 2, None, None]
-    vertebrae = _vertebrae(height, thorax.vertebra[:, None, None])
     slant = beam.slant()
     lung = torch.zeros_like(slant)
     for side, around in AROUND.items():
         for gap in gaps(cross[f"lung_{side}"], [cross[k] for k in around]):
             lung += _common(gap)
-    path = slant * _mixed(
-        lambda *names: _union([cross[k] for k in names]),
-        lambda *names: _common(*(cross[k] for k in names)),
-        lung,
-        vertebrae,
-        thorax,
-    )
+    path = FAT * _union([cross[k] for k in BODY])
+    path = path + (MUSCLE - FAT) * _union([cross[k] for k in SOFT])
+    path = path + (thorax.lung.view(-1, 1, 1) - MUSCLE) * lung
+    path -= MUSCLE * _common(cross["trachea"])
+    path -= MUSCLE * _common(cross["stomach"], cross["dome_l"])
+    # Bodies of the vertebrae, with discs between.
+    height = beam.along * (beam.source - spine[:, 1])[:, None, None] - spine[:, 2, None, None]
+    turns = 2 * torch.pi * height / thorax.vertebra[:, None, None]
+    vertebrae = 0.25 + 0.75 * ((torch.cos(turns) + 0.75) * 3).clamp(0, 1)
+    path += _common(cross["spine"]) * bone * ((BONE["vertebra"] - MUSCLE) * vertebrae)
+    for name, *within in (("sternum",), ("scapula_r", "skin"), ("scapula_l", "skin")):
+        length = _common(*(cross[k] for k in (name, *within)))
+        path += length * bone * (BONE[name.split("_")[0]] - MUSCLE)
+    path = slant * path
     for tube in thorax.tubes.values():
         path += bone * _tube_path(tube, beam)
     clouds = {}
@@ -474,47 +455,3 @@ def _tube_path(tube: Tube, beam: Beam) -> Tensor:
         mass = (added * torch.pi * radius**2)[:, None, None]
         kernel = kernel + mass * rays.disc(radius * zoom, reach)
     return rays.spread(rays.splat(beam, tube.points, tube.step), kernel)
-
-
-def hounsfield(thorax: Thorax, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """HU (D, H, W) of one chest for evenly spaced, ascending z (D,), y (H,), x (W,) in mm."""
-    points = torch.stack(torch.meshgrid(z, y, x, indexing="ij")[::-1], -1)[None]
-    bone, air = float(thorax.bone), float(thorax.lung)
-
-    def either(*names: str) -> Tensor:
-        return torch.cat([thorax.solids[name].inside(points) for name in names]).any(0)
-
-    def both(*names: str) -> Tensor:
-        return torch.cat([thorax.solids[name].inside(points) for name in names]).all(0)
-
-    vertebrae = _vertebrae(z[:, None, None] - thorax.solids["spine"].centre[0, 2], thorax.vertebra)
-    lung = (aerated(thorax.solids, points, "r") | aerated(thorax.solids, points, "l"))[0]
-    density = _mixed(either, both, lung, vertebrae, thorax)
-    if "nodule" in thorax.solids:
-        density += both("nodule") * lung * (NODULE - air)
-    for tube in thorax.tubes.values():
-        density += bone * _tube_density(tube, points[0])
-    voxel = [float(axis[1] - axis[0]) for axis in (z, y, x)]
-    first, steps = torch.stack([x[0], y[0], z[0]]), torch.tensor(voxel[::-1])
-    added = torch.zeros_like(density)
-    for cloud in thorax.clouds.values():
-        index = ((cloud.points[0] - first) / steps).round().long()
-        fits = ((index >= 0) & (index < torch.tensor(density.shape[::-1]))).all(-1)
-        i, j, k = index[fits].T.numpy()
-        grid = np.zeros(density.shape, dtype=np.float32)
-        np.add.at(grid, (k, j, i), cloud.mass[0][fits].numpy() / math.prod(voxel))
-        added += torch.from_numpy(gaussian_filter(grid, [float(cloud.sigma) / v for v in voxel]))
-    # Neighbouring balls may overlap; no lung tissue is denser than fluid.
-    density = torch.where(lung, torch.minimum(density + added, density.clamp_min(MUSCLE)), density)
-    return 1000 * (density - 1)
-
-
-def _tube_density(tube: Tube, points: Tensor) -> Tensor:
-    curves = tube.points[0].view(tube.curves, -1, 3)
-    parts = torch.linspace(0, 1, 9)[:-1, None]
-    fine = curves[:, :-1, None] * (1 - parts) + curves[:, 1:, None] * parts
-    radius, wall = float(tube.radius), float(tube.wall)
-    tree = cKDTree(fine.reshape(-1, 3).numpy())
-    distance = tree.query(points.reshape(-1, 3).numpy(), distance_upper_bound=radius)[0]
-    distance = torch.from_numpy(distance).float().view(points.shape[:-1])
-    return torch.where(distance <= radius - wall, CORE, (distance <= radius) * SHELL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor
 
 from medlab.errors import DataError
-from medlab.simulate._rays import Ellipsoid
+from medlab.simulate._lungs import build, paint
 from medlab.simulate._streams import positive, side_by_side, stream
-from medlab.simulate._thorax import DRAWS, Thorax, aerated, build, hounsfield
+from medlab.simulate._trees import Grid
 from medlab.simulate.xray import MU_WATER, expose
 
+NODULE = 30.0  # HU
+MIDDLE = (-25.0, 22.0, 0.0)  # mm of a volume: to the head, the back and the left of the carina
 VIEWS = 180  # directions of `scan`, one a degree
 KERNELS = {"sharp": "shepp-logan", "standard": "cosine", "soft": "hann", "ramp": "ramp"}
 """Reconstruction kernels and the apodisation of the ramp filter that scikit-image calls them by."""
@@ -80,50 +81,43 @@ def chest_ct_volume(
     photons: float | None = 2e5,
     kernel: str = "standard",
 ) -> ChestCT:
-    """A CT volume of one simulated chest, the same anatomy that `chest_xray` projects.
+    """A CT volume of one simulated chest, the anatomy of the cohort `lung_ct`.
 
     Args:
         seed: another seed, another patient.
-        shape: slices, rows, columns, each ≥ 8.
-        spacing: their distances, mm. With noise, rows and columns must be alike in both.
+        shape: slices, rows, columns, each ≥ 8; as many columns as rows.
+        spacing: their distances, mm; the same for rows and columns.
         nodule_mm: diameter of a round solid nodule at a random place in aerated lung; 0 for none.
         photons: dose of each slice's `scan`; None gives the noise-free anatomy.
         kernel: as for `scan`.
     """
     positive(spacing=min(spacing))
-    square = photons is None or (shape[1] == shape[2] and spacing[1] == spacing[2])
+    square = shape[1] == shape[2] and spacing[1] == spacing[2]
     if min(shape) < 8 or not square or not 0 <= nodule_mm <= 40:
         raise DataError(
-            "shape is (slices, rows, columns), each ≥ 8, square for noise, and nodule_mm from 0 to "
-            f"40 mm; got {shape}, spacing {spacing} and {nodule_mm}"
+            "shape is (slices, rows, columns), each ≥ 8, square, and nodule_mm from "
+            f"0 to 40 mm; got {shape}, spacing {spacing} and {nodule_mm}"
         )
-    rng = stream("chest_ct", "1", seed)
-    thorax, _ = build(*(rng.random((1, n)) for n in DRAWS))
-    z, y, x = (
-        (torch.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, spacing, strict=True)
-    )
-    origin, centre = (float(x[0]), float(y[0]), float(z[0])), None
+    rng = stream("chest_ct", "2", seed)
+    body = build(rng, female=rng.random() < 0.5, age=rng.uniform(30, 80), emphysema=0.0)
+    steps = zip(MIDDLE, shape, spacing, strict=True)
+    bottom, back, right = (mm - (n - 1) / 2 * step for mm, n, step in steps)
+    grid, centre = Grid(right, back, spacing[1], shape[1]), None
+    # A point so deep in the lung that a whole sphere fits.
+    place = body.points[rng.choice(np.flatnonzero(body.depth > nodule_mm / 2 + 5))]
+    noises = rng.integers(2**32, size=shape[0]).tolist()
     if nodule_mm:
-        place = _place_nodule(thorax, rng, nodule_mm / 2)
-        semi = torch.full((1, 3), nodule_mm / 2)
-        thorax.solids["nodule"] = Ellipsoid(place[None], semi, torch.eye(3)[None])
-        centre = tuple((float(place[2 - i]) - origin[2 - i]) / spacing[i] for i in range(3))
-    hu = hounsfield(thorax, x, y, z)
-    if photons is not None:
-        scanned = partial(scan, pixel_mm=spacing[1], photons=photons, kernel=kernel)
-        slices = zip(hu, rng.integers(2**32, size=len(hu)).tolist(), strict=True)
-        hu = torch.stack(side_by_side(lambda one: scanned(one[0], seed=one[1]), list(slices)))
-    return ChestCT(hu, spacing, origin, centre)
+        away = zip(place[::-1].tolist(), (bottom, back, right), spacing, strict=True)
+        centre = tuple((mm - first) / step for mm, first, step in away)
 
+    def one(k: int) -> Tensor:
+        (x, y), z = grid.axes(), bottom + k * spacing[0]
+        hu = paint(body, grid, z, body.depths(x, y, z))
+        far = (x - place[0]) ** 2 + (y - place[1]) ** 2 + (z - place[2]) ** 2
+        plane = torch.from_numpy(np.where(far < nodule_mm**2 / 4, NODULE, hu))
+        if photons is None:
+            return plane
+        return scan(plane, pixel_mm=spacing[1], photons=photons, kernel=kernel, seed=noises[k])
 
-def _place_nodule(thorax: Thorax, rng: np.random.Generator, radius: float) -> Tensor:
-    """A point whose whole sphere lies in aerated lung."""
-    directions = torch.from_numpy(rng.standard_normal((64, 3))).float()
-    sphere = radius * directions / directions.norm(dim=1, keepdim=True)
-    for _ in range(10_000):
-        side = "rl"[int(rng.integers(2))]
-        lung = thorax.solids[f"lung_{side}"]
-        centre = lung.centre[0] + lung.semi[0] * torch.from_numpy(rng.uniform(-1, 1, 3)).float()
-        if aerated(thorax.solids, (centre + sphere)[None], side).all():
-            return centre
-    raise DataError(f"no room for a nodule of {2 * radius:.0f} mm in this patient's lungs")
+    hu = torch.stack(side_by_side(one, range(shape[0])))
+    return ChestCT(hu, spacing, (right, back, bottom), centre)
