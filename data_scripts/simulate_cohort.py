@@ -110,10 +110,8 @@ def _pictures(cohort: medlab.Cohort, out: Path) -> list[str]:
 
 def _volumes(cohort: medlab.Cohort, out: Path) -> list[str]:
     """Files below `out` of the images in NIfTI; labels under the same names."""
-    slices = {
-        "thickness",
-        "height",
-    } <= cohort.extras.keys()  # then channels are neighbouring slices
+    # With these, channels are neighbouring slices.
+    slices = {"thickness", "height"} <= cohort.extras.keys()
     if cohort.spacing is None or cohort.images.ndim != 4:
         raise DataError(f"{cohort.card.name}: NIfTI needs 2-D images with one spacing in mm")
     if cohort.images.shape[1] > 1 and not slices:

@@ -22,7 +22,12 @@ _BATCH = 64  # images a forward pass
 
 
 def occlusion(
-    model: nn.Module, images: Cohort | Tensor, target: int, *, patch: int = 8, stride: int = 4
+    model: nn.Module,
+    images: Cohort | Tensor,
+    target: int,
+    *,
+    patch: int = 8,
+    stride: int | None = None,
 ) -> Tensor:
     """Cover one patch after another: where does the model's output for the target fall?
 
@@ -35,7 +40,7 @@ def occlusion(
         images: a cohort, or (N, C, H, W), as `medlab.predict` takes them.
         target: class to explain.
         patch: side of the square, in pixels.
-        stride: from patch to patch. The last patch ends at the border.
+        stride: from patch to patch; half a patch if not given. The last patch ends at the border.
 
     A target or patch that does not fit images and model is a `DataError`.
 
@@ -43,6 +48,7 @@ def occlusion(
     """
     images = _checked(images)
     size = images.shape[2:]
+    stride = max(1, patch // 2) if stride is None else stride
     if not 1 <= stride <= patch <= min(size):
         raise DataError(
             f"patch must be 1 to {min(size)} pixels and stride 1 to patch, so that every pixel is "

@@ -233,15 +233,15 @@ def test_attenuation_of_a_disc_of_water():
 
 @pytest.fixture(scope="module")
 def cohort():
-    return simulate.COHORTS["lung_ct"].make(n=20, seed=2, size=96)
+    return simulate.COHORTS["lung_ct"].make(n=40, seed=2, size=96)
 
 
 def test_cohort_is_what_its_card_says(cohort):
-    assert cohort.images.shape == (20, 1, 96, 96) and cohort.images.dtype == torch.int16
+    assert cohort.images.shape == (40, 1, 96, 96) and cohort.images.dtype == torch.int16
     assert cohort.spacing == (320 / 96, 320 / 96)
     assert cohort.card.task == "detection" and cohort.classes == ("nodule",)
     counts = torch.tensor([len(b) for b in cohort.boxes])
-    assert 4 <= (counts > 0).sum() <= 16
+    assert 0.1 <= (counts > 0).float().mean() <= 0.6
     told = cohort.extras
     for key in ("diameter", "brock"):
         assert torch.equal((~told[key].isnan()).sum(1), counts)

@@ -20,12 +20,13 @@ def positive(**sizes: float) -> None:
             raise DataError(f"{name} must be positive; got {value}")
 
 
-def check_images(n: int, size: int, *, least: int) -> None:
-    """Refuse a number of images below 1, and a side that is odd or not `least` … 512 pixels."""
+def check_images(n: int, size: int, *, least: int, even: bool = True) -> None:
+    """Refuse a number of images below 1, and a side not `least` … 512 pixels, or odd if `even`."""
     if not isinstance(n, Integral) or n < 1:
         raise DataError(f"n is the number of images and must be a whole number ≥ 1; got {n!r}")
-    if not isinstance(size, Integral) or not least <= size <= 512 or size % 2:
-        said = f"size is the side in pixels, an even number from {least} to 512; got {size!r}"
+    if not isinstance(size, Integral) or not least <= size <= 512 or (even and size % 2):
+        kind = "an even" if even else "a whole"
+        said = f"size is the side in pixels, {kind} number from {least} to 512; got {size!r}"
         raise DataError(said)
 
 

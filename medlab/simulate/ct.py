@@ -85,7 +85,8 @@ def chest_ct_volume(
 
     Args:
         seed: another seed, another patient.
-        shape: slices, rows, columns, each ≥ 8; as many columns as rows.
+        shape: slices, rows, columns, each ≥ 8; as many columns as rows. The middle slice lies 25 mm
+            below the carina; what is 170 mm below it or 110 mm above is no longer like a body.
         spacing: their distances, mm; the same for rows and columns.
         nodule_mm: diameter of a round solid nodule at a random place in aerated lung; 0 for none.
         photons: dose of each slice's `scan`; None gives the noise-free anatomy.

@@ -38,7 +38,7 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
     Args:
         n: images, ≥ 1; four a patient.
         seed: ≥ 0; another seed gives other patients.
-        size: side in pixels, 32 … 512, even, of a field of 160 mm.
+        size: side in pixels, 32 … 512, of a field of 160 mm.
 
     Returns:
         Cohort of uint8 images (n, 1, size, size): the probe is on top, the head (longitudinal) or
@@ -52,7 +52,7 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
     Raises:
         DataError: n, seed or size out of range.
     """
-    check_images(n, size, least=32)
+    check_images(n, size, least=32, even=False)
     rows = side_by_side(lambda k: _scans(seed, k, size), range(-(-n // IMAGES)))
     merged: dict[str, Any] = {key: torch.cat([row[key] for row in rows])[:n] for key in rows[0]}
     return Cohort(
