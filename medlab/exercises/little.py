@@ -1,0 +1,528 @@
+"""Checks of learning from few patients."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near
+
+MESSAGES = {
+    "little.1": {
+        "right": "whole patients, half of them ill, each size inside the next, another choice with "
+        "each generator.",
+        "list": "I expected a list of positions for each of the {want} sizes; got {got}.",
+        "positions": "for k={k} I expected positions of images, whole numbers from 0 to {most}; "
+        "got {got}.",
+        "twice": "for k={k} a position stands twice. Draw without replacement, and give each image "
+        "of a drawn patient once.",
+        "images": "for k={k} you drew {got} images. k counts patients, and a patient brings all of "
+        "theirs.",
+        "torn": "for k={k} some images of {patient} are in and some are not. A patient brings all "
+        "of theirs.",
+        "each": "for k={k} there are k patients of each class. Together they are k.",
+        "count": "for k={k} there are {got} patients.",
+        "balance": "for k={k} there are {ill} ill and {healthy} healthy patients, and half should "
+        "be ill.",
+        "nested": "the patients of k={less} are not all among those of k={k}. Draw one order, and "
+        "take the first of it for every size.",
+        "same": "two generators gave the same patients. Shuffle with `rng`.",
+        "other rng": "the same generator state gave two choices. Draw from `rng` and nothing else.",
+        "often": "patients with many images are drawn too often: in {share:.0%} of draws, where a "
+        "fair draw takes them in {fair:.0%}. Shuffle patients, each named once.",
+        "unfair": "{patient} is drawn in {share:.0%} of draws, where a fair draw takes each in "
+        "{fair:.0%}. Shuffle all patients of a class.",
+    },
+    "little.2": {
+        "right": "paired, and the two reasons for doubt kept apart.",
+        "triple": "I expected three numbers, `return mean, draws, patients`; got {got}.",
+        "mean": "the mean gain should be {expected:.4f}, and yours is {got:.4f}.",
+        "sign": "your gain has the wrong sign: it is a − b.",
+        "unpaired": "you took the spread of a and of b by themselves and added their squares. Both "
+        "saw the same patients: subtract first, and what they share drops out.",
+        "axes": "rows are draws of training patients, columns resamples of the test patients. You "
+        "took them the other way round.",
+        "all": "one spread over all R × B numbers mixes the two reasons. Average over one axis, "
+        "then take the spread over the other.",
+        "inside": "you took spreads within each row or column and averaged those. Average first: "
+        "what remains is the other reason's.",
+        "no root": "the spread over draws is that of one draw. Your gain is a mean of R of them: "
+        "divide by √R.",
+        "biased": "a spread of few draws is divided by R − 1, not R: correction=1.",
+        "root B": "do not divide the spread over test patients by √B: resamples are no new "
+        "patients, and more of them do not make the test set larger.",
+        "variance": "that is a variance: take its root.",
+        "other": "the spread over {what} should be {expected:.5f}, and yours is {got:.5f}.",
+    },
+    "little.3": {
+        "right": "a straight line on two logarithmic axes.",
+        "pair": "I expected two numbers, `return a, b`; got {got}.",
+        "swapped": "your a and b are exchanged.",
+        "sign": "b is positive where the error falls: e = a k^(−b).",
+        "log a": "your a is still a logarithm: the line's height at log k = 0 is log a.",
+        "base": "one of your logarithms is natural and another of base 2 or 10. With one base for "
+        "all, b does not depend on it, and a comes back with its power.",
+        "half log": "take the logarithm of k and of the errors, both.",
+        "other": "{name} should be {expected:.4f}, and yours is {got:.4f}. Fit a line to log e "
+        "against log k by least squares.",
+    },
+    "little.4": {
+        "right": "what is frozen stays as it is, what learns trains, and a layer thawed later "
+        "trains again.",
+        "nothing": "after your function the model is in evaluation mode as before. Start with "
+        "model.train().",
+        "thawed": "{name} is frozen, and after your function in training mode: it would take "
+        "each batch's statistics and remember them.",
+        "all eval": "{name} learns, and after your function it is in evaluation mode.",
+        "dropout": "{name} holds no weights, and you left it in evaluation mode. Only frozen "
+        "normalisation goes there.",
+        "stuck": "{name} was frozen, then set free, and stays in evaluation mode: start from "
+        "model.train() each time.",
+        "grad": "{name} has another requires_grad than before. Only modes change here.",
+        "changed": "{name} has other numbers than before. Only modes change here.",
+    },
+    "little.5": {
+        "right": "two speeds, each weight once, and nothing of what is frozen.",
+        "groups": "I expected a list of dictionaries with 'params' and 'lr'; got {got}.",
+        "optimiser": "torch.optim.AdamW does not take your groups: {error}",
+        "twice": "{name} stands in two groups.",
+        "missing": "{name} learns, and stands in none of your groups.",
+        "frozen": "{name} is frozen, and stands in a group. AdamW skips it now, and would go on "
+        "moving it, unasked, as soon as somebody sets it free.",
+        "exchanged": "you exchanged the two rates: the head is new and has the whole way to go.",
+        "times": "you multiplied: the body learns {slower} times more *slowly*, lr / slower.",
+        "one rate": "head and body have the same rate, {got:g}.",
+        "rate": "{name} has the rate {got:g}, and I expected {want:g}.",
+    },
+}
+
+# ------------------------------------------------------------------------------------ 1
+
+
+def draw(patients: np.ndarray, labels: Any, sizes: tuple[int, ...], rng: np.random.Generator):
+    """Rows of all images of k patients, half of them ill, for each k; smaller sets inside larger.
+
+    Args:
+        patients: (N,) patient of each image.
+        labels: (N,) 0 or 1, the same for all images of a patient.
+        sizes: even numbers of patients.
+        rng: of the draw.
+
+    Returns:
+        One int64 array of rows a size, in rising order.
+    """
+    labels = np.asarray(labels)
+    ill, healthy = (rng.permutation(np.unique(patients[labels == c])) for c in (1, 0))
+    chosen = (np.concatenate([ill[: k // 2], healthy[: k // 2]]) for k in sizes)
+    return [np.flatnonzero(np.isin(patients, names)) for names in chosen]
+
+
+def _people(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Names and labels of 24 patients, 14 of them ill; every third of either class has 6 images."""
+    rng = np.random.default_rng(seed)
+    names = rng.permutation([f"P{k:02d}" for k in rng.choice(100, 24, replace=False)])
+    many = np.where(np.arange(24) % 3 == 0, 6, 1)
+    who = rng.permutation(np.repeat(np.arange(24), many))
+    return names[who], (who < 14).astype(np.int64)
+
+
+def _rows(got: Any, k: int, count: int) -> np.ndarray:
+    array = np.asarray(got.numpy() if torch.is_tensor(got) else got)
+    if array.dtype == bool and array.shape == (count,):
+        return np.flatnonzero(array)
+    told = f"{array.dtype} of shape {array.shape}"
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise Wrong("positions", k=k, most=count - 1, got=told)
+    if len(array) and (array.min() < 0 or array.max() >= count):
+        raise Wrong("positions", k=k, most=count - 1, got=f"{array.min()} to {array.max()}")
+    if len(np.unique(array)) < len(array):
+        raise Wrong("twice", k=k)
+    return np.sort(array)
+
+
+def _drawn(answer: Any, people: tuple, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:
+    patients, labels = people
+    given = patients.copy(), labels.copy(), sizes
+    got = call(answer, *given, np.random.default_rng(seed))
+    if not isinstance(got, list | tuple) or len(got) != len(sizes):
+        what = f"{len(got)} of them" if isinstance(got, list | tuple) else type(got).__name__
+        raise Wrong("list", want=len(sizes), got=what)
+    if any(part is ... for part in got):
+        raise NotAttempted
+    return [_rows(part, k, len(patients)) for part, k in zip(got, sizes, strict=True)]
+
+
+def _whole(rows: np.ndarray, people: tuple, k: int) -> set[str]:
+    """The patients drawn, if they are k, whole, and half of them ill."""
+    patients, labels = people
+    names = set(patients[rows].tolist())
+    ill = len(set(patients[rows][labels[rows] == 1].tolist()))
+    torn = sorted(names & set(np.delete(patients, rows).tolist()))
+    if torn and len(rows) in (k, 2 * k):
+        raise Wrong("images", k=k, got=len(rows))
+    if torn:
+        raise Wrong("torn", k=k, patient=torn[0])
+    if (ill, len(names)) == (k, 2 * k):
+        raise Wrong("each", k=k)
+    if len(names) != k:
+        raise Wrong("count", k=k, got=len(names))
+    if ill != k // 2:
+        raise Wrong("balance", k=k, ill=ill, healthy=k - ill)
+    return names
+
+
+@exercise("little.1", MESSAGES["little.1"])
+def drawing(answer) -> Verdict:
+    for seed, sizes in ((0, (4, 10, 14)), (1, (12, 6))):
+        people = _people(seed)
+        found = {
+            k: _whole(rows, people, k)
+            for k, rows in zip(sizes, _drawn(answer, people, sizes, seed), strict=True)
+        }
+        order = sorted(sizes)
+        for less, k in pairwise(order):
+            if not found[less] <= found[k]:
+                return "nested", {"less": less, "k": k}
+    patients, labels = people = _people(2)
+    again = [_drawn(answer, people, (8,), seed)[0].tolist() for seed in (5, 5, 6, 7)]
+    if again[0] != again[1]:
+        return "other rng"
+    if again[0] == again[2] == again[3]:
+        return "same"
+    return _fair(answer, patients, labels)
+
+
+def _fair(answer: Any, patients: np.ndarray, labels: np.ndarray) -> Verdict:
+    """Whether each patient of a class is drawn equally often."""
+    draws, k = 400, 8
+    sets = [
+        np.unique(patients[_drawn(answer, (patients, labels), (k,), seed)[0]])
+        for seed in range(draws)
+    ]
+    for c in (1, 0):
+        names, images = np.unique(patients[labels == c], return_counts=True)
+        share = np.array([sum(name in s for s in sets) for name in names]) / draws
+        fair = k / 2 / len(names)
+        many = images > 1
+        if (excess := share[many].mean()) > fair + 0.08:
+            return "often", {"share": excess, "fair": fair}
+        # Five standard errors
+        far = int(np.abs(share - fair).argmax())
+        if abs(share[far] - fair) > 5 * (fair * (1 - fair) / draws) ** 0.5:
+            return "unfair", {"patient": names[far], "share": share[far], "fair": fair}
+    return "right"
+
+
+# ------------------------------------------------------------------------------------ 2
+
+
+def gain(a: Any, b: Any) -> tuple[float, float, float]:
+    """Mean of a − b, and its standard errors for other training and other test patients.
+
+    Args:
+        a: (R, B) score of the network of draw r on resample b of the test patients.
+        b: the same of another recipe, on the same draws and resamples; or 0.
+    """
+    d = np.asarray(a, float) - np.asarray(b, float)
+    return d.mean(), d.mean(1).std(ddof=1) / len(d) ** 0.5, d.mean(0).std(ddof=1)
+
+
+def _tables(draws: int, columns: int, seed: int, lift: float) -> tuple[Tensor, Tensor]:
+    """Two layouts that share a good deal of both spreads."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=rng, dtype=torch.float64)
+
+    common = 0.04 * normal(draws, 1) + 0.03 * normal(1, columns)
+    a, b = (
+        0.02 * normal(draws, 1) + 0.01 * normal(1, columns) + 0.004 * normal(draws, columns)
+        for _ in range(2)
+    )
+    return 0.8 + lift + common + a, 0.8 + common + b
+
+
+@exercise("little.2", MESSAGES["little.2"])
+def gains(answer) -> Verdict:
+    for draws, columns, lift in ((5, 60, 0.03), (4, 300, -0.05)):
+        a, b = _tables(draws, columns, draws, lift)
+        for form in (lambda v: v.clone(), lambda v: v.numpy().copy()):
+            got = call(answer, form(a), form(b))
+            if isinstance(got, list | tuple) and any(part is ... for part in got):
+                raise NotAttempted
+            if torch.is_tensor(got) or isinstance(got, np.ndarray):
+                got = list(got) if got.ndim == 1 else got
+            if not isinstance(got, list | tuple) or len(got) != 3:
+                told = str(len(got)) if isinstance(got, list | tuple) else type(got).__name__
+                return "triple", {"got": told}
+            verdict = _gain_fault(got, a.numpy(), b.numpy())
+            if verdict != "right":
+                return verdict
+    return "right"
+
+
+def _gain_fault(got: Any, a: np.ndarray, b: np.ndarray) -> Verdict:
+    want, d = gain(a, b), a - b
+    if not near(got[0], want[0], absolute=1e-6):
+        if near(got[0], -want[0], absolute=1e-6):
+            return "sign"
+        near(got[0], 0)
+        return "mean", {"expected": want[0], "got": float(np.mean(np.asarray(got[0], float)))}
+    n, B = d.shape
+    columns, rows = d.mean(0).std(ddof=1), d.mean(1).std(ddof=1)
+    apart = [np.hypot(p, q) for p, q in zip(gain(a, 0)[1:], gain(b, 0)[1:], strict=True)]
+    alone = np.hypot(a.mean(1).std(ddof=1), b.mean(1).std(ddof=1))
+    root = n**0.5
+    draws = {
+        "unpaired": [apart[0], alone],
+        "axes": [columns, columns / root, columns / B**0.5],
+        "all": [d.std(ddof=1), d.std(), d.std(ddof=1) / root],
+        "inside": [d.std(0, ddof=1).mean() / root, d.std(0, ddof=1).mean(), d.std(1).mean()],
+        "no root": [rows],
+        "biased": [d.mean(1).std() / root, d.mean(1).std()],
+        "variance": [rows**2, rows**2 / n, want[1] ** 2],
+    }
+    patients = {
+        "unpaired": [apart[1]],
+        "axes": [rows, want[1]],
+        "all": [d.std(ddof=1), d.std()],
+        "inside": [d.std(1, ddof=1).mean(), d.std(1).mean(), d.std(0, ddof=1).mean()],
+        "root B": [columns / B**0.5, d.mean(0).std() / B**0.5],
+        "variance": [columns**2],
+    }
+    # With B resamples, B and B − 1 are all the same
+    for place, what, wrong, rel in (
+        (1, "draws of training patients", draws, 1e-3),
+        (2, "test patients", patients, 1e-2),
+    ):
+        if near(got[place], want[place], rel=rel, absolute=1e-7):
+            continue
+        each = {f"{key} {i}": v for key, values in wrong.items() for i, v in enumerate(values)}
+        key = first_match(got[place], each, rel=1e-3, absolute=1e-7).rsplit(" ", 1)[0]
+        value = float(np.mean(np.asarray(got[place], float)))
+        return key, {"what": what, "expected": want[place], "got": value}
+    return "right"
+
+
+# ------------------------------------------------------------------------------------ 3
+
+
+def law(sizes: Any, errors: Any) -> tuple[float, float]:
+    """a and b of e = a k^(−b), by least squares on logarithms."""
+    slope, height = np.polyfit(np.log(np.asarray(sizes)), np.log(np.asarray(errors)), 1)
+    return np.exp(height), -slope
+
+
+@exercise("little.3", MESSAGES["little.3"])
+def power_law(answer) -> Verdict:
+    cases = (
+        ([12, 24, 50, 100], [0.4, 0.33, 0.21, 0.2]),
+        ([200, 10, 60], [0.05, 0.3, 0.07]),
+        ([5, 20, 80, 320, 900], [0.1, 0.12, 0.15, 0.13, 0.2]),  # b is negative
+    )
+    for sizes, errors in cases:
+        a, b = law(sizes, errors)
+        for form in (np.array, torch.tensor):
+            got = call(answer, form(sizes), form(errors))
+            if isinstance(got, list | tuple) and any(part is ... for part in got):
+                raise NotAttempted
+            if torch.is_tensor(got) or isinstance(got, np.ndarray):
+                got = list(got) if got.ndim == 1 else got
+            if not isinstance(got, list | tuple) or len(got) != 2:
+                told = str(len(got)) if isinstance(got, list | tuple) else type(got).__name__
+                return "pair", {"got": told}
+            if near(got[0], a) and near(got[1], b):
+                continue
+            return _law_fault(got, np.array(sizes, float), np.array(errors), a, b)
+    return "right"
+
+
+def _law_fault(got: Any, k: np.ndarray, e: np.ndarray, a: float, b: float) -> Verdict:
+    steep, high = np.polyfit(k, np.log(e), 1)
+    steeper, higher = np.polyfit(np.log(k), e, 1)
+    wrong: dict[str, list] = {
+        "swapped": [(b, a), (-b, a), (np.log(a), b)[::-1], (-b, np.log(a))],
+        "sign": [(a, -b), (1 / a, b)],
+        "log a": [(np.log(a) / np.log(base), s * b) for base in (np.e, 10, 2) for s in (1, -1)],
+        "base": [
+            (base ** (np.log(a) / np.log(other)), s * b)
+            for base in (np.e, 10, 2)
+            for other in (np.e, 10, 2)
+            if base != other
+            for s in (1, -1)
+        ],
+        "half log": [
+            (x, s * y)
+            for x, y in (
+                (np.exp(high), steep),
+                (high, steep),
+                (np.exp(higher), steeper),
+                (higher, steeper),
+            )
+            for s in (1, -1)
+        ],
+    }
+    each = {f"{key} {i}": v for key, pairs in wrong.items() for i, v in enumerate(pairs)}
+    key = first_match([float(np.asarray(v)) for v in got], each).rsplit(" ", 1)[0]
+    at = int(near(got[0], a))
+    told = {"name": "ab"[at], "expected": (a, b)[at], "got": float(np.asarray(got[at]))}
+    return key, told
+
+
+# ------------------------------------------------------------------------------------ 4
+
+
+def training_mode(model: nn.Module) -> None:
+    """Training mode, but for normalisation whose scale does not learn."""
+    model.train()
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm) and not layer.weight.requires_grad:
+            layer.eval()
+
+
+def _network() -> nn.Sequential:
+    """Nested, with three kinds of normalisation; the block and the first layers are frozen."""
+    block = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Dropout(0.2))
+    with torch.random.fork_rng(devices=[]):
+        body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), block)
+        last = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        head = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
+    body.requires_grad_(False)
+    return nn.Sequential(body, last, nn.Dropout(0.1), head)
+
+
+@exercise("little.4", MESSAGES["little.4"])
+def modes(answer) -> Verdict:
+    model = _network().eval()
+    _same_modes(answer, model, ())
+    model[0][3].requires_grad_(True)
+    _same_modes(answer, model, ("0.3.1",))
+    model[1].requires_grad_(False)
+    _same_modes(answer, model, ("0.3.1",))
+    return "right"
+
+
+def _same_modes(answer: Any, model: nn.Module, freed: tuple[str, ...]) -> None:
+    """Run an answer on a model, and say what is not as it should be."""
+    before = copy.deepcopy(model)
+    (result,) = call(lambda model: [answer(model)], model)
+    if result is ...:
+        raise NotAttempted
+    state, old = model.state_dict(), before.state_dict()
+    for name in old:
+        if not torch.equal(state[name], old[name]):
+            raise Wrong("changed", name=name)
+    learns = dict(before.named_parameters())
+    for name, p in model.named_parameters():
+        if p.requires_grad != learns[name].requires_grad:
+            raise Wrong("grad", name=name)
+    asked = copy.deepcopy(before)
+    training_mode(asked)
+    want = dict(asked.named_modules())
+    # In other layers the mode changes nothing
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, _BatchNorm | nn.Dropout)}
+    if not any(layer.training for layer in layers.values()):
+        raise Wrong("nothing")
+    for name, layer in layers.items():
+        if layer.training == want[name].training:
+            continue
+        if layer.training:
+            raise Wrong("thawed", name=name)
+        if name in freed:
+            raise Wrong("stuck", name=name)
+        raise Wrong("dropout" if isinstance(layer, nn.Dropout) else "all eval", name=name)
+
+
+# ------------------------------------------------------------------------------------ 5
+
+
+class _Small(nn.Module):
+    """A body of which the first layer is frozen, and a head, in the names of SmallCNN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            self.features = nn.Sequential(
+                nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3)
+            )
+            self.extra = nn.Parameter(torch.ones(4))
+            self.classifier = nn.Linear(4, 2)
+        self.features[0].requires_grad_(False)
+
+
+@exercise("little.5", MESSAGES["little.5"])
+def two_rates(answer) -> Verdict:
+    for lr, slower in ((0.01, 4), (0.002, 10)):
+        model = _Small()
+        got = call(answer, model, lr, slower)
+        if isinstance(got, list | tuple) and any(part is ... for part in got):
+            raise NotAttempted
+        if not _are_groups(got):
+            return "groups", {"got": type(got).__name__}
+        lists = [[g["params"]] if torch.is_tensor(g["params"]) else list(g["params"]) for g in got]
+        if any(part is ... for ps in lists for part in ps):
+            raise NotAttempted
+        verdict = _rates(model, lists, [float(g["lr"]) for g in got], lr, slower)
+        if verdict != "right":
+            return verdict
+    return "right"
+
+
+def _are_groups(got: Any) -> bool:
+    return isinstance(got, list | tuple) and all(
+        isinstance(g, dict) and {"params", "lr"} <= set(g) for g in got
+    )
+
+
+def _rates(model: nn.Module, lists: list, rates: list, lr: float, slower: float) -> Verdict:
+    names = {id(p): name for name, p in model.named_parameters()}
+    found: dict[str, float] = {}
+    for params, rate in zip(lists, rates, strict=True):
+        for p in params:
+            if (name := names.get(id(p), "?")) in found:
+                return "twice", {"name": name}
+            found[name] = rate
+    try:
+        torch.optim.AdamW([{"params": p, "lr": r} for p, r in zip(lists, rates, strict=True)])
+    except (TypeError, ValueError) as error:
+        return "optimiser", {"error": error}
+    for name, p in model.named_parameters():
+        if p.requires_grad and name not in found:
+            return "missing", {"name": name}
+        if not p.requires_grad and name in found:
+            return "frozen", {"name": name}
+    head = {rate for name, rate in found.items() if name.startswith("classifier")}
+    body = {rate for name, rate in found.items() if not name.startswith("classifier")}
+    if (head, body) == ({lr / slower}, {lr}):
+        return "exchanged"
+    if body == {lr * slower}:
+        return "times", {"slower": slower}
+    if head == body and len(head) == 1:
+        return "one rate", {"got": head.pop()}
+    for name, rate in found.items():
+        want = lr if name.startswith("classifier") else lr / slower
+        if not near(rate, want, rel=1e-6, absolute=1e-9):
+            return "rate", {"name": name, "got": rate, "want": want}
+    return "right"
+
+
+def groups(model: nn.Module, lr: float, slower: float) -> list[dict]:
+    """Groups for an optimiser: the head at lr, the rest slower, what is frozen in none."""
+    head = list(model.classifier.parameters())  # type: ignore[union-attr,operator]
+    rest = [p for name, p in model.named_parameters() if not name.startswith("classifier.")]
+    each = ((head, lr), (rest, lr / slower))
+    return [{"params": [p for p in ps if p.requires_grad], "lr": rate} for ps, rate in each]
+
+
+def material() -> SimpleNamespace:
+    """Finished functions of the exercises, so that nobody needs their own for what follows."""
+    return SimpleNamespace(
+        draw=draw, gain=gain, law=law, training_mode=training_mode, groups=groups
+    )

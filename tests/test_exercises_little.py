@@ -1,0 +1,376 @@
+"""The checks of little data, fed with right, untouched and typically wrong answers."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medlab.exercises import check, material
+from medlab.exercises.little import MESSAGES
+from medlab.models import SmallCNN
+from tests.learners import broken, gap, hasty, stub, unheard
+from tests.mutants import ticked
+
+given = material("little")
+
+# ------------------------------------------------------------------------ 1: drawing patients
+
+
+def by_loop(patients, labels, sizes, rng):
+    label = dict(zip(patients.tolist(), labels.tolist(), strict=True))
+    orders = [[p for p in sorted(label) if label[p] == c] for c in (0, 1)]
+    for order in orders:
+        rng.shuffle(order)
+    sets = [{p for order in orders for p in order[: k // 2]} for k in sizes]
+    return [[i for i, p in enumerate(patients) if p in s] for s in sets]
+
+
+def as_masks(patients, labels, sizes, rng):
+    rows = given.draw(patients, labels, sizes, rng)
+    return tuple(torch.from_numpy(np.isin(np.arange(len(labels)), r)) for r in rows)
+
+
+def images(patients, labels, sizes, rng):
+    rows = [rng.permutation(np.flatnonzero(labels == c)) for c in (0, 1)]
+    return [np.concatenate([r[: k // 2] for r in rows]) for k in sizes]
+
+
+def by_image(patients, labels, sizes, rng):
+    """Names are not made unique: who has many images comes early in the order."""
+    orders = []
+    for c in (0, 1):
+        names = rng.permutation(patients[labels == c])
+        _, first = np.unique(names, return_index=True)
+        orders.append(names[np.sort(first)])
+    return [
+        np.flatnonzero(np.isin(patients, [n for o in orders for n in o[: k // 2]])) for k in sizes
+    ]
+
+
+def draw(patients, labels, sizes, rng, *, half=lambda k: (k // 2, k // 2), anew=False, turn=None):
+    turn = turn or (lambda names: rng.permutation(names))
+
+    def order():
+        return [turn(np.unique(patients[labels == c])) for c in (1, 0)]
+
+    orders, found = order(), []
+    for k in sizes:
+        orders = order() if anew else orders
+        names = np.concatenate([o[:h] for o, h in zip(orders, half(k), strict=True)])
+        found.append(np.flatnonzero(np.isin(patients, names)))
+    return found
+
+
+def unsorted_turn(names):
+    return np.random.permutation(names)
+
+
+def skips_first(patients, labels, sizes, rng):
+    """The first patient of a class never comes."""
+    orders = [rng.permutation(np.unique(patients[labels == c])[1:]) for c in (0, 1)]
+    return [
+        np.flatnonzero(np.isin(patients, [n for o in orders for n in o[: k // 2]])) for k in sizes
+    ]
+
+
+def changed(change, patients, labels, sizes, rng):
+    return [change(rows, patients) for rows in given.draw(patients, labels, sizes, rng)]
+
+
+def torn(rows, patients):
+    names, count = np.unique(patients[rows], return_counts=True)
+    return rows[rows != np.flatnonzero(patients == names[count > 1][0])[0]]
+
+
+# ------------------------------------------------------------------------ 2: gains
+
+
+def gain(a, b, *, rows=None, columns=None, mean=None):
+    d = np.asarray(a) - np.asarray(b)
+    right = given.gain(a, b)
+    return (
+        d.mean() if mean is None else mean(d),
+        right[1] if rows is None else rows(d),
+        right[2] if columns is None else columns(d),
+    )
+
+
+def by_tensor(a, b):
+    d = torch.as_tensor(a) - torch.as_tensor(b)
+    return torch.stack([d.mean(), d.mean(1).std() / len(d) ** 0.5, d.mean(0).std(correction=0)])
+
+
+def unpaired(a, b, place):
+    p, q = given.gain(a, 0), given.gain(b, 0)
+    found = list(given.gain(a, b))
+    found[place] = np.hypot(p[place], q[place])
+    return found
+
+
+# ------------------------------------------------------------------------ 3: power law
+
+
+def law(sizes, errors, *, on=np.log, of=np.log, back=np.exp, end=lambda a, b: (a, b)):
+    slope, height = np.polyfit(on(np.asarray(sizes, float)), of(np.asarray(errors)), 1)
+    return end(back(height), -slope)
+
+
+def normal_equations(sizes, errors):
+    x, y = torch.as_tensor(sizes).double().log10(), torch.as_tensor(errors).log10()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    return [10 ** (y.mean() - slope * x.mean()), -slope]
+
+
+# ------------------------------------------------------------------------ 4: modes
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def modes(model, *, start=True, when=lambda p: not p, kinds=NORMS, mode=False):
+    if start:
+        model.train()
+    for layer in model.modules():
+        if isinstance(layer, kinds) and when(layer.weight.requires_grad):
+            layer.train(mode)
+
+
+def all_frozen_leaves(model):
+    """Whatever holds frozen weights, convolutions too."""
+    for layer in model.modules():
+        own = list(layer.parameters(recurse=False))
+        layer.training = not own or any(p.requires_grad for p in own)
+    return model
+
+
+def body_in_eval(model):
+    model.train()
+    model[0].eval()
+
+
+def no_head(model):
+    modes(model)
+    model[3].eval()
+
+
+def grads(model):
+    modes(model)
+    model[0][0].requires_grad_(True)
+
+
+def reset(model):
+    modes(model)
+    model[0][1].reset_running_stats()
+
+
+def last_dropout(model):
+    modes(model)
+    model[2].eval()
+
+
+def without_train(model):
+    """Turns on what learns, and never off again what was turned off."""
+    for layer in model.modules():
+        if not isinstance(layer, NORMS):
+            layer.training = True
+    model[1][1].train()
+    model[3].train()
+
+
+# ------------------------------------------------------------------------ 5: two rates
+
+
+def groups(
+    model,
+    lr,
+    slower,
+    *,
+    head=lambda lr, slower: lr,
+    body=lambda lr, s: lr / s,
+    learns=lambda p: p.requires_grad,
+    of=None,
+):
+    names = dict(model.named_parameters())
+    first = [p for n, p in names.items() if n.startswith("classifier") and learns(p)]
+    rest = [p for n, p in names.items() if not n.startswith("classifier") and learns(p)]
+    found = [{"params": first, "lr": head(lr, slower)}, {"params": rest, "lr": body(lr, slower)}]
+    return of(found) if of else found
+
+
+def one_each(model, lr, slower):
+    return tuple(
+        {"params": p, "lr": lr if n.startswith("classifier") else lr / slower}
+        for n, p in model.named_parameters()
+        if p.requires_grad
+    )
+
+
+def features_only(model, lr, slower):
+    rest = [p for p in model.features.parameters() if p.requires_grad]
+    return [
+        {"params": list(model.classifier.parameters()), "lr": lr},
+        {"params": rest, "lr": lr / slower},
+    ]
+
+
+def all_twice(model, lr, slower):
+    rest = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": model.classifier.parameters(), "lr": lr},
+        {"params": rest, "lr": lr / slower},
+    ]
+
+
+def one_off(model, lr, slower):
+    found = one_each(model, lr, slower)
+    found[0]["lr"] *= 1.5
+    return found
+
+
+CASES = [
+    ("little.1", given.draw, "✓"),
+    ("little.1", by_loop, "✓"),
+    ("little.1", as_masks, "✓"),
+    ("little.1", hasty(given.draw), "✓"),
+    ("little.1", lambda *a: given.draw(*a)[0], "expected a list of positions"),
+    ("little.1", lambda *a: given.draw(*a)[1:], "expected a list of positions"),
+    ("little.1", partial(changed, lambda r, p: p[r]), "I expected positions of images"),
+    ("little.1", partial(changed, lambda r, p: r + len(p)), "I expected positions of images"),
+    ("little.1", partial(changed, lambda r, p: np.append(r, r[0])), "stands twice"),
+    ("little.1", images, "you drew 4 images"),
+    ("little.1", partial(changed, torn), "are in and some are not"),
+    ("little.1", partial(draw, half=lambda k: (k, k)), "k patients of each class"),
+    ("little.1", partial(draw, half=lambda k: (k // 2, k // 2 - 1)), "there are 3 patients"),
+    ("little.1", partial(draw, half=lambda k: (k // 2 + 1, k // 2 - 1)), "3 ill and 1 healthy"),
+    ("little.1", partial(draw, anew=True), "are not all among those"),
+    ("little.1", partial(draw, turn=lambda names: names), "two generators gave the same"),
+    ("little.1", partial(draw, turn=unsorted_turn), "gave two choices"),
+    ("little.1", by_image, "drawn too often"),
+    ("little.1", skips_first, "is drawn in 0%"),
+    ("little.2", given.gain, "✓"),
+    ("little.2", by_tensor, "✓"),
+    ("little.2", hasty(given.gain), "✓"),
+    ("little.2", lambda a, b: given.gain(a, b)[:2], "expected three numbers"),
+    ("little.2", lambda a, b: 0.3, "expected three numbers"),
+    ("little.2", partial(gain, mean=np.max), "the mean gain should be"),
+    ("little.2", lambda a, b: given.gain(b, a), "wrong sign"),
+    ("little.2", partial(unpaired, place=1), "subtract first"),
+    ("little.2", partial(unpaired, place=2), "subtract first"),
+    ("little.2", partial(gain, rows=lambda d: d.mean(0).std(ddof=1)), "other way round"),
+    ("little.2", partial(gain, columns=lambda d: d.mean(1).std(ddof=1)), "other way round"),
+    ("little.2", partial(gain, rows=np.std), "mixes the two reasons"),
+    ("little.2", partial(gain, columns=np.std), "mixes the two reasons"),
+    ("little.2", partial(gain, columns=lambda d: d.std(1).mean()), "Average first"),
+    ("little.2", partial(gain, rows=lambda d: d.mean(1).std(ddof=1)), "divide by √R"),
+    ("little.2", partial(gain, rows=lambda d: d.mean(1).std() / len(d) ** 0.5), "correction=1"),
+    (
+        "little.2",
+        partial(gain, columns=lambda d: d.mean(0).std(ddof=1) / d.shape[1] ** 0.5),
+        "resamples are no new",
+    ),
+    ("little.2", partial(gain, columns=lambda d: d.mean(0).var(ddof=1)), "take its root"),
+    ("little.2", partial(gain, columns=lambda d: 1.0), "over test patients should be"),
+    ("little.3", law, "✓"),
+    ("little.3", given.law, "✓"),
+    ("little.3", normal_equations, "✓"),
+    ("little.3", hasty(law), "✓"),
+    ("little.3", lambda k, e: law(k, e)[0], "expected two numbers"),
+    ("little.3", lambda k, e: [*law(k, e), 1], "expected two numbers"),
+    ("little.3", partial(law, end=lambda a, b: (b, a)), "are exchanged"),
+    ("little.3", partial(law, end=lambda a, b: (a, -b)), "where the error falls"),
+    ("little.3", partial(law, back=lambda v: v), "still a logarithm"),
+    ("little.3", partial(law, on=np.log10, of=np.log10), "of base 2 or 10"),
+    ("little.3", partial(law, on=lambda v: v), "and of the errors, both"),
+    ("little.3", partial(law, of=lambda v: v, back=lambda v: v), "and of the errors, both"),
+    ("little.3", lambda k, e: (1.0, 2.0), "a should be"),
+    ("little.4", modes, "✓"),
+    ("little.4", given.training_mode, "✓"),
+    ("little.4", lambda model: model, "in evaluation mode as before"),
+    ("little.4", nn.Module.train, "take each batch's statistics"),
+    ("little.4", partial(modes, kinds=nn.BatchNorm1d), "take each batch's statistics"),
+    ("little.4", partial(modes, when=lambda p: True), "1.1 learns"),
+    ("little.4", no_head, "learns, and after"),
+    ("little.4", all_frozen_leaves, "✓"),
+    ("little.4", body_in_eval, "0.3.2 holds no weights"),
+    ("little.4", last_dropout, "2 holds no weights"),
+    ("little.4", without_train, "set free"),
+    ("little.4", grads, "another requires_grad"),
+    ("little.4", reset, "has other numbers"),
+    ("little.5", groups, "✓"),
+    ("little.5", one_each, "✓"),
+    ("little.5", given.groups, "✓"),
+    ("little.5", lambda m, lr, s: list(m.parameters()), "a list of dictionaries"),
+    ("little.5", lambda m, lr, s: [{"params": ["weight"], "lr": lr}], "does not take"),
+    ("little.5", all_twice, "stands in two groups"),
+    ("little.5", features_only, "extra learns, and stands in none"),
+    ("little.5", partial(groups, learns=lambda p: True), "is frozen, and stands"),
+    ("little.5", lambda m, lr, s: groups(m, lr / s, 1 / s), "exchanged the two rates"),
+    ("little.5", partial(groups, body=lambda lr, s: lr * s), "you multiplied"),
+    ("little.5", partial(groups, body=lambda lr, s: lr), "have the same rate"),
+    ("little.5", one_off, "and I expected"),
+]
+
+
+@pytest.mark.parametrize(("id", "answer", "text"), CASES)
+def test_every_answer_is_answered(id, answer, text, capsys):
+    check(id, answer)
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("✓" if text == "✓" else "✗")
+    assert text in said
+
+
+@pytest.mark.parametrize("id", sorted(MESSAGES))
+def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
+    for answer in (stub, gap, ...):
+        check(id, answer)
+        assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
+    check(id, broken)
+    assert "your code stopped with IndexError" in capsys.readouterr().out
+
+
+def test_half_an_answer_is_not_attempted(capsys):
+    check("little.1", lambda patients, labels, sizes, rng: [..., *sizes[1:]])
+    check("little.2", lambda a, b: (..., 1, 2))
+    check("little.3", lambda sizes, errors: (1.0, ...))
+    check("little.5", lambda model, lr, slower: [...])
+    check("little.5", lambda model, lr, slower: [{"params": [...], "lr": lr}])
+    assert capsys.readouterr().out.count("not attempted yet") == 5
+
+
+def test_a_gain_over_nothing_is_a_score():
+    table = np.array([[0.7, 0.8], [0.5, 0.9]])
+    mean, draws, patients = given.gain(table, 0)
+    assert (mean, draws) == pytest.approx((0.725, 0.025))  # of 0.75 and 0.7, over √2
+    assert patients == pytest.approx(0.25 / 2**0.5)  # of 0.6 and 0.85
+
+
+def test_the_given_functions_fit_the_package():
+    model = SmallCNN(1, 2, width=2)
+    model.features.requires_grad_(False)
+    given.training_mode(model.eval())
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert model.training and not any(m.training for m in norms)
+    first, rest = given.groups(model, 0.1, 10)
+    assert len(first["params"]) == 2 and rest["params"] == []
+
+
+def test_a_check_leaves_the_global_random_states_alone():
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    for id, answer in (("little.1", given.draw), ("little.4", modes), ("little.5", groups)):
+        check(id, answer)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+def test_every_message_is_said(capsys):
+    assert unheard(MESSAGES, CASES, capsys) == []
+
+
+EQUIVALENT: list[str] = []
+
+
+def test_no_changed_solution_is_called_right():
+    assert ticked("16_little_data", "little") == sorted(EQUIVALENT)
