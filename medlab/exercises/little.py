@@ -389,12 +389,13 @@ def training_mode(model: nn.Module) -> None:
 
 def _network() -> nn.Sequential:
     """Nested, with three kinds of normalisation; the block and the first layers are frozen."""
-    block = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Dropout(0.2))
     with torch.random.fork_rng(devices=[]):
+        block = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Dropout(0.2))
         body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), block)
         last = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
         head = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
     body.requires_grad_(False)
+    body[1].running_mean.fill_(0.5)  # so that a reset shows
     return nn.Sequential(body, last, nn.Dropout(0.1), head)
 
 
