@@ -178,54 +178,56 @@ def without_train(model):
     model[3].train()
 
 
-# ------------------------------------------------------------------------ 5: two rates
+# ------------------------------------------------------------------------ 5: fine-tuning
 
 
-def groups(
+def fine_tune(
     model,
+    images,
+    labels,
     lr,
     slower,
+    steps,
+    rng,
     *,
-    head=lambda lr, slower: lr,
-    body=lambda lr, s: lr / s,
-    learns=lambda p: p.requires_grad,
-    of=None,
+    left=lambda name: False,
+    more=0,
+    size=32,
+    rates=lambda lr, slower: (lr, lr / slower),
+    draw=None,
+    batch=True,
 ):
-    names = dict(model.named_parameters())
-    first = [p for n, p in names.items() if n.startswith("classifier") and learns(p)]
-    rest = [p for n, p in names.items() if not n.startswith("classifier") and learns(p)]
-    found = [{"params": first, "lr": head(lr, slower)}, {"params": rest, "lr": body(lr, slower)}]
-    return of(found) if of else found
-
-
-def one_each(model, lr, slower):
-    return tuple(
-        {"params": p, "lr": lr if n.startswith("classifier") else lr / slower}
+    """Written otherwise: one group a weight, and a rate set by hand."""
+    head, body = rates(lr, slower)
+    groups = [
+        {"params": [p], "lr": head if "classifier" in n else body}
         for n, p in model.named_parameters()
-        if p.requires_grad
-    )
-
-
-def features_only(model, lr, slower):
-    rest = [p for p in model.features.parameters() if p.requires_grad]
-    return [
-        {"params": list(model.classifier.parameters()), "lr": lr},
-        {"params": rest, "lr": lr / slower},
+        if not left(n)
     ]
+    descent = torch.optim.AdamW(groups)
+    first = [g["lr"] for g in groups]
+    model.train()
+    for step in range(steps + more):
+        for group, rate in zip(descent.param_groups, first, strict=True):
+            group["lr"] = rate * (1 - step / steps)
+        rows = torch.randint(len(images), (size,), generator=draw(rng) if draw else rng)
+        rows = rows if batch else torch.arange(len(images))
+        descent.zero_grad()
+        nn.CrossEntropyLoss()(model(images[rows]), labels[rows]).backward()
+        descent.step()
+    return model
 
 
-def all_twice(model, lr, slower):
-    rest = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": model.classifier.parameters(), "lr": lr},
-        {"params": rest, "lr": lr / slower},
-    ]
+def without(fault):
+    return partial(given.fine_tune, fault=fault)
 
 
-def one_off(model, lr, slower):
-    found = one_each(model, lr, slower)
-    found[0]["lr"] *= 1.5
-    return found
+def mirrored(model, images, labels, *rest):
+    return given.fine_tune(model, images.flip(3), labels, *rest)
+
+
+def no_steps(model, *rest):
+    return model
 
 
 CASES = [
@@ -297,18 +299,27 @@ CASES = [
     ("little.4", without_train, "set free"),
     ("little.4", grads, "another requires_grad"),
     ("little.4", reset, "has other numbers"),
-    ("little.5", groups, "✓"),
-    ("little.5", one_each, "✓"),
-    ("little.5", given.groups, "✓"),
-    ("little.5", lambda m, lr, s: list(m.parameters()), "a list of dictionaries"),
-    ("little.5", lambda m, lr, s: [{"params": ["weight"], "lr": lr}], "does not take"),
-    ("little.5", all_twice, "stands in two groups"),
-    ("little.5", features_only, "extra learns, and stands in none"),
-    ("little.5", partial(groups, learns=lambda p: True), "is frozen, and stands"),
-    ("little.5", lambda m, lr, s: groups(m, lr / s, 1 / s), "exchanged the two rates"),
-    ("little.5", partial(groups, body=lambda lr, s: lr * s), "you multiplied"),
-    ("little.5", partial(groups, body=lambda lr, s: lr), "have the same rate"),
-    ("little.5", one_off, "and I expected"),
+    ("little.5", fine_tune, "✓"),
+    ("little.5", given.fine_tune, "✓"),
+    ("little.5", lambda *a: 3, "expected the model back"),
+    ("little.5", no_steps, "no weight has moved"),
+    ("little.5", partial(fine_tune, left=lambda n: "classifier" in n), "the head has not"),
+    ("little.5", partial(fine_tune, left=lambda n: "bias" in n), "the head has not"),
+    ("little.5", partial(fine_tune, left=lambda n: n == "offset"), "offset has not moved"),
+    ("little.5", partial(fine_tune, rates=lambda lr, s: (lr / s, lr)), "exchanged the two"),
+    ("little.5", without("times"), "you multiplied"),
+    ("little.5", without("one rate"), "learn at one rate"),
+    ("little.5", without("sum"), "pile up"),
+    ("little.5", without("no fall"), "do not fall"),
+    ("little.5", without("slow fall"), "do not end at 0"),
+    ("little.5", without("eval"), "in evaluation mode: start"),
+    ("little.5", without("softmax"), "takes logits"),
+    ("little.5", without("plain"), "another optimiser"),
+    ("little.5", partial(fine_tune, batch=False), "all images in each step"),
+    ("little.5", partial(fine_tune, more=1), "you made 8 steps"),
+    ("little.5", partial(fine_tune, size=16), "have 16 images"),
+    ("little.5", partial(fine_tune, draw=lambda rng: None), "draw with `rng` alone"),
+    ("little.5", mirrored, "your weights differ"),
 ]
 
 
@@ -333,9 +344,7 @@ def test_half_an_answer_is_not_attempted(capsys):
     check("little.1", lambda patients, labels, sizes, rng: [..., *sizes[1:]])
     check("little.2", lambda a, b: (..., 1, 2))
     check("little.3", lambda sizes, errors: (1.0, ...))
-    check("little.5", lambda model, lr, slower: [...])
-    check("little.5", lambda model, lr, slower: [{"params": [...], "lr": lr}])
-    assert capsys.readouterr().out.count("not attempted yet") == 5
+    assert capsys.readouterr().out.count("not attempted yet") == 3
 
 
 def test_a_gain_over_nothing_is_a_score():
@@ -351,15 +360,13 @@ def test_the_given_functions_fit_the_package():
     given.training_mode(model.eval())
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert model.training and not any(m.training for m in norms)
-    first, rest = given.groups(model, 0.1, 10)
-    assert len(first["params"]) == 2 and rest["params"] == []
 
 
 def test_a_check_leaves_the_global_random_states_alone():
     torch.manual_seed(3)
     np.random.seed(3)
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    for id, answer in (("little.1", given.draw), ("little.4", modes), ("little.5", groups)):
+    for id, answer in (("little.1", given.draw), ("little.4", modes), ("little.5", fine_tune)):
         check(id, answer)
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -89,17 +90,26 @@ MESSAGES = {
         "changed": "{name} has other numbers than before. Only modes change here.",
     },
     "little.5": {
-        "right": "two speeds, each weight once, and nothing of what is frozen.",
-        "groups": "I expected a list of dictionaries with 'params' and 'lr'; got {got}.",
-        "optimiser": "torch.optim.AdamW does not take your groups: {error}",
-        "twice": "{name} stands in two groups.",
-        "missing": "{name} learns, and stands in none of your groups.",
-        "frozen": "{name} is frozen, and stands in a group. AdamW skips it now, and would go on "
-        "moving it, unasked, as soon as somebody sets it free.",
+        "right": "two speeds, both falling to 0, and the same weights as ours after {steps} steps.",
+        "model": "I expected the model back, `return model`; got {kind}.",
+        "still": "no weight has moved.",
+        "head": "the head has not moved. Its name begins with `classifier.`",
+        "body": "{name} has not moved: all but the head learns at lr / slower.",
         "exchanged": "you exchanged the two rates: the head is new and has the whole way to go.",
-        "times": "you multiplied: the body learns {slower} times more *slowly*, lr / slower.",
-        "one rate": "head and body have the same rate, {got:g}.",
-        "rate": "{name} has the rate {got:g}, and I expected {want:g}.",
+        "times": "you multiplied. The body is slower: lr / slower.",
+        "one rate": "head and body learn at one rate. Two groups of weights, each with its `lr`.",
+        "sum": "gradients of all steps pile up: `zero_grad` belongs in each.",
+        "no fall": "the rates do not fall: the scheduler has a step of its own, in each step.",
+        "slow fall": "the rates do not end at 0: LinearLR(descent, 1, 0, steps).",
+        "eval": "the network learnt in evaluation mode: start with model.train().",
+        "softmax": "`cross_entropy` takes logits: no softmax before it.",
+        "plain": "that is another optimiser than AdamW as it comes.",
+        "all images": "you took all images in each step. Draw 32 of them with `rng`.",
+        "steps": "you made {got} steps, and {want} were asked for.",
+        "batch": "your batches have {got} images, and I expected 32.",
+        "other rng": "two runs from the same state gave two results: draw with `rng` alone.",
+        "other": "after {steps} steps your weights differ from ours by up to {far:.1e}. One batch "
+        "drawn a step, zero_grad, backward, descent.step(), fall.step().",
     },
 }
 
@@ -445,85 +455,136 @@ def _same_modes(answer: Any, model: nn.Module, freed: tuple[str, ...]) -> None:
 
 
 class _Small(nn.Module):
-    """A body of which the first layer is frozen, and a head, in the names of SmallCNN."""
+    """A body, a weight outside of it, and a head, in the names of SmallCNN."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: list) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            self.features = nn.Sequential(
-                nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3)
-            )
-            self.extra = nn.Parameter(torch.ones(4))
-            self.classifier = nn.Linear(4, 2)
-        self.features[0].requires_grad_(False)
+            torch.manual_seed(1)
+            layers = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3)
+            self.features = nn.Sequential(*layers)
+            self.classifier = nn.Linear(4, 3)
+        self.offset = nn.Parameter(torch.ones(4))
+        self.log = log
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.log.append(len(images))
+        return self.classifier(self.features(images).mean((2, 3)) + self.offset)
+
+
+def fine_tune(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    lr: float,
+    slower: float,
+    steps: int,
+    rng: torch.Generator,
+    fault: str = "",
+) -> nn.Module:
+    """Train with AdamW, the body slower than the head, both rates falling in a line to 0.
+
+    Args:
+        model: with a head `classifier`.
+        images: float32 (N, C, H, W).
+        labels: int64 (N,).
+        lr: of the head at the first step.
+        slower: factor by which all else learns more slowly.
+        steps: each of 32 images, drawn with replacement.
+        rng: of the draws.
+        fault: a mistake to make.
+    """
+    rates = {"exchanged": (lr / slower, lr), "times": (lr, lr * slower), "one rate": (lr, lr)}
+    head, body = rates.get(fault, (lr, lr / slower))
+    named = list(model.named_parameters())
+    groups = [
+        {"params": [p for n, p in named if n.startswith("classifier.") == first], "lr": rate}
+        for first, rate in ((True, head), (False, body))
+    ]
+    kind = torch.optim.Adam if fault == "plain" else torch.optim.AdamW
+    descent = kind(groups)
+    end = {"no fall": 1.0, "slow fall": 1 / 3}.get(fault, 0.0)
+    fall = torch.optim.lr_scheduler.LinearLR(descent, 1, end, steps)
+    model.train(fault != "eval")
+    for _ in range(steps):
+        batch = torch.randint(len(images), (32,), generator=rng)
+        if fault == "all images":
+            batch = torch.arange(len(images))
+        logits = model(images[batch])
+        loss = F.cross_entropy(logits.softmax(1) if fault == "softmax" else logits, labels[batch])
+        if fault != "sum":
+            descent.zero_grad()
+        loss.backward()
+        descent.step()
+        fall.step()
+    return model
+
+
+FAULTS = "exchanged", "times", "one rate", "sum", "no fall", "slow fall", "eval", "softmax", "plain"
 
 
 @exercise("little.5", MESSAGES["little.5"])
-def two_rates(answer) -> Verdict:
-    for lr, slower in ((0.01, 4), (0.002, 10)):
-        model = _Small()
-        got = call(answer, model, lr, slower)
-        if isinstance(got, list | tuple) and any(part is ... for part in got):
-            raise NotAttempted
-        if not _are_groups(got):
-            return "groups", {"got": type(got).__name__}
-        lists = [[g["params"]] if torch.is_tensor(g["params"]) else list(g["params"]) for g in got]
-        if any(part is ... for ps in lists for part in ps):
-            raise NotAttempted
-        verdict = _rates(model, lists, [float(g["lr"]) for g in got], lr, slower)
+def tuning(answer) -> Verdict:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn((70, 1, 6, 7), generator=rng)
+    labels = torch.randint(3, (70,), generator=rng)
+    images += labels[:, None, None, None]
+    for lr, slower, steps in ((0.02, 4, 7), (0.01, 10, 5)):
+
+        def run(function, lr=lr, slower=slower, steps=steps, **how):
+            log: list[int] = []
+            draws = torch.Generator().manual_seed(steps)
+            given = _Small(log), images.clone(), labels.clone()
+            return function(*given, lr, slower, steps, draws, **how), log
+
+        with torch.enable_grad():
+            (got, log), (again, _) = (run(lambda *a: call(answer, *a)) for _ in range(2))
+            right, _ = run(fine_tune)
+            verdict = _tuned(got, again, right, log, run, steps)
         if verdict != "right":
             return verdict
-    return "right"
+    return "right", {"steps": steps}
 
 
-def _are_groups(got: Any) -> bool:
-    return isinstance(got, list | tuple) and all(
-        isinstance(g, dict) and {"params", "lr"} <= set(g) for g in got
-    )
+def _state(model: nn.Module) -> list[Tensor]:
+    return [v.detach().float() for v in model.state_dict().values()]
 
 
-def _rates(model: nn.Module, lists: list, rates: list, lr: float, slower: float) -> Verdict:
-    names = {id(p): name for name, p in model.named_parameters()}
-    found: dict[str, float] = {}
-    for params, rate in zip(lists, rates, strict=True):
-        for p in params:
-            if (name := names.get(id(p), "?")) in found:
-                return "twice", {"name": name}
-            found[name] = rate
-    try:
-        torch.optim.AdamW([{"params": p, "lr": r} for p, r in zip(lists, rates, strict=True)])
-    except (TypeError, ValueError) as error:
-        return "optimiser", {"error": error}
-    for name, p in model.named_parameters():
-        if p.requires_grad and name not in found:
-            return "missing", {"name": name}
-        if not p.requires_grad and name in found:
-            return "frozen", {"name": name}
-    head = {rate for name, rate in found.items() if name.startswith("classifier")}
-    body = {rate for name, rate in found.items() if not name.startswith("classifier")}
-    if (head, body) == ({lr / slower}, {lr}):
-        return "exchanged"
-    if body == {lr * slower}:
-        return "times", {"slower": slower}
-    if head == body and len(head) == 1:
-        return "one rate", {"got": head.pop()}
-    for name, rate in found.items():
-        want = lr if name.startswith("classifier") else lr / slower
-        if not near(rate, want, rel=1e-6, absolute=1e-9):
-            return "rate", {"name": name, "got": rate, "want": want}
-    return "right"
+def _alike(model: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(_state(model), _state(other), strict=True)
+    return all(torch.allclose(p, q, atol=1e-5) for p, q in pairs)
 
 
-def groups(model: nn.Module, lr: float, slower: float) -> list[dict]:
-    """Groups for an optimiser: the head at lr, the rest slower, what is frozen in none."""
-    head = list(model.classifier.parameters())  # type: ignore[union-attr,operator]
-    rest = [p for name, p in model.named_parameters() if not name.startswith("classifier.")]
-    each = ((head, lr), (rest, lr / slower))
-    return [{"params": [p for p in ps if p.requires_grad], "lr": rate} for ps, rate in each]
+def _tuned(got: Any, again: Any, right: nn.Module, log: list, run: Any, steps: int) -> Verdict:
+    if not isinstance(got, _Small):
+        return "model", {"kind": type(got).__name__}
+    if _alike(got, right):
+        return "right"
+    if not _alike(got, again):
+        return "other rng"
+    start = dict(_Small([]).named_parameters())
+    stayed = [n for n, p in got.named_parameters() if torch.equal(p, start[n])]
+    if len(stayed) == len(start):
+        return "still"
+    if any(name.startswith("classifier.") for name in stayed):
+        return "head"
+    if stayed:
+        return "body", {"name": stayed[0]}
+    if len(log) != steps:
+        return "steps", {"got": len(log), "want": steps}
+    if set(log) == {70}:
+        return "all images"
+    if set(log) != {32}:
+        return "batch", {"got": max(log, key=lambda n: n != 32)}
+    for fault in FAULTS:
+        if _alike(got, run(fine_tune, fault=fault)[0]):
+            return fault
+    far = max((p - q).abs().max().item() for p, q in zip(_state(got), _state(right), strict=True))
+    return "other", {"steps": steps, "far": far}
 
 
 def material() -> SimpleNamespace:
-    """Finished functions of the exercises, so that nobody needs their own for what follows."""
+    """Finished answers of the exercises, so that nobody needs their own for what follows."""
     return SimpleNamespace(
-        draw=draw, gain=gain, law=law, training_mode=training_mode, groups=groups
+        draw=draw, gain=gain, law=law, training_mode=training_mode, fine_tune=fine_tune
     )
