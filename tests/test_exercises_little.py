@@ -1,5 +1,6 @@
 """The checks of little data, fed with right, untouched and typically wrong answers."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -230,6 +231,29 @@ def no_steps(model, *rest):
     return model
 
 
+# ------------------------------------------------------------------------ 6: shuffled
+
+
+def shuffled(model, rng, *, new=None, inplace=False, of=lambda m: list(m.parameters())):
+    """Written otherwise; `new` makes the new values of a tensor."""
+    new = new or (
+        lambda v: v.reshape(-1)[torch.randperm(v.numel(), generator=rng)].reshape(v.shape)
+    )
+    found = model if inplace else copy.deepcopy(model)
+    with torch.no_grad():
+        for p in of(found):
+            p.copy_(new(p.clone()))
+    return found
+
+
+def by_row(v, axis):
+    return v[torch.randperm(len(v))] if axis == 0 else v[:, torch.randperm(v.shape[1])]
+
+
+def memories(model):
+    return [v for v in model.state_dict().values() if v.is_floating_point()]
+
+
 CASES = [
     ("little.1", given.draw, "✓"),
     ("little.1", by_loop, "✓"),
@@ -320,6 +344,22 @@ CASES = [
     ("little.5", partial(fine_tune, size=16), "have 16 images"),
     ("little.5", partial(fine_tune, draw=lambda rng: None), "draw with `rng` alone"),
     ("little.5", mirrored, "your weights differ"),
+    ("little.6", shuffled, "✓"),
+    ("little.6", given.shuffled, "✓"),
+    ("little.6", lambda model, rng: 3, "like the one given"),
+    ("little.6", partial(shuffled, inplace=True), "Shuffle a copy"),
+    ("little.6", lambda model, rng: copy.deepcopy(model), "is as it was"),
+    ("little.6", partial(shuffled, of=lambda m: list(m.parameters())[:-1]), "1.bias is as it"),
+    ("little.6", partial(shuffled, new=torch.randn_like), "has other numbers"),
+    ("little.6", partial(shuffled, new=partial(by_row, axis=0)), "whole rows"),
+    (
+        "little.6",
+        partial(shuffled, new=lambda v: by_row(v, 1) if v.ndim > 1 else v.flip(0)),
+        "within their row",
+    ),
+    ("little.6", partial(shuffled, of=memories), "is a memory"),
+    ("little.6", lambda m, rng: shuffled(m, torch.default_generator), "draw with `rng`"),
+    ("little.6", lambda m, rng: shuffled(m, torch.Generator().manual_seed(4)), "same result"),
 ]
 
 

@@ -111,6 +111,19 @@ MESSAGES = {
         "other": "after {steps} steps your weights differ from ours by up to {far:.1e}. One batch "
         "drawn a step, zero_grad, backward, descent.step(), fall.step().",
     },
+    "little.6": {
+        "right": "every layer keeps its numbers, and none of them its place.",
+        "model": "I expected a model like the one given; got {kind}.",
+        "original": "{name} of the model that was given has changed. Shuffle a copy.",
+        "still": "{name} is as it was.",
+        "numbers": "{name} has other numbers. The same ones, in other places.",
+        "rows": "in {name} whole rows have changed places: each kernel is still itself. Shuffle "
+        "all numbers of a tensor.",
+        "columns": "in {name} numbers have moved within their row only.",
+        "buffers": "{name} is a memory, not a weight, and has changed.",
+        "other rng": "two runs from the same state gave two results: draw with `rng` alone.",
+        "same": "two states of `rng` gave the same result.",
+    },
 }
 
 # ------------------------------------------------------------------------------------ 1
@@ -583,8 +596,67 @@ def _tuned(got: Any, again: Any, right: nn.Module, log: list, run: Any, steps: i
     return "other", {"steps": steps, "far": far}
 
 
+# ------------------------------------------------------------------------------------ 6
+
+
+def shuffled(model: nn.Module, rng: torch.Generator) -> nn.Module:
+    """A copy whose weights stand in random places, each within its own tensor."""
+    model = copy.deepcopy(model)
+    for p in model.parameters():
+        p.data = p.data.flatten()[torch.randperm(p.numel(), generator=rng)].view_as(p)
+    return model
+
+
+@exercise("little.6", MESSAGES["little.6"])
+def shuffling(answer) -> Verdict:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        body = nn.Sequential(nn.Conv2d(3, 9, 3), nn.BatchNorm2d(9), nn.Conv2d(9, 8, 3))
+        model = nn.Sequential(body, nn.Linear(8, 10))
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.uniform_()
+    before = copy.deepcopy(model.state_dict())
+    made = [call(answer, model, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    for name, value in model.state_dict().items():
+        if not torch.equal(value, before[name]):
+            return "original", {"name": name}
+    for one in made:
+        if not isinstance(one, nn.Module) or list(one.state_dict()) != list(before):
+            return "model", {"kind": type(one).__name__}
+    weights = dict(model.named_parameters())
+    first, again, other = (one.state_dict() for one in made)
+    for name, old in before.items():
+        if name in weights:
+            verdict = _places(first[name], old)
+            if verdict != "right":
+                return verdict, {"name": name}
+        elif not torch.equal(first[name], old):
+            return "buffers", {"name": name}
+    if any(not torch.equal(first[name], again[name]) for name in weights):
+        return "other rng"
+    return "same" if all(torch.equal(first[n], other[n]) for n in weights) else "right"
+
+
+def _places(new: Tensor, old: Tensor) -> str:
+    """How the numbers of a tensor have moved."""
+    if torch.equal(new, old):
+        return "still"
+    if new.shape != old.shape or not torch.equal(*(v.flatten().sort()[0] for v in (new, old))):
+        return "numbers"
+    if old.ndim < 2:
+        return "right"
+    rows, were = new.flatten(1), old.flatten(1)
+    if torch.equal(rows.sort(1)[0], were.sort(1)[0]):
+        return "columns"
+    if {tuple(row) for row in rows.sort(1)[0].tolist()} == {
+        tuple(row) for row in were.sort(1)[0].tolist()
+    }:
+        return "rows"
+    return "right"
+
+
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    return SimpleNamespace(
-        draw=draw, gain=gain, law=law, training_mode=training_mode, fine_tune=fine_tune
-    )
+    own = draw, gain, law, training_mode, fine_tune, shuffled
+    return SimpleNamespace(**{function.__name__: function for function in own})
