@@ -104,9 +104,9 @@ MESSAGES = {
         "eval": "the network learnt in evaluation mode: start with model.train().",
         "softmax": "`cross_entropy` takes logits: no softmax before it.",
         "plain": "that is another optimiser than AdamW as it comes.",
-        "all images": "you took all images in each step. Draw 32 of them with `rng`.",
+        "all images": "you took all images in each step. Draw 16 of them with `rng`.",
         "steps": "you made {got} steps, and {want} were asked for.",
-        "batch": "your batches have {got} images, and I expected 32.",
+        "batch": "your batches have {got} images, and I expected 16.",
         "other rng": "two runs from the same state gave two results: draw with `rng` alone.",
         "other": "after {steps} steps your weights differ from ours by up to {far:.1e}. One batch "
         "drawn a step, zero_grad, backward, descent.step(), fall.step().",
@@ -503,7 +503,7 @@ def fine_tune(
         labels: int64 (N,).
         lr: of the head at the first step.
         slower: factor by which all else learns more slowly.
-        steps: each of 32 images, drawn with replacement.
+        steps: each of 16 images, drawn with replacement.
         rng: of the draws.
         fault: a mistake to make.
     """
@@ -520,7 +520,7 @@ def fine_tune(
     fall = torch.optim.lr_scheduler.LinearLR(descent, 1, end, steps)
     model.train(fault != "eval")
     for _ in range(steps):
-        batch = torch.randint(len(images), (32,), generator=rng)
+        batch = torch.randint(len(images), (16,), generator=rng)
         if fault == "all images":
             batch = torch.arange(len(images))
         logits = model(images[batch])
@@ -587,8 +587,8 @@ def _tuned(got: Any, again: Any, right: nn.Module, log: list, run: Any, steps: i
         return "steps", {"got": len(log), "want": steps}
     if set(log) == {70}:
         return "all images"
-    if set(log) != {32}:
-        return "batch", {"got": max(log, key=lambda n: n != 32)}
+    if set(log) != {16}:
+        return "batch", {"got": max(log, key=lambda n: n != 16)}
     for fault in FAULTS:
         if _alike(got, run(fine_tune, fault=fault)[0]):
             return fault
