@@ -13,7 +13,7 @@ from tests.where import NOTEBOOKS
 # words that only it brings: of PneumoniaMNIST, the hash that its loader warns of.
 PNEUMONIA = ("pneumoniamnist", "medmnist/pneumoniamnist.npz", "28209eda62fecd6e6a2d98b1501bb15f")
 REAL = {
-    **dict.fromkeys(("00", "08", "09", "11", "14"), PNEUMONIA),
+    **dict.fromkeys(("00", "08", "09", "11", "14", "16"), PNEUMONIA),
     "17": ("hippocampus", "hippocampus/imagesTr", "posterior"),
     "18": ("hippocampus", "hippocampus/imagesTr", "posterior"),
 }
