@@ -416,7 +416,23 @@ def test_every_message_is_said(capsys):
     assert unheard(MESSAGES, CASES, capsys) == []
 
 
-EQUIVALENT: list[str] = []
+NAMES = "names = np.concatenate([ill[:k // 2], healthy[:k // 2]])"
+PATIENTS = "patients = d.mean(0).std(ddof=1)"
+GROUPS = "groups = [{'params': head, 'lr': lr}, {'params': rest, 'lr': lr / slower}]"
+# Sets have no order; of 60 resamples and more the divisor hardly matters; both groups move on
+EQUIVALENT = [
+    f"little.1: {NAMES} → names = np.concatenate([healthy[:k // 2], ill[:k // 2]])",
+    f"little.2: {PATIENTS} → patients = d.mean(0).std()",
+    f"little.2: {PATIENTS} → patients = d.mean(0).std(ddof=0)",
+    f"little.2: {PATIENTS} → patients = d.mean(0).std(ddof=2)",
+    "little.4: kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) → "
+    "kinds = (nn.BatchNorm2d, nn.BatchNorm1d, nn.BatchNorm3d)",
+    f"little.5: {GROUPS} → "
+    "groups = [{'params': rest, 'lr': lr / slower}, {'params': head, 'lr': lr}]",
+    "little.5: head, rest = ([], []) → rest, head = ([], [])",
+    "little.6: p.data = p.data.flatten()[order].view_as(p) → "
+    "p.data = p.data.flatten()[order - 1].view_as(p)",  # -1 is the last place
+]
 
 
 def test_no_changed_solution_is_called_right():

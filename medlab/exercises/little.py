@@ -547,7 +547,7 @@ def tuning(answer) -> Verdict:
         def run(function, lr=lr, slower=slower, steps=steps, **how):
             log: list[int] = []
             draws = torch.Generator().manual_seed(steps)
-            given = _Small(log), images.clone(), labels.clone()
+            given = _Small(log).eval(), images.clone(), labels.clone()
             return function(*given, lr, slower, steps, draws, **how), log
 
         with torch.enable_grad():
