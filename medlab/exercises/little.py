@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -418,7 +418,7 @@ def _network() -> nn.Sequential:
         last = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
         head = nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
     body.requires_grad_(False)
-    body[1].running_mean.fill_(0.5)  # so that a reset shows
+    cast(Tensor, body[1].running_mean).fill_(0.5)  # so that a reset shows
     return nn.Sequential(body, last, nn.Dropout(0.1), head)
 
 
@@ -426,7 +426,7 @@ def _network() -> nn.Sequential:
 def modes(answer) -> Verdict:
     model = _network().eval()
     _same_modes(answer, model, ())
-    model[0][3].requires_grad_(True)
+    cast(nn.Sequential, model[0])[3].requires_grad_(True)
     _same_modes(answer, model, ("0.3.1",))
     model[1].requires_grad_(False)
     _same_modes(answer, model, ("0.3.1",))
