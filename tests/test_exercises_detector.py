@@ -1,0 +1,411 @@
+"""The detector's checks, fed with right, untouched and typically wrong answers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medlab.exercises import check
+from medlab.exercises.detector import MESSAGES
+from medlab.metrics import centre_hits
+from medlab.models import box_iou, nms
+from tests.mutants import ticked
+
+# ------------------------------------------------------------------------ 1: overlap
+
+
+def sides(a, b, cut=True, more=0):
+    w, h = (min(a[k + 2], b[k + 2]) - max(a[k], b[k]) + more for k in (0, 1))
+    return (max(0, w), max(0, h)) if cut else (w, h)
+
+
+def area(box, more=0):
+    return (box[2] - box[0] + more) * (box[3] - box[1] + more)
+
+
+def iou(a, b, cut=True, more=0):
+    w, h = sides(a, b, cut, more)
+    return w * h / (area(a, more) + area(b, more) - w * h)
+
+
+def shared(a, b):
+    return math.prod(sides(a, b))
+
+
+def by_library(a, b):
+    return box_iou(torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64))
+
+
+def cut_along_x_only(a, b):
+    w, h = sides(a, b, cut=False)
+    return max(0, w) * h / (area(a) + area(b) - max(0, w) * h)
+
+
+# ------------------------------------------------------------------------ 2: suppression
+
+
+def suppress(boxes, scores, limit, how=""):
+    order = scores.argsort(descending=how != "worst").tolist()
+    if how == "unsorted":
+        order = list(range(len(order)))
+    overlap, kept = box_iou(boxes, boxes), []
+    for place, k in enumerate(order):
+        others = {"chain": order[:place], "neighbour": kept[-1:]}.get(how, kept)
+        above = [
+            overlap[k, o].item() >= limit if how == "strict" else overlap[k, o].item() > limit
+            for o in others
+        ]
+        if how == "mirrored":
+            if not kept or any(above):
+                kept.append(k)
+        elif not any(above):
+            kept.append(k)
+    return kept
+
+
+def best_only(boxes, scores, limit):
+    return [int(scores.argmax())] if len(scores) else []
+
+
+def without_empty(boxes, scores, limit):
+    return suppress(boxes, scores, limit) if len(boxes) else [0]
+
+
+# ------------------------------------------------------------------------ 3: from the map
+
+
+def boxes_of(outputs, threshold, how=""):
+    heat, dx, dy, log_w, log_h = outputs
+    found = []
+    for r, c in np.ndindex(*heat.shape):
+        first = (r - 1, c - 1) if how == "border" else (max(r - 1, 0), max(c - 1, 0))
+        around = heat[first[0] : r + 2, first[1] : c + 2]
+        if how == "cross":
+            around = torch.cat([heat[first[0] : r + 2, c], heat[r, first[1] : c + 2]])
+        highest = around.max() if around.numel() else heat.max() + 1
+        if how == "no peaks":
+            highest = heat[r, c]
+        limit = 0.3 * threshold if how == "low" else threshold
+        if not (heat[r, c] > limit and heat[r, c] >= highest):
+            continue
+        x, y = c + 0.5 + dx[r, c], r + 0.5 + dy[r, c]
+        if how == "corner":
+            x, y = c + dx[r, c], r + dy[r, c]
+        if how == "no offset":
+            x, y = torch.tensor(c + 0.5), torch.tensor(r + 0.5)
+        w, h = log_w[r, c].exp(), log_h[r, c].exp()
+        if how == "no exp":
+            w, h = log_w[r, c], log_h[r, c]
+        if how != "cells":
+            x, y = 2 * x, 2 * y
+        if how == "offset in pixels":
+            x, y = 2 * (c + 0.5) + dx[r, c], 2 * (r + 0.5) + dy[r, c]
+        if how == "exchanged":
+            x, y, w, h = y, x, h, w
+        a, b = {"corner for centre": (0, 1), "whole for half": (1, 1)}.get(how, (0.5, 0.5))
+        score = 1.0 if how == "score" else heat[r, c]
+        found.append([score, x - a * w, y - a * h, x + b * w, y + b * h])
+    return found[:-1] if how == "count" else found
+
+
+def boxes_by_pooling(outputs, threshold):
+    heat = outputs[0]
+    peak = (F.max_pool2d(heat[None], 3, 1, 1)[0] == heat) & (heat > threshold)
+    rows, columns = peak.nonzero(as_tuple=True)
+    p, dx, dy, w, h = outputs[:, rows, columns]
+    x, y, w, h = 2 * (columns + 0.5 + dx), 2 * (rows + 0.5 + dy), w.exp(), h.exp()
+    return torch.stack([p, x - w / 2, y - h / 2, x + w / 2, y + h / 2], 1)
+
+
+# ------------------------------------------------------------------------ 4: focal loss
+
+
+def focal_loss(logits, target, gamma, how=""):
+    p = logits.sigmoid()
+    p_t = torch.where(target == 1, p, 1 - p)
+    factor = {"plain": p_t**0, "inverted": p_t**gamma, "p": (1 - p) ** gamma}
+    factor |= {"no gamma": (1 - p_t) ** 2}
+    each = -factor.get(how, (1 - p_t) ** gamma) * p_t.log()
+    if how == "only positives":
+        each = each * target
+    n = target.sum().clamp_min(1)
+    divisors = {"mean": target.numel(), "sum": 1, "squared": n**2, "sign": -n}
+    return each.sum() / divisors.get(how, n)
+
+
+def of_library(logits, target, gamma):
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((1 - (-bce).exp()) ** gamma * bce).sum().item() / max(1, int(target.sum()))
+
+
+def undefined_if_empty(logits, target, gamma):
+    return focal_loss(logits, target, gamma) * (1 if target.any() else 2)
+
+
+# ------------------------------------------------------------------------ 5: counting
+
+
+def tables(truth, found, rule=centre_hits):
+    return [rule(t, f) for t, f in zip(truth, found, strict=True)]
+
+
+def counts(hits, lesions):
+    right = sum(int(h.any(0).sum()) for h in hits)
+    return right, lesions - right, sum(int((~h.any(1)).sum()) for h in hits)
+
+
+def count(truth, found, rule=centre_hits):
+    return counts(tables(truth, found, rule), sum(map(len, truth)))
+
+
+def count_in_loops(truth, found):
+    hits = misses = alarms = 0
+    for lesions, boxes in zip(truth, found, strict=True):
+        seen = set()
+        for x0, y0, x1, y1 in boxes.tolist():
+            on = [
+                k
+                for k, (a, b, c, d) in enumerate(lesions.tolist())
+                if math.hypot(x0 + x1 - a - c, y0 + y1 - b - d) / 2 < (c - a + d - b) / 4
+            ]
+            seen.update(on)
+            alarms += not on
+        hits, misses = hits + len(seen), misses + len(lesions) - len(seen)
+    return hits, misses, alarms
+
+
+def distance(truth, boxes):
+    return ((boxes[:, None, :2] + boxes[:, None, 2:] - truth[:, :2] - truth[:, 2:]) / 2).norm(dim=2)
+
+
+def radius(truth):
+    return (truth[:, 2:] - truth[:, :2]).sum(1) / 4
+
+
+def counting_boxes(truth, found):
+    _, misses, alarms = count(truth, found)
+    return sum(int(t.any(1).sum()) for t in tables(truth, found)), misses, alarms
+
+
+def second_is_false(truth, found):
+    hits, misses, _ = count(truth, found)
+    return hits, misses, sum(map(len, found)) - hits
+
+
+def in_box(truth, boxes):
+    middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    return ((middle > truth[:, :2]) & (middle < truth[:, 2:])).all(2)
+
+
+def by_corner(truth, boxes):
+    return (boxes[:, None, :2] - truth[:, :2]).norm(dim=2) < radius(truth)
+
+
+def all_missed(truth, found):
+    hits, _, alarms = count(truth, found)
+    return hits, sum(map(len, truth)), alarms
+
+
+CASES = [
+    ("detector.1", iou, "✓"),
+    ("detector.1", by_library, "✓"),
+    ("detector.1", lambda a, b: np.float32(iou(a, b)), "✓"),
+    ("detector.1", lambda a, b: iou(a, b, cut=False), "you get -"),
+    ("detector.1", lambda a, b: max(0, iou(a, b, cut=False)), "apart along both axes, width"),
+    ("detector.1", cut_along_x_only, "negative side there"),
+    ("detector.1", lambda a, b: shared(a, b) / (area(a) + area(b)), "counts it twice"),
+    ("detector.1", shared, "Divide it by that of the union"),
+    ("detector.1", lambda a, b: 2 * shared(a, b) / (area(a) + area(b)), "the Dice overlap"),
+    ("detector.1", lambda a, b: shared(a, b) / area(a), "area of one of the boxes"),
+    ("detector.1", lambda a, b: shared(a, b) / area(b), "area of one of the boxes"),
+    (
+        "detector.1",
+        lambda a, b: shared(a, b) / (area(a) + area(b) + shared(a, b)),
+        "sum of the areas *minus*",
+    ),
+    ("detector.1", lambda a, b: iou(a, b, more=1), "counted x1 − x0 + 1 pixels"),
+    ("detector.1", lambda a, b: max(iou(a, b), 0.01), "of two boxes that overlap your answer is"),
+    ("detector.1", lambda a, b: iou(a, b) / 3, "I expected 0.2553, and got 0.08511"),
+    ("detector.1", lambda a, b: "much", "expected a number"),
+    ("detector.2", suppress, "✓"),
+    ("detector.2", nms, "✓"),
+    ("detector.2", lambda *t: np.array(suppress(*t)), "✓"),
+    ("detector.2", lambda *t: tuple(suppress(*t)), "✓"),
+    ("detector.2", lambda *t: t[0][nms(*t)], "I expected the positions"),
+    ("detector.2", lambda b, s, limit: torch.ones(len(b), dtype=torch.bool), "the positions"),
+    ("detector.2", lambda *t: sorted(suppress(*t)), "put the one with the best score first"),
+    ("detector.2", lambda *t: suppress(*t)[::-1], "put the one with the best score first"),
+    ("detector.2", lambda *t: suppress(*t, "chain"), "a box that has gone remove others"),
+    ("detector.2", lambda *t: suppress(*t, "neighbour"), "the one kept last"),
+    ("detector.2", lambda *t: suppress(*t, "worst"), "began with the lowest"),
+    ("detector.2", lambda *t: suppress(*t, "unsorted"), "in the order in which they come"),
+    ("detector.2", lambda *t: suppress(*t, "mirrored"), "removed the rest"),
+    ("detector.2", lambda *t: suppress(*t, "strict"), "*is* the limit stay"),
+    ("detector.2", lambda b, s, limit: list(range(len(b))), "you kept all boxes"),
+    ("detector.2", best_only, "only the best box"),
+    ("detector.2", without_empty, "I expected an empty list, and got [0]"),
+    ("detector.2", lambda *t: suppress(*t)[1:], "to stay at a limit of 0.3"),
+    ("detector.2", lambda *t: 7, "I expected the positions"),
+    ("detector.2", lambda *t: [99], "I expected the positions"),
+    ("detector.3", boxes_of, "✓"),
+    ("detector.3", boxes_by_pooling, "✓"),
+    ("detector.3", lambda *t: boxes_of(*t)[::-1], "✓"),
+    ("detector.3", lambda *t: [tuple(map(float, row)) for row in boxes_of(*t)], "✓"),
+    ("detector.3", lambda *t: 3, "I expected a list of [score"),
+    ("detector.3", lambda *t: [row[1:] for row in boxes_of(*t)], "I expected a list of [score"),
+    ("detector.3", lambda *t: boxes_of(*t, "no peaks"), "every cell above the threshold"),
+    ("detector.3", lambda *t: boxes_of(*t, "border"), "at the border of the map is missing"),
+    ("detector.3", lambda *t: boxes_of(*t, "low"), "at or below the threshold too"),
+    ("detector.3", lambda *t: boxes_of(*t, "cross"), "although a diagonal neighbour is higher"),
+    ("detector.3", lambda *t: boxes_of(*t, "count"), "detections, and got"),
+    ("detector.3", lambda *t: [], "detections, and got 0"),
+    ("detector.3", lambda *t: boxes_of(*t, "exchanged"), "x and y are exchanged"),
+    ("detector.3", lambda *t: boxes_of(*t, "cells"), "your boxes are in cells"),
+    ("detector.3", lambda *t: boxes_of(*t, "corner"), "from the middle of the cell"),
+    ("detector.3", lambda *t: boxes_of(*t, "no offset"), "add dx and dy, in cells"),
+    ("detector.3", lambda *t: boxes_of(*t, "offset in pixels"), "They are in cells: add first"),
+    ("detector.3", lambda *t: boxes_of(*t, "no exp"), "come as logarithms"),
+    ("detector.3", lambda *t: boxes_of(*t, "corner for centre"), "start at the centre"),
+    ("detector.3", lambda *t: boxes_of(*t, "whole for half"), "twice as wide and high"),
+    ("detector.3", lambda *t: boxes_of(*t, "score"), "should be the height of the peak"),
+    (
+        "detector.3",
+        lambda *t: [[row[0], *(v + 1 for v in row[1:])] for row in boxes_of(*t)],
+        "of the cell at row 0, column 0 I expected",
+    ),
+    ("detector.4", focal_loss, "✓"),
+    ("detector.4", of_library, "✓"),
+    ("detector.4", lambda *t: focal_loss(*t)[None], "✓"),
+    ("detector.4", lambda logits, target, gamma: logits, "I expected one number"),
+    ("detector.4", lambda *t: focal_loss(*t, "plain"), "The factor (1 − p_t)^γ is missing"),
+    ("detector.4", lambda *t: focal_loss(*t, "mean"), "the mean over cells"),
+    ("detector.4", lambda *t: focal_loss(*t, "sum"), "divide the sum by the number of"),
+    ("detector.4", lambda *t: focal_loss(*t, "only positives"), "Background that is warm"),
+    ("detector.4", lambda *t: focal_loss(*t, "p"), "(1 − p)^γ for all cells"),
+    ("detector.4", lambda *t: focal_loss(*t, "inverted"), "it keeps what is right already"),
+    ("detector.4", lambda *t: focal_loss(*t, "sign"), "your loss is negative"),
+    ("detector.4", lambda *t: focal_loss(*t, "no gamma"), "γ does not reach your loss"),
+    ("detector.4", lambda *t: focal_loss(*t, "squared"), "squared the number of centres"),
+    ("detector.4", undefined_if_empty, "as if there were one"),
+    ("detector.4", lambda *t: focal_loss(*t) * math.nan, "and got nan"),
+    ("detector.4", lambda *t: 1.7 * focal_loss(*t), "γ = 2 I expected"),
+    ("detector.5", count, "✓"),
+    ("detector.5", count_in_loops, "✓"),
+    ("detector.5", lambda *t: torch.tensor(count(*t)), "✓"),
+    ("detector.5", lambda *t: [torch.tensor(v) for v in count(*t)], "✓"),
+    ("detector.5", lambda *t: count(*t)[0], "three whole numbers"),
+    ("detector.5", lambda *t: [0.5, 1, 2], "three whole numbers"),
+    ("detector.5", lambda *t: count(*t)[::-1], "come in another order"),
+    ("detector.5", counting_boxes, "Two of them lie on one lesion"),
+    ("detector.5", second_is_false, "a second box on a lesion"),
+    (
+        "detector.5",
+        lambda truth, found: count([torch.cat(truth)], [torch.cat(found)]),
+        "hit a lesion of another",
+    ),
+    (
+        "detector.5",
+        lambda *t: count(*t, lambda truth, boxes: distance(truth, boxes) < 2 * radius(truth)),
+        "your radius is too large",
+    ),
+    (
+        "detector.5",
+        lambda *t: count(*t, lambda truth, boxes: distance(truth, boxes) <= radius(truth)),
+        "is not within it",
+    ),
+    ("detector.5", lambda *t: count(*t, in_box), "lies in the lesion's *box*"),
+    ("detector.5", lambda *t: count(*t, by_corner), "from corner to corner"),
+    ("detector.5", lambda *t: count(*t, lambda a, b: box_iou(b, a) > 0), "whether boxes overlap"),
+    (
+        "detector.5",
+        lambda *t: count(*t, lambda a, b: box_iou(b, a) >= 0.5),
+        "whether boxes overlap",
+    ),
+    ("detector.5", lambda *t: count(t[0][-1:], t[1][-1:]), "the numbers of one image"),
+    ("detector.5", all_missed, "the misses are not"),
+    ("detector.5", lambda *t: (9, 9, 9), "and got (9, 9, 9): hits, misses"),
+]
+
+
+@pytest.mark.parametrize(("id", "answer", "said"), CASES)
+def test_answers(id, answer, said, capsys):
+    check(id, answer)
+    out = " ".join(capsys.readouterr().out.split())
+    assert said in out
+    assert out.startswith(f"✓ {id}:" if said == "✓" else f"✗ {id}:")
+
+
+@pytest.mark.parametrize("id", sorted(MESSAGES))
+def test_untouched_and_broken_answers(id, capsys):
+    def untouched(*args): ...
+
+    def half(*args):
+        result = ...
+        return result
+
+    def broken(*args):
+        raise IndexError("too far")
+
+    def prints(*args):
+        len(args)
+
+    for answer in (..., untouched, half):
+        check(id, answer)
+        assert "not attempted yet" in capsys.readouterr().out
+    check("detector.3", lambda outputs, threshold: [...] * 9)
+    assert "not attempted yet" in capsys.readouterr().out
+    check(id, broken)
+    assert "your code stopped with IndexError" in capsys.readouterr().out
+    check(id, prints)
+    assert "your function returned None" in capsys.readouterr().out
+    check(id, 3)
+    assert "expected a function" in capsys.readouterr().out
+
+
+RIGHT = {"detector.1": iou, "detector.2": suppress, "detector.3": boxes_by_pooling}
+RIGHT |= {"detector.4": focal_loss, "detector.5": count}
+
+
+@pytest.mark.parametrize("id", sorted(RIGHT))
+def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(id, capsys):
+    def hasty(*args):
+        result = RIGHT[id](*args)
+        for arg in args:
+            for tensor in arg if isinstance(arg, list) else [arg]:
+                if torch.is_tensor(tensor):
+                    tensor[...] = 0
+        return result
+
+    check(id, hasty)
+    assert capsys.readouterr().out.startswith("✓")
+
+
+def test_every_message_is_said(capsys):
+    for id, answer, _ in CASES:
+        check(id, answer)
+    said = " ".join(capsys.readouterr().out.split())
+    for id, table in MESSAGES.items():
+        for key, text in table.items():
+            first = max(text.split("{")[0], text.rsplit("}")[-1], key=len)
+            assert first.strip() in said, f"no test hears {id} {key!r}"
+
+
+# What changes only the order of things whose order does not count, or nothing at all
+EQUIVALENT = [
+    "detector.1: height = max(0, min(a[3], b[3]) - max(a[1], b[1])) → height = max(0, min(a[3], b[3]) - max(b[1], a[1]))",
+    "detector.1: height = max(0, min(a[3], b[3]) - max(a[1], b[1])) → height = max(0, min(b[3], a[3]) - max(a[1], b[1]))",
+    "detector.1: height = max(0, min(a[3], b[3]) - max(a[1], b[1])) → height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)",
+    "detector.1: width = max(0, min(a[2], b[2]) - max(a[0], b[0])) → width = max(0, min(a[2], b[2]) - max(b[0], a[0]))",
+    "detector.1: width = max(0, min(a[2], b[2]) - max(a[0], b[0])) → width = max(0, min(b[2], a[2]) - max(a[0], b[0]))",
+    "detector.1: width = max(0, min(a[2], b[2]) - max(a[0], b[0])) → width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)",
+    "detector.2: left = [k for k in left if box_iou(boxes[[best]], boxes[[k]]) <= limit] → left = [k for k in left if box_iou(boxes[[k]], boxes[[best]]) <= limit]",
+    "detector.3: around = heat[max(row - 1, 0):row + 2, max(column - 1, 0):column + 2] → around = heat[max(0, row - 1):row + 2, max(column - 1, 0):column + 2]",
+    "detector.3: around = heat[max(row - 1, 0):row + 2, max(column - 1, 0):column + 2] → around = heat[max(row - 1, 0):row + 2, max(0, column - 1):column + 2]",
+    "detector.5: table = (marks[:, None] - middle).norm(dim=2) < radius → table = (middle - marks[:, None]).norm(dim=2) < radius",
+]
+
+
+def test_no_changed_solution_is_called_right():
+    assert ticked("19_detector", "detector") == EQUIVALENT
