@@ -16,6 +16,7 @@ REAL = {
     **dict.fromkeys(("00", "08", "09", "11", "14", "16"), PNEUMONIA),
     "17": ("hippocampus", "hippocampus/imagesTr", "posterior"),
     "18": ("hippocampus", "hippocampus/imagesTr", "posterior"),
+    "19": ("nuclei", "nuclei/images", "cell nuclei"),
 }
 
 
