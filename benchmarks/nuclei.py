@@ -2,9 +2,10 @@
 
     python benchmarks/nuclei.py [--root DATA] [--seeds 3] [--choose]
 
-A U-Net says of every pixel whether it is background, the rim of a nucleus or its core: the pixels
-whose depth is more than half the nucleus's own greatest depth. So even nuclei that touch have cores
-apart. Connected cores are the seeds of a watershed over rim and core.
+A U-Net says of every pixel whether it is background, the rim of a nucleus, its core (the pixels
+whose depth is more than half the nucleus's own greatest depth), or contact: 2.5 pixels or less from
+two nuclei. So even nuclei that touch have cores apart. Connected cores are the seeds of a watershed
+over all that is not background.
 
 A found nucleus hits a true one if their masks have an intersection over union above 0.5, which can
 be so for one pair only. AP = TP / (TP + FP + FN), as the 2018 Data Science Bowl and StarDist define
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 
 import numpy as np
@@ -38,15 +40,16 @@ from medlab.cohort import Cohort, DataCard
 
 PIXELS = DataCard(
     name="nuclei_pixels",
-    title="Rim and core of nuclei",
+    title="Rim, core and contact of nuclei",
     task="segmentation",
-    classes=("background", "rim", "core"),
+    classes=("background", "rim", "core", "contact"),
 )
 VISITS = 5400  # crops seen in training
 BATCH = 4  # crops a step
 CROP = 128  # pixels
-WIDTH = 12
-CORE, OUTSIDE = 0.6, 0.3  # probabilities above which a pixel starts a nucleus, or is background
+WIDTH, DEPTH = 12, 4
+CLOSE = 2.5  # pixels: within this distance of two nuclei is contact
+CORE, OUTSIDE = 0.6, 0.4  # probabilities above which a pixel starts a nucleus, or is background
 SMALLEST = 8  # pixels: what is smaller is no nucleus
 MOVES = Augment(
     rotate=180,
@@ -62,24 +65,29 @@ MOVES = Augment(
 )
 
 
-def rims_and_cores(instances: np.ndarray) -> np.ndarray:
-    """0 background, 1 rim, 2 core, uint8, of instances numbered from 1, both (H, W)."""
-    classes = np.zeros(instances.shape, np.uint8)
-    for k, where in enumerate(ndimage.find_objects(instances), start=1):
-        own = instances[where] == k
-        depth = ndimage.distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1]
+def parts(instances: np.ndarray) -> np.ndarray:
+    """0 background, 1 rim, 2 core, 3 contact, uint8, of instances numbered from 1, both (H, W)."""
+    border = math.ceil(CLOSE)
+    padded = np.pad(instances, border)
+    classes, near = np.zeros((2, *padded.shape), np.uint8)
+    for k, box in enumerate(ndimage.find_objects(padded), start=1):
+        where = tuple(slice(side.start - border, side.stop + border) for side in box)
+        own = padded[where] == k
+        depth = ndimage.distance_transform_edt(own)
         classes[where][own] = 1
         classes[where][depth > depth.max() / 2] = 2
-    return classes
+        near[where] += ndimage.distance_transform_edt(~own) <= CLOSE
+    classes[near > 1] = 3
+    return classes[border:-border, border:-border]
 
 
 def pixels(cohort: Cohort) -> Cohort:
-    """The same images, each from its own 1st to its 99.8th percentile, with rims and cores."""
+    """The same images, each from its own 1st to its 99.8th percentile, with their parts."""
     grey = cohort.images.float()
     low, high = (grey.flatten(1).quantile(q, dim=1)[:, None, None, None] for q in (0.01, 0.998))
     return Cohort(
         images=(grey - low) / (high - low).clamp_min(1),
-        masks=np.stack([rims_and_cores(one) for one in cohort.extras["instances"].numpy()]),
+        masks=np.stack([parts(one) for one in cohort.extras["instances"].numpy()]),
         patients=cohort.patients,
         card=PIXELS,
     )
@@ -98,8 +106,8 @@ def cropped(images: Tensor, masks: Tensor, *, generator: torch.Generator) -> tup
 
 
 def nuclei(probability: np.ndarray) -> np.ndarray:
-    """Instances numbered from 1 (H, W), of the probabilities of background, rim and core."""
-    background, _, core = probability
+    """Instances numbered from 1 (H, W), of the probabilities of the four classes."""
+    background, _, core, _ = probability
     seeds, _ = ndimage.label(core > CORE)
     found = watershed(-core, seeds, mask=(background < OUTSIDE) | (seeds > 0))
     found[np.bincount(found.ravel())[found] < SMALLEST] = 0
@@ -118,11 +126,14 @@ def hits(truth: np.ndarray, found: np.ndarray) -> tuple[int, int, int]:
 
 
 def predict(model: torch.nn.Module, images: Tensor) -> np.ndarray:
-    """Mean probabilities (N, 3, H, W) over the image and its mirror images."""
+    """Mean probabilities (N, 4, H, W) over the eight ways to turn and mirror a square image."""
     total = 0
     for axes in ((), (2,), (3,), (2, 3)):
-        total = total + medlab.predict(model, images.flip(axes), batch_size=8).flip(axes)
-    return (total / 4).numpy()
+        for turned in (False, True):
+            shown = images.flip(axes)
+            found = medlab.predict(model, shown.mT.contiguous() if turned else shown, batch_size=8)
+            total = total + (found.mT if turned else found).flip(axes)
+    return (total / 8).numpy()
 
 
 def one_seed(train: Cohort, test: Cohort, seed: int) -> tuple[np.ndarray, dict[str, float]]:
@@ -132,7 +143,7 @@ def one_seed(train: Cohort, test: Cohort, seed: int) -> tuple[np.ndarray, dict[s
     """
     start = time.perf_counter(), time.process_time()
     torch.manual_seed(seed)
-    model = medlab.models.UNet(1, len(PIXELS.classes), width=WIDTH)
+    model = medlab.models.UNet(1, len(PIXELS.classes), width=WIDTH, depth=DEPTH)
     data, tested = pixels(train), pixels(test).images
     epochs = max(1, round(VISITS / len(data)))
     medlab.fit(

@@ -6,6 +6,8 @@ import importlib.util
 
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import distance_transform_edt
 from scipy.optimize import linear_sum_assignment
 from skimage.draw import disk
 from skimage.measure import label
@@ -67,15 +69,44 @@ def test_scores_are_the_mean_over_images_and_pooled():
     assert twice == pytest.approx([0.8, 0.8])
 
 
-def test_true_rims_and_cores_give_the_nuclei_back():
+def test_true_parts_give_the_nuclei_back():
     truth = np.zeros((80, 80), np.int32)
     for k, centre in enumerate([(0, 10), (30, 30), (30, 47), (47, 38), (70, 79), (60, 5)], start=1):
         truth[disk(centre, 9, shape=(80, 80))] = k  # touching one another and the border
-    classes = NUCLEI.rims_and_cores(truth)
-    assert ((classes > 0) == (truth > 0)).all()
+    classes = NUCLEI.parts(truth)
     cores = label(classes == 2)
     assert cores.max() == 6
     assert all(len(np.unique(truth[cores == k])) == 1 for k in range(1, 7))
-    found = NUCLEI.nuclei(np.stack([classes == k for k in range(3)]).astype(float))
+    found = NUCLEI.nuclei(np.stack([classes == k for k in range(4)]).astype(float))
     assert NUCLEI.hits(truth, found) == (6, 0, 0)
-    assert not NUCLEI.nuclei(np.stack([np.ones((9, 9)), *np.zeros((2, 9, 9))])).any()
+    assert not NUCLEI.nuclei(np.stack([np.ones((9, 9)), *np.zeros((3, 9, 9))])).any()
+
+
+def test_parts_are_those_of_distances_in_the_whole_image():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        truth = discs(rng, rng.integers(1, 9))
+        masks = [truth == k for k in range(1, truth.max() + 1)]
+        expected = (truth > 0).astype(int)
+        for mask in masks:
+            deep = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+            expected[deep > deep.max() / 2] = 2
+        near = sum((distance_transform_edt(~mask) <= 2.5).astype(int) for mask in masks)
+        expected[near >= 2] = 3
+        assert (NUCLEI.parts(truth) == expected).all()
+
+
+def test_every_way_to_turn_an_image_is_turned_back():
+    images = torch.rand(2, 1, 8, 8)
+
+    class Copy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            return torch.cat([images * k for k in range(4)], 1) * self.weight
+
+    found = NUCLEI.predict(Copy(), images)
+    want = (images * torch.arange(4.0).view(1, 4, 1, 1)).softmax(1).numpy()
+    assert found == pytest.approx(want, abs=1e-6)
