@@ -17,6 +17,7 @@ REAL = {
     "17": ("hippocampus", "hippocampus/imagesTr", "posterior"),
     "18": ("hippocampus", "hippocampus/imagesTr", "posterior"),
     "19": ("nuclei", "nuclei/images", "cell nuclei"),
+    "20": ("lung_nodules", "lung_nodules", "patches to learn from"),
 }
 
 

@@ -16,7 +16,6 @@ from tests.where import ROOT
 CAUGHT = "a user's program catches it"
 GIVEN = "what a public function gives, for a user's type hints"
 SHARED = "rooms below build on it"
-LATER = "the lessons on detection build it"
 NEEDS = {
     "errors.CheckpointError": CAUGHT,
     "errors.DicomError": CAUGHT,
@@ -30,11 +29,8 @@ NEEDS = {
     "dicom.deidentify": "a user shares a file",
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
-    "metrics.Froc": LATER,
-    "metrics.average_precision": LATER,
-    "metrics.box_matches": LATER,
-    "metrics.froc": LATER,
-    "training.Detection": LATER,
+    "metrics.Froc": GIVEN,
+    "training.Detection": "a user predicts from images without a card",
     "models.undisturbed": SHARED,
     "metrics.Interval": GIVEN,
     "metrics.UndefinedMetric": CAUGHT,
