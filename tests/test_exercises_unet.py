@@ -64,6 +64,18 @@ def too_strict(n, depth):
     return 0 if n % 2 else output_side(n, depth)
 
 
+def even_bottom(n, depth):
+    at_bottom = n
+    for _ in range(depth):
+        at_bottom = (at_bottom - 4) // 2
+    return 0 if at_bottom % 2 else output_side(n, depth)
+
+
+def test_of_16_sides_in_a_row_near_that_of_the_paper_15_give_nothing():
+    for first in range(540, 590):
+        assert sum(output_side(n, 4) > 0 for n in range(first, first + 16)) == 1
+
+
 # ------------------------------------------------------------------------ 2: the way up
 
 
@@ -95,6 +107,28 @@ def averaging(x, w, s):
 
 def tiles(x, w, s):
     return by_library(x, w, s)[: s * x.shape[0], : s * x.shape[1]]
+
+
+def too_small(x, w, s):
+    """As many pixels as s times the image has, where the last copy does not fit."""
+    y = torch.zeros(s * x.shape[0], s * x.shape[1])
+    for i, j in np.ndindex(*x.shape):
+        y[s * i : s * i + w.shape[0], s * j : s * j + w.shape[1]] += x[i, j] * w
+    return y
+
+
+def too_small_in_numpy(x, w, s):
+    y = np.zeros((s * x.shape[0], s * x.shape[1]))
+    for i, j in np.ndindex(*x.shape):
+        y[s * i : s * i + w.shape[0], s * j : s * j + w.shape[1]] += (x[i, j] * w).numpy()
+    return y
+
+
+def too_small_by_pixels(x, w, s):
+    y = torch.zeros(s * x.shape[0], s * x.shape[1])
+    for i, j, a, b in np.ndindex(*x.shape, *w.shape):
+        y[s * i + a, s * j + b] += x[i, j] * w[a, b]
+    return y
 
 
 # ------------------------------------------------------------------------ 3: the network
@@ -162,6 +196,50 @@ class WithBias(Network):
     def __init__(self, *args):
         super().__init__(*args)
         self.extra = nn.Linear(2, 3)
+
+
+class KeepsAll(Network):
+    """Its steps up keep 2c maps, and its blocks take in 3c."""
+
+    def __init__(self, in_channels, num_classes, width, depth):
+        super().__init__(in_channels, num_classes, width, depth)
+        channels = [width * 2**level for level in reversed(range(depth))]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * c, 2 * c, 2, stride=2) for c in channels)
+        self.merge = nn.ModuleList(two(3 * c, c) for c in channels)
+
+
+class OwnBottom(Network):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.bottom = self.down[-1]
+        self.down = self.down[:-1]
+
+
+class NoWayUp(Network):
+    def __init__(self, *args):
+        super().__init__(*args)
+        del self.up, self.merge
+        self.up, self.merge = ..., ...
+
+
+class NoForward(Network):
+    def __init__(self, *args):
+        super().__init__(*args)
+
+    def forward(self, x): ...
+
+
+class OpenForward(Network):
+    def __init__(self, *args):
+        super().__init__(*args)
+
+    def forward(self, x):
+        return ...
+
+
+class NoReturn(Network):
+    def forward(self, x):
+        super().forward(x)
 
 
 class Half(nn.Module):
@@ -248,7 +326,9 @@ CASES = [
     ("unet.1", lambda n, d: output_side(n, d, 2, 2, 2), "you took off 2 pixels a level"),
     ("unet.1", lambda n, d: n, "the side that came in"),
     ("unet.1", lambda n, d: output_side(n, d, odd=False), "meets an odd side"),
-    ("unet.1", too_strict, "need not be"),
+    ("unet.1", too_strict, "n need not be a multiple of 2^depth"),
+    ("unet.1", lambda n, d: 0 if n % 2**d else output_side(n, d), "572 becomes 568"),
+    ("unet.1", even_bottom, "the bottom may be odd"),
     ("unet.1", lambda n, d: output_side(n, d, bottom=0), "convolutions at the bottom too"),
     ("unet.1", lambda n, d: output_side(n, d, up=0), "each doubling is followed"),
     ("unet.1", lambda n, d: output_side(n, d, least=-(10**6)), "and you returned -"),
@@ -274,6 +354,10 @@ CASES = [
     ),
     ("unet.2", lambda x, w, s: by_library(x, w, s)[:, :7], "have sizes of their own"),
     ("unet.2", lambda x, w, s: by_library(x, w, s)[1:], "(H − 1)·s + k"),
+    ("unet.2", too_small, "Along each axis y must be (n − 1)·s + k long"),
+    ("unet.2", too_small, "your code stopped with RuntimeError"),
+    ("unet.2", too_small_in_numpy, "Does every copy fit into y?"),
+    ("unet.2", too_small_by_pixels, "Does every copy fit into y?"),
     ("unet.2", averaging, "They add up"),
     ("unet.2", lambda x, w, s: by_library(x, w, s).trunc(), "should be"),
     ("unet.3", Network, "✓"),
@@ -283,6 +367,12 @@ CASES = [
     ("unet.3", changed(deeper=1), "`depth` counts the halvings."),
     ("unet.3", changed(deeper=-1), "there are depth + 1 blocks down"),
     ("unet.3", changed(joined=1), "neither left out nor added"),
+    ("unet.3", KeepsAll, "I find 36,224 parameters, and expected 30,484: your steps up keep all"),
+    ("unet.3", OwnBottom, "`down` lacks its last block"),
+    ("unet.3", NoWayUp, "still `...`: `up`, `merge`. The rest holds"),
+    ("unet.3", NoForward, "Now `forward`"),
+    ("unet.3", OpenForward, "Now `forward`"),
+    ("unet.3", NoReturn, "Now `forward`"),
     ("unet.3", WithBias, "lists them by layer"),
     ("unet.3", Renamed, "The first that differs is up.0.weight"),
     ("unet.3", Cropped, "a logit for each class and pixel"),
@@ -326,7 +416,8 @@ CASES = [
     ("unet.5", lambda size, w, d: feature_values(size, 1, d, grow=1), "not the channels at each"),
     ("unet.5", lambda *a: feature_values(*a, bottom=0), "below the last halving is missing"),
     ("unet.5", lambda size, w, d: 4 * w * int(np.prod(size)), "the first level alone"),
-    ("unet.5", lambda *a: feature_values(*a) + 1, "I expected"),
+    ("unet.5", lambda size, w, d: feature_values(size[:2], w, d), "and you used two"),
+    ("unet.5", lambda *a: feature_values(*a) + 1, "the first gives 196,608"),
 ]
 
 

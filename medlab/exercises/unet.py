@@ -17,8 +17,8 @@ from medlab.models import UNet
 
 MESSAGES = {
     "unet.1": {
-        "right": "572 pixels give 388 at depth 4, as in the paper's figure, and three of four "
-        "sides near it give nothing. Padded convolutions leave only the halvings to mind.",
+        "right": "572 pixels give 388 at depth 4, as in the paper's figure, and of 16 sides in a "
+        "row near it 15 give nothing. Padded convolutions leave only the halvings to mind.",
         "half": "for {n} pixels at depth {depth} I expected {want}, and got {got}: you took off 2 "
         "pixels a level. A level has two convolutions, and a 3×3 window costs one pixel at *both* "
         "ends: 4 in all.",
@@ -28,7 +28,9 @@ MESSAGES = {
         "got {got}. Pooling would drop the last row, and what comes up would lie beside its "
         "bridge.",
         "too strict": "for {n} pixels at depth {depth} I expected {want}, and got 0. Only a side "
-        "that is about to be halved must be even: {n} itself, and the bottom, need not be.",
+        "that is about to be halved must be even, and its block comes first: 572 becomes 568, and "
+        "568 is halved. n need not be a multiple of 2^depth, the bottom may be odd, and at depth 0 "
+        "nothing is halved.",
         "bottom": "for {n} pixels at depth {depth} I expected {want}, and got {got}: there are two "
         "convolutions at the bottom too, below the last halving.",
         "way up": "for {n} pixels at depth {depth} I expected {want}, and got {got}: on the way up "
@@ -54,6 +56,8 @@ MESSAGES = {
         "their own.",
         "shape": "you returned shape {got} for an input of {image}, a kernel of {kernel} and "
         "stride {s}; I expected {want}: (H − 1)·s + k.",
+        "does not fit": "your code stopped with {kind}: {error}. Does every copy fit into y? "
+        "Along each axis y must be (n − 1)·s + k long.",
         "mean": "you divided where copies overlap. They add up, and that is what makes the "
         "chequered pattern.",
         "other": "for an input of {image}, a kernel of {kernel} and stride {s}, y{place} should be "
@@ -63,6 +67,7 @@ MESSAGES = {
         "right": "the same number of parameters as medlab.models.UNet at three sizes, and with its "
         "weights the same answer for every pixel.",
         "no network": "I expected a class whose objects are nn.Module; calling it gave {got}.",
+        "unfinished": "still `...`: {names}. The rest holds {got:,} of {want:,} parameters.",
         "in a list": "I find {got:,} parameters, and expected {want:,}: those of layers in a "
         "Python list are not seen. Put them in an nn.ModuleList.",
         "too deep": "I find {got:,} parameters, and expected {want:,}: that is a network of depth "
@@ -72,11 +77,17 @@ MESSAGES = {
         "no bridges": "I find {got:,} parameters, and expected {want:,}: your merging blocks take "
         "in half of the channels. The bridge is put *beside* what comes up, neither left out nor "
         "added to it.",
+        "not halved": "I find {got:,} parameters, and expected {want:,}: your steps up keep all "
+        "maps. Each turns 2c maps into c, which with the bridge's c make 2c for its block.",
         "parameters": "I find {got:,} parameters for {arguments}, and expected {want:,}. "
         "`medlab.models.summary(net, (1, 32, 32))` lists them by layer.",
         "names": "the number of parameters is right, but I do not find `down`, `up`, `merge` and "
         "`classifier`, each in the order in which the image meets them, so that I could put in "
         "known weights. The first that differs is {name}.",
+        "bottom": "the number of parameters is right, but `down` lacks its last block: the bottom "
+        "is part of it, with no name of its own.",
+        "forward": "every part is in its place. Now `forward`: it is still `...`, or returns "
+        "nothing.",
         "shape": "for {image} you returned {got}, and I expected {want}: a logit for each class "
         "and pixel.",
         "order": "all parts are there, and the two halves change places: put the bridge first, "
@@ -121,7 +132,8 @@ MESSAGES = {
     },
     "unet.5": {
         "right": "each level halves the sides and doubles the channels: in a picture a level costs "
-        "half of the one above, in a volume a quarter.",
+        "half of the one above, in a volume a quarter. The bottom, passed once, costs half of "
+        "that again.",
         "two everywhere": "for {told} I expected {want:,}, and got {got:,}: every level but the "
         "bottom is passed twice, down and up, and has four convolutions.",
         "four everywhere": "for {told} I expected {want:,}, and got {got:,}: the bottom is passed "
@@ -136,7 +148,10 @@ MESSAGES = {
         "halving is missing.",
         "first level": "for {told} I expected {want:,}, and got {got:,}: that is the first level "
         "alone.",
-        "other": "for {told} I expected {want:,}, and got {got:,}.",
+        "two sides": "for {told} I expected {want:,}, and got {got:,}: a volume has three sides, "
+        "and you used two.",
+        "other": "for {told} I expected {want:,}, and got {got:,}. Print what each level gives: "
+        "the first gives {first:,}.",
     },
 }
 
@@ -192,6 +207,10 @@ def output_side(answer) -> Verdict:
 # ------------------------------------------------------------------------ 2: transposed convolution
 
 
+# What PyTorch and NumPy say where a part of an array is too short for what is to go there
+MISFIT = ("must match", "broadcast", "out of bounds")
+
+
 @exercise("unet.2", MESSAGES["unet.2"])
 def enlarge(answer) -> Verdict:
     rng = torch.Generator().manual_seed(2)
@@ -200,7 +219,12 @@ def enlarge(answer) -> Verdict:
         x = torch.randint(-9, 10, image, generator=rng).float() / 2
         w = torch.randint(1, 10, kernel, generator=rng) * torch.randn(kernel, generator=rng).sign()
         want = _transposed(x, w, s)
-        got = call(answer, x.clone(), w.clone(), s)
+        try:
+            got = call(answer, x.clone(), w.clone(), s)
+        except Wrong as fault:
+            if any(word in str(fault.values.get("error")) for word in MISFIT):
+                raise Wrong("does not fit", **fault.values) from fault
+            raise
         if near(got, want, absolute=1e-4):
             continue
         told: dict[str, Any] = {"image": image, "kernel": kernel, "s": s, "k": kernel}
@@ -255,16 +279,27 @@ def network(answer) -> Verdict:
         net = call(answer, *arguments)
         if not isinstance(net, nn.Module):
             raise Wrong("no network", got=type(net).__name__)
-        if any(part is ... for part in vars(net).values()):
-            raise NotAttempted
         want = _known(*arguments)
+        if left := [f"`{name}`" for name, part in vars(net).items() if part is ...]:
+            if (got := _count(net)) == 0:
+                raise NotAttempted
+            raise Wrong("unfinished", names=", ".join(left), got=got, want=_count(want))
         if (fault := _parameters(net, arguments)) is not None:
             return fault
         if (name := _take_over(net, want)) is not None:
-            return "names", {"name": name}
+            own_bottom = name == f"down.{arguments[-1]}.0.weight"
+            return ("bottom", {}) if own_bottom else ("names", {"name": name})
         x = torch.randn(image, generator=torch.Generator().manual_seed(3))
         with torch.no_grad():
-            expected, got = want(x), call(net.eval(), x.clone())
+            expected = want(x)
+            try:
+                got = call(net.eval(), x.clone())
+            except NotAttempted:
+                return "forward"
+            except Wrong as fault:
+                if fault.key == "returned nothing":
+                    return "forward"
+                raise
         if near(got, expected, absolute=1e-4):
             continue
         if (shape := _shape(got)) != tuple(expected.shape):
@@ -295,9 +330,11 @@ def _parameters(net: nn.Module, arguments: tuple[int, int, int, int]) -> Verdict
     if got == want:
         return None
     halves = sum(9 * (width * 2**level) ** 2 for level in range(depth))
+    doubles = sum(17 * c**2 + c for c in (width * 2**level for level in range(depth)))
     known = {
         _count(UNet(inputs, classes, width, depth=depth + 1)): "too deep",
         want - halves: "no bridges",
+        want + doubles: "not halved",  # 2c maps from below beside the bridge's c
         width * classes + classes: "in a list",
         0: "in a list",
     }
@@ -455,7 +492,9 @@ def feature_values(answer) -> Verdict:
             "one image": _values(size, 1, depth, grow=1),
             "no bottom": _values(size, width, depth, layers=(4, 0)),
             "first level": 4 * width * prod(size),
+            "two sides": _values(size[:2], width, depth),
         }
         told = {"told": f"size {size}, width {width}, depth {depth}", "want": want}
+        told |= {"first": (4 if depth else 2) * width * prod(size)}
         return first_match(got, wrong, rel=0, absolute=0.5), {**told, "got": got}
     return "right"
