@@ -296,8 +296,8 @@ def network(answer) -> Verdict:
                 got = call(net.eval(), x.clone())
             except NotAttempted:
                 return "forward"
-            except Wrong as fault:
-                if fault.key == "returned nothing":
+            except Wrong as stopped:
+                if stopped.key == "returned nothing":
                     return "forward"
                 raise
         if near(got, expected, absolute=1e-4):
