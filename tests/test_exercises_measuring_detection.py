@@ -10,7 +10,14 @@ import torch
 
 from medlab import metrics
 from medlab.exercises import check
-from medlab.exercises.measuring_detection import CUTS, MESSAGES, RATES, _scans
+from medlab.exercises.measuring_detection import (
+    CUTS,
+    MARKS,
+    MESSAGES,
+    RATES,
+    _scans,
+    _wrong_scores,
+)
 from medlab.models import box_iou
 from tests.learners import broken, gap, hasty, prints, stub, unheard
 from tests.mutants import ticked
@@ -130,17 +137,56 @@ def luna(truth, found, patients):
     return np.interp(RATES, x, y).mean()
 
 
+def one_by_one(order):
+    """An answer to exercise 3 with a point for each score; `order` sorts (score, hit) pairs."""
+
+    def answer(truth, found, patients):
+        pairs, lesions = [], 0
+        for t, (boxes, scores) in zip(truth, found, strict=True):
+            near = metrics.centre_hits(t, boxes)
+            pairs += [(score, False) for score in scores[~near.any(1)].tolist()]
+            pairs += [(max(scores[column].tolist()), True) for column in near.T if column.any()]
+            lesions += len(t)
+        hit = np.array([h for _, h in order(pairs)], bool)
+        x = np.append(0, np.cumsum(~hit) / len(set(patients)))
+        return np.interp(RATES, x, np.append(0, np.cumsum(hit) / lesions)).mean()
+
+    return answer
+
+
+def of_parts(names, join=np.mean):
+    """An answer to exercise 3 that averages the scores of parts which hold a lesion."""
+
+    def answer(truth, found, patients):
+        places, scores = names(patients), []
+        for name in dict.fromkeys(places):
+            some = [i for i, other in enumerate(places) if other == name]
+            if any(len(truth[i]) for i in some):
+                scores.append(luna([truth[i] for i in some], [found[i] for i in some], ["one"]))
+        return join(scores)
+
+    return answer
+
+
+def in_frame(lesions, boxes):
+    x, y = ((boxes[:, None, k] + boxes[:, None, k + 2]) / 2 for k in (0, 1))
+    wide = (lesions[:, 0] <= x) & (x <= lesions[:, 2])
+    return wide & (lesions[:, 1] <= y) & (y <= lesions[:, 3])
+
+
 def froc(change=lambda x, y: np.interp(RATES, x, y).mean(), **options):
     """An answer to exercise 3 from a curve that `options` may spoil."""
     start, levels = options.get("start", True), options.get("levels")
     above, pick = options.get("above", np.greater_equal), options.get("pick", np.max)
     scale, keep = options.get("scale", lambda n, scans: n / scans), options.get("keep")
+    rule, boxes_count = options.get("rule", metrics.centre_hits), options.get("boxes_count")
 
     def answer(truth, found, patients):
-        best, alarms = [], []
+        best, alarms, hitting = [], [], []
         for lesions, (boxes, scores) in zip(truth, found, strict=True):
-            near, values = metrics.centre_hits(lesions, boxes).numpy(), scores.numpy()
+            near, values = rule(lesions, boxes).numpy(), scores.numpy()
             alarms += values[~near.any(1)].tolist()
+            hitting += values[near.any(1)].tolist()
             for hit in near.T:
                 best.append(pick(values[hit]) if hit.any() else MINUS)
                 if options.get("doubles"):
@@ -157,6 +203,8 @@ def froc(change=lambda x, y: np.interp(RATES, x, y).mean(), **options):
         every = np.unique(every if options.get("infinite") else every[np.isfinite(every)])[::-1]
         x = [scale(above(alarms, t).sum(), scans) for t in every]
         y = [above(best, t).mean() for t in every]
+        if boxes_count:
+            y = [above(np.array(hitting), t).sum() / boxes_count(best, hitting) for t in every]
         if start or not x:
             x, y = [0, *x], [0, *y]
         return change(np.array(x), np.array(y))
@@ -181,6 +229,42 @@ def by_size(patients, diameters, hit, edges):
         inside = [found for (_, d), found in nodules.items() if low <= d < high]
         rows.append((sum(inside), len(inside)))
     return rows
+
+
+def in_histograms(patients, diameters, hit, edges):
+    nodules = sorted(set(zip(patients.tolist(), diameters.tolist(), strict=True)))
+    found = {key[:2] for key in zip(patients, diameters, hit, strict=True) if key[2]}
+    d, seen = np.array([d for _, d in nodules]), np.array([n in found for n in nodules])
+    return np.stack([np.histogram(d[seen], edges)[0], np.histogram(d, edges)[0]], 1)
+
+
+def open_histograms(patients, diameters, hit, edges):
+    inside = diameters < edges[-1]
+    return in_histograms(patients[inside], diameters[inside], hit[inside], edges)
+
+
+def in_digits(patients, diameters, hit, edges):
+    rows = [[0, 0] for _ in edges[1:]]
+    found = {}
+    for name, d, h in zip(patients, diameters, hit, strict=True):
+        found[name, d] = found.get((name, d), False) or h
+    for (_, d), h in found.items():
+        k = np.digitize(d, edges) - 1
+        if k >= 0:
+            rows[k][0] += int(h)
+            rows[k][1] += 1
+    return rows
+
+
+def of_some(*given):
+    """An answer to exercise 5 that leaves empty classes out."""
+    return [row for row in by_size(*given) if row[1]]
+
+
+def in_a_frame(*given):
+    import pandas as pd
+
+    return pd.DataFrame(by_size(*given), columns=["found", "of"])
 
 
 def in_pandas(patients, diameters, hit, edges):
@@ -225,6 +309,12 @@ def gain(score, before, after, draws):
     apart = [score(after, row) - score(before, row) for row in draws]
     low, high = np.percentile(apart, [2.5, 97.5])
     return score(after) - score(before), low, high
+
+
+def in_tensors(score, before, after, draws):
+    many = [torch.tensor([score(f, row) for row in draws]) for f in (before, after)]
+    apart = torch.quantile((many[1] - many[0]).double(), torch.tensor([0.025, 0.975]).double())
+    return torch.cat([torch.tensor([score(after) - score(before)]).double(), apart])
 
 
 def gained(change, *, weights=True):
@@ -274,7 +364,11 @@ CASES = [
         "in the order of the scores",
     ),
     (ONE, lambda o, s, t: claims(o, s, t) if o.numel() else [0] * len(s), "of 2 boxes and 0"),
-    (ONE, lambda o, s, t: [o.max().item() * 0 + c for c in claims(o, s, t)], "got an error"),
+    (
+        ONE,
+        lambda o, s, t: [o.max().item() * 0 + c for c in claims(o, s, t)],
+        "got an error: max(): Exp",
+    ),
     (ONE, lambda o, s, t: [c + 1 for c in claims(o, s, t)], "for the scores"),
     (TWO, mean_precision, "✓"),
     (TWO, curve(in_numpy), "✓"),
@@ -310,7 +404,7 @@ CASES = [
     (
         THREE,
         froc(lambda x, y: np.mean([y[x <= r].max(initial=0) for r in RATES])),
-        "draws a straight line",
+        "straight lines join the points",
     ),
     (
         THREE,
@@ -330,6 +424,48 @@ CASES = [
     (THREE, froc(pick=lambda values: values[0]), "the best score counts"),
     (THREE, froc(slices=True), "divided by the slices"),
     (THREE, froc(ill=True), "by the scans with a lesion"),
+    (THREE, one_by_one(lambda pairs: sorted(pairs, reverse=True)), "one threshold"),
+    (THREE, one_by_one(lambda pairs: sorted(pairs, key=lambda p: (-p[0], p[1]))), "one by one"),
+    (THREE, one_by_one(lambda pairs: sorted(pairs, key=lambda p: -p[0])), "one threshold"),
+    (THREE, one_by_one(lambda pairs: sorted(pairs, key=lambda p: p[0])[::-1]), "one threshold"),
+    (THREE, froc(rule=lambda t, b: box_iou(b, t) > 0), "`metrics.centre_hits`"),
+    (THREE, froc(rule=lambda t, b: box_iou(b, t) >= 0.1), "`metrics.centre_hits`"),
+    (THREE, froc(rule=lambda t, b: box_iou(b, t) >= 0.3), "`metrics.centre_hits`"),
+    (THREE, froc(rule=lambda t, b: box_iou(b, t) >= 0.5), "`metrics.centre_hits`"),
+    (THREE, froc(rule=in_frame), "`metrics.centre_hits`"),
+    (THREE, froc(boxes_count=lambda best, hitting: len(best)), "counted the boxes that hit"),
+    (
+        THREE,
+        froc(
+            boxes_count=lambda best, hitting: max(1, len(hitting)),
+            levels=lambda best, alarms: np.concatenate([best, alarms]),
+        ),
+        "counted the boxes that hit",
+    ),
+    (THREE, of_parts(lambda patients: patients), "single patients or slices"),
+    (
+        THREE,
+        lambda t, f, p: of_parts(lambda patients: patients, np.sum)(t, f, p) / len(set(p)),
+        "single patients or slices",
+    ),
+    (THREE, of_parts(lambda patients: range(len(patients))), "single patients or slices"),
+    (THREE, froc(levels=lambda best, alarms: best), "scores of lesions alone"),
+    (THREE, froc(lambda x, y: np.interp(RATES, x[::-1], y[::-1]).mean()), "wants x ascending"),
+    (
+        THREE,
+        froc(lambda x, y: np.interp(RATES, x[::-1], y[::-1]).mean(), start=False),
+        "wants x ascending",
+    ),
+    (
+        THREE,
+        froc(
+            lambda x, y: np.mean(
+                [np.interp(r, [0, *x[::-1]], [0, *y[::-1]]) for r in RATES],
+            ),
+            start=False,
+        ),
+        "wants x ascending",
+    ),
     (THREE, lambda *a: luna(*a) or 1.0, "expected 0, and got 1"),
     (
         THREE,
@@ -341,11 +477,26 @@ CASES = [
         lambda t, f, p: luna(t, f, p) if len(hits_of(f)) != 2 or sum(map(len, t)) != 2 else 0.0,
         "without a single false alarm I expected 0.5",
     ),
-    (THREE, lambda *a: luna(*a) / 2, "7 false alarms and 4 scans"),
+    (THREE, lambda *a: luna(*a) / 2, "11 false alarms and 5 scans"),
     (FIVE, by_size, "✓"),
     (FIVE, in_pandas, "✓"),
     (FIVE, lambda *a: torch.tensor(by_size(*a)), "✓"),
     (FIVE, nodules(lambda k, name, d: (name, d)), "✓"),
+    (FIVE, open_histograms, "✓"),
+    (FIVE, in_a_frame, "✓"),
+    (FIVE, in_histograms, "the last one too"),
+    (
+        FIVE,
+        nodules(
+            lambda k, name, d: (name, d),
+            inside=lambda d, low, high: low <= d and (d < high or high == 31),
+        ),
+        "the last one too",
+    ),
+    (FIVE, in_digits, "got an error: list index"),
+    (FIVE, of_some, "(0, 0): I expected [["),
+    (FIVE, lambda *a: [row if row[1] else None for row in by_size(*a)], "(0, 0): I expected [["),
+    (FIVE, lambda *a: [[n + 0 // of, of] for n, of in by_size(*a)], "got an error: integer"),
     (FIVE, lambda *a: by_size(*a)[:2], "got shape (2, 2)"),
     (FIVE, lambda *a: dict(enumerate(by_size(*a))), "got dict"),
     (FIVE, nodules(lambda k, name, d: k), "in three slices is one nodule"),
@@ -366,7 +517,25 @@ CASES = [
     (FOUR, gain, "✓"),
     (FOUR, lambda *a: torch.tensor(gain(*a)), "✓"),
     (FOUR, gained(lambda a, many, b, more: (b - a, *ends(more - many))), "✓"),
+    (FOUR, in_tensors, "✓"),
+    (FOUR, lambda *a: np.array(gain(*a)), "✓"),
     (FOUR, lambda *a: gain(*a)[0], "got one float"),
+    (FOUR, gained(lambda a, many, b, more: (b - a, ends(more - many))), "unpack the two"),
+    (FOUR, gained(lambda a, many, b, more: [b - a, list(ends(more - many))]), "unpack the two"),
+    (FOUR, lambda *a: ([gain(*a)[0]], gain(*a)[1:]), "a list within a list"),
+    (FOUR, lambda *a: (gain(*a)[0], [[1], [2, 3]]), "a list within a list"),
+    (
+        FOUR,
+        gained(
+            lambda a, many, b, more: (b - a, *ends(more - many, (0.025, 0.975))),
+        ),
+        "counts in per cent",
+    ),
+    (
+        FOUR,
+        gained(lambda a, many, b, more: (b - a, *(ends(more) - ends(many)[::-1]))),
+        "ends of two intervals",
+    ),
     (FOUR, gained(lambda a, many, b, more: (a - b, *ends(many - more))), "before − after"),
     (
         FOUR,
@@ -521,6 +690,14 @@ def test_missing_a_lesion_never_improves_a_score():
         assert scored(worse, alarms, scans) <= before + 1e-9
         hits = torch.tensor(rng.random(wrong) < 0.5)
         assert mean_precision(hits, lesions + wrong + 1) <= mean_precision(hits, lesions + wrong)
+
+
+def test_the_first_marks_tell_the_misreadings_of_a_score_apart():
+    """Points one by one, alarms first, are the curve's steps: those two share a message."""
+    wrong = {"right": [luna(*_scans(*MARKS[0]))], **_wrong_scores(*MARKS[0])}
+    for (one, first), (other, second) in itertools.combinations(wrong.items(), 2):
+        if (one, other) != ("step", "tied"):
+            assert min(abs(a - b) for a in first for b in second) > 1e-4, (one, other)
 
 
 def test_the_cuts_tell_nodules_patients_and_diameters_apart():

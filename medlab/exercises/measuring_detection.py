@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
+from medlab.metrics import centre_hits
+from medlab.models import box_iou
 
 MESSAGES = {
     "measuring_detection.1": {
@@ -77,13 +79,26 @@ MESSAGES = {
         "their false alarms cost as much.",
         "per scan": "you did not divide the false alarms by the scans.",
         "one scan": "the false alarms are to be divided by the scans, not multiplied.",
+        "centre": "a box hits if its centre lies within the lesion's radius: ask "
+        "`metrics.centre_hits`. Overlap, or the lesion's frame, is another rule.",
+        "boxes": "you counted the boxes that hit. Several may hit one lesion; sensitivity is the "
+        "share of the *lesions* that are hit.",
+        "single": "you averaged the scores of single patients or slices. One threshold holds for "
+        "all: collect the lesions and alarms of all, and draw one curve.",
+        "tied": "equal scores are one threshold: they enter together, as one point. One by one, "
+        "your curve depends on the order in which they happen to stand.",
+        "ascending": "`np.interp` wants x ascending, and does not complain. Yours descends: go "
+        "from the highest score down.",
         "start": "your curve does not start at (0, 0). Above all scores there is neither hit nor "
         "alarm, and a straight line leads from there.",
-        "step": "between two thresholds you took the one before. LUNA draws a straight line.",
+        "step": "between two points you took the one before, or let equal scores enter one by "
+        "one. Equal scores are one point, and straight lines join the points.",
         "logarithm": "you drew straight lines on the logarithmic axis. LUNA interpolates on the "
         "plain one; only the picture is logarithmic.",
         "alarms only": "you looked at thresholds of false alarms alone. Hits between two alarms "
         "belong to the curve too: take every score.",
+        "lesions only": "you looked at the scores of lesions alone. Between two of them alarms "
+        "come in, and sensitivity stays as it is: take every score.",
         "rates": "you averaged over other rates. They are 1/8, 1/4, 1/2, 1, 2, 4 and 8.",
         "area": "you took the area under the curve. LUNA's score is a mean at seven rates.",
         "sum": "you added the seven sensitivities. Take their mean.",
@@ -105,6 +120,11 @@ MESSAGES = {
         "patient": "you counted patients. Some have several nodules.",
         "upper": "a nodule of just {edge:g} mm belongs to the class that begins there: "
         "edge ≤ d < next edge.",
+        "no nodule": "where a class holds no nodule, it has its pair all the same, (0, 0): I "
+        "expected {want}, and got {got}.",
+        "last edge": "every class ends before its upper edge, the last one too (`np.histogram` "
+        "closes that). A nodule of {edge:g} mm or more is in none: I expected {want}, and got "
+        "{got}.",
         "share": "you returned shares. Return both counts: 1 of 2 and 50 of 100 are not alike.",
         "missed": "your second number is that of the missed. I expected found, and of how many.",
         "swapped": "your numbers stand in the other order: found, then of how many.",
@@ -114,15 +134,18 @@ MESSAGES = {
         "right": "both finders meet the same patients in every draw, so what makes a draw hard "
         "for both cancels.",
         "three": "I expected three numbers: gain, low, high; got {got}.",
+        "nested": "I expected three numbers: unpack the two percentiles, as in `low, high = …`.",
         "sign": "your gain is before − after. Take after − before, so that better is above 0.",
         "mean": "your gain is the mean over the draws. It is the difference on the patients as "
         "they are; the draws say how far it moves.",
         "unpaired": "your two finders met different patients: each draw must weigh both, or the "
         "luck of the draw is taken for a difference.",
-        "ends": "you subtracted the ends of two intervals. Subtract in each draw, then take the "
-        "percentiles of the differences.",
+        "ends": "you subtracted the ends of two intervals, one of each finder. Subtract in each "
+        "draw, then take the percentiles of the differences.",
         "order": "your ends stand in the other order: low, then high.",
         "ninety": "your ends leave out 5 % at each side. A 95 % interval leaves out 2.5 %.",
+        "fraction": "`np.percentile` counts in per cent, 2.5 and 97.5. You gave it fractions, and "
+        "it took the smallest draws.",
         "fixed": "your interval has no width. `weights=row` says how often each was drawn.",
         "normal": "you took ± 1.96 standard deviations. Here the ends are percentiles of the "
         "draws.",
@@ -142,7 +165,7 @@ def _row(got: Any, count: int, key: str, want: Any) -> list[float]:
     row = isinstance(got, (np.ndarray, Tensor)) and got.ndim == 1
     if not row and not isinstance(got, (tuple, list)):
         raise Wrong(key, want=want, got=f"one {type(got).__name__}")
-    if any(np.ndim(value) for value in got):
+    if any(isinstance(value, (list, tuple)) or np.ndim(value) for value in got):
         raise Wrong(key, want=want, got="a list within a list")
     if len(got) != count:
         raise Wrong(key, want=want, got=f"{len(got)} of them")
@@ -152,6 +175,11 @@ def _row(got: Any, count: int, key: str, want: Any) -> list[float]:
 def _first(got: Any, wrong: dict[str, Any]) -> str:
     """As `first_match`, with no tolerance to speak of."""
     return first_match(got, wrong, rel=1e-6, absolute=1e-9)
+
+
+def _among(got: float, values: Sequence[float], want: float) -> bool:
+    """True if the answer is one of these values, which is not the right one."""
+    return any(near(got, v, rel=1e-5) and not near(v, want, rel=1e-5) for v in values)
 
 
 # ------------------------------------------------------------------------------ claims
@@ -242,8 +270,8 @@ def claims(answer) -> Verdict:
         except Wrong as fault:
             if fault.key != "raised":
                 raise
-            got, said = [math.nan] * boxes, "an error"
-        if said == "an error" or not near(got, want):
+            got, said = [math.nan] * max(1, boxes), f"an error: {fault.values['error']}"
+        if not near(got, want):
             told = {"boxes": boxes, "lesions": lesions, "want": _told(want), "got": said}
             return "nothing", told
     return "right"
@@ -362,6 +390,24 @@ def _luna(
     return float(end(found))
 
 
+def _one_by_one(parts: Sequence[tuple[np.ndarray, np.ndarray]], scans: float) -> float:
+    """As `_luna`, but each score is a point: of equal ones the first part's alarms come first."""
+    hit = np.concatenate([np.arange(len(a) + len(b)) >= len(a) for b, a in parts])
+    scores = np.concatenate([np.append(a, b) for b, a in parts])
+    order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
+    x, y = np.cumsum(~hit[order]) / scans, np.cumsum(hit[order]) / hit.sum()
+    return float(np.interp(RATES, np.append(0.0, x), np.append(0.0, y)).mean())
+
+
+def _descending(best: np.ndarray, alarms: np.ndarray, scans: float) -> Iterator[float]:
+    """What `np.interp` makes of a curve from its end, all rates at once or one at a time."""
+    every = np.unique(np.concatenate([best[np.isfinite(best)], alarms]))
+    x, y = ([(v >= t).sum() / n for t in every] for v, n in ((alarms, scans), (best, len(best))))
+    for curve in ((x, y), ([0, *x], [0, *y]), ([*x, 0], [*y, 0])):
+        yield float(np.interp(RATES, *curve).mean())
+        yield float(np.mean([np.interp(rate, *curve) for rate in RATES]))
+
+
 def _under_froc(best: np.ndarray, alarms: np.ndarray, scans: float) -> float:
     every = np.unique(np.concatenate([best[np.isfinite(best)], alarms]))[::-1]
     x = np.append(0.0, [(alarms >= t).sum() / scans for t in every])
@@ -371,7 +417,12 @@ def _under_froc(best: np.ndarray, alarms: np.ndarray, scans: float) -> float:
 
 MINUS = -math.inf
 MARKS = [  # best score of each lesion, scores of false alarms, scans, scans with a lesion
-    ([0.25, MINUS, 0.8, 0.7, 0.75], [0.8, 0.6, 0.3, 0.45, 0.5, 0.65, 0.8], 4, 3),
+    (  # every misreading has another score here
+        [0.4, MINUS, 0.65, 0.8, 0.85, 0.9, 0.9, 0.25],
+        [0.35, 0.7, 0.35, 0.25, 0.9, 0.6, 0.25, 0.9, 0.45, 0.25, 0.5],
+        5,
+        4,
+    ),
     ([2.0, MINUS, 1.0, 1.0, -3.0, MINUS, 0.5], [1.5, 1.0, 0.7, 0.7, -2.0, 0.0, 0.1, -4.0], 2, 2),
     ([0.6, 0.35, MINUS], [0.8, 0.75, 0.7, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05] * 2, 1, 1),
     ([0.2, 0.9, 0.5, 0.5], [0.7, 0.5, 0.3], 5, 2),
@@ -393,7 +444,8 @@ def _scans(
 ) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]], np.ndarray]:
     """Boxes of each slice, and its patient: one to three slices a patient, in a mixed order.
 
-    Lesions lie in the first `ill` patients, alarms in all, doubles before the best.
+    Lesions lie in the first `ill` patients, alarms in all, doubles before the best. Every second
+    hit hardly overlaps; the first alarm overlaps a lesion, and its centre lies within the frame.
     """
     slices = sorted((i, scan) for scan in range(scans) for i in range((scan + 1) % 3 + 1))
     truth: dict[tuple[int, int], list] = {key: [] for key in slices}
@@ -403,12 +455,15 @@ def _scans(
         key = (k // ill) % ((scan + 1) % 3 + 1), scan
         truth[key].append([x, 0, x + 8, 6])
         if b > MINUS:
-            near = [[x + 1, 1, x + 3, 8, b - 0.15]] if k % 2 == 0 else []
-            boxes[key] += [*near, [x + 1, 1, x + 9, 7, b]]
+            double, hit = [x + 1, 1, x + 3, 8, b - 0.15], [x + 1, 1, x + 9, 7, b]
+            boxes[key] += [[x + 3, 2, x + 5, 4, b]] if k % 2 else [double, hit]
     for k, a in enumerate(alarms):
         scan = (k + 1) % scans
         key = (k // scans) % ((scan + 1) % 3 + 1), scan
-        boxes[key].append([900, 30.0 * k, 906, 30.0 * k + 6, a])
+        if k == 0:
+            boxes[0, 0].append([3, 2.5, 11, 8.5, a])
+        else:
+            boxes[key].append([900, 30.0 * k, 906, 30.0 * k + 6, a])
     found = [torch.tensor(rows).reshape(-1, 5) for rows in boxes.values()]
     return (
         [torch.tensor(rows).reshape(-1, 4) for rows in truth.values()],
@@ -417,39 +472,96 @@ def _scans(
     )
 
 
+def _collected(
+    truth: Sequence[Tensor], found: Sequence[tuple[Tensor, Tensor]], rule: Callable = centre_hits
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Best score of each lesion, scores of the false alarms, and of all boxes that hit."""
+    best, alarms, hits = [], [], []
+    for lesions, (boxes, scores) in zip(truth, found, strict=True):
+        near = rule(lesions, boxes)
+        alarms += scores[~near.any(1)].tolist()
+        hits += scores[near.any(1)].tolist()
+        best += [max(scores[column].tolist(), default=MINUS) for column in near.T]
+    return np.array(best), np.array(alarms), np.array(hits)
+
+
+def _in_frame(lesions: Tensor, boxes: Tensor) -> Tensor:
+    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    return ((centre >= lesions[:, :2]) & (centre <= lesions[:, 2:])).all(2)
+
+
+def _other_rules(truth: Any, found: Any, patients: np.ndarray) -> dict[str, list[float]]:
+    """Wrong scores that need the boxes: other rules of hitting, and averages over parts."""
+    scans = len(set(patients))
+    best, alarms, hits = _collected(truth, found)
+    rules: list[Callable] = [
+        lambda lesions, boxes, least=least: box_iou(boxes, lesions) >= least
+        for least in (1e-9, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
+    ]
+    marks = [_collected(truth, found, rule)[:2] for rule in [*rules, _in_frame]]
+    levels = [None, np.concatenate([best, alarms])]
+    shares = [_luna(hits, alarms, scans, levels=each) for each in levels]
+    single = []
+    for names in (patients, np.arange(len(patients))):
+        places = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
+        parts = [_collected([truth[i] for i in p], [found[i] for i in p])[:2] for p in places]
+        scores = [_luna(*part, 1) for part in parts if len(part[0])]
+        single += [float(np.mean(scores)), sum(scores) / len(parts)]
+    none = np.empty(0)
+    apart = [(none, alarms), (best, none)]
+    return {
+        "tied": [_one_by_one(p, scans) for p in (apart, apart[::-1], parts, parts[::-1])],
+        "centre": [_luna(*mark, scans) for mark in marks],
+        "boxes": [*shares, *(share * len(hits) / len(best) for share in shares)],
+        "single": single,
+    }
+
+
+def _wrong_scores(
+    first: Sequence[float], second: Sequence[float], scans: int, ill: int
+) -> dict[str, list[float]]:
+    """What each misreading makes of one of `MARKS`."""
+    best, alarms = np.array(first), np.array(second)
+    truth, found, patients = _scans(first, second, scans, ill)
+    single = {
+        "infinite": _luna(best, alarms, scans, infinite=True),
+        "found": _luna(best[np.isfinite(best)], alarms, scans),
+        "doubles": _luna(best, np.append(alarms, _doubles(first)), scans),
+        "not the best": _luna(best - 0.15 * (np.arange(len(best)) % 2 == 0), alarms, scans),
+        "slices": _luna(best, alarms, len(truth)),
+        "empty scans": _luna(best, alarms, ill),
+        "strict": _luna(best, alarms, scans, strict=True),
+        "per scan": _luna(best, alarms, 1),
+        "one scan": _luna(best, alarms, 1 / scans),
+        "start": _luna(best, alarms, scans, start=False),
+        "step": _luna(best, alarms, scans, step=True),
+        "logarithm": _luna(best, alarms, scans, log=True),
+        "alarms only": _luna(best, alarms, scans, levels=alarms),
+        "lesions only": _luna(best, alarms, scans, levels=best),
+        "area": _under_froc(best, alarms, scans),
+        "sum": _luna(best, alarms, scans, end=np.sum),
+    }
+    rates = (np.arange(1.0, 9), RATES[:-1], RATES[1:], np.arange(9.0), np.arange(1.0, 8))
+    return {
+        **{key: [value] for key, value in single.items()},
+        "ascending": list(_descending(best, alarms, scans)),
+        "rates": [_luna(best, alarms, scans, rates=values) for values in rates],
+        **_other_rules(truth, found, patients),
+    }
+
+
 @exercise("measuring_detection.3", MESSAGES["measuring_detection.3"])
 def luna(answer) -> Verdict:
-    for first, second, scans, ill in MARKS:
-        best, alarms = np.array(first), np.array(second)
-        want = _luna(best, alarms, scans)
-        given = _scans(first, second, scans, ill)
-        got = number(call(answer, *given))
+    for case in MARKS:
+        lesions, alarms, scans, _ = case
+        want = _luna(np.array(lesions), np.array(alarms), scans)
+        got = number(call(answer, *_scans(*case)))
         if near(got, want, rel=1e-5):
             continue
-        wrong = {
-            "infinite": _luna(best, alarms, scans, infinite=True),
-            "found": _luna(best[np.isfinite(best)], alarms, scans),
-            "doubles": _luna(best, np.append(alarms, _doubles(first)), scans),
-            "not the best": _luna(best - 0.15 * (np.arange(len(best)) % 2 == 0), alarms, scans),
-            "slices": _luna(best, alarms, len(given[0])),
-            "empty scans": _luna(best, alarms, ill),
-            "strict": _luna(best, alarms, scans, strict=True),
-            "per scan": _luna(best, alarms, 1),
-            "one scan": _luna(best, alarms, 1 / scans),
-            "start": _luna(best, alarms, scans, start=False),
-            "step": _luna(best, alarms, scans, step=True),
-            "logarithm": _luna(best, alarms, scans, log=True),
-            "alarms only": _luna(best, alarms, scans, levels=alarms),
-            "rates": _luna(best, alarms, scans, rates=np.arange(1.0, 9)),
-            "area": _under_froc(best, alarms, scans),
-            "sum": _luna(best, alarms, scans, end=np.sum),
-        }
-        for values in (RATES[:-1], RATES[1:], np.arange(9.0), np.arange(1.0, 8)):
-            if near(got, _luna(best, alarms, scans, rates=values), rel=1e-6):
-                wrong["rates"] = got
-        told = {"lesions": len(best), "alarms": len(alarms), "scans": scans}
-        wrong = {key: value for key, value in wrong.items() if not near(value, want, rel=1e-5)}
-        return first_match(got, wrong, rel=1e-5), told | {"want": want, "got": got}
+        wrong = _wrong_scores(*case)
+        key = next((k for k, values in wrong.items() if _among(got, values, want)), "other")
+        told = {"lesions": len(lesions), "alarms": len(alarms), "scans": scans}
+        return key, told | {"want": want, "got": got}
     for key, case in ENDS:
         want = float(np.isfinite(case[0]).mean())
         try:
@@ -466,18 +578,20 @@ def luna(answer) -> Verdict:
 # ------------------------------------------------------------------------------ sizes
 
 
-def _by_size(names: Any, diameters: Any, hit: Any, edges: Any, *, join=any, upper=False) -> list:
+def _inside(d: float, low: float, high: float) -> bool:
+    return low <= d < high
+
+
+def _by_size(
+    names: Any, diameters: Any, hit: Any, edges: Any, *, join=any, inside=_inside
+) -> list[list[int]]:
     nodules: dict[Any, list[bool]] = {}
     for name, d, h in zip(names, diameters, hit, strict=True):
         nodules.setdefault((name, d), []).append(bool(h))
     rows = []
     for low, high in itertools.pairwise(edges):
-        inside = [
-            join(hits)
-            for (_, d), hits in nodules.items()
-            if (low < d <= high if upper else low <= d < high)
-        ]
-        rows.append([sum(inside), len(inside)])
+        found = [join(hits) for (_, d), hits in nodules.items() if inside(d, low, high)]
+        rows.append([sum(found), len(found)])
     return rows
 
 
@@ -491,23 +605,68 @@ CUTS = [  # patient, diameter in mm, whether the cut was hit
 ]  # fmt: skip
 
 
+RARE = [  # what an answer that is right otherwise may not have thought of
+    ("no nodule", [cut for cut in CUTS if not EDGES[1] <= cut[1] < EDGES[2]]),
+    ("last edge", [*CUTS, ("P4", float(EDGES[-1]), 1), ("P6", EDGES[-1] + 3.5, 0)]),
+]
+
+
+def _rare_sizes(answer: Any) -> Verdict:
+    for key, cuts in RARE:
+        given = [np.array(column) for column in zip(*cuts, strict=True)]
+        want = _by_size(given[0], given[1], given[2], EDGES)
+        told: dict[str, Any] = {"want": want, "edge": EDGES[-1]}
+        try:
+            got = call(answer, given[0], given[1], given[2].astype(bool), list(EDGES))
+        except Wrong as fault:
+            if fault.key != "raised":
+                raise
+            return key, told | {"got": f"an error: {fault.values['error']}"}
+        shape = _shape(got)
+        if shape != np.shape(want):
+            return key, told | {"got": _kind(got, shape)}
+        rows = _counts(got)
+        if not near(rows, want):
+            return key, told | {"got": rows}
+    return "right"
+
+
+def _shape(got: Any) -> tuple[int, ...]:
+    """Empty for what is no table: one thing, a dictionary, rows of several lengths."""
+    try:
+        return () if isinstance(got, dict) else np.shape(got)
+    except ValueError:
+        return ()
+
+
+def _kind(got: Any, shape: tuple[int, ...]) -> str:
+    return f"shape {shape}" if shape else type(got).__name__
+
+
+def _counts(got: Any) -> list[list[float]]:
+    """Rows of a table of numbers, whole ones as such."""
+    rows = got if isinstance(got, (list, tuple)) else np.asarray(got)
+    each = [[number(value) for value in row] for row in rows]
+    return [[int(v) if v % 1 == 0 else v for v in row] for row in each]
+
+
 @exercise("measuring_detection.5", MESSAGES["measuring_detection.5"])
 def sizes(answer) -> Verdict:
     names, diameters, hit = (list(column) for column in zip(*CUTS, strict=True))
     given = np.array(names), np.array(diameters), np.array(hit, bool)
     got = call(answer, *(value.copy() for value in given), list(EDGES))
     want = _by_size(*given, EDGES)
-    shape = np.shape(got) if not isinstance(got, dict) else ()
+    shape = _shape(got)
     count = len(want)
     if shape == (count,):
         share = [found / of for found, of in want]
         if near(got, share):
             return "share"
     if shape != (count, 2):
-        return "pairs", {"want": count, "got": f"shape {shape}" if shape else type(got).__name__}
-    rows = [[number(value) for value in row] for row in got]
+        return "pairs", {"want": count, "got": _kind(got, shape)}
+    rows = _counts(got)
     if near(rows, want):
-        return "right"
+        return _rare_sizes(answer)
     each = list(range(len(names)))
     seen: dict[Any, bool] = {}
     for name, d, h in CUTS:
@@ -516,7 +675,7 @@ def sizes(answer) -> Verdict:
     wrong = {
         "cuts": _by_size(each, diameters, hit, EDGES),
         "all": _by_size(*given, EDGES, join=all),
-        "upper": _by_size(*given, EDGES, upper=True),
+        "upper": _by_size(*given, EDGES, inside=lambda d, low, high: low < d <= high),
         "diameter": _by_size([0] * len(names), diameters, hit, EDGES),
         "missed": [[found, of - found] for found, of in want],
         "swapped": [row[::-1] for row in want],
@@ -532,7 +691,7 @@ def sizes(answer) -> Verdict:
         some = {n for n, i, h in zip(names, inside, hit, strict=True) if i and h}
         people.append([len(some), len(all_of)])
     wrong["patient"] = people
-    told = {"want": want, "got": [[int(v) if v % 1 == 0 else v for v in row] for row in rows]}
+    told = {"want": want, "got": rows}
     return _first(rows, wrong), told | {"edge": EDGES[1]}
 
 
@@ -553,7 +712,10 @@ def score(found: str, weights: Any = None) -> float:
 
 @exercise("measuring_detection.4", MESSAGES["measuring_detection.4"])
 def gain(answer) -> Verdict:
-    got = _row(call(answer, score, "before", "after", DRAWS.copy()), 3, "three", 3)
+    returned = call(answer, score, "before", "after", DRAWS.copy())
+    if isinstance(returned, (tuple, list)) and [_shape(v) for v in returned] == [(), (2,)]:
+        return "nested"
+    got = _row(returned, 3, "three", 3)
     many_a, many_b = (np.array([score(f, row) for row in DRAWS]) for f in QUALITY)
     difference, apart = score("after") - score("before"), many_b - many_a
     ends: np.ndarray = np.percentile(apart, [2.5, 97.5])
@@ -569,13 +731,16 @@ def gain(answer) -> Verdict:
     wrong = {
         "order": ends[::-1],
         "ends": other - one,
+        "far ends": other - one[::-1],
         "ninety": np.percentile(apart, [5, 95]),
+        "fraction": np.percentile(apart, [0.025, 0.975]),
         "fixed": [difference, difference],
         "reach": [apart.min(), apart.max()],
     }
     if any(near([low, high], [m - reach, m + reach], rel=0.03) for m in (value, apart.mean())):
         return "normal", told
     key = _first([low, high], wrong)
+    key = "ends" if key == "far ends" else key
     shuffled = [many_b[::-1] - many_a, many_b - many_a[::-1], np.roll(many_b, 1) - many_a]
     shuffled += [many_b - np.roll(many_a, 1), (many_b[:, None] - many_a).ravel()]
     shuffled += [np.sort(many_b) - np.sort(many_a), np.sort(many_b)[::-1] - np.sort(many_a)]
