@@ -16,19 +16,49 @@ from tests.mutants import ticked
 # ------------------------------------------------------------------------ 1: the way back
 
 
-def send_back(weights, x, y_bar, residual, *, mask="z", w_t=True, add=None, end=None, forward=True):
-    h, kept = x, []
+def send_back(
+    weights,
+    x,
+    y_bar,
+    residual,
+    *,
+    mask="z",
+    w_t=True,
+    add=None,
+    end=None,
+    forward=True,
+    size=torch.Tensor.norm,
+):
+    h, kept, sizes = x, [], [x.norm()]
     for w in weights:
-        z = w @ h
+        z, before = w @ h, h
         h = h * (residual and forward) + z.relu()
-        kept.append(h if mask == "h" else z)
-    norms = [y_bar.norm()]
+        kept.append({"h": h, "input": before}.get(mask, z))
+        sizes.append(h.norm())
+    if mask == "forward":
+        return sizes
+    norms = [size(y_bar)]
     for w, z in zip(weights[::-1], kept[::-1], strict=True):
-        back = (w.T if w_t else w) @ (y_bar * (1 if mask is None else z > 0))
+        slope = z.relu() if mask == "relu" else z > 0
+        back = (w.T if w_t else w) @ (y_bar * (1 if mask in (None, "late") else slope))
+        back = back * slope if mask == "late" else back
         around = y_bar * (z > 0) if mask == "all" else y_bar
         y_bar = back + around * (residual if add is None else add)
-        norms.append(y_bar.norm())
+        norms.append(size(y_bar))
     return end(norms[::-1]) if end else norms[::-1]
+
+
+def walk_wrongly(weights, x, y_bar, residual, *, w_turned=False, z_turned=False, list_turned=True):
+    h, kept = x, []
+    for w in weights:
+        kept.append(w @ h)
+        h = h * residual + kept[-1].relu()
+    norms = [y_bar.norm()]
+    order = weights[::-1] if w_turned else weights
+    for w, z in zip(order, kept[::-1] if z_turned else kept, strict=True):
+        y_bar = y_bar * residual + w.T @ (y_bar * (z > 0))
+        norms.append(y_bar.norm())
+    return norms[::-1] if list_turned else norms
 
 
 def by_autograd(weights, x, y_bar, residual):
@@ -62,19 +92,92 @@ def batch_norm(
     update="training",
     kept=None,
     turned=(),
+    means=None,
+    spreads=None,
+    moved=False,
+    scaled=True,
+    shifted=True,
+    factor=lambda x: 1,
 ):
     mu, v = mean[:, None, None], var[:, None, None]
     if (training and batch != "never") or batch == "always":
-        mu, v = x.mean(over, keepdim=True), x.var(over, correction=correction, keepdim=True)
+        mu = x.mean(means or over, keepdim=True)
+        v = x.var(spreads or over, correction=correction, keepdim=True)
     if (training and update != "never") or update == "always":
         a = b = momentum if kept is None else 1 - kept
         a = 1 - a if "mean" in turned else a
         b = 1 - b if "var" in turned else b
         mean = (1 - a) * mean + a * x.mean((0, 2, 3))
-        var = (1 - b) * var + b * x.var((0, 2, 3), correction=remembered)
+        var = (1 - b) * var + b * x.var((0, 2, 3), correction=remembered) * factor(x)
+    if moved and training:
+        mu, v = mean[:, None, None], var[:, None, None]
     scale = v.sqrt() + eps if outside else (v + eps).sqrt()
     hat = (x - mu) / (scale if root else v + eps)
-    return (gamma[:, None, None] * hat + beta[:, None, None] if affine else hat), mean, var
+    hat = gamma[:, None, None] * hat if affine and scaled else hat
+    return (hat + beta[:, None, None] if affine and shifted else hat), mean, var
+
+
+def without_eps(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    return batch_norm(x, gamma, beta, mean, var, training, momentum, 0)
+
+
+def own_eps(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    return batch_norm(x, gamma, beta, mean, var, training)
+
+
+def own_momentum(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    return batch_norm(x, gamma, beta, mean, var, training, eps=eps)
+
+
+def exchanged(*args, **kwargs):
+    y, mean, var = batch_norm(*args, **kwargs)
+    return y, var, mean
+
+
+def only_once_right(*args, fault, **kwargs):
+    """Right in training, and with a fault in evaluation."""
+    return batch_norm(*args, **kwargs, **({} if kwargs["training"] else fault))
+
+
+def without_axes(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    mu, v = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+    return gamma * (x - mu) / (v + eps).sqrt() + beta, mean, var
+
+
+def without_images(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    mu = x.mean((2, 3))
+    return x - mu[:, None, None], mean, var
+
+
+def by_numpy(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    x, gamma, beta, mean, var = (v.numpy() for v in (x, gamma, beta, mean, var))
+    mu, v = mean, var
+    if training:
+        flat = x.transpose(1, 0, 2, 3).reshape(len(mean), -1)
+        mu, v = flat.mean(1), flat.var(1)
+        mean = mean + momentum * (mu - mean)
+        var = var + momentum * (flat.var(1, ddof=1) - var)
+    hat = (x - mu[:, None, None]) / np.sqrt(v + eps)[:, None, None]
+    return gamma[:, None, None] * hat + beta[:, None, None], mean, var
+
+
+def numpy_without_axes(x, *rest, **options):
+    x = x.numpy()
+    return x - x.mean((0, 2, 3)), *rest[2:4]
+
+
+def by_layer(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
+    layer = nn.BatchNorm2d(len(mean), eps, momentum).train(training)
+    layer.load_state_dict(
+        {
+            "weight": gamma,
+            "bias": beta,
+            "running_mean": mean,
+            "running_var": var,
+            "num_batches_tracked": torch.tensor(0),
+        }
+    )
+    return layer(x).detach(), layer.running_mean, layer.running_var
 
 
 def by_library(x, gamma, beta, mean, var, training, momentum=0.1, eps=1e-5):
@@ -175,6 +278,7 @@ def resnet(
     grow=lambda stage: 2**stage,
     stride=lambda stage, k: 2 if stage and not k else 1,
     stem=(nn.BatchNorm2d, nn.ReLU),
+    first=lambda width: nn.Conv2d(1, width, 3, padding=1, bias=False),
     head=lambda inputs, classes: [
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
@@ -182,7 +286,7 @@ def resnet(
     ],
 ):
     make = block or material("deeper")
-    layers = [nn.Conv2d(1, width, 3, padding=1, bias=False)]
+    layers = [first(width)]
     layers += [kind(width) if kind is nn.BatchNorm2d else kind() for kind in stem]
     inputs = width
     for stage, count in enumerate(blocks):
@@ -221,6 +325,58 @@ def twice_bent(inputs, classes):
 
 def wide(inputs, classes):
     return [nn.Flatten(), nn.Linear(inputs * 6, classes)]
+
+
+def lazy(inputs, classes):
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(classes)]
+
+
+def lazy_without_average(inputs, classes):
+    return [nn.Flatten(), nn.LazyLinear(classes)]
+
+
+def lazy_without_flatten(inputs, classes):
+    return [nn.AdaptiveAvgPool2d(1), nn.LazyLinear(classes)]
+
+
+def unbiased_head(inputs, classes):
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes, bias=False)]
+
+
+def unflattened(inputs, classes):
+    return [nn.AdaptiveAvgPool2d(1), nn.Linear(inputs, classes)]
+
+
+def unaveraged(inputs, classes):
+    return [nn.Linear(inputs, classes)]
+
+
+def of_eight(inputs, classes):
+    return [nn.AvgPool2d(8), nn.Flatten(), nn.Linear(inputs, classes)]
+
+
+def fixed_blocks(blocks, width, classes):
+    return resnet((2, 2, 2), width, classes)
+
+
+def fixed_head(blocks, width, classes):
+    return resnet(
+        blocks, width, classes, head=lambda i, k: head(nn.AdaptiveAvgPool2d(1))(width * 4, k)
+    )
+
+
+def stem_of(**options):
+    return partial(resnet, first=lambda w: nn.Conv2d(1, w, 3, bias=False, **options))
+
+
+def stops(*layers):
+    """A network that stops in a layer of its own."""
+
+    class Stops(nn.Module):
+        def forward(self, maps):
+            raise KeyError("mine")
+
+    return partial(resnet, head=lambda i, k: [*softened(i, k)[:3], Stops()])
 
 
 def as_pixels(inputs, classes):
@@ -334,8 +490,51 @@ CASES = [
     ("deeper.1", partial(send_back, add=0), "kept only the one through W"),
     ("deeper.1", partial(send_back, add=1), "also where residual is False"),
     ("deeper.1", partial(send_back, end=lambda n: [v + 1 for v in n]), "norm at place 0"),
+    ("deeper.1", partial(send_back, mask="late"), "W transposed and mask afterwards"),
+    ("deeper.1", partial(send_back, mask="input"), "ReLU gets z = W h"),
+    ("deeper.1", partial(send_back, mask="relu"), "multiply the gradient by ReLU(z)"),
+    ("deeper.1", partial(send_back, mask="forward"), "norms of h, on the way forward"),
+    ("deeper.1", walk_wrongly, "in reversed order"),
+    ("deeper.1", partial(walk_wrongly, list_turned=False), "in reversed order"),
+    ("deeper.1", partial(walk_wrongly, w_turned=True), "in reversed order"),
+    ("deeper.1", partial(walk_wrongly, z_turned=True), "in reversed order"),
+    ("deeper.1", partial(walk_wrongly, w_turned=True, z_turned=True), "✓"),
+    ("deeper.1", partial(send_back, size=lambda v: v), "take .norm() of each"),
+    ("deeper.1", partial(send_back, size=torch.Tensor.tolist), "take .norm() of each"),
+    ("deeper.1", partial(send_back, size=lambda v: v, end=torch.stack), "take .norm() of each"),
+    ("deeper.1", partial(send_back, size=lambda v: v.norm(keepdim=True)), "✓"),
+    ("deeper.1", partial(send_back, end=torch.stack), "✓"),
+    ("deeper.1", lambda *a: torch.tensor(3.0), "no list of"),
     ("deeper.2", batch_norm, "✓"),
-    ("deeper.2", by_library, "✓"),
+    ("deeper.2", by_numpy, "✓"),
+    ("deeper.2", by_library, "PyTorch's own batch normalisation"),
+    ("deeper.2", by_layer, "PyTorch's own batch normalisation"),
+    ("deeper.2", without_axes, "stands as mu[:, None, None]"),
+    ("deeper.2", without_images, "run over (0, 2, 3)"),
+    ("deeper.2", numpy_without_axes, "stands as mu[:, None, None]"),
+    ("deeper.2", without_eps, "eps=0.3 was given"),
+    ("deeper.2", own_eps, "eps=0.3 was given"),
+    ("deeper.2", own_momentum, "the remembered mean moved a part 0.1 of the way, and momentum=0.3"),
+    ("deeper.2", partial(batch_norm, shifted=False), "β is missing"),
+    ("deeper.2", partial(batch_norm, scaled=False), "γ is missing"),
+    ("deeper.2", partial(only_once_right, fault={"shifted": False}), "β is missing"),
+    ("deeper.2", partial(only_once_right, fault={"outside": True}), "under the root: sqrt"),
+    ("deeper.2", partial(only_once_right, fault={"root": False}), "divided by the variance"),
+    ("deeper.2", partial(batch_norm, means=(2, 3)), "each image by itself"),
+    ("deeper.2", partial(batch_norm, spreads=(2, 3)), "each image by itself"),
+    ("deeper.2", partial(batch_norm, moved=True), "after moving it"),
+    ("deeper.2", partial(batch_norm, moved=True, remembered=0), "after moving it"),
+    (
+        "deeper.2",
+        partial(batch_norm, remembered=0, factor=lambda x: len(x) / (len(x) - 1)),
+        "n = B H W",
+    ),
+    (
+        "deeper.2",
+        partial(batch_norm, factor=lambda x: x[:, 0].numel() / (x[:, 0].numel() - 1)),
+        "n/(n − 1) too large",
+    ),
+    ("deeper.2", exchanged, "before the remembered mean"),
     ("deeper.2", lambda *a, **k: batch_norm(*a, **k)[0], "expected three results"),
     ("deeper.2", lambda *a, **k: batch_norm(*a, **k)[:2], "; got 2"),
     ("deeper.2", lambda *a, **k: (*batch_norm(*a, **k)[:2], None), "returned None"),
@@ -382,6 +581,24 @@ CASES = [
     ("deeper.4", resnet, "✓"),
     ("deeper.4", partial(resnet, block=Block), "✓"),
     ("deeper.4", Mine, "✓"),
+    ("deeper.4", partial(resnet, head=lazy), "✓"),
+    ("deeper.4", partial(resnet, first=lambda w: nn.LazyConv2d(w, 3, padding=1, bias=False)), "✓"),
+    ("deeper.4", partial(resnet, head=lazy_without_average), "from 16 channels"),
+    ("deeper.4", partial(resnet, head=lazy_without_flatten), "from 16 channels"),
+    ("deeper.4", partial(resnet, head=unbiased_head), "linear layer has no bias"),
+    ("deeper.4", partial(resnet, head=unflattened), "shape (3, 16, 1, 1)"),
+    ("deeper.4", partial(resnet, head=unaveraged), "some image sizes only"),
+    ("deeper.4", partial(resnet, head=of_eight), "some image sizes only"),
+    ("deeper.4", fixed_blocks, "have (2, 2, 2) blocks"),
+    ("deeper.4", fixed_head, "for blocks=(1, 2) and width=3 the last block"),
+    ("deeper.4", stem_of(stride=2, padding=1), "maps of 4×6 for images of 8×12"),
+    ("deeper.4", stem_of(), "maps of 6×10 for images of 8×12"),
+    (
+        "deeper.4",
+        partial(resnet, stem=[nn.BatchNorm2d, nn.ReLU, partial(nn.MaxPool2d, 2)]),
+        "maps of 4×6 for images of 8×12",
+    ),
+    ("deeper.4", stops(), "stopped with KeyError"),
     ("deeper.4", lambda *a: 3, "such as nn.Sequential"),
     ("deeper.4", repeated, "shares its weights"),
     ("deeper.4", partial(resnet, less=1), "one for each that"),
@@ -393,7 +610,7 @@ CASES = [
     ("deeper.4", partial(resnet, stem=()), "before the first block"),
     ("deeper.4", partial(resnet, stem=[nn.BatchNorm2d]), "ReLU between the first"),
     ("deeper.4", partial(resnet, head=wide), "average over all places"),
-    ("deeper.4", partial(resnet, head=pooled), "one image size only"),
+    ("deeper.4", partial(resnet, head=pooled), "some image sizes only"),
     ("deeper.4", partial(resnet, head=head(nn.AdaptiveMaxPool2d(1))), "maximum over all"),
     ("deeper.4", partial(resnet, head=sequence), "logits have the shape (3, 1, 3)"),
     ("deeper.4", partial(resnet, head=softened), "The loss wants logits"),

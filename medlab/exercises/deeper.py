@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from itertools import groupby
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedParameter
+from torch.overrides import TorchFunctionMode
 
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near
 from medlab.models import ResNet
@@ -18,6 +21,7 @@ MESSAGES = {
         "layer hands on what it received, unchanged, plus its own part.",
         "length": "you returned {got} norms for {layers} layers; I expected {want}: one for x, and "
         "one after each layer.",
+        "vectors": "these are vectors, and their norms were asked for: take .norm() of each.",
         "reversed": "your norms come in the order of the way back. The list begins with x.",
         "squared": "you returned squared norms: take the root of the sum of squares.",
         "no mask": "ReLU passes the gradient only where its input was positive, and you pass all "
@@ -33,6 +37,16 @@ MESSAGES = {
         "h = h + ReLU(W h).",
         "all masked": "you masked the sum. The ReLU stands on one of the two ways only: what comes "
         "back over the shortcut passes untouched.",
+        "mask late": "you multiply by W transposed and mask afterwards. On the way back ReLU comes "
+        "first, since it came last on the way forward: W.T @ (y_bar * (z > 0)).",
+        "mask of input": "you mask with the layer's input, h > 0. ReLU gets z = W h, so the mask "
+        "is z > 0.",
+        "times relu": "you multiply the gradient by ReLU(z). Its derivative is asked for, 1 where "
+        "z > 0 and 0 elsewhere.",
+        "walked": "on the way back the last layer comes first, and each W goes with its own z: "
+        "walk through both in reversed order.",
+        "norms of h": "these are the norms of h, on the way forward. Asked for are those of the "
+        "gradients, which come back from y_bar.",
         "autograd": "this is to be done by hand: your code asked PyTorch for the gradient.",
         "other": "residual={residual}: the norm at place {place} should be {expected:.4g}, and "
         "yours is {got:.4g}. Keep every z on the way forward.",
@@ -40,9 +54,15 @@ MESSAGES = {
     "deeper.2": {
         "right": "both modes, to the last digits of nn.BatchNorm2d: the batch's own statistics in "
         "training, the remembered ones in evaluation.",
+        "library": "the values come from PyTorch's own batch normalisation. Here it is to be "
+        "written: means, variances and a root.",
+        "broadcast": "shapes do not fit: {error} Mean and variance run over (0, 2, 3), so that one "
+        "number a channel is left, and beside an image it stands as mu[:, None, None].",
         "triple": "I expected three results, `return y, mean, var`; got {got}.",
         "shape": "{name} has the shape {got}, and I expected {want}.",
-        "per image": "you took mean and variance of each image by itself. The batch's statistics "
+        "exchanged": "you returned the remembered variance before the remembered mean: "
+        "`return y, mean, var`.",
+        "per image": "you took mean or variance of each image by itself. The batch's statistics "
         "run over images, rows and columns; one number for each channel.",
         "one for all": "you took one mean and one variance over everything. Each channel has its "
         "own.",
@@ -52,9 +72,15 @@ MESSAGES = {
         "divides by n; n − 1 is for the remembered one.",
         "no root": "you divided by the variance. Divide by its root.",
         "eps": "ε stands under the root: sqrt(var + eps).",
+        "no eps": "ε is missing, or is a number of your own: eps={eps:g} was given, and it stands "
+        "under the root.",
+        "no beta": "β is missing: the last step is γ x̂ + β.",
+        "no gamma": "γ is missing: the last step is γ x̂ + β.",
         "no affine": "γ and β are missing: the last step is γ x̂ + β.",
         "remembered": "in training you normalised with the remembered statistics. They are for "
         "evaluation.",
+        "moved": "in training you normalised with the memory, after moving it. The memory is for "
+        "evaluation: normalise with the batch's own mean and variance.",
         "eval batch": "in evaluation you normalised with the batch's own statistics: a patient's "
         "answer would depend on who else is in the batch. Take mean and var as given.",
         "eval updated": "in evaluation {name} has changed. Nothing is learnt there: return it as "
@@ -63,9 +89,14 @@ MESSAGES = {
         "momentum, to that of the batch.",
         "momentum": "in {name} the two weights are exchanged: the new one counts momentum, the old "
         "one 1 − momentum.",
+        "own momentum": "{name} moved a part 0.1 of the way, and momentum={momentum:g} was given.",
         "replaced": "{name} was replaced by the batch's. It moves a part of the way only.",
         "biased": "your remembered variance is n/(n − 1) too small: PyTorch remembers the unbiased "
         "one, since it estimates that of all images.",
+        "n is B": "in the remembered variance your n is the number of images. It counts all values "
+        "of a channel, n = B H W.",
+        "twice": "your remembered variance is n/(n − 1) too large: x.var divides by n − 1 already, "
+        "unless correction=0 is given.",
         "other": "{mode}: {name} should be {expected:.4g} in its first different place, and yours "
         "is {got:.4g}.",
     },
@@ -108,6 +139,8 @@ MESSAGES = {
         "Call B anew for each.",
         "count": "for blocks={blocks} you have {got} blocks, and I expected {want}: one for each "
         "that a stage has.",
+        "stages": "for blocks={blocks} your stages, told by their widths, have {got} blocks. Use "
+        "`blocks`, and double the channels in the first block of a stage.",
         "channels": "for blocks={blocks} and width={width} your blocks turn {got} channels into "
         "each other, and I expected {want}: they double where a stage begins, but for the first.",
         "first stride": "your first stage halves the image already. It keeps the resolution; each "
@@ -118,11 +151,17 @@ MESSAGES = {
         "strides": "your blocks have the strides {got}, and I expected {want}.",
         "stem": "before the first block the image needs a 3×3 convolution to `width` channels with "
         "padding 1 and no bias, BatchNorm2d, ReLU.",
+        "stem size": "the first block gets maps of {got} for images of {want}. In front of it "
+        "nothing changes the size: stride 1, padding 1, no pooling.",
         "stem relu": "everything is right but the ReLU between the first convolution's "
         "normalisation and the first block.",
-        "head": "after the last block come the average over all places and one linear layer from "
-        "{want} channels to the classes.",
-        "no average": "your network takes one image size only. Average over rows and columns, so "
+        "head": "for blocks={blocks} and width={width} the last block is followed by the average "
+        "over all places and one linear layer from {want} channels to the classes.",
+        "head bias": "the last linear layer has no bias. No normalisation follows it, so it needs "
+        "one.",
+        "no flatten": "the linear layer gets an average of the shape {got}, with two axes too "
+        "many: nn.Flatten() belongs before it.",
+        "no average": "your network takes some image sizes only. Average over rows and columns, so "
         "that {want} numbers are left whatever the size.",
         "maximum": "you take the maximum over all places. Here it is the average.",
         "shape": "for images {images} your logits have the shape {got}, and I expected {want}.",
@@ -186,22 +225,40 @@ def _shape(answer: Any) -> tuple[int, ...]:
 # ------------------------------------------------------------------------------------ 1
 
 
+WAYS_BACK = (
+    *("reversed", "squared", "no mask", "mask of h", "not transposed", "no shortcut"),
+    *("always shortcut", "forward", "all masked", "mask late", "mask of input", "times relu"),
+    *("walked", "walked/list", "walked/z", "walked/w", "norms of h"),
+)
+
+
 def _norms(weights: list[Tensor], x: Tensor, y_bar: Tensor, residual: bool, fault="") -> list:
     shortcut = (residual or fault == "always shortcut") and fault != "no shortcut"
-    h, states = x, []
+    h, states, sizes = x, [], [x.norm()]
     for w in weights:
-        z = w @ h
+        z, before = w @ h, h
         h = h * (residual and fault != "forward") + z.relu()
-        states.append((z, h))
+        states.append((z, h, before))
+        sizes.append(h.norm())
+    if fault == "norms of h":
+        return sizes
+    order = weights if fault in ("walked", "walked/list", "walked/w") else weights[::-1]
+    kept = states if fault in ("walked", "walked/list", "walked/z") else states[::-1]
     norms = [y_bar.norm()]
-    for w, (z, h) in zip(reversed(weights), reversed(states), strict=True):
-        mask = (h if fault == "mask of h" else z) > 0
-        z_bar = y_bar * (1 if fault == "no mask" else mask)
+    for w, (z, h, before) in zip(order, kept, strict=True):
+        mask = {"mask of h": h, "mask of input": before}.get(fault, z) > 0
+        slope = z.relu() if fault == "times relu" else mask
+        z_bar = y_bar if fault in ("no mask", "mask late") else y_bar * slope
         around = z_bar if fault == "all masked" else y_bar
-        y_bar = (w if fault == "not transposed" else w.T) @ z_bar + around * shortcut
+        through = (w if fault == "not transposed" else w.T) @ z_bar
+        y_bar = (through * mask if fault == "mask late" else through) + around * shortcut
         norms.append(y_bar.norm())
-    ordered = norms if fault == "reversed" else norms[::-1]
+    ordered = norms if fault in ("reversed", "walked/list") else norms[::-1]
     return [n**2 if fault == "squared" else n for n in ordered]
+
+
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list | tuple) or getattr(value, "ndim", 0) > 0
 
 
 @exercise("deeper.1", MESSAGES["deeper.1"])
@@ -219,39 +276,71 @@ def send_back(answer) -> Verdict:
             raise
         try:
             got = [float(v) for v in got]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             if isinstance(got, list | tuple) and any(v is ... for v in got):
                 raise NotAttempted from None
+            several = isinstance(got, list | tuple) or getattr(got, "ndim", 0) > 1
+            if several and any(map(_is_vector, got)):
+                raise Wrong("vectors") from None
             raise Wrong("length", got="no list of", layers=layers, want=layers + 1) from None
         if near(got, want, absolute=1e-4):
             continue
         if len(got) != layers + 1:
             return "length", {"got": len(got), "layers": layers, "want": layers + 1}
-        faults = ["reversed", "squared", "no mask", "mask of h", "not transposed", "no shortcut"]
         wrong = {
-            fault: torch.stack(_norms(weights, x, y_bar, residual, fault))
-            for fault in [*faults, "always shortcut", "forward", "all masked"]
+            fault: torch.stack(_norms(weights, x, y_bar, residual, fault)) for fault in WAYS_BACK
         }
         place = next(i for i, v in enumerate(got) if not near(v, want[i], absolute=1e-4))
         told = {"residual": residual, "place": place, "expected": want[place].item()}
-        return first_match(got, wrong, absolute=1e-4), {**told, "got": got[place]}
+        key = first_match(got, wrong, absolute=1e-4).partition("/")[0]  # one mistake, three forms
+        return key, {**told, "got": got[place]}
     return "right"
 
 
 # ------------------------------------------------------------------------------------ 2
 
 
-def _normalise(x, gamma, beta, mean, var, momentum, eps, *, fault: str = ""):
-    """Training mode as asked for, or with a fault in y."""
+class _Listening(TorchFunctionMode):
+    """Remembers which of PyTorch's functions ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.names.add(getattr(func, "__name__", ""))
+        return func(*args, **(kwargs or {}))
+
+
+def _normalise(x, gamma, beta, mean, var, momentum, eps, *, fault: str = "", training=True):
+    """y as asked for, or with a fault."""
     axes = {"per image": (2, 3), "one for all": (0, 1, 2, 3), "batch only": (0,)}
     over = axes.get(fault, (0, 2, 3))
-    mu = x.mean(over, keepdim=True)
+    mu = x.mean((2, 3) if fault == "per image/mean" else over, keepdim=True)
     spread = x.var(over, correction=int(fault == "unbiased"), keepdim=True)
-    if fault == "remembered":
-        mu, spread = mean[:, None, None], var[:, None, None]
+    if fault == "per image/var":
+        spread = x.var((2, 3), correction=0, keepdim=True)
+    old, old_spread = mean[:, None, None], var[:, None, None]
+    if fault == "remembered" or (not training and fault != "eval batch"):
+        mu, spread = old, old_spread
+    elif fault in ("moved", "moved/biased"):
+        batch = x.var((0, 2, 3), correction=int(fault == "moved"), keepdim=True)
+        mu = (1 - momentum) * old + momentum * mu
+        spread = (1 - momentum) * old_spread + momentum * batch
     scale = spread.sqrt() + eps if fault == "eps" else (spread + eps).sqrt()
-    hat = (x - mu) / (spread + eps if fault == "no root" else scale)
-    return hat if fault == "no affine" else gamma[:, None, None] * hat + beta[:, None, None]
+    if fault in ("no root", "no eps"):
+        scale = spread + eps if fault == "no root" else spread.sqrt()
+    scaled = (x - mu) / scale
+    if fault not in ("no affine", "no gamma"):
+        scaled = gamma[:, None, None] * scaled
+    return scaled if fault in ("no affine", "no beta") else scaled + beta[:, None, None]
+
+
+IN_BOTH_MODES = "no root", "eps", "no eps", "no beta", "no gamma", "no affine"
+IN_TRAINING = (
+    *("per image", "per image/mean", "per image/var", "one for all", "batch only", "unbiased"),
+    *("remembered", "moved", "moved/biased"),
+)
 
 
 @exercise("deeper.2", MESSAGES["deeper.2"])
@@ -274,7 +363,16 @@ def batch_norm(answer) -> Verdict:
                 layer.running_var.copy_(var)  # type: ignore[union-attr]
                 want = layer(x), layer.running_mean, layer.running_var
             inputs = (v.clone() for v in (x, gamma, beta, mean, var))
-            got = call(answer, *inputs, training=training, **options)
+            try:
+                with _Listening() as heard:
+                    got = call(answer, *inputs, training=training, **options)
+            except Wrong as fault:
+                error = str(fault.values.get("error", ""))
+                if "must match the size of tensor" in error or "broadcast" in error:
+                    raise Wrong("broadcast", error=error.rstrip(".") + ".") from fault
+                raise
+            if any("batch_norm" in name for name in heard.names):
+                return "library"
             if not isinstance(got, tuple | list) or len(got) != 3:
                 told = type(got).__name__
                 return "triple", {"got": f"{len(got)}" if isinstance(got, tuple | list) else told}
@@ -285,26 +383,20 @@ def batch_norm(answer) -> Verdict:
             names = ("y", "the remembered mean", "the remembered variance")
             for name, part, right in zip(names, got, want, strict=True):
                 if not near(part, right, absolute=1e-4):
+                    if name != "y" and near(got[1], want[2]) and near(got[2], want[1]):
+                        return "exchanged"
                     state = x, gamma, beta, mean, var, layer.momentum, layer.eps
                     return _fault(name, part, right, state, training)
     return "right"
 
 
 def _fault(name: str, got: Any, right: Tensor, state: tuple, training: bool) -> Verdict:
-    x, gamma, beta, mean, var, momentum, eps = state
+    x, _, _, mean, var, momentum, eps = state
     old = {"the remembered mean": mean, "the remembered variance": var}.get(name)
     wrong: dict[str, Tensor] = {}
-    if old is None and training:
-        faults = "per image", "one for all", "batch only", "unbiased", "no root", "eps"
-        wrong = {
-            fault: _normalise(*state, fault=fault) for fault in (*faults, "no affine", "remembered")
-        }
-    elif old is None:
-        wrong = {
-            "eval batch": _normalise(*state),
-            "no root": gamma[:, None, None] * (x - mean[:, None, None]) / (var + eps)[:, None, None]
-            + beta[:, None, None],
-        }
+    if old is None:
+        faults = (*IN_BOTH_MODES, *(IN_TRAINING if training else ("eval batch",)))
+        wrong = {fault: _normalise(*state, fault=fault, training=training) for fault in faults}
     elif training:
         over, biased = (0, 2, 3), x.var((0, 2, 3), correction=0)
         new = x.mean(over) if old is mean else x.var(over)
@@ -312,18 +404,23 @@ def _fault(name: str, got: Any, right: Tensor, state: tuple, training: bool) -> 
             "not updated": old,
             "momentum": momentum * old + (1 - momentum) * new,
             "replaced": new,
+            "own momentum": 0.9 * old + 0.1 * new,
         }
         if old is var:
-            wrong["biased"] = (1 - momentum) * old + momentum * biased
+            n, images = x.numel() / len(var), len(x)
+            given = {"biased": 1, "n is B": images / (images - 1), "twice": (n / (n - 1)) ** 2}
+            for key, factor in given.items():
+                wrong[key] = (1 - momentum) * old + momentum * biased * factor
     elif _shape(got) == tuple(right.shape):
         return "eval updated", {"name": name}
     if _shape(got) != tuple(right.shape):
         return "shape", {"name": name, "got": _shape(got), "want": tuple(right.shape)}
-    key = first_match(got, wrong, absolute=1e-4)
+    key = first_match(got, wrong, absolute=1e-4).partition("/")[0]
     flat, want = torch.as_tensor(got).double().flatten(), right.double().flatten()
     at = int((~torch.isclose(flat, want, rtol=1e-3, atol=1e-4)).nonzero()[0])
     mode = "in training" if training else "in evaluation"
-    return key, {"mode": mode, "name": name, "expected": want[at].item(), "got": flat[at].item()}
+    told = {"mode": mode, "name": name, "momentum": momentum, "eps": eps}
+    return key, {**told, "expected": want[at].item(), "got": flat[at].item()}
 
 
 # ------------------------------------------------------------------------------------ 3
@@ -460,6 +557,11 @@ def resnet(answer) -> Verdict:
             for k in range(count)
         ]
         got = [(layer.in_channels, layer.out_channels, layer.stride[0]) for layer in plan]
+        widths = [(out, len(list(same))) for out, same in groupby(out for _, out, _ in got)]
+        counts = tuple(count for _, count in widths)
+        doubled = [out for out, _ in widths] == [width * 2**s for s in range(len(blocks))]
+        if doubled and counts != blocks:
+            return "stages", {"blocks": blocks, "got": counts}
         if len(got) != len(want):
             return "count", {"blocks": blocks, "got": len(got), "want": len(want)}
         ways, asked = ([f"{a}→{b}" for a, b, _ in each] for each in (got, want))
@@ -469,13 +571,20 @@ def resnet(answer) -> Verdict:
         strides, steps = ([stride for _, _, stride in each] for each in (got, want))
         if strides != steps:
             return _strides(strides, steps, blocks)
+        features = width * 2 ** (len(blocks) - 1)
+        if any(isinstance(p, UninitializedParameter) for p in made.parameters()):
+            with torch.random.fork_rng(devices=[]):
+                _logits(made.eval(), torch.zeros(3, 1, 8, 12), features)
         state = [v for n, v in right.state_dict().items() if not n.startswith("features.0.")]
         if not _filled(made, state):
             own = [tuple(v.shape) for v in made.state_dict().values()]
             stem = [tuple(v.shape) for v in state[:6]]
-            return ("head", {"want": width * 2 ** (len(blocks) - 1)}) if own[:6] == stem else "stem"
+            if own == [tuple(v.shape) for v in state[:-1]]:
+                return "head bias"
+            here = {"blocks": blocks, "width": width, "want": features}
+            return ("head", here) if own[:6] == stem else "stem"
         made.eval(), right.eval()
-        verdict = _compare(made, right, state, width * 2 ** (len(blocks) - 1), classes)
+        verdict = _compare(made, right, features, classes)
         if verdict != "right":
             return verdict
     return "right", {"layers": 2 * sum((2, 1, 3)) + 2}
@@ -492,15 +601,43 @@ def _strides(got: list[int], want: list[int], blocks: tuple[int, ...]) -> Verdic
     return "strides", {"got": got, "want": want}
 
 
-def _compare(made: nn.Module, right: ResNet, state: list, features: int, classes: int) -> Verdict:
+def _logits(made: nn.Module, x: Tensor, features: int) -> Any:
+    """What a network gives; where it stops, or shrinks the image at once, `Wrong` says why."""
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def look(module, inputs):
+        name = "linear" if isinstance(module, nn.Linear) else "block"
+        if inputs:
+            seen.setdefault(name, tuple(inputs[0].shape))
+
+    kinds = [m for m in made.modules() if hasattr(m, "conv1") or isinstance(m, nn.Linear)]
+    hooks = [module.register_forward_pre_hook(look) for module in kinds]
+    got, failure = None, None
+    try:
+        got = call(made, x.clone())
+    except Wrong as error:
+        failure = error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if seen.get("block", x.shape)[2:] != tuple(x.shape[2:]):
+        sides = ("×".join(map(str, v[2:])) for v in (seen["block"], x.shape))
+        raise Wrong("stem size", got=next(sides), want=next(sides)) from failure
+    if failure:
+        pooled = seen.get("linear", ())
+        if pooled[1:] == (features, 1, 1):
+            raise Wrong("no flatten", got=pooled) from failure
+        small = "too small" in str(failure.values.get("error", ""))
+        if failure.key == "raised" and (len(pooled) == 4 or small or x.shape[2:] != (8, 12)):
+            raise Wrong("no average", want=features) from failure
+        raise failure
+    return got
+
+
+def _compare(made: nn.Module, right: ResNet, features: int, classes: int) -> Verdict:
     for size in ((8, 12), (16, 9)):
         (x,) = _random((3, 1, *size), seed=size[0])
-        try:
-            got = call(made, x.clone())
-        except Wrong as error:
-            if error.key == "raised" and size != (8, 12):
-                raise Wrong("no average", want=features) from error
-            raise
+        got = _logits(made, x, features)
         want = right(x)
         if near(got, want, absolute=1e-4):
             continue
