@@ -243,6 +243,12 @@ def of_the_inside(self, x):
     return (self.norm1(self.conv1(x)) + self.f(x)).relu()
 
 
+class Lazy(Block):
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__(inputs, outputs, stride)
+        self.conv1 = nn.LazyConv2d(outputs, 3, stride, padding=1, bias=False)
+
+
 class Strideless(Block):
     def __init__(self, inputs, outputs, stride=1):
         super().__init__(inputs, outputs)
@@ -581,7 +587,10 @@ CASES = [
     ("deeper.4", resnet, "✓"),
     ("deeper.4", partial(resnet, block=Block), "✓"),
     ("deeper.4", Mine, "✓"),
+    ("deeper.3", Lazy, "✓"),
     ("deeper.4", partial(resnet, head=lazy), "✓"),
+    ("deeper.4", partial(resnet, block=Lazy), "✓"),
+    ("deeper.4", lambda b, w, c: resnet(b, w, 10), "from 16 channels to 3 classes"),
     ("deeper.4", partial(resnet, first=lambda w: nn.LazyConv2d(w, 3, padding=1, bias=False)), "✓"),
     ("deeper.4", partial(resnet, head=lazy_without_average), "from 16 channels"),
     ("deeper.4", partial(resnet, head=lazy_without_flatten), "from 16 channels"),
@@ -670,7 +679,9 @@ def test_blocks_and_network_are_those_of_the_package():
 def test_a_check_leaves_the_global_random_state_alone():
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    for id, answer in (("deeper.3", Block), ("deeper.4", resnet), ("deeper.5", freeze)):
+    lazily = partial(resnet, head=lazy)
+    answers = ("deeper.3", Block), ("deeper.4", resnet), ("deeper.4", lazily), ("deeper.5", freeze)
+    for id, answer in answers:
         check(id, answer)
     assert torch.equal(torch.random.get_rng_state(), before)
 

@@ -156,7 +156,7 @@ MESSAGES = {
         "stem relu": "everything is right but the ReLU between the first convolution's "
         "normalisation and the first block.",
         "head": "for blocks={blocks} and width={width} the last block is followed by the average "
-        "over all places and one linear layer from {want} channels to the classes.",
+        "over all places and one linear layer from {want} channels to {classes} classes.",
         "head bias": "the last linear layer has no bias. No normalisation follows it, so it needs "
         "one.",
         "no flatten": "the linear layer gets an average of the shape {got}, with two axes too "
@@ -546,6 +546,10 @@ def resnet(answer) -> Verdict:
         row = list(made) if isinstance(made, nn.Sequential) else []
         if len({id(m) for m in row if hasattr(m, "conv1")}) < sum(hasattr(m, "conv1") for m in row):
             return "shared"
+        features = width * 2 ** (len(blocks) - 1)
+        if any(isinstance(p, UninitializedParameter) for p in made.parameters()):
+            with torch.random.fork_rng(devices=[]):
+                _logits(made.eval(), torch.zeros(3, 1, 8, 12), features)
         plan = [
             cast(nn.Conv2d, m.conv1)
             for m in made.modules()
@@ -571,17 +575,13 @@ def resnet(answer) -> Verdict:
         strides, steps = ([stride for _, _, stride in each] for each in (got, want))
         if strides != steps:
             return _strides(strides, steps, blocks)
-        features = width * 2 ** (len(blocks) - 1)
-        if any(isinstance(p, UninitializedParameter) for p in made.parameters()):
-            with torch.random.fork_rng(devices=[]):
-                _logits(made.eval(), torch.zeros(3, 1, 8, 12), features)
         state = [v for n, v in right.state_dict().items() if not n.startswith("features.0.")]
         if not _filled(made, state):
             own = [tuple(v.shape) for v in made.state_dict().values()]
             stem = [tuple(v.shape) for v in state[:6]]
             if own == [tuple(v.shape) for v in state[:-1]]:
                 return "head bias"
-            here = {"blocks": blocks, "width": width, "want": features}
+            here = {"blocks": blocks, "width": width, "want": features, "classes": classes}
             return ("head", here) if own[:6] == stem else "stem"
         made.eval(), right.eval()
         verdict = _compare(made, right, features, classes)
