@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.stats import t as student
 from skimage.measure import regionprops
 
 from medlab.exercises import check
@@ -111,6 +113,22 @@ def nearest(change):
     return answer
 
 
+def farthest(there, back):
+    """Exercise 3 with another choice of the other outline's point in either direction."""
+
+    def change(apart, q):
+        ways = getattr(apart, there)(1), getattr(apart, back)(0)
+        return max(torch.quantile(way, q / 100) for way in ways)
+
+    return nearest(change)
+
+
+def no_points(a, b, q):
+    if len(a) != len(b) and not (len(a) and len(b)):
+        raise ValueError("of non-zero size.")
+    return far(a, b, q)
+
+
 def empty(neither, one):
     def answer(a, b, q):
         if len(a) and len(b):
@@ -196,6 +214,19 @@ def formula(short, long, thin, wide):
     return np.pi / 6 * long * thin * wide / 1000
 
 
+def with_extent(ddof):
+    """Exercise 6 with a pixel's own variance, a twelfth of its size squared, along each axis."""
+
+    def answer(longitudinal, transverse, spacing):
+        axes = []
+        for mask in (longitudinal, transverse):
+            cov = np.cov((np.argwhere(mask) * spacing).T, ddof=ddof)
+            axes += [4 * np.sqrt(np.linalg.eigvalsh(cov + np.diag(np.square(spacing)) / 12))]
+        return formula(*axes[0], *axes[1])
+
+    return answer
+
+
 def by_box(longitudinal, transverse, spacing):
     one, two = ((np.ptp(np.argwhere(m), 0) + 1) * spacing for m in (longitudinal, transverse))
     return np.pi / 6 * one.max() * two.prod() / 1000
@@ -229,7 +260,11 @@ CASES = [
     ("measuring.1", overlap_in_tensors, "✓"),
     ("measuring.1", lambda *m: list(overlap(*m)), "✓"),
     ("measuring.1", lambda *m: np.array(overlap(*m)), "✓"),
+    ("measuring.1", lambda *m: pd.Series(overlap(*m), ["Dice", "IoU"]), "✓"),
     ("measuring.1", lambda *m: overlap(*m)[0], "got one float"),
+    ("measuring.1", lambda *m: [overlap(*m)], "a list within a list: return them flat"),
+    ("measuring.1", lambda *m: (0.5, ((1, 2), (3,))), "a list within a list: return them flat"),
+    ("measuring.1", lambda *m: "ab", "got one str"),
     ("measuring.1", lambda *m: (*overlap(*m), 1), "got 3 of them"),
     ("measuring.1", lambda *m: overlap(*m)[::-1], "in the other order"),
     ("measuring.1", parts(lambda a, b, s, *_: (s / (a + b), s / (a + b - s))), "half of what"),
@@ -251,7 +286,7 @@ CASES = [
     (
         "measuring.1",
         lambda t, f: (2 * (t & f).sum().item() / (t.sum() + f.sum()).item(), 0) and overlap(t, f),
-        "you returned an error, division by zero",
+        "you returned an error, division by zero. There was nothing",
     ),
     (
         "measuring.1",
@@ -293,6 +328,9 @@ CASES = [
         nearest(lambda m, q: torch.quantile(m.flatten(), q / 100)),
         "all pairs of points",
     ),
+    ("measuring.3", farthest("amax", "amax"), "nearest point: `amin`"),
+    ("measuring.3", farthest("amax", "amin"), "nearest point: `amin`"),
+    ("measuring.3", farthest("amin", "amax"), "nearest point: `amin`"),
     ("measuring.3", lambda *a: far(*a, reach=lambda x, y: torch.cdist(x, y) ** 2), "squared"),
     ("measuring.3", lambda *a: far(*a, reach=lambda x, y: torch.cdist(x, y, p=1)), "straight line"),
     ("measuring.3", nearest(lambda m, q: torch.quantile(m.amin(0), q)), "RuntimeError"),
@@ -304,8 +342,9 @@ CASES = [
     (
         "measuring.3",
         lambda a, b, q: torch.quantile(torch.cdist(a, b).amin(1), q / 100) * 0 + far(a, b, q),
-        "has no points you returned an error",
+        "has no points you returned an error, ",
     ),
+    ("measuring.3", lambda *a: no_points(*a), "returned an error, of non-zero size. Anything"),
     ("measuring.3", lambda *a: (1, 2), "expected a number"),
     ("measuring.4", within, "✓"),
     ("measuring.4", shares(share), "✓"),
@@ -321,7 +360,17 @@ CASES = [
         "the two shares",
     ),
     ("measuring.4", shares(lambda a, b, t: share(a, b, t - 1e-6)), "`<=`"),
-    ("measuring.4", shares(share, missed=1.0), "I expected 0, and got 1"),
+    ("measuring.4", shares(share, missed=1.0), "only `found` (a miss) is empty I expected 0, and"),
+    (
+        "measuring.4",
+        lambda t, f, *rest: within(t, f, *rest) if t.any() else 1.0,
+        "only `truth` (an invention) is empty I expected 0, and got 1",
+    ),
+    (
+        "measuring.4",
+        lambda t, f, *rest: within(t, f, *rest) if t.any() else 1 / 0,
+        "`truth` (an invention) is empty I expected 0, and got an error, division by zero. The",
+    ),
     (
         "measuring.4",
         lambda t, f, *rest: within(t, f, *rest) if f.any() else 1 / 0,
@@ -334,6 +383,9 @@ CASES = [
     ("measuring.5", replaced, "✓"),
     ("measuring.5", lambda hd, worst: torch.tensor(replaced(hd, worst)), "✓"),
     ("measuring.5", lambda hd, worst: hd.mean(), "your score is NaN"),
+    ("measuring.5", lambda hd, worst: np.nanquantile(hd, 0.5), "interpolate between two inf"),
+    ("measuring.5", lambda hd, worst: np.nanpercentile(np.minimum(hd, worst), 50), "✓"),
+    ("measuring.5", lambda hd, worst: np.median(hd), "there was nothing to find"),
     ("measuring.5", lambda hd, worst: np.nanmean(hd), "your score is inf"),
     ("measuring.5", lambda hd, worst: np.nansum(np.minimum(hd, worst)), "lies between"),
     ("measuring.5", lambda hd, worst: 0.0, "lies between"),
@@ -357,6 +409,10 @@ CASES = [
     ("measuring.6", volume(formula, scale=lambda s: np.ones(2)), "measured in pixels"),
     ("measuring.6", volume(formula, scale=lambda s: np.array(s[::-1])), "the other axis"),
     ("measuring.6", lambda *a: ellipsoid(*a) / 8, "an eighth"),
+    ("measuring.6", lambda *a: ellipsoid(*a) * 8, "4/3·π belongs to half axes"),
+    ("measuring.6", with_extent(1), "a pixel's own extent"),
+    ("measuring.6", with_extent(0), "a pixel's own extent"),
+    ("measuring.6", lambda *a: ellipsoid(*a) * 1.005, "I expected 1"),
     (
         "measuring.6",
         volume(formula, lengths=lambda cov: 4 * np.linalg.eigvalsh(cov)),
@@ -380,7 +436,9 @@ CASES = [
     ("measuring.7", lambda m, e: torch.tensor(agreement(m, e)), "✓"),
     ("measuring.7", lambda m, e: agreement(m, e)[:2], "got 2 of them"),
     ("measuring.7", lambda m, e: (m - e).mean(), "got one float"),
-    ("measuring.7", lambda m, e: ((m - e).mean(), agreement(m, e)[1:]), "a list within a list"),
+    ("measuring.7", lambda m, e: pd.Series(agreement(m, e), ["bias", "low", "high"]), "✓"),
+    ("measuring.7", lambda m, e: ((m - e).mean(), agreement(m, e)[1:]), "return them flat"),
+    ("measuring.7", lambda m, e: ((m - e).mean(), ((1, 2), (3,))), "return them flat"),
     ("measuring.7", lambda m, e: [agreement(m, e)[k] for k in (1, 0, 2)], "number is a limit"),
     ("measuring.7", percentiles, "percentiles of the differences"),
     ("measuring.7", lambda m, e: agreement(e, m), "that is exact − measured"),
@@ -396,6 +454,21 @@ CASES = [
         "measuring.7",
         limits(lambda b, s, n: (b, *(b + k * 1.96 * s / n**0.5 for k in (-1, 1)))),
         "divided by √n",
+    ),
+    (
+        "measuring.7",
+        limits(lambda b, s, n: (b, *(b + k * student.ppf(0.975, n - 1) * s for k in (-1, 1)))),
+        "a factor of Student's t",
+    ),
+    (
+        "measuring.7",
+        limits(
+            lambda b, s, n: (
+                b,
+                *(b + k * student.ppf(0.975, n - 1) * s * (1 + 1 / n) ** 0.5 for k in (-1, 1)),
+            )
+        ),
+        "a factor of Student's t",
     ),
     ("measuring.7", limits(lambda b, s, n: (b, b - s, b + s)), "one standard deviation"),
     ("measuring.7", limits(lambda b, s, n: (b, b - 2 * s, b + 2 * s)), "two standard dev"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from scipy.stats import t as student
 from torch import Tensor
 
 from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
@@ -69,6 +70,8 @@ MESSAGES = {
         "maximum": "you took the maximum whatever q is. Take the percentile q of each way.",
         "all pairs": "you took the percentile over all pairs of points. For each point only the "
         "nearest one of the other outline counts.",
+        "farthest": "you looked for the farthest point of the other outline. A point's distance to "
+        "an outline is that to its nearest point: `amin`.",
         "squared": "these are squared distances: take the root.",
         "city": "you added up the absolute differences. The distance is the straight line's.",
         "neither": "for no points on either side you returned {got}. Nothing to judge is "
@@ -89,7 +92,7 @@ MESSAGES = {
         "two means": "you averaged the two shares. Count the pixels of both outlines together, so "
         "that a long outline counts more than a short one.",
         "strict": "a distance of just the tolerance is within it: `<=`.",
-        "missed": "where one outline is empty I expected 0, and got {got}. The transform measures "
+        "missed": "where only {side} is empty I expected 0, and got {got}. The transform measures "
         "to the nearest zero; where there is none, its numbers mean nothing.",
         "other": "at a spacing of {spacing} mm and a tolerance of {tolerance} mm I expected "
         "{want:.4g}, and got {got:.4g}.",
@@ -99,6 +102,8 @@ MESSAGES = {
         "and it stays finite while few are missed.",
         "undefined": "of {values} your score is NaN. NaN marks images in which there was nothing "
         "to find; they are to be left out, not to spread.",
+        "between": "of {values} your score is NaN. To interpolate between two inf gives NaN: cap "
+        "the misses first, or take the median.",
         "infinite": "of {values} your score is {got}. One miss then hides everything else: keep it "
         "finite while fewer than half are missed.",
         "range": "of {values} your score is {got:.4g}. A summary lies between the smallest and the "
@@ -134,11 +139,15 @@ MESSAGES = {
         "transverse": "you took L from the transverse view. It is the long axis of the "
         "longitudinal one.",
         "no sixth": "you took the box L·W·T. An ellipsoid fills π/6 of it.",
+        "ball": "your volume is {got:.4g} ml, eight times {want:.4g}: 4/3·π belongs to half axes. "
+        "With whole lengths the factor is π/6.",
+        "extent": "you added spacing²/12, a pixel's own extent, to the variances, as some programs "
+        "do. Here the covariance is that of the pixels' positions alone.",
         "other": "I expected {want:.4g} ml, and got {got:.4g}.",
     },
     "measuring.7": {
         "right": "the mean difference is what you could correct; the limits are what you could "
-        "not, where the next patient may lie.",
+        "not, the spread of single patients.",
         "three numbers": "I expected three numbers, bias, low and high; got {got}.",
         "sign": "your bias is {got:.4g}: that is exact − measured. Take measured − exact, so that "
         "a method that reads too low has a bias below 0.",
@@ -153,6 +162,8 @@ MESSAGES = {
         "limits say where single patients lie.",
         "one": "your limits lie one standard deviation away. 95 % lie within 1.96.",
         "two": "your limits lie two standard deviations away: take 1.96.",
+        "student": "you took a factor of Student's t. With √(1 + 1/n) it makes the interval for "
+        "the next patient, which is wider; the limits of agreement take 1.96.",
         "spread of values": "you took the spread of the volumes. The patients differ by much more "
         "than the methods: take that of the differences.",
         "percentiles": "you took percentiles of the differences. That is another definition; here "
@@ -171,12 +182,12 @@ def _same(got: Any, want: Any) -> bool:
 
 
 def _numbers(got: Any, count: int, key: str) -> list[float]:
-    """So many numbers, from a tuple, list, array or tensor."""
-    row = isinstance(got, (np.ndarray, Tensor)) and got.ndim == 1
+    """So many numbers, from a tuple, list, array, tensor or series."""
+    row = getattr(got, "ndim", None) == 1
     if not row and not isinstance(got, (tuple, list)):
         raise Wrong(key, got=f"one {type(got).__name__}")
-    if any(np.ndim(value) for value in got):
-        raise Wrong(key, got="a list within a list")
+    if any(isinstance(value, (tuple, list)) or np.ndim(value) for value in got):
+        raise Wrong(key, got="a list within a list: return them flat")
     if len(got) != count:
         raise Wrong(key, got=f"{len(got)} of them")
     return [number(value) for value in got]
@@ -218,7 +229,7 @@ def overlap(answer) -> Verdict:
             got = _numbers(call(answer, truth.clone(), found.clone()), 2, "two numbers")
         except Wrong as fault:
             if a + b == 0 and fault.key == "raised":
-                raise Wrong("neither", got=f"an error, {fault.values['error']}") from None
+                raise Wrong("neither", got=_error(fault)) from None
             raise
         if a + b == 0:
             if not _same(got, [math.nan, math.nan]):
@@ -333,6 +344,9 @@ def _wrong_distances(a: Tensor, b: Tensor, q: float) -> dict[str, float]:
         "pooled": torch.quantile(torch.cat([apart.amin(1), apart.amin(0)]), q / 100).item(),
         "maximum": max(apart.amin(1).max().item(), apart.amin(0).max().item()),
         "all pairs": torch.quantile(apart, q / 100).item(),
+        "farthest": max(torch.quantile(apart.amax(k), q / 100).item() for k in (1, 0)),
+        "farthest there": max(torch.quantile(apart.amax(1), q / 100).item(), back),
+        "farthest back": max(there, torch.quantile(apart.amax(0), q / 100).item()),
         "squared": max(ways(apart**2)),
         "city": max(ways(city)),
     }
@@ -352,6 +366,8 @@ def far(answer) -> Verdict:
     key = first_match(got, {key: [values[key] for values in known] for key in known[0]})
     if key.startswith("from"):
         return "one way", {"way": key}
+    if key.startswith("farthest"):
+        return "farthest"
     if key != "right":
         return key, told[0]
     none = torch.zeros(0, 2)
@@ -364,14 +380,19 @@ def far(answer) -> Verdict:
     return "right"
 
 
-def _told_if_raised(answer: Any, key: str, *args) -> Any:
+def _told_if_raised(answer: Any, key: str, *args, **more: str) -> Any:
     """The answer's result; an error, which empty inputs provoke, is told under a key."""
     try:
         return call(answer, *args)
     except Wrong as wrong:
         if wrong.key != "raised":
             raise
-        raise Wrong(key, got=f"an error, {wrong.values['error']}") from None
+        raise Wrong(key, got=_error(wrong), **more) from None
+
+
+def _error(wrong: Wrong) -> str:
+    """What was raised, as a part of a sentence."""
+    return f"an error, {str(wrong.values['error']).rstrip('.')}"
 
 
 # ------------------------------------------------------------------------------ tolerance
@@ -420,10 +441,14 @@ def within(answer) -> Verdict:
             if key == "other" and near(got, (way <= tolerance).mean()):
                 key = "pixels"
         return key, {"spacing": spacing, "tolerance": tolerance, "want": want, "got": got}
-    for a, b in ((truth, np.zeros_like(truth)), (np.zeros_like(truth), found)):
-        got = number(_told_if_raised(answer, "missed", a, b, (1.0, 1.0), 30.0))
-        if not near(got, 0):
-            return "missed", {"got": f"{got:.4g}"}
+    none = np.zeros_like(truth)
+    for a, b, side in (
+        (truth, none, "`found` (a miss)"),
+        (none, found, "`truth` (an invention)"),
+    ):
+        result = _told_if_raised(answer, "missed", a.copy(), b.copy(), (1.0, 1.0), 30.0, side=side)
+        if not near(got := number(result), 0):
+            return "missed", {"side": side, "got": f"{got:.4g}"}
     return "right"
 
 
@@ -443,7 +468,8 @@ def summary(answer) -> Verdict:
     def score(values: Sequence[float]) -> float:
         got = number(call(answer, np.array(values), WORST))
         if math.isnan(got):
-            raise Wrong("undefined", values=_told(values))
+            capped = number(call(answer, np.minimum(values, WORST), WORST))
+            raise Wrong("undefined" if math.isnan(capped) else "between", values=_told(values))
         held = [v for v in values if not math.isnan(v)]
         missed = sum(map(math.isinf, held))
         if 2 * missed < len(held) and math.isinf(got):
@@ -498,34 +524,54 @@ def ellipsoid(answer) -> Verdict:
     for spacing in ((1.0, 1.0), (1.4, 0.7)):
         views = _ellipse((27, 12), 0.6, spacing), _ellipse((16, 9), -0.4, spacing)
         got = number(call(answer, views[0].copy(), views[1].copy(), spacing))
-        ml = math.pi / 6 / 1000
-        for ddof in (1, 0):
-            (short, long, *_), (thin, wide, *_) = (_axes(m, spacing, ddof) for m in views)
-            want = ml * 64 * math.sqrt(long * thin * wide)
-            if near(got, want, rel=1e-5):
-                break
-        else:
-            wrong: dict[str, float] = {}
-            for key, scale in (("pixels", (1.0, 1.0)), ("reversed", spacing[::-1])):
-                (_, long_, *_), (thin_, wide_, *_) = (_axes(m, scale, ddof) for m in views)
-                wrong[key] = ml * 64 * math.sqrt(long_ * thin_ * wide_)
-            rows = [_axes(m, spacing, ddof)[2:] for m in views]
-            boxes = [(np.ptp(np.argwhere(m), axis=0) + 1) * np.array(spacing) for m in views]
-            wrong |= {
-                "unit": want * 1000,
-                "half axes": want / 8,
-                "no root": ml * 64 * long * thin * wide,
-                "upright": ml * 64 * math.sqrt(rows[0].max() * rows[1].prod()),
-                "box": ml * boxes[0].max() * boxes[1].prod(),
-                "short": want * math.sqrt(short / long),
-                "longitudinal": ml * 64 * math.sqrt(long * short * thin),
-                "transverse": want * math.sqrt(wide / long),
-                "no sixth": want * 6 / math.pi,
-            }
-            wrong["longitudinal "] = ml * 64 * math.sqrt(long * short * wide)
-            key = first_match(got, wrong, rel=6e-3)
-            return key.strip(), {"want": want, "got": got}
+        tables = [_wrong_volumes(views, spacing, ddof) for ddof in (1, 0)]
+        if any(near(got, table["right"], rel=1e-5) for table in tables):
+            continue
+        keys = [first_match(got, table, rel=1e-5) for table in tables]
+        key = next((key for key in keys if key != "other"), "other")
+        return key.strip(), {"want": tables[0]["right"], "got": got}
     return "right"
+
+
+def _wrong_volumes(views: Sequence[np.ndarray], spacing: Any, ddof: int) -> dict[str, float]:
+    """Volumes in ml as the message of each key has them; variances divided by n − `ddof`."""
+
+    def axes(scale: Any) -> list[np.ndarray]:
+        return [_axes(mask, scale, ddof) for mask in views]
+
+    def formula(*variances: float) -> float:
+        return math.pi / 6 / 1000 * 64 * math.sqrt(math.prod(variances))
+
+    (short, long, *upright), (thin, wide, *across) = axes(spacing)
+    right = formula(long, thin, wide)
+    boxes = [(np.ptp(np.argwhere(m), axis=0) + 1) * np.array(spacing) for m in views]
+    # A pixel's own extent, along rows and columns
+    full = [
+        np.linalg.eigvalsh(
+            np.cov(np.argwhere(mask).T * np.reshape(spacing, (2, 1)), ddof=ddof)
+            + np.diag(np.square(spacing)) / 12
+        )
+        for mask in views
+    ]
+    wrong = {
+        "right": right,
+        "unit": right * 1000,
+        "half axes": right / 8,
+        "ball": right * 8,
+        "no root": math.pi / 6 / 1000 * 64 * long * thin * wide,
+        "upright": formula(max(upright), *across),
+        "box": math.pi / 6 / 1000 * boxes[0].max() * boxes[1].prod(),
+        "short": formula(short, thin, wide),
+        "longitudinal": formula(long, short, thin),
+        "longitudinal ": formula(long, short, wide),
+        "transverse": formula(wide, thin, wide),
+        "no sixth": right * 6 / math.pi,
+        "extent": formula(full[0][1], *full[1]),
+    }
+    for key, scale in (("pixels", (1.0, 1.0)), ("reversed", spacing[::-1])):
+        (_, far_, *_), (thin_, wide_, *_) = axes(scale)
+        wrong[key] = formula(far_, thin_, wide_)
+    return wrong
 
 
 # ------------------------------------------------------------------------------ agreement
@@ -549,7 +595,7 @@ def agreement(answer) -> Verdict:
         def around(spread: float, centre: float = d.mean()) -> list[float]:
             return [centre - spread, centre + spread]
 
-        sd = d.std(ddof=1)
+        sd, factor = d.std(ddof=1), student.ppf(0.975, count - 1)
         if near(limits, want := around(1.96 * sd), rel=1e-4):
             continue
         wrong = {
@@ -557,12 +603,14 @@ def agreement(answer) -> Verdict:
             "error of the mean": around(1.96 * sd / math.sqrt(count)),
             "one": around(sd),
             "two": around(2 * sd),
+            "student": around(factor * sd),
+            "student ": around(factor * math.sqrt(1 + 1 / count) * sd),
             "spread of values": around(1.96 * exact.std(ddof=1)),
             "percentiles": np.percentile(d, [2.5, 97.5]).tolist(),
             "order": want[::-1],
             "around zero": around(1.96 * sd, 0.0),
         }
-        key = first_match(limits, wrong, rel=1e-4)
+        key = first_match(limits, wrong, rel=1e-4).strip()
         if near(limits, around(1.96 * (exact + d).std(ddof=1))):
             key = "spread of values"
         return key, {"want": _told(want), "got": _told(limits)}
