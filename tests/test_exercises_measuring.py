@@ -559,8 +559,7 @@ EQUIVALENT = [
     "measuring.3: return max(there, back).item() → return max(back, there).item()",
     "measuring.4: distances = np.concatenate([to_truth[found], to_found[truth]]) → "
     "distances = np.concatenate([to_found[truth], to_truth[found]])",
-    "measuring.5: return np.minimum(judged, worst).mean() → "
-    "return np.minimum(worst, judged).mean()",
+    "measuring.5: capped = np.minimum(judged, worst) → capped = np.minimum(worst, judged)",
     "measuring.6: length, (thickness, width) = (axes[0][1], axes[1]) → "
     "length, (width, thickness) = (axes[0][1], axes[1])",
 ]
