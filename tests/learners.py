@@ -7,7 +7,7 @@ from typing import Any
 
 from medlab.exercises import check
 
-__all__ = ["broken", "gap", "hasty", "prints", "stub", "unheard"]
+__all__ = ["broken", "gap", "hasty", "is_told_what_is_no_answer", "prints", "stub", "unheard"]
 
 
 def stub(*args, **kwargs): ...
@@ -37,6 +37,20 @@ def hasty(answer: Callable) -> Callable:
         return result
 
     return spoils
+
+
+def is_told_what_is_no_answer(id: str, capsys: Any) -> None:
+    """Nothing written is not attempted; code that breaks or prints, and a number, are wrong."""
+    for untouched in (stub, gap, ...):
+        check(id, untouched)
+        assert capsys.readouterr().out.startswith(f"○ {id} not attempted yet")
+    for answer, said in (
+        (broken, "your code stopped with IndexError"),
+        (prints, "your function returned None"),
+        (3, "expected a function"),
+    ):
+        check(id, answer)
+        assert said in capsys.readouterr().out
 
 
 def unheard(
