@@ -48,7 +48,7 @@ def brain_mri(n: int = 600, seed: int = 0, size: int = 96, contrast: str = "flai
         seed: ≥ 0; another seed gives other patients.
         size: side in pixels, 32 … 512, of a field of 200 mm. A pixel's noise is the same at any
             size: a larger picture has been measured for longer.
-        contrast: "flair", "t1" or "t2" of the same slices: nothing but the images differs.
+        contrast: "flair", "t1" or "t2" of the same slices: nothing else differs but tr, te, ti.
 
     Returns:
         Cohort of uint8 images (n, 1, size, size): the front is on top, the patient's left on the
@@ -56,7 +56,7 @@ def brain_mri(n: int = 600, seed: int = 0, size: int = 96, contrast: str = "flai
         `masks`: the kind of lesion, 1 … 7, where it fills at least half of a pixel's slice.
         `labels`: 1 if the mask holds a lesion. `extras`: kind (of the patient, 0 healthy), age
         (years), female, height_mm (MNI z), thickness (of the slice, mm), lesion_ml (in the whole
-        brain, summed on a grid).
+        brain, summed on a grid), tesla, tr, te and ti (ms; ti 0: spin echo).
 
     Raises:
         DataError: n, seed or size out of range, or an unknown contrast.
@@ -119,18 +119,20 @@ def _atlas() -> _Atlas:
 
     names = ("wm_template", "gm_template", "brain_mask")
     maps = [getattr(datasets, f"load_mni152_{name}")(resolution=1) for name in names]
-    x0, y0, z0 = corner = tuple(float(c) for c in maps[0].affine[:3, 3])
-    white, grey, brain = (np.asarray(m.dataobj, dtype=np.float32).T for m in maps)  # z, y, x
-    shares = _Volume(torch.from_numpy(np.stack([white, grey])), corner, 1.0)
-    white, grey, brain = (v[::2, ::2, ::2] for v in (white, grey, brain > 0.5))
-    z, y, x = np.ogrid[tuple(slice(c, c + 2 * k, 2) for c, k in zip((z0, y0, x0), white.shape))]
+    x0, y0, z0 = (float(c) for c in maps[0].affine[:3, 3])
+    corner = (x0, y0, z0)
+    full = np.stack([np.asarray(m.dataobj, dtype=np.float32).T for m in maps])  # z, y, x
+    shares = _Volume(torch.from_numpy(full[:2]), corner, 1.0)
+    white, grey, brain = full[:, ::2, ::2, ::2]
+    starts = zip(corner[::-1], white.shape, strict=True)
+    z, y, x = np.ogrid[tuple(slice(c, c + 2 * k, 2) for c, k in starts)]
     side = abs(x)
 
     def depth_in(inside: ndarray) -> ndarray:
         within, without = (ndimage.distance_transform_edt(part) for part in (inside, ~inside))
         return ndimage.gaussian_filter(2 * (within - without), 0.7).astype(np.float32)
 
-    depth = depth_in(brain)
+    depth = depth_in(brain > 0.5)
     fluid = (white + grey < 0.45) & (depth > 18) & (side >= 2) & (side < 37)
     far = -depth_in(fluid & (y > -60) & (y < 34) & (z > -5) & (z < 32))
     slope = np.stack(np.gradient(far, 2.0)[::-1])  # along x, y, z
@@ -156,7 +158,8 @@ class _Blob(NamedTuple):
     """An ellipsoid, `axes` (3, 3) directions over half axes, 1/mm, around `at`, a point (3,), mm.
 
     `mm` is the usual half axis; nothing of it lies farther than `reach` from `at`, mm. `rings`,
-    the outer first: [scale, tissue, the share that it replaces, of what].
+    the outer first: [scale, tissue, the share that it replaces, of what]; `faint`, 0 … 1, weakens
+    all but fluid.
     """
 
     kind: int
@@ -165,6 +168,7 @@ class _Blob(NamedTuple):
     mm: float
     reach: float
     rings: list[list]
+    faint: float
 
 
 def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
@@ -231,7 +235,8 @@ def _blobs(rng: np.random.Generator, p: Numbers, kind: int, often: float = 1) ->
             half = mm * torch.tensor([long, 1, rng.uniform(0.8, 1.2)])[:, None]
             axes = (torch.linalg.qr(frame)[0].T / half).float()
             reach = 1.5 * part["rings"][0][0] * mm * max(long, 1.2)
-            blobs.append(_Blob(kind, at.float(), axes, mm, reach, part["rings"]))
+            faint = rng.uniform(0.35, 1) if kind else 1.0
+            blobs.append(_Blob(kind, at.float(), axes, mm, reach, part["rings"], faint))
     return blobs
 
 
@@ -268,9 +273,11 @@ def _lattice(p: Numbers) -> _Volume:
     """All that is smooth: place in the template (3), depth, distance from ventricles, grain (4)."""
     axes = [c + STEP * torch.arange(k) for c, k in zip(CORNER, COUNT, strict=True)]
     x = torch.stack(torch.meshgrid(*axes[::-1], indexing="ij")[::-1], -1)
-    y, far = _to_template(p, _undisplaced(p, x)), _atlas().far
-    depth = far.at(_to_template(p, x))[:1]  # a mass displaces tissue, not the skull
-    return _Volume(torch.cat([y.movedim(-1, 0), depth, far.at(y)[1:], p["grain"]]), CORNER, STEP)
+    y = _to_template(p, _undisplaced(p, x))
+    far = _atlas().far.at(y)
+    if "push" in KINDS[p["kind"]]:  # a mass displaces tissue, not the skull
+        far[0] = _atlas().far.at(_to_template(p, x))[0]
+    return _Volume(torch.cat([y.movedim(-1, 0), far, p["grain"]]), CORNER, STEP)
 
 
 def _tissue(
@@ -291,11 +298,11 @@ def _tissue(
     lesion = torch.zeros_like(seen)
     caps = p["halo"] * torch.sigmoid((y[:, 0].abs() - 13) / 3) + 1.2 * fine + 2 * broader
     caps = white * torch.sigmoid((caps - ventricle) / 0.8) * (ventricle > -3)
-    seen = torch.lerp(seen, signal["gliosis"], 0.75 * caps)
+    seen = torch.lerp(seen, signal["gliosis"], 0.65 * caps)
     if p["kind"] == HALO:
         lesion = caps
-    mirrored = y * torch.tensor([1.0, 1, 1]).copysign(y * torch.tensor([1.0, 0, 0]))
-    r = ((mirrored - torch.tensor([22.0, -40, 10])) / torch.tensor([5.0, 9, 7])).norm(dim=-1)
+    right = torch.cat([y[:, :1].abs(), y[:, 1:]], 1)  # both sides in one
+    r = ((right - torch.tensor([22.0, -40, 10])) / torch.tensor([5.0, 9, 7])).norm(dim=-1)
     plexus = torch.sigmoid(p["plexus"] - 5 * r) * fluid * (ventricle < 0)
     seen = torch.lerp(seen, signal["plexus"], plexus)
     low, high = x[:, 2].min(), x[:, 2].max()
@@ -306,6 +313,7 @@ def _tissue(
         r = ((x - blob.at) @ blob.axes.T).norm(dim=-1)
         for scale, tissue, share, room in blob.rings:
             inside = torch.sigmoid((scale * uneven - r) * blob.mm / 0.6) * rooms[room]
+            share = share if tissue == "csf" else share * blob.faint
             seen = torch.lerp(seen, signal[tissue], share * inside)
             if blob.kind:
                 lesion = torch.maximum(lesion, inside)
@@ -314,7 +322,7 @@ def _tissue(
 
 def _folia(y: Tensor) -> Tensor:
     """Fissures of the cerebellum and the cleft of the tentorium above it, 0 … 0.9."""
-    above = y[:, 2] + 4 - 0.42 * (y[:, 1] + 40) + 0.15 * y[:, 0].abs()
+    above = y[:, 2] + 4 - 0.42 * (y[:, 1] + 40) + 0.4 * y[:, 0].abs()
     behind = torch.sigmoid(-(y[:, 1] + 38) / 2)
     r = ((y - torch.tensor([0.0, -42, -28])) * torch.tensor([0.7, 1, 1.2])).norm(dim=-1)
     fissures = torch.sin(r * (math.pi / 4.5)).abs() < 0.22
@@ -338,6 +346,7 @@ def _scans(seed: int, patient: int, size: int, contrast: str) -> dict[str, Tenso
     smooth, signal = _lattice(p), _signals(p["tesla"], p[contrast])
     low, high = HEIGHTS
     z = low + (high - low) * (np.arange(IMAGES) + rng.random(IMAGES)) / IMAGES
+    facts |= {"tesla": p["tesla"], "ti": 0.0} | {k: float(ms) for k, ms in p[contrast].items()}
     facts |= {"thickness": p["thickness"], "lesion_ml": 0.0}
     if p["kind"]:
         ill = [blob for blob in p["blobs"] if blob.kind]
@@ -368,8 +377,9 @@ def _slice(
     half = FIELD / 2 * (1 - 0.5 / size)
     x, y = (middle + torch.linspace(half, -half, 2 * size) for middle in CENTRE)
     points = _points(x, y, height + p["thickness"] * torch.tensor(CUTS))
-    there = smooth._replace(values=smooth.values[3:4]).at(points)[0] > -3  # beyond is nothing
-    found = torch.zeros(3, *there.shape)
+    coarse = smooth._replace(values=smooth.values[3:4]).at(points[1:2, ::2, ::2]) > -6
+    there = coarse[0].repeat_interleave(2, 1).repeat_interleave(2, 2).expand(len(CUTS), -1, -1)
+    found = torch.zeros(3, *there.shape)  # beyond is nothing
     found[:, there] = torch.stack(_tissue(p, smooth, signal, points[there]))
     seen, lesion, head = found.mean(1)
     picture = torch.stack([seen.abs() * _bias(p, points[1]), lesion, head])
@@ -400,7 +410,9 @@ def _millilitres(
     last = first + STEP * (torch.tensor(COUNT) - 1)
     if p["kind"] != HALO:
         first, last = first.maximum((at - reach).amin(0)), last.minimum((at + reach).amax(0))
-    x, y, z = (a + (b - a) * (torch.arange(48) + 0.5) / 48 for a, b in zip(first, last, strict=True))
+    x, y, z = (
+        a + (b - a) * (torch.arange(48) + 0.5) / 48 for a, b in zip(first, last, strict=True)
+    )
     points = _points(x, y, z).flatten(0, 2)
     inside = _tissue(p, smooth, signal, points)[1] >= 0.5
     return float(inside.double().mean() * (last - first).prod() / 1000)

@@ -71,8 +71,9 @@ def inversion_recovery(tissue: Tissue, *, tr: float, te: float, ti: float) -> Te
 
     Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 12.
     """
-    if not (0 <= te and 0 <= ti and ti + te < tr):
-        raise DataError(f"times in ms must keep to 0 ≤ te, 0 ≤ ti, ti + te < tr; got {te=}, {ti=}, {tr=}")
+    if min(te, ti) < 0 or ti + te >= tr:
+        said = f"times in ms must keep to 0 ≤ te, 0 ≤ ti, ti + te < tr; got {te=}, {ti=}, {tr=}"
+        raise DataError(said)
     t1, t2, pd = torch.tensor(tissue)
     return pd * (1 - 2 * torch.exp(-ti / t1) + torch.exp(-tr / t1)) * torch.exp(-te / t2)
 
