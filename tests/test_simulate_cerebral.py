@@ -2,8 +2,10 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from scipy import stats
@@ -13,6 +15,7 @@ import medlab
 from medlab.errors import DataError
 from medlab.simulate import cerebral, mri
 from medlab.simulate._streams import stream
+from tests.test_datasets_commands import command
 
 
 def numbers(patient, seed=0):
@@ -292,10 +295,8 @@ def test_bad_arguments_are_named(options, words):
         cerebral.brain_mri(**options)
 
 
-def test_it_is_loaded_by_name_and_goes_to_disk_with_its_tags(tmp_path):
-    import pydicom
-
-    from tests.test_datasets_commands import command
+def test_it_is_loaded_by_name_and_goes_to_disk_with_its_tags(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "data_scripts")
 
     loaded = medlab.load("brain_mri", n=4, seed=3, root=tmp_path, contrast="t2")
     assert torch.equal(loaded.images, cerebral.brain_mri(n=4, seed=3, contrast="t2").images)

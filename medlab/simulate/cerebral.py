@@ -222,6 +222,8 @@ def _blobs(rng: np.random.Generator, p: Numbers, kind: int, often: float = 1) ->
     for part in [rng.choice(parts)] if "either" in KINDS[kind] else parts:
         low, high = part["many"]
         many = round(low * (high / low) ** rng.random() * (often if high > low else 1))
+        if not many:
+            continue
         places = torch.from_numpy(rng.permutation(atlas.places[part["place"]])[:many])
         for there, at in zip(places, _in_patient(p, places), strict=True):
             first = torch.from_numpy(rng.standard_normal(3))
@@ -235,7 +237,7 @@ def _blobs(rng: np.random.Generator, p: Numbers, kind: int, often: float = 1) ->
             half = mm * torch.tensor([long, 1, rng.uniform(0.8, 1.2)])[:, None]
             axes = (torch.linalg.qr(frame)[0].T / half).float()
             reach = 1.5 * part["rings"][0][0] * mm * max(long, 1.2)
-            faint = rng.uniform(0.35, 1) if kind else 1.0
+            faint = rng.uniform(0.55, 1) if kind else 1.0
             blobs.append(_Blob(kind, at.float(), axes, mm, reach, part["rings"], faint))
     return blobs
 
