@@ -15,12 +15,12 @@ pictures   images/ (8-bit PNG; 32-bit TIFF where values are not 0…255; an .npy
                        patient="patient", site="site")
 
 nifti      imagesTr/ and labelsTr/ with dataset.json, as in the Medical Segmentation Decathlon. CT
-           has its place in the patient; ultrasound has none, there mm count from the first pixel.
-           A stack of slices is outlined in its middle slice, and its label file holds that one.
-           `medlab.datasets.from_decathlon` reads single slices back.
+           and MR have their place in the patient; ultrasound has none, there mm count from the
+           first pixel. A stack of slices is outlined in its middle slice, and its label file holds
+           that one. `medlab.datasets.from_decathlon` reads single slices back.
 
-dicom      PATIENT/CT_1/ or PATIENT/US_1/ with one file a slice or picture (each stack of slices is
-           a series), and PATIENT/SEG_1000/ with one segmentation of all outlined images. For CT
+dicom      PATIENT/CT_1/, MR_1/ or US_1/ with one file a slice or picture (each stack of slices is a
+           series), and PATIENT/SEG_1000/ with one segmentation of all outlined images. For CT, MR
            and ultrasound cohorts that have masks.
 
 The folder must be new or empty: nothing is overwritten. A smaller --n writes the beginning of what
@@ -53,7 +53,7 @@ def write(cohort: medlab.Cohort, out: Path, *, form: str = "pictures", key: str 
     """Write a cohort into a folder that does not exist yet, or is empty.
 
     Args:
-        cohort: any cohort; for "nifti" with spacing, for "dicom" CT or ultrasound with masks too.
+        cohort: any cohort; for "nifti" with spacing, for "dicom" CT, MR, ultrasound with masks.
         out: the folder.
         form: one of `FORMATS`.
         key: what the cohort was made from; with another one, DICOM UIDs are others.
@@ -111,7 +111,8 @@ def _pictures(cohort: medlab.Cohort, out: Path) -> list[str]:
 def _volumes(cohort: medlab.Cohort, out: Path) -> list[str]:
     """Files below `out` of the images in NIfTI; labels under the same names."""
     # With these, channels are neighbouring slices.
-    slices = {"thickness", "height"} <= cohort.extras.keys()
+    height_of = "height_mm" if "height_mm" in cohort.extras else "height"
+    slices = {"thickness", height_of} <= cohort.extras.keys()
     if cohort.spacing is None or cohort.images.ndim != 4:
         raise DataError(f"{cohort.card.name}: NIfTI needs 2-D images with one spacing in mm")
     if cohort.images.shape[1] > 1 and not slices:
@@ -127,7 +128,7 @@ def _volumes(cohort: medlab.Cohort, out: Path) -> list[str]:
         # CT slice to his left and back, slices to his head.
         affine = np.diag([-wide, -high, 1.0, 1.0])
         if slices:
-            thick, height = (float(cohort.extras[key][i]) for key in ("thickness", "height"))
+            thick, height = (float(cohort.extras[key][i]) for key in ("thickness", height_of))
             affine[2, 2] = thick
             affine[:3, 3] = wide * (columns - 1) / 2, high * (rows - 1) / 2, height
         if cohort.masks is not None:

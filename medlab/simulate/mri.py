@@ -21,16 +21,22 @@ class Tissue(NamedTuple):
 
 
 RELAXATION = {
+    1.5: {
+        "white matter": Tissue(646, 72, 0.70),
+        "grey matter": Tissue(1197, 95, 0.82),
+        "csf": Tissue(4300, 2000, 1.00),
+    },
     3.0: {
         "white matter": Tissue(1084, 69, 0.70),
         "grey matter": Tissue(1820, 99, 0.82),
         "csf": Tissue(4300, 2000, 1.00),
-    }
+    },
 }
 """Tissues of the brain by field strength in tesla.
 
-Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; fluid and proton
-densities are rounded from Tofts, Quantitative MRI of the Brain (2003).
+Source: T2, and T1 at 3 tesla, from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; T1 at
+1.5 tesla from Wright et al., Magn Reson Mater Phy 21 (2008) 121; fluid and proton densities are
+rounded from Tofts, Quantitative MRI of the Brain (2003).
 """
 BRAIN = tuple(RELAXATION[3.0])
 
@@ -49,6 +55,27 @@ def spin_echo(tissue: Tissue, *, tr: float, te: float) -> Tensor:
         raise DataError(f"times in ms must keep to 0 ≤ te < tr; got te={te}, tr={tr}")
     t1, t2, pd = torch.tensor(tissue)
     return pd * (1 - torch.exp(-tr / t1)) * torch.exp(-te / t2)
+
+
+def inversion_recovery(tissue: Tissue, *, tr: float, te: float, ti: float) -> Tensor:
+    """Signal S = PD · (1 − 2 exp(−TI/T1) + exp(−TR/T1)) · exp(−TE/T2) of inversion recovery.
+
+    It is below 0 while the magnetisation has not yet recovered through 0. FLAIR takes the TI at
+    which that of fluid passes it: TI = T1 · ln(2 / (1 + exp(−TR/T1))).
+
+    Args:
+        tissue: as for `spin_echo`.
+        tr: repetition time, ms; long against TE.
+        te: echo time, ms.
+        ti: from inversion to excitation, ms; 0 ≤ te, 0 ≤ ti, ti + te < tr.
+
+    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 12.
+    """
+    if min(te, ti) < 0 or ti + te >= tr:
+        said = f"times in ms must keep to 0 ≤ te, 0 ≤ ti, ti + te < tr; got {te=}, {ti=}, {tr=}"
+        raise DataError(said)
+    t1, t2, pd = torch.tensor(tissue)
+    return pd * (1 - 2 * torch.exp(-ti / t1) + torch.exp(-tr / t1)) * torch.exp(-te / t2)
 
 
 def brain_shares(height_mm: float, *, resolution: int) -> Tensor:
