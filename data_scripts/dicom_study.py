@@ -60,9 +60,10 @@ def write_studies(
         DataError: another kind of cohort.
     """
     needed = (cohort.spacing, cohort.masks, cohort.patients)
-    if cohort.card.modality not in _KINDS or any(value is None for value in needed):
+    known = cohort.card.modality in _KINDS and cohort.images.ndim == 4
+    if not known or any(value is None for value in needed):
         raise DataError(
-            f"{cohort.card.name}: DICOM is written of CT, MR and ultrasound cohorts with "
+            f"{cohort.card.name}: DICOM is written of CT, MR and ultrasound slices with "
             "spacing and masks, such as kidney_us and lung_ct; try --format pictures"
         )
     named = [""] * len(cohort)
