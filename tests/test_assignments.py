@@ -389,11 +389,11 @@ def agreement(cohort, length):
 
 
 def repeatability(cohort, length):
-    """1.96 · √2 · the standard deviation within patients: what 95 % of pairs stay below."""
+    """How many have two readings; 1.96 · √2 · their standard deviation within patients."""
     same = (cohort.extras["cysts"] + cohort.extras["stones"] == 0) & (cohort.extras["view"] == 0)
     pairs = [length[same.numpy() & (cohort.patients == n)] for n in np.unique(cohort.patients)]
     gaps = [np.diff(pair) for pair in pairs if len(pair) == 2 and np.isfinite(pair).all()]
-    return 1.96 * np.sqrt(np.mean(np.square(gaps)))
+    return len(gaps), 1.96 * np.sqrt(np.mean(np.square(gaps)))
 
 
 def missed_and_invented(truth, found):
@@ -463,16 +463,19 @@ def test_part_3_lengths_by_true_outlines_show_what_the_spacing_costs(kidneys):
         within_part_3(f"4c, true outlines, {what}: half the width of the limits, mm", reach)
         if what == "mended":
             within_part_3("4c, true outlines: bias, mm below `length`", -bias)
-            within_part_3("4d, true outlines: repeatability, mm", repeatability(cohort, length))
+            twice, apart = repeatability(cohort, length)
+            assert [twice] == PART_3["4d, patients of the two hospitals with two readings"]
+            within_part_3("4d, true outlines: repeatability, mm", apart)
 
 
 @pytest.mark.slow
-def test_part_3_a_model_solution_lies_within_the_ranges(kidneys):
+def test_part_3_a_model_solution_lies_within_the_ranges(kidneys, tmp_path):
     mended, _ = kidneys_mended(kidneys["delivered"])
     names = {"torch": torch, "medlab": medlab, "mended": mended}
     exec(compile(blocks("part_3_light.md")[1], "part_3_light.md", "exec"), names)
     train, test, net = names["train"], names["test"], names["net"]
-    valley = kidneys["valley"]
+    sealed = medlab.report.Sealed(kidneys["valley"], record=tmp_path / "openings.jsonl")
+    valley = sealed.open("model solution of the assignment")
 
     shares = torch.stack([(train.masks == k).float().mean(0) for k in range(4)])
     usual = shares.argmax(0).byte().expand(len(test), -1, -1).clone()
