@@ -516,5 +516,8 @@ def test_part_3_a_model_solution_lies_within_the_ranges(kidneys, tmp_path):
     bias, reach = agreement(test, length)
     within_part_3("4c, network: bias, mm below `length`", -bias)
     within_part_3("4c, network: half the width of the limits, mm", reach)
+    as_sent = kidneys_mended(kidneys["delivered"], turn=False)[0].split()[2].extras["spacing"]
+    reach = agreement(test, per_picture(length_mm, found, as_sent))[1]
+    within_part_3("4c, network, spacing as delivered: half the width of the limits, mm", reach)
     lonely = per_picture(length_mm, elsewhere, valley.extras["spacing"])
     within_part_3("5, Valley, half the width of the limits, mm", agreement(valley, lonely)[1])
