@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydicom.data import get_testdata_file
+from scipy.ndimage import gaussian_filter, label
+from scipy.spatial.distance import pdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -44,8 +47,11 @@ def promised(name: str) -> dict[str, list[float]]:
 # ------------------------------------------------------------------------------------ the pages
 
 
-def test_both_parts_have_a_page_and_a_guide():
-    assert [page.stem for page in PAGES] == ["part_1", "part_1_marking", "part_2", "part_2_marking"]
+def test_each_part_has_a_page_and_a_guide():
+    assert [page.stem for page in PAGES] == [
+        *("part_1", "part_1_marking", "part_2", "part_2_marking"),
+        *("part_3", "part_3_light", "part_3_marking"),
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -63,26 +69,32 @@ def test_names_of_the_package_exist(page):
             value = getattr(value, name)
 
 
-@pytest.mark.parametrize("name", ["part_1.md", "part_2.md"])
-def test_points_add_up_to_a_hundred(name):
+def points(name: str) -> list[int]:
+    """The points of a page in order: of a task's parts, or of the task if it has none."""
     text = (FOLDER / name).read_text(encoding="utf-8")
-    tasks = re.findall(r"^## \d · [^\n]*\((\d+) points\)", text, re.M)
-    assert sum(map(int, tasks)) == 100
-    if name == "part_1.md":
-        for points, body in re.findall(r"\((\d+) points\)\n(.*?)(?=^## |\Z)", text, re.M | re.S):
-            parts = re.findall(r"^- \w\. \((\d+)\)", body, re.M)
-            assert not parts or sum(map(int, parts)) == int(points)
+    rows = []
+    tasks = r"^## \d · [^\n]*\((\d+) points\)\n(.*?)(?=^## |\Z)"
+    for whole, body in re.findall(tasks, text, re.M | re.S):
+        parts = [int(p) for p in re.findall(r"^- \w\. \((\d+)\)", body, re.M)]
+        assert not parts or sum(parts) == int(whole)
+        rows += parts or [int(whole)]
+    return rows
 
 
-@pytest.mark.parametrize("name", ["part_1", "part_2"])
-def test_the_guide_gives_each_task_its_points(name):
-    task = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    guide = (FOLDER / f"{name}_marking.md").read_text(encoding="utf-8")
-    in_guide = [int(p) for p in re.findall(r"^\| \d[^|]*\((\d+)\) \|", guide, re.M)]
-    assert sum(in_guide) == 100
-    fine = re.findall(r"^- \w\. \((\d+)\)", task, re.M)
-    if fine:
-        assert in_guide[: len(fine)] == [int(p) for p in fine]
+@pytest.mark.parametrize(
+    ("name", "guide", "mark"),
+    [
+        ("part_1.md", "part_1_marking.md", ""),
+        ("part_2.md", "part_2_marking.md", ""),
+        ("part_3.md", "part_3_marking.md", ""),
+        ("part_3_light.md", "part_3_marking.md", "L"),
+    ],
+)
+def test_points_add_up_to_a_hundred_and_the_guide_gives_each_task_its_own(name, guide, mark):
+    text = (FOLDER / guide).read_text(encoding="utf-8")
+    in_guide = [int(p) for p in re.findall(rf"^\| {mark}\d[^|]*\((\d+)\) \|", text, re.M)]
+    assert sum(points(name)) == 100
+    assert in_guide == points(name)
 
 
 @pytest.mark.parametrize("name", ["breastmnist", "retinamnist", "dermamnist"])
@@ -288,3 +300,224 @@ def test_part_2_a_model_solution_lies_within_the_ranges(tmp_path):
     assert metrics.auc(y, told) > PART_2["telling Harbour from training, healthy only, AUC"][0]
     assert (tmp_path / "openings.jsonl").read_text().count("\n") == 1
     assert math.isclose(PART_2["telling Harbour from training, healthy only, AUC"][0], 0.75)
+
+
+# ------------------------------------------------------------------------------------ part III
+
+PART_3 = promised("part_3_marking.md")
+
+
+def per_picture(measure, masks, spacing):
+    return np.array([measure(m, s) for m, s in zip(masks.numpy(), spacing.numpy(), strict=True)])
+
+
+def length_mm(mask, mm):
+    """Longest distance of two pixels of kidney and sinus, in the largest part; NaN if none."""
+    parts, count = label((mask == 1) | (mask == 2))
+    if not count:
+        return math.nan
+    part = parts == 1 + np.bincount(parts[parts > 0] - 1).argmax()
+    ends = part & ~(np.roll(part, 1, 1) & np.roll(part, -1, 1))  # of each row
+    return pdist(np.argwhere(ends) * mm).max()
+
+
+def grey(cohort, k):
+    at = cohort.masks == k
+    return (cohort.images[:, 0] * at).sum((1, 2)) / at.sum((1, 2))
+
+
+def patients_where(cohort, condition):
+    return [str(name) for name in np.unique(cohort.patients[np.asarray(condition)])]
+
+
+def above_kidney(cohort, k):
+    """Of each patient who has both, mean grey of class k less that of the parenchyma."""
+    gap = (grey(cohort, k) - grey(cohort, 1)).numpy()
+    named = patients_where(cohort, np.isfinite(gap))
+    return {name: np.nanmean(gap[cohort.patients == name]) for name in named}
+
+
+def with_cyst(cohort):
+    return patients_where(cohort, (cohort.masks == 3).flatten(1).any(1))
+
+
+def faults(cohort):
+    """Tasks 2a to 2d of the delivery, by rules that look at nothing but the delivery."""
+    extent = cohort.extras["spacing"] * torch.tensor(cohort.images.shape[2:])
+    people: dict = {}
+    for i, name in enumerate(cohort.patients):
+        facts = tuple(cohort.extras[key][i].item() for key in ("age", "female", "right"))
+        people.setdefault(facts, set()).add(str(name))
+    return {
+        "empty": (~(cohort.masks > 0).flatten(1).any(1)).nonzero()[:, 0].tolist(),
+        "exchanged": [name for name, gap in above_kidney(cohort, 3).items() if gap > 0],
+        "turned": patients_where(cohort, extent[:, 1] > 1.5 * extent[:, 0]),
+        "twice": [sorted(pair) for pair in people.values() if len(pair) > 1],
+    }
+
+
+def kidneys_mended(cohort, *, order=True, turn=True, join=True):
+    """The delivery without its faults, and the patients whose cyst nobody outlined."""
+    found = faults(cohort)
+    masks, mm = cohort.masks.clone(), cohort.extras["spacing"].clone()
+    names, part = cohort.patients.copy(), cohort.official.copy()
+    if order:
+        at = np.isin(names, found["exchanged"])
+        masks[at] = torch.tensor([0, 1, 3, 2], dtype=torch.uint8)[masks[at].long()]
+    if turn:
+        at = np.isin(names, found["turned"])
+        mm[at] = mm[at].flip(1)
+    for name, other in found["twice"] if join else []:
+        at = np.isin(names, [name, other])
+        names[at], part[at] = name, "train"
+    extras = cohort.extras | {"spacing": mm}
+    whole = dataclasses.replace(cohort, masks=masks, patients=names, official=part, extras=extras)
+    reported = patients_where(whole, whole.extras["cysts"] > 0)
+    forgotten = sorted(set(reported) - set(with_cyst(whole)))
+    keep = (masks > 0).flatten(1).any(1).numpy() & ~np.isin(names, forgotten)
+    return whole[keep], forgotten
+
+
+def central(cohort):
+    return ((cohort.extras["view"] == 0) & cohort.extras["central"]).numpy()
+
+
+def agreement(cohort, length):
+    gap = (length - cohort.extras["length"].numpy())[central(cohort)]
+    gap = gap[np.isfinite(gap)]
+    return gap.mean(), 1.96 * gap.std(ddof=1)
+
+
+def repeatability(cohort, length):
+    """How many have two readings; 1.96 · √2 · their standard deviation within patients."""
+    same = (cohort.extras["cysts"] + cohort.extras["stones"] == 0) & (cohort.extras["view"] == 0)
+    pairs = [length[same.numpy() & (cohort.patients == n)] for n in np.unique(cohort.patients)]
+    gaps = [np.diff(pair) for pair in pairs if len(pair) == 2 and np.isfinite(pair).all()]
+    return len(gaps), 1.96 * np.sqrt(np.mean(np.square(gaps)))
+
+
+def missed_and_invented(truth, found):
+    there, drawn = ((masks == 3).flatten(1) for masks in (truth, found))
+    missed = there.any(1) & ~(there & drawn).any(1)
+    return int(missed.sum()), int((drawn.any(1) & ~there.any(1)).sum())
+
+
+def mean_dice(cohort, found):
+    return metrics.dice(cohort.masks, found, num_classes=4).nanmean(0).tolist()
+
+
+def within_part_3(figure, *values):
+    low, high = PART_3[figure]
+    assert all(low <= value <= high for value in values), (figure, values)
+
+
+@pytest.fixture(scope="module")
+def kidneys():
+    names: dict = {}
+    exec(compile(blocks("part_3.md")[0], "part_3.md", "exec"), names)
+    return names
+
+
+def test_part_3_both_variants_deliver_the_same():
+    assert blocks("part_3.md")[0] == blocks("part_3_light.md")[0]
+
+
+@pytest.mark.slow
+def test_part_3_faults_are_found(kidneys):
+    cohort, found = kidneys["delivered"], faults(kidneys["delivered"])
+    assert found["empty"] == sorted(kidneys["empty"])
+    assert found["exchanged"] == sorted(kidneys["exchanged"])
+    assert found["turned"] == sorted(kidneys["turned"])
+    assert [pair[0] for pair in found["twice"]] == sorted(kidneys["twice"])
+    mended, forgotten = kidneys_mended(cohort)
+    assert forgotten == sorted(kidneys["forgotten"])
+    assert [len(found["empty"])] == PART_3["2a, empty masks"]
+    assert [len(found["exchanged"])] == PART_3["2b, patients with exchanged classes"]
+    assert [len(found["turned"])] == PART_3["2c, patients with spacing in the wrong order"]
+    assert [len(found["twice"])] == PART_3["2d, patients under two names"]
+    assert [len(forgotten)] == PART_3["2e, patients whose cyst was forgotten"]
+
+    accused = {name for name, gap in above_kidney(cohort, 2).items() if gap < 0}
+    wrongly, overlooked = accused - set(found["exchanged"]), set(found["exchanged"]) - accused
+    assert [len(wrongly), len(overlooked)] == PART_3[
+        '2b, names wrongly accused, and overlooked, by "a sinus darker than the kidney"'
+    ]
+    leaks = cohort.leaks()
+    assert [len(leaks.patients + leaks.exact + leaks.near)] == PART_3["2d, what `leaks()` reports"]
+    assert [len(p) for p in mended.split()] == PART_3["training, validation, test pictures, mended"]
+    clean = faults(kidneys["valley"])
+    assert not any(clean.values())
+    assert len(with_cyst(kidneys["valley"])) == len(
+        patients_where(kidneys["valley"], kidneys["valley"].extras["cysts"] > 0)
+    )
+
+
+@pytest.mark.slow
+def test_part_3_lengths_by_true_outlines_show_what_the_spacing_costs(kidneys):
+    for what, cohort in {
+        "mended": kidneys_mended(kidneys["delivered"])[0],
+        "spacing as delivered": kidneys_mended(kidneys["delivered"], turn=False)[0],
+    }.items():
+        length = per_picture(length_mm, cohort.masks, cohort.extras["spacing"])
+        bias, reach = agreement(cohort, length)
+        within_part_3(f"4c, true outlines, {what}: half the width of the limits, mm", reach)
+        if what == "mended":
+            within_part_3("4c, true outlines: bias, mm below `length`", -bias)
+            twice, apart = repeatability(cohort, length)
+            assert [twice] == PART_3["4d, patients of the two hospitals with two readings"]
+            within_part_3("4d, true outlines: repeatability, mm", apart)
+
+
+@pytest.mark.slow
+def test_part_3_a_model_solution_lies_within_the_ranges(kidneys, tmp_path):
+    mended, _ = kidneys_mended(kidneys["delivered"])
+    names = {"torch": torch, "medlab": medlab, "mended": mended}
+    exec(compile(blocks("part_3_light.md")[1], "part_3_light.md", "exec"), names)
+    train, test, net = names["train"], names["test"], names["net"]
+    sealed = medlab.report.Sealed(kidneys["valley"], record=tmp_path / "openings.jsonl")
+    valley = sealed.open("model solution of the assignment")
+
+    shares = torch.stack([(train.masks == k).float().mean(0) for k in range(4)])
+    usual = shares.argmax(0).byte().expand(len(test), -1, -1).clone()
+    soft = torch.from_numpy(gaussian_filter(test.images[:, 0].float().numpy(), (0, 1, 2)))
+    dark = (soft < 30) & (shares[1:].sum(0) > 0.5)
+    rival = mean_dice(test, torch.where(dark, 3, usual).byte())
+    found, elsewhere = (medlab.predict(net, p).argmax(1).byte() for p in (test, valley))
+    dice, away = mean_dice(test, found), mean_dice(valley, elsewhere)
+    for structure, ours, theirs in zip(("kidney", "sinus", "cyst"), dice, rival, strict=True):
+        within_part_3(f"3a, rival, test Dice of the {structure}", theirs)
+        within_part_3(f"3b, network, test Dice of the {structure}", ours)
+    within_part_3("5, Valley, Dice of the kidney", away[0])
+    within_part_3("5, Valley, Dice of the cyst", away[2])
+
+    with_one = int((test.masks == 3).flatten(1).any(1).sum())
+    assert [with_one, len(test) - with_one] == PART_3["4a, test pictures with a cyst, and without"]
+    missed, invented = missed_and_invented(test.masks, found)
+    within_part_3("4a, cysts missed in test pictures", missed)
+    within_part_3("4a, cysts invented in test pictures", invented)
+    far, _ = missed_and_invented(valley.masks, elsewhere)
+    there = int((valley.masks == 3).flatten(1).any(1).sum())
+    within_part_3("5, Valley, share of pictures whose cyst is missed", far / there)
+
+    mm = test.extras["spacing"]
+    hd = [
+        metrics.hausdorff(t[None], f[None], spacing=s, num_classes=4)[0, 0]
+        for t, f, s in zip(test.masks, found, mm.tolist(), strict=True)
+    ]
+    within_part_3("4a, median HD95 of the kidney, mm", np.median(hd))
+    kidney = metrics.dice(test.masks, found, num_classes=4)[:, 0].numpy()
+    people, pictures = (
+        metrics.bootstrap(lambda _, values: values.mean(), kidney, kidney, groups=groups)
+        for groups in (test.patients, None)
+    )
+    wider = (people.high - people.low) / (pictures.high - pictures.low)
+    within_part_3("4b, interval of the kidney's Dice, by patients over by pictures", wider)
+    length = per_picture(length_mm, found, mm)
+    bias, reach = agreement(test, length)
+    within_part_3("4c, network: bias, mm below `length`", -bias)
+    within_part_3("4c, network: half the width of the limits, mm", reach)
+    as_sent = kidneys_mended(kidneys["delivered"], turn=False)[0].split()[2].extras["spacing"]
+    reach = agreement(test, per_picture(length_mm, found, as_sent))[1]
+    within_part_3("4c, network, spacing as delivered: half the width of the limits, mm", reach)
+    lonely = per_picture(length_mm, elsewhere, valley.extras["spacing"])
+    within_part_3("5, Valley, half the width of the limits, mm", agreement(valley, lonely)[1])
