@@ -1,7 +1,7 @@
 """What every test and every notebook's kernel starts from, before anything of medlab is imported.
 
-No network but loopback, no progress bars, none of the reader's own settings, and an empty cache, so
-that a cohort is always made by the code under test.
+No network but loopback, no progress bars, none of the reader's own settings, an empty cache, so
+that a cohort is always made by the code under test, and the instructions of `execute.PORTABLE`.
 """
 
 import atexit
@@ -22,6 +22,9 @@ def pytest_configure(config):
     _block_network(environment)
     for name in ("MEDLAB_DATASET", "MEDLAB_MIRROR", "MEDLAB_VERIFY"):
         environment.pop(name, None)
+    from notebooks.execute import PORTABLE
+
+    environment.update(PORTABLE)
     environment["MEDLAB_PROGRESS"] = "0"
     environment["JUPYTER_PREFER_ENV_PATH"] = "1"  # a reader's own "python3" kernel must not answer
     if "MEDLAB_TEST_CACHE" not in environment:  # a worker of pytest-xdist inherits what is set here
