@@ -27,13 +27,14 @@ from nbclient.exceptions import CellExecutionError
 FOLDER = Path(__file__).resolve().parent
 OFFLINE = FOLDER.parent / "tests" / "offline"
 MAX_IMAGE_BYTES = 400_000
-# Sums are rounded in the order of the widest instructions that a processor has, and a network that is
-# trained makes a visible difference of that. What is stored comes from instructions that every x86
-# processor of the last ten years has.
+# Sums are rounded in the order of the widest instructions that a processor has, and a network that
+# is trained makes a visible difference of that. What is stored comes from instructions that every
+# x86 processor of the last ten years has.
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
 # A widget's state is never stored, so its view would be an empty frame; picture and text stay.
 UNSTORED = ("application/vnd.jupyter.widget-view+json",)

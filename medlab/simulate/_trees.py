@@ -84,7 +84,9 @@ def grow(points: ndarray, lobe: ndarray, roots: ndarray, rng: np.random.Generato
         away -= (away * along[label]).sum(1, keepdims=True) * along[label]
         pairs = [[np.bincount(label, away[:, i] * away[:, j]) for j in range(3)] for i in range(3)]
         spread, axes = np.linalg.eigh(np.moveaxis(np.array(pairs), 2, 0))
-        side = (away * axes[label, :, 2]).sum(1)
+        # Either sign solves it, and processors differ in which they find.
+        widest = axes[:, :, 2] * np.sign(axes[:, :, 2].sum(1, keepdims=True))
+        side = (away * widest[label]).sum(1)
         # Uneven halves: a trunk with smaller side branches. No half is empty.
         shift = 0.6 * np.sqrt(spread[:, 2].clip(0) / count) * rng.standard_normal(len(count))
         bounds = np.full((2, len(count)), np.inf)
