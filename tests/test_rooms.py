@@ -27,7 +27,6 @@ NEEDS = {
     "dicom.DicomImage": GIVEN,
     "dicom.Identifier": GIVEN,
     "dicom.deidentify": "a user shares a file",
-    "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
     "metrics.Froc": GIVEN,
     "training.Detection": "a user predicts from images without a card",

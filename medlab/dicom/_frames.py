@@ -1,4 +1,4 @@
-"""What the header says of each frame: place, size, rescale, time.
+"""What the header says of each frame: place, size, rescale.
 
 An enhanced multi-frame file keeps these in functional groups, shared by all frames or one set a
 frame; a classic file keeps them at the top.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut
 
 from medlab.dicom.source import integer, number, numbers, refusing, sequence, text
 from medlab.errors import DicomError
@@ -62,7 +63,9 @@ def real_values(
     source = group_of(dataset, frame, "PixelValueTransformationSequence", path)
     for item in sequence(source, "ModalityLUTSequence", path):
         if "LUTDescriptor" in item or "LUTData" in item:  # an empty item says nothing
-            return _through_lut(item, stored, path), text(item, "ModalityLUTType", path)
+            with refusing(path, "read a look-up table"):
+                real = apply_modality_lut(stored.astype(np.int64), source).astype(np.float64)
+            return real, text(item, "ModalityLUTType", path)
     slope, intercept = (number(source, f"Rescale{end}", path) for end in ("Slope", "Intercept"))
     units = text(source, "RescaleType", path) or text(dataset, "Units", path)
     if "DoseGridScaling" in dataset:
@@ -79,35 +82,7 @@ def real_values(
     return stored.astype(np.float64) * slope + intercept, units
 
 
-def _through_lut(item: Dataset, stored: np.ndarray, path: Path) -> np.ndarray:
-    """Stored values looked up in a Modality LUT of 16-bit entries (PS3.3 C.11.1.1)."""
-    with refusing(path, "read a look-up table"):
-        count, first, _ = item.LUTDescriptor
-        entries = item.LUTData
-        if isinstance(entries, bytes):
-            entries = np.frombuffer(entries, ">u2" if item.original_encoding[1] is False else "<u2")
-        entries = np.asarray(entries, dtype=np.float64).reshape(count % 65536 or 65536)
-        return entries[np.clip(stored.astype(np.int64) - first, 0, len(entries) - 1)]
-
-
 def is_mosaic(dataset: Dataset, path: Path) -> bool:
     """Whether the slices of a volume stand side by side in one picture (Siemens, UIH)."""
     kinds = text(dataset, "ImageType", path).upper().split("\\")
     return "MOSAIC" in kinds or "VFRAME" in kinds
-
-
-def frame_times(dataset: Dataset, frames: int, path: Path) -> list[float] | None:
-    """Time of each frame in ms after the first, None where the header does not say."""
-    vector = numbers(dataset, "FrameTimeVector", path) or ()
-    step = number(dataset, "FrameTime", path) or 0
-    if len(vector) == frames:
-        times = np.cumsum(vector)
-    elif step > 0:
-        times = step * np.arange(frames)
-    else:  # the trigger delays of enhanced frames, NaN where there are none
-        name = "CardiacSynchronizationSequence"
-        groups = [group_of(dataset, k, name, path) for k in range(frames)]
-        delays = [number(group, "NominalCardiacTriggerDelayTime", path) for group in groups]
-        times = np.array(delays, dtype=float)
-    known = np.isfinite(times).all() and len(set(times)) > 1
-    return (times - times[0]).tolist() if known else None
