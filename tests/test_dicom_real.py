@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-import torch
 
 from medlab.dicom import identifiers, read_image, read_series
 from medlab.errors import DicomError

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut
 
 from medlab.dicom.source import integer, number, numbers, refusing, sequence, text
 from medlab.errors import DicomError
@@ -63,9 +62,7 @@ def real_values(
     source = group_of(dataset, frame, "PixelValueTransformationSequence", path)
     for item in sequence(source, "ModalityLUTSequence", path):
         if "LUTDescriptor" in item or "LUTData" in item:  # an empty item says nothing
-            with refusing(path, "read a look-up table"):
-                real = apply_modality_lut(stored.astype(np.int64), source).astype(np.float64)
-            return real, text(item, "ModalityLUTType", path)
+            return _through_lut(item, stored, path), text(item, "ModalityLUTType", path)
     slope, intercept = (number(source, f"Rescale{end}", path) for end in ("Slope", "Intercept"))
     units = text(source, "RescaleType", path) or text(dataset, "Units", path)
     if "DoseGridScaling" in dataset:
@@ -80,6 +77,17 @@ def real_values(
     if not units and text(dataset, "Modality", path) == "CT":
         units = "HU"  # RescaleType may be left out of a CT only where it is HU, C.11.1.1.2
     return stored.astype(np.float64) * slope + intercept, units
+
+
+def _through_lut(item: Dataset, stored: np.ndarray, path: Path) -> np.ndarray:
+    """Stored values looked up in a Modality LUT of 16-bit entries (PS3.3 C.11.1.1)."""
+    with refusing(path, "read a look-up table"):
+        count, first, _ = item.LUTDescriptor
+        entries = item.LUTData
+        if isinstance(entries, bytes):
+            entries = np.frombuffer(entries, ">u2" if item.original_encoding[1] is False else "<u2")
+        entries = np.asarray(entries, dtype=np.float64).reshape(count % 65536 or 65536)
+        return entries[np.clip(stored.astype(np.int64) - first, 0, len(entries) - 1)]
 
 
 def is_mosaic(dataset: Dataset, path: Path) -> bool:
