@@ -1,7 +1,7 @@
 """Training: `fit` a model, `predict` with it, keep what was learnt."""
 
 from medlab.training.bowl import descent_path
-from medlab.training.checkpoint import load_model, load_weights, save_weights
+from medlab.training.checkpoint import load_model, save_weights
 from medlab.training.loop import fit
 from medlab.training.precision import Precision
 from medlab.training.prediction import predict
@@ -26,7 +26,6 @@ __all__ = [
     "descent_path",
     "fit",
     "load_model",
-    "load_weights",
     "lr_range_test",
     "one_cycle",
     "predict",

@@ -113,7 +113,7 @@ class Run:
         """Take up where a checkpoint of the same model, data and recipe stopped."""
         tensors, metadata = read_file(path)
         if "facts" not in metadata:
-            raise CheckpointError(f"{path} is no checkpoint of fit: read it with load_weights")
+            raise CheckpointError(f"{path} is no checkpoint of fit")
         facts = json.loads(metadata["facts"])
         scaler, history = facts.pop("scaler"), History(**facts)
         different = [
