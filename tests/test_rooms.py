@@ -42,7 +42,6 @@ NEEDS = {
     "training.Task": "a user writes a task of their own",
     "training.average_into": "a user writes the loop by hand",
     "training.load_model": "a user takes a trained model elsewhere",
-    "training.one_cycle": "a user writes the loop by hand",
     "training.save_weights": "a user takes a trained model elsewhere",
 }
 
