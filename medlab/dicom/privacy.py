@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -30,9 +28,9 @@ from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
 from medlab.dicom._pixels import stored_values
 from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
-from medlab.errors import DicomError
+from medlab.errors import DicomError, read_facts
 
-_TABLE = json.loads(files("medlab.dicom").joinpath("profile.json").read_text(encoding="utf-8"))
+_TABLE = read_facts("dicom/profile")
 _ACTIONS = {k: code for code, lines in _TABLE["actions"].items() for k in " ".join(lines).split()}
 _DUMMIES: dict[str, object] = {
     **dict.fromkeys(INT_VR, 0),
