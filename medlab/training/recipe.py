@@ -20,11 +20,11 @@ def one_cycle(peak: float, steps: int) -> list[float]:
     """
     driven = torch.optim.SGD([torch.zeros(1)], lr=peak)
     schedule = OneCycleLR(driven, peak, total_steps=steps, cycle_momentum=False)
-    rates = [schedule.get_last_lr()[0]]
+    rates = [float(schedule.get_last_lr()[0])]
     while len(rates) < steps:
         driven.step()
         schedule.step()
-        rates.append(schedule.get_last_lr()[0])
+        rates.append(float(schedule.get_last_lr()[0]))
     return rates
 
 
