@@ -1,7 +1,5 @@
 """What every room shares: errors that speak to the user, progress, files read and written."""
 
-from __future__ import annotations
-
 import glob
 import json
 import os

@@ -6,8 +6,6 @@ frame; a classic file keeps them at the top.
 Source: DICOM PS3.3 C.7.6.16 (functional groups), C.7.6.2 (image plane), C.11 (look-up tables).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The image planes of one series: where each lies, and the pixels of many in one array."""
 
-from __future__ import annotations
-
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """One DICOM file as an image."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path

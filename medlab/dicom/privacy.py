@@ -6,8 +6,6 @@ elements, overlays and curves, every person's name, date and instance UID wherev
 what hides in the pixel data beside the picture.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

@@ -5,8 +5,6 @@ InstanceNumber; their distance is measured from their positions, never taken fro
 and whatever does not make one regular stack is refused with the names of the files that spoil it.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ written, and nothing that would claim a real scanner. What no volume changes sta
 `simulated.json`.
 """
 
-from __future__ import annotations
-
 import uuid
 from pathlib import Path
 

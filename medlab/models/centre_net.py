@@ -1,7 +1,5 @@
 """The network that says where things are, and how large: a heat map of centres."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The residual network, which can be deep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The convolutional network that most of the course trains."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from medlab.models._blocks import convolution, kind

@@ -1,7 +1,5 @@
 """The network that answers for every pixel."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 import torch

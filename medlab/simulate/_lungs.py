@@ -5,8 +5,6 @@ is the distance to a surface, positive inside it, negative outside. Sizes and pl
 `lung_ct.json`, for an adult of usual size; each patient is scaled, leaned and bent a little.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

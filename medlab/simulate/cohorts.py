@@ -1,7 +1,5 @@
 """Named simulated cohorts: patients, sites and exposures around the physics of this package."""
 
-from __future__ import annotations
-
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace

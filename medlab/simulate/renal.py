@@ -1,7 +1,5 @@
 """The cohort `kidney_us`: kidneys in three dimensions, seen by a curved probe."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

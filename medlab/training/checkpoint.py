@@ -4,8 +4,6 @@ A safetensors file is a JSON header and raw numbers. Nothing in it can be execut
 (`torch.save`), which runs whatever code it names while it is being read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The training loop, one for every task."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """The parts of a training recipe that are formulas: schedule, average, weight decay, batches."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 import torch

@@ -1,7 +1,5 @@
 """All that changes during training, in memory and in a checkpoint."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

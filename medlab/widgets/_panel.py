@@ -1,7 +1,5 @@
 """What every widget is made of: controls, and a figure that follows them."""
 
-from __future__ import annotations
-
 import base64
 import html
 from collections.abc import Callable, Mapping, Sequence

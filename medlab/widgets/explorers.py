@@ -1,7 +1,5 @@
 """Sliders over images, over a convolution, over a descent and over the threshold of a test."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Literal
