@@ -523,7 +523,7 @@ def test_every_option_version_and_source_has_its_own_place(toy, tmp_path, monkey
     monkeypatch.setattr(cache, "_source_hash", lambda: "changed")
     medlab.load("toy", root=tmp_path)
     assert len(toy.calls) == 7
-    with pytest.raises(TypeError, match="unexpected keyword argument 'N'"):
+    with pytest.raises(DataError, match="toy has no option 'N'; it has n, seed, size, kind"):
         medlab.load("toy", root=tmp_path, N=3)
 
 

@@ -64,7 +64,7 @@ def load(
     Raises:
         DataError: unknown name or size; a file that is not there, damaged or not the official one
             (`HashMismatch`), or cannot be fetched (`DownloadError`).
-        TypeError: an option that the set does not have.
+        TypeError: an option that a real set does not have.
     """
     name = _find(name)
     if name in _simulated():

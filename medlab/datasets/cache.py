@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import warnings
 import zipfile
 from hashlib import blake2b
@@ -26,8 +27,11 @@ def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[st
 
     The file's name holds a hash of all options and of the simulators' source, so that a cohort is
     never read back after the code that made it changed. Where nothing can be written it is used
-    from memory. A DataError names a damaged file.
+    from memory. A DataError names a damaged file, or an option that it does not have.
     """
+    known = inspect.signature(simulated.make).parameters
+    if strange := ", ".join(options.keys() - known.keys()):
+        raise DataError(f"{name} has no option {strange!r}; it has {', '.join(known)}")
     options = simulated.defaults | options
     path = root / "simulated" / f"{_key(name, simulated.version, options)}.pt"
     if path.exists():

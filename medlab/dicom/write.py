@@ -48,9 +48,9 @@ def write_series(
         raise DicomError(f"{folder}: already holds DICOM files; choose an empty folder")
     _require_writable(volume)
     common = Dataset()  # what all slices share; declared simulated wherever a viewer looks
-    for keyword, value in _HEADER.items():
+    for keyword, value in {**_HEADER["all"], **_HEADER["CT"]}.items():
         setattr(common, keyword, value)
-    common.PatientID = patient_id
+    common.Modality, common.PatientID = "CT", patient_id
     common.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
     common.SliceThickness = _ds(volume.spacing[0])
     common.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]

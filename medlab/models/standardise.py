@@ -1,6 +1,6 @@
 """Normalisation as the first layer of a network, so that it travels with the weights."""
 
-from __future__ import annotations
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     @torch.no_grad()
-    def fit(self, images: Tensor) -> Standardise:
+    def fit(self, images: Tensor) -> Self:
         """Set μ and σ from `images` (N, C, …), of any type that `to_float` takes.
 
         A channel that is constant keeps σ = 1, since it carries nothing to scale.
