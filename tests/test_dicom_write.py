@@ -16,18 +16,24 @@ from medlab.errors import DicomError
 
 TURNED = ((0.0, -0.8, 0.6), (0.0, 0.6, 0.8), (1.0, 0.0, 0.0))
 
-# PS3.3 A.3.3, mandatory modules of CT Image: Type 1 must have a value, Type 2 must be there.
+# PS3.3 A.3.3 and A.4.3, mandatory modules of CT and MR Image: Type 1 must have a value, Type 2 must
+# be there.
 TYPE_1 = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality FrameOfReferenceUID "
     "ImageType PixelSpacing ImageOrientationPatient ImagePositionPatient SamplesPerPixel "
     "PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation "
-    "PixelData RescaleSlope RescaleIntercept"
+    "PixelData"
 ).split()
 TYPE_2 = (
     "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName "
     "StudyID AccessionNumber SeriesNumber PatientPosition PositionReferenceIndicator Manufacturer "
-    "InstanceNumber SliceThickness AcquisitionNumber KVP"
+    "InstanceNumber SliceThickness AcquisitionNumber"
 ).split()
+CT_ONLY = ("RescaleSlope RescaleIntercept".split(), ["KVP"])
+MR_ONLY = (
+    "ScanningSequence SequenceVariant".split(),
+    "ScanOptions MRAcquisitionType RepetitionTime EchoTime EchoTrainLength".split(),
+)
 
 
 def hounsfield(**options) -> Volume:
@@ -47,16 +53,31 @@ def test_whole_hounsfield_units_come_back_exactly(tmp_path):
     assert (back.units, back.modality) == ("HU", "CT")
 
 
-def test_every_required_attribute_is_there(tmp_path):
-    files = write_series(hounsfield(), tmp_path)
+def test_other_values_come_back_within_half_a_step(tmp_path):
+    voxels = torch.linspace(-3.7, 812.4, 4 * 5 * 6).reshape(4, 5, 6)
+    volume = Volume(voxels=voxels, spacing=(1, 1, 1), modality="MR", units="stored")
+    write_series(volume, tmp_path / "mr")
+    back = read_series(tmp_path / "mr")
+    step = (812.4 + 3.7) / 65535
+    assert (back.voxels - voxels).abs().max() <= step / 2 * 1.01
+    write_series(hounsfield(voxels=torch.rand(3, 4, 5) * 100), tmp_path / "ct")
+    constant = Volume(voxels=torch.full((2, 3, 4), 7.0), spacing=(1, 1, 1), modality="MR")
+    write_series(constant, tmp_path / "flat")
+    assert torch.equal(read_series(tmp_path / "flat").voxels, constant.voxels)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_every_required_attribute_is_there(tmp_path, modality):
+    files = write_series(hounsfield(modality=modality), tmp_path)
+    extra_1, extra_2 = CT_ONLY if modality == "CT" else MR_ONLY
     for path in files:
         data = pydicom.dcmread(path)
         assert data.preamble == b"\0" * 128
-        for keyword in TYPE_1:
+        for keyword in (*TYPE_1, *extra_1):
             assert data.get(keyword) not in (None, ""), keyword
-        for keyword in TYPE_2:
+        for keyword in (*TYPE_2, *extra_2):
             assert keyword in data, keyword
-        assert data.SOPClassUID.name == "CT Image Storage"
+        assert data.SOPClassUID.name == f"{modality} Image Storage"
         assert data.file_meta.MediaStorageSOPInstanceUID == data.SOPInstanceUID
         uids = [element.value for element in data.iterall() if element.VR == "UI"]
         assert all(uid.is_valid for uid in uids)
@@ -96,7 +117,7 @@ def test_it_says_that_it_is_simulated(tmp_path):
 @pytest.mark.parametrize(
     ("volume", "options", "message"),
     [
-        (hounsfield(modality="US"), {}, "writes CT, not"),
+        (hounsfield(modality="US"), {}, "writes CT and MR"),
         (hounsfield(voxels=torch.full((2, 2, 2), 4e4)), {}, "must lie between"),
         (hounsfield(voxels=torch.full((2, 2, 2), float("nan"))), {}, "finite"),
         (hounsfield(), {"patient_id": "x" * 65}, "up to 64"),
@@ -122,12 +143,13 @@ def test_two_studies_are_never_mixed_in_one_folder(tmp_path):
         write_series(hounsfield(), tmp_path, seed=1)
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
 @pytest.mark.parametrize("mirrored", range(8))
-def test_axes_that_run_any_way_come_back(tmp_path, mirrored):
+def test_axes_that_run_any_way_come_back(tmp_path, modality, mirrored):
     """Half of these are left-handed: their slices run against the normal of the image."""
     signs = [1 - 2 * (mirrored >> axis & 1) for axis in range(3)]
     direction = tuple(tuple(s * c for c in axis) for s, axis in zip(signs, TURNED, strict=True))
-    volume = hounsfield(direction=direction)
+    volume = hounsfield(direction=direction, modality=modality)
     volume = dataclasses.replace(volume, voxels=volume.voxels.clamp(0, 2000))
     files = write_series(volume, tmp_path)
     back = read_series(tmp_path)

@@ -15,7 +15,8 @@ from medlab.datasets._files import images_in, some
 from medlab.datasets._pictures import decode, fit, stack
 from medlab.datasets._tables import Classes, require, rows_of
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
-from medlab.errors import DataError, progress
+from medlab.errors import DataError
+from medlab.errors import progress as shown
 
 Column = str | Callable[[dict], object]
 
@@ -30,6 +31,7 @@ def from_folder(
     official: Column | None = None,
     classes: Classes = None,
     size: int | tuple[int, int] | None = None,
+    progress: bool = True,
 ) -> Cohort:
     """Read a folder of PNG, JPEG, TIFF, BMP or WebP files and a label table.
 
@@ -56,6 +58,7 @@ def from_folder(
             table says, sorted. Needed where a folder may lack a class that another one has.
         size: bring all images to this size (edge, or height and width): scaled without aliasing,
             proportions kept, margins filled with 0, or with the lowest value if not 8-bit.
+        progress: show a bar; the environment variable MEDLAB_PROGRESS=0 hides it too.
 
     Returns:
         Cohort in the order of the table: uint8, or float32 where files hold more than 8 bits.
@@ -75,9 +78,9 @@ def from_folder(
         pixels = decode(files[image])
         return pixels if edges is None else fit(pixels, (edges[0], edges[1]))
 
-    look: dict = {"desc": "reading images", "leave": True}
+    look: dict = {"desc": "reading images", "leave": True, "disable": not progress}
     with ThreadPoolExecutor(max_workers=8) as pool:
-        pictures = list(progress(pool.map(one, table.index), total=len(table), **look))
+        pictures = list(shown(pool.map(one, table.index), total=len(table), **look))
     fields: dict[str, Any] = {"files": np.array(table.index)}
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)

@@ -1,8 +1,8 @@
 """Write a simulated study as a valid DICOM series.
 
-Source: DICOM PS3.3 A.3 (CT Image): every Type 1 and Type 2 attribute of its mandatory modules is
-written, and nothing that would claim a real scanner. What no volume changes stands in
-`simulated.json`.
+Source: DICOM PS3.3 A.3 (CT Image), A.4 (MR Image): every Type 1 and Type 2 attribute of their
+mandatory modules is written, and nothing that would claim a real scanner. What no volume changes
+stands in `simulated.json`.
 """
 
 import uuid
@@ -23,13 +23,14 @@ _HEADER = read_facts("dicom/simulated")
 def write_series(
     volume: Volume, folder: Path | str, *, patient_id: str = "SIM-0001", seed: int = 0
 ) -> list[Path]:
-    """Write a CT volume as one DICOM file a slice, so that `read_series` gives it back.
+    """Write a volume as one DICOM file a slice, so that `read_series` gives it back.
 
-    Values are stored as HU + 1024, one unit a step, so they come back rounded to whole HU. The
-    affine is kept. Files are named in random order, as archives do.
+    CT values are stored as HU + 1024, one unit a step, so they come back rounded to whole HU. Other
+    values are stored in 65,536 equal steps between their minimum and maximum. The affine is kept.
+    Files are named in random order, as archives do.
 
     Args:
-        volume: two slices or more, −32768 to 31743 HU.
+        volume: two slices or more; modality "CT" (in HU, −32768 to 31743) or "MR".
         folder: created where it does not exist; it must hold no DICOM files yet.
         patient_id: up to 64 characters.
         seed: with `patient_id` it fixes every UID and the file names: same input, same bytes.
@@ -48,14 +49,14 @@ def write_series(
         raise DicomError(f"{folder}: already holds DICOM files; choose an empty folder")
     _require_writable(volume)
     common = Dataset()  # what all slices share; declared simulated wherever a viewer looks
-    for keyword, value in {**_HEADER["all"], **_HEADER["CT"]}.items():
+    for keyword, value in {**_HEADER["all"], **_HEADER[volume.modality]}.items():
         setattr(common, keyword, value)
-    common.Modality, common.PatientID = "CT", patient_id
+    common.Modality, common.PatientID = volume.modality, patient_id
     common.PixelSpacing = [_ds(step) for step in volume.spacing[1:]]
     common.SliceThickness = _ds(volume.spacing[0])
     common.ImageOrientationPatient = [_ds(c) for axis in (2, 1) for c in volume.direction[axis]]
-    common.RescaleSlope, common.RescaleIntercept = _ds(1), _ds(-1024)
-    stored = (volume.voxels.detach().cpu().double() + 1024).round().numpy().astype("<i2")
+    stored, *rescale = _stored(volume)
+    common.RescaleSlope, common.RescaleIntercept = map(_ds, rescale)
     said = "PatientID PatientName StudyDescription SeriesDescription StudyDate".split()
     key = "/".join(str(part) for part in (*(common[keyword].value for keyword in said), seed))
     common.StudyInstanceUID, common.SeriesInstanceUID = _uid(f"study/{key}"), _uid(f"series/{key}")
@@ -81,21 +82,32 @@ def write_series(
 
 def _require_writable(volume: Volume) -> None:
     """Refuse what `read_series` would not give back."""
-    if volume.modality != "CT":
-        raise DicomError(f"write_series writes CT, not {volume.modality!r}")
+    if volume.modality not in ("CT", "MR"):
+        raise DicomError(f"write_series writes CT and MR, not {volume.modality!r}")
     if len(volume.voxels) < 2 or not volume.voxels.numel():
         raise DicomError(f"a series needs two slices or more, got {tuple(volume.voxels.shape)}")
     if not (volume.affine.isfinite().all() and volume.voxels.isfinite().all()):
         raise DicomError("voxels and axes must be finite numbers: there are NaN or infinite ones")
-    low, high = volume.voxels.aminmax()
-    if low < -32768 or high > 31743:
-        raise DicomError(f"HU must lie between -32768 and 31743, got {low:g} to {high:g}")
     axes = np.array(volume.direction, dtype=float)
     off = np.abs(axes @ axes.T - np.eye(3))
     off[0, 1:] = off[1:, 0] = 0  # a tilted gantry shears slices against each other
     if off.max() > 2e-3 or abs(np.linalg.det(axes)) < 0.05:
         wanted = "three unit vectors, rows perpendicular to columns and slices across both"
         raise DicomError(f"direction must be {wanted}, got {volume.direction}")
+
+
+def _stored(volume: Volume) -> tuple[np.ndarray, float, float]:
+    """Stored integers (D, H, W), and the slope and intercept that give the values back."""
+    values = volume.voxels.detach().cpu().numpy().astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if volume.modality == "CT":
+        if low < -32768 or high > 31743:
+            raise DicomError(f"HU must lie between -32768 and 31743, got {low:g} to {high:g}")
+        return np.rint(values + 1024).astype("<i2"), 1.0, -1024.0
+    # The slope that a reader uses is the one that fits into a decimal string of 16 characters.
+    slope = float(_ds((high - low) / 65535 * (1 + 1e-9) or 1.0))
+    stored = np.rint((values - float(_ds(low))) / slope)  # low is rounded in the 16th digit: clip
+    return stored.clip(0, 65535).astype("<u2"), slope, float(_ds(low))
 
 
 def _uid(name: str) -> UID:
