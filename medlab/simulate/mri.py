@@ -1,5 +1,7 @@
 """Magnetic resonance: relaxation, the spin-echo signal, k-space, noise and a brain."""
 
+from __future__ import annotations
+
 from typing import Literal, NamedTuple
 
 import numpy as np
