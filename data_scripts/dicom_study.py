@@ -1,7 +1,7 @@
 """A simulated cohort as DICOM: a study a patient, its images and one segmentation of them.
 
-`simulate_cohort.py --format dicom` calls it. Sources: DICOM PS3.3 A.3 (CT Image), A.6 (Ultrasound
-Image), A.51 (Segmentation). Every file says that no patient was imaged.
+`simulate_cohort.py --format dicom` calls it. Sources: DICOM PS3.3 A.3 (CT Image), A.4 (MR Image),
+A.6 (Ultrasound Image), A.51 (Segmentation). Every file says that no patient was imaged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from medlab.errors import DataError
 
 _HEADER = json.loads(files("medlab.dicom").joinpath("simulated.json").read_text(encoding="utf-8"))
 _NAMESPACE = uuid.UUID("6d65646c-6162-5000-8000-000000000001")
-_KINDS = {"CT": ("CT", "CHEST"), "ultrasound": ("US", "KIDNEY")}
+_KINDS = {"CT": ("CT", "CHEST"), "MR": ("MR", "BRAIN"), "ultrasound": ("US", "KIDNEY")}
 _STRUCTURES = {
     "kidney": (codes.SCT.AnatomicalStructure, codes.SCT.Kidney),
     "cyst": (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Cyst),
@@ -46,8 +46,9 @@ def write_studies(
     each structure, one frame for each outlined image, empty ones included.
 
     Args:
-        cohort: CT in HU with `extras` thickness and height (mm), or 8-bit ultrasound; with
-            spacing, masks and patients.
+        cohort: CT in HU with `extras` thickness and height (mm), 8-bit MR with thickness,
+            height_mm, tesla, tr, te and ti (ms), or 8-bit ultrasound; with spacing, masks and
+            patients.
         out: the folder, new or empty.
         structures: names of the values of the masks, background first.
         key: with patient and place in the study it fixes every UID: same input, same bytes.
@@ -61,7 +62,7 @@ def write_studies(
     needed = (cohort.spacing, cohort.masks, cohort.patients)
     if cohort.card.modality not in _KINDS or any(value is None for value in needed):
         raise DataError(
-            f"{cohort.card.name}: DICOM is written of CT and ultrasound cohorts with "
+            f"{cohort.card.name}: DICOM is written of CT, MR and ultrasound cohorts with "
             "spacing and masks, such as kidney_us and lung_ct; try --format pictures"
         )
     named = [""] * len(cohort)
@@ -104,7 +105,7 @@ def _header(cohort: medlab.Cohort, row: int, key: str) -> Dataset:
         data.PatientSex = "F" if cohort.extras["female"][row] else "M"
     if "right" in cohort.extras:
         data.Laterality = "R" if cohort.extras["right"][row] else "L"
-    if modality == "CT":
+    if modality != "US":
         data.FrameOfReferenceUID = _uid("frame of reference", key)
     else:
         del data.PatientPosition, data.PositionReferenceIndicator
@@ -121,17 +122,28 @@ def _image(
     data = _started(study, f"image/{series}/{instance}", key)
     data.Modality, data.SeriesNumber, data.InstanceNumber = modality, series, instance
     data.SeriesDescription, data.SeriesInstanceUID = cohort.card.name, _uid(f"series/{series}", key)
-    if modality == "CT":
-        data.update(_filled(**_HEADER["CT"]))
-        thick, height = (float(cohort.extras[name][row]) for name in ("thickness", "height"))
+    if modality != "US":
+        data.update(_filled(**_HEADER[modality]))
+        told = {
+            name: float(values[row]) for name, values in cohort.extras.items() if values.ndim == 1
+        }
+        thick, height = told["thickness"], told["height" if modality == "CT" else "height_mm"]
         rows, columns = values.shape[1:]
         height += thick * (k - len(values) // 2)
         place = -wide * (columns - 1) / 2, -high * (rows - 1) / 2, height
         data.SliceThickness, data.PixelSpacing = _ds(thick), [_ds(high), _ds(wide)]
         data.ImagePositionPatient = [_ds(x) for x in place]
         data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        data.RescaleSlope, data.RescaleIntercept = 1, -1024
-        stored = (values[k].astype(np.int32) + 1024).astype("<u2")
+        if modality == "CT":
+            data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        else:
+            del data.RescaleType  # grey levels have no unit
+            data.ScanningSequence = ["SE", "IR"] if told["ti"] else "SE"
+            data.MRAcquisitionType = "2D"
+            data.RepetitionTime, data.EchoTime = _ds(told["tr"]), _ds(told["te"])
+            data.InversionTime = _ds(told["ti"]) if told["ti"] else None
+            data.MagneticFieldStrength = _ds(told["tesla"])
+        stored = (values[k].astype(np.int32) + 1024 * (modality == "CT")).astype("<u2")
     else:
         data.SOPClassUID, data.ImageType = uid.UltrasoundImageStorage, ["DERIVED", "SECONDARY"]
         data.PixelSpacing = [_ds(high), _ds(wide)]  # not asked of ultrasound, but what many read
@@ -236,8 +248,8 @@ def _segment(number: int, name: str) -> Dataset:
 
 
 def _shared(image: Dataset) -> Dataset:
-    """Size and, in CT, orientation of all frames."""
-    if image.Modality != "CT":
+    """Size and, but for ultrasound, orientation of all frames."""
+    if image.Modality == "US":
         return _filled(PixelMeasuresSequence=[_filled(PixelSpacing=image.PixelSpacing)])
     size = _filled(PixelSpacing=image.PixelSpacing, SliceThickness=image.SliceThickness)
     turn = _filled(ImageOrientationPatient=image.ImageOrientationPatient)
@@ -260,7 +272,7 @@ def _frame(image: Dataset, *, segment: int, place: int) -> Dataset:
         DerivationImageSequence=[derived],
         SegmentIdentificationSequence=[_filled(ReferencedSegmentNumber=segment)],
     )
-    if image.Modality == "CT":
+    if image.Modality != "US":
         where = _filled(ImagePositionPatient=image.ImagePositionPatient)
         group.PlanePositionSequence = [where]
     return group

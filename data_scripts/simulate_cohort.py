@@ -15,12 +15,14 @@ pictures   images/ (8-bit PNG; 32-bit TIFF where values are not 0…255; an .npy
                        patient="patient", site="site")
 
 nifti      imagesTr/ and labelsTr/ with dataset.json, as in the Medical Segmentation Decathlon. CT
-           has its place in the patient; ultrasound has none, there mm count from the first pixel.
-           A stack of slices is outlined in its middle slice, and its label file holds that one.
-           `medlab.datasets.from_decathlon` reads single slices back.
+           and MR have their place in the patient; ultrasound has none, there mm count from the
+           first pixel. A stack of slices is outlined in its middle slice, and its label file holds
+           that one. `medlab.datasets.from_decathlon` reads single slices back. A cine (csf_flow)
+           is 4-D, its last axis time in ms; its channels are files NAME_0000, NAME_0001, its label
+           NAME.
 
-dicom      PATIENT/CT_1/ or PATIENT/US_1/ with one file a slice or picture (each stack of slices is
-           a series), and PATIENT/SEG_1000/ with one segmentation of all outlined images. For CT
+dicom      PATIENT/CT_1/, MR_1/ or US_1/ with one file a slice or picture (each stack of slices is a
+           series), and PATIENT/SEG_1000/ with one segmentation of all outlined images. For CT, MR
            and ultrasound cohorts that have masks.
 
 The folder must be new or empty: nothing is overwritten. A smaller --n writes the beginning of what
@@ -53,7 +55,7 @@ def write(cohort: medlab.Cohort, out: Path, *, form: str = "pictures", key: str 
     """Write a cohort into a folder that does not exist yet, or is empty.
 
     Args:
-        cohort: any cohort; for "nifti" with spacing, for "dicom" CT or ultrasound with masks too.
+        cohort: any cohort; for "nifti" with spacing, for "dicom" CT, MR, ultrasound with masks.
         out: the folder.
         form: one of `FORMATS`.
         key: what the cohort was made from; with another one, DICOM UIDs are others.
@@ -68,7 +70,8 @@ def write(cohort: medlab.Cohort, out: Path, *, form: str = "pictures", key: str 
 
         files = write_studies(cohort, out, structures(cohort), key=key)
     else:
-        files = (_pictures if form == "pictures" else _volumes)(cohort, out)
+        cine = cohort.images.ndim == 5 and "frame_ms" in cohort.extras
+        files = (_pictures if form == "pictures" else _cines if cine else _volumes)(cohort, out)
     pd.DataFrame({"file": files, **_columns(cohort)}).to_csv(out / "labels.csv", index=False)
     if cohort.boxes is not None:
         _boxes(cohort, files).to_csv(out / "boxes.csv", index=False)
@@ -111,7 +114,8 @@ def _pictures(cohort: medlab.Cohort, out: Path) -> list[str]:
 def _volumes(cohort: medlab.Cohort, out: Path) -> list[str]:
     """Files below `out` of the images in NIfTI; labels under the same names."""
     # With these, channels are neighbouring slices.
-    slices = {"thickness", "height"} <= cohort.extras.keys()
+    height_of = "height_mm" if "height_mm" in cohort.extras else "height"
+    slices = {"thickness", height_of} <= cohort.extras.keys()
     if cohort.spacing is None or cohort.images.ndim != 4:
         raise DataError(f"{cohort.card.name}: NIfTI needs 2-D images with one spacing in mm")
     if cohort.images.shape[1] > 1 and not slices:
@@ -127,7 +131,7 @@ def _volumes(cohort: medlab.Cohort, out: Path) -> list[str]:
         # CT slice to his left and back, slices to his head.
         affine = np.diag([-wide, -high, 1.0, 1.0])
         if slices:
-            thick, height = (float(cohort.extras[key][i]) for key in ("thickness", "height"))
+            thick, height = (float(cohort.extras[key][i]) for key in ("thickness", height_of))
             affine[2, 2] = thick
             affine[:3, 3] = wide * (columns - 1) / 2, high * (rows - 1) / 2, height
         if cohort.masks is not None:
@@ -135,26 +139,50 @@ def _volumes(cohort: medlab.Cohort, out: Path) -> list[str]:
         affine[2, 3] -= affine[2, 2] * (depth // 2)
         _nifti(cohort.images[i].numpy(), affine, out / "imagesTr" / name)
     pairs = [{part: f"./{part}sTr/{name}" for part in ("image", "label")} for name in names]
+    _dataset(cohort, pairs, "3D", out)
+    return [f"imagesTr/{name}" for name in names]
+
+
+def _cines(cohort: medlab.Cohort, out: Path) -> list[str]:
+    """Files below `out` of the first channel of each cine; masks, the same in all frames, 3-D."""
+    affine = np.diag([-cohort.spacing[1], -cohort.spacing[0], 1.0, 1.0])
+    for folder in ("imagesTr", "labelsTr"):
+        (out / folder).mkdir(parents=True)
+    names = _names(cohort)
+    for i, name in enumerate(names):
+        for channel, frames in enumerate(cohort.images[i].numpy()):
+            path = out / "imagesTr" / f"{name}_{channel:04d}.nii.gz"
+            _nifti(frames[:, None], affine, path, float(cohort.extras["frame_ms"][i]))
+        _nifti(cohort.masks[i, :1].numpy(), affine, out / "labelsTr" / f"{name}.nii.gz")
+    pairs = [{"image": f"./imagesTr/{k}.nii.gz", "label": f"./labelsTr/{k}.nii.gz"} for k in names]
+    _dataset(cohort, pairs, "4D", out)
+    return [f"imagesTr/{name}_0000.nii.gz" for name in names]
+
+
+def _dataset(cohort: medlab.Cohort, pairs: list[dict[str, str]], size: str, out: Path) -> None:
+    """dataset.json as the Medical Segmentation Decathlon has it."""
+    channels = cohort.images.shape[1] if size == "4D" else 1
     facts: dict[str, Any] = {
         "name": cohort.card.name,
         "description": cohort.card.title,
         "licence": cohort.card.licence,
-        "tensorImageSize": "3D",
-        "modality": {"0": cohort.card.modality},
-        "numTraining": len(names),
+        "tensorImageSize": size,
+        "modality": {str(channel): cohort.card.modality for channel in range(channels)},
+        "numTraining": len(pairs),
         "numTest": 0,
         "test": [],
     }
     if cohort.masks is not None:
         facts |= {"labels": dict(enumerate(structures(cohort))), "training": pairs}
     _json(facts, out / "dataset.json")
-    return [f"imagesTr/{name}" for name in names]
 
 
-def _nifti(voxels: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """(D, H, W) voxels; the affine is that of (W, H, D)."""
+def _nifti(voxels: np.ndarray, affine: np.ndarray, path: Path, step: float | None = None) -> None:
+    """(D, H, W) or (T, D, H, W) voxels; the affine is that of (W, H, D); `step` of T in ms."""
     image = nibabel.Nifti1Image(np.ascontiguousarray(voxels.T), affine)
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm", None if step is None else "msec")
+    if step is not None:
+        image.header["pixdim"][4] = step
     image.set_qform(affine, code="scanner")  # some readers take the one, some the other
     image.set_sform(affine, code="scanner")
     nibabel.save(image, path)
@@ -212,9 +240,9 @@ def _columns(cohort: medlab.Cohort) -> dict[str, list[Any]]:
         for k, name in enumerate(cohort.classes):
             columns[name] = cohort.labels[:, k].int().tolist()
     elif cohort.labels is not None:
-        columns["label"] = [
-            cohort.classes[k] if cohort.classes else k for k in cohort.labels.tolist()
-        ]
+        # The classes of a segmentation card name mask values.
+        classes = () if cohort.card.task == "segmentation" else cohort.classes
+        columns["label"] = [classes[k] if classes else k for k in cohort.labels.tolist()]
     for name, values in cohort.extras.items():
         values = np.asarray(values)
         if values.ndim == 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ class Augment:
         noise: largest sigma of added Gaussian noise, in standard deviations of the image.
         blur: largest sigma of a Gaussian blur, pixels.
         padding: what lies beyond the edge: "border" (edge repeated), "zeros" or "reflection".
+        frames: of images (N, C, T, H, W) the third axis is time: all frames of one are moved alike.
         share: share of the images that are changed at all, 0 … 1. Moving an image interpolates it,
             which takes away some of its noise; a network that never saw an untouched image finds
             those it is tested on grainier than any it knows, and its probabilities drift.
@@ -63,6 +64,7 @@ class Augment:
     noise: float = 0.0
     blur: float = 0.0
     padding: str = "border"
+    frames: bool = False
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -72,7 +74,7 @@ class Augment:
         object.__setattr__(self, "flip", flips)
         for name, value in vars(self).items():
             most = {"share": 1, "shear": 89}.get(name, 1e6)
-            if name not in ("flip", "padding") and not 0 <= value <= most:
+            if name not in ("flip", "padding", "frames") and not 0 <= value <= most:
                 raise DataError(f"{name} must be a number from 0 to {most:g}; got {value!r}")
 
     def __call__(
@@ -99,6 +101,12 @@ class Augment:
         Raises:
             DataError: integer images, shapes that do not fit together, or boxes in volumes.
         """
+        if self.frames:
+            if images.ndim != 5 or masks is not None or boxes is not None:
+                told = "frames=True moves sequences (N, C, T, H, W), without masks or boxes"
+                raise DataError(f"{told}; the images are {tuple(images.shape)}")
+            still = replace(self, frames=False)
+            return still(images.flatten(1, 2), generator=generator).view(images.shape)
         self._check(images, masks, boxes)
         before = images, masks, boxes
         draw = _Draw(len(images), images.device, generator)

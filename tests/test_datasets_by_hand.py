@@ -286,10 +286,96 @@ def test_a_damaged_archive_is_named(tmp_path):
             medlab.load("lung_nodules", root=tmp_path)
 
 
-# ------------------------------------------------------------------------------ both
+# ------------------------------------------------------------------------------ hearts
+
+RADIUS = np.array([[0, 0, 0, 0, 0, 0], [0, 5, 0, 0, 3, 0], [0, 6, 0, 0, 4, 0], [0, 0, 0, 0, 2, 0]])
+# Of four slices and six frames: end-diastole is 1, end-systole 4; the last slice has only that.
 
 
-@pytest.mark.parametrize("name", ["nuclei", "lung_nodules"])
+def heart(root, name="SCD1", radius=RADIUS, **changes):
+    """One patient with round cavities, the muscle outlined at end-diastole."""
+    y, x = np.indices((20, 24))
+    square = (y - 9) ** 2 + (x - 12) ** 2
+    endo = square < (radius**2)[..., None, None]
+    outer = (radius > 0) & (np.arange(6) == 1)
+    fields = {
+        "cine": np.random.default_rng(len(name)).integers(0, 900, (4, 6, 20, 24), np.uint16),
+        "endo": endo.astype(np.uint8),
+        "epi": (outer[..., None, None] & (square < 64)).astype(np.uint8),
+        "endo_known": (radius > 0).astype(np.uint8),
+        "epi_known": outer.astype(np.uint8),
+        "trigger_ms": 40.0 * np.arange(6) + np.arange(4)[:, None],
+        "slice_loc": -8.0 * np.arange(4),
+        "pixel_mm": np.array([1.25, 1.5]),
+    } | changes
+    (root / "cardiac_cine").mkdir(parents=True, exist_ok=True)
+    stored = {key: value for key, value in fields.items() if value is not None}
+    np.savez_compressed(root / "cardiac_cine" / f"{name}.npz", **stored)
+    return fields
+
+
+def test_hearts_come_slice_by_slice_with_their_end_systolic_frame(tmp_path):
+    later = heart(tmp_path, "SCD22", np.roll(RADIUS, 1, axis=1), epi_known=np.zeros((4, 6)))
+    first = heart(tmp_path)
+    cohort = medlab.load("cardiac_cine", root=tmp_path)
+    assert cohort.images.shape == (8, 1, 6, 20, 24)
+    assert cohort.images.dtype == torch.float32
+    assert np.array_equal(cohort.images[:4, 0], first["cine"])
+    assert np.array_equal(cohort.images[4:, 0], later["cine"])
+    assert cohort.patients.tolist() == ["SCD1"] * 4 + ["SCD22"] * 4
+    assert cohort.labels.tolist() == [4] * 4 + [5] * 4
+    assert cohort.extras["end_diastole"].tolist() == [1] * 4 + [2] * 4
+    assert np.array_equal(cohort.masks[:4] == 1, first["endo"])
+    ring = (first["epi"] > 0) & (first["endo"] == 0)
+    assert np.array_equal(cohort.masks[:4] == 2, ring)
+    assert np.array_equal(cohort.extras["outlined"][:4], RADIUS > 0)
+    assert cohort.extras["muscle_outlined"].sum(1).tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
+    assert np.allclose(cohort.extras["trigger_ms"][4:], later["trigger_ms"])
+    assert cohort.extras["slice_mm"].tolist() == [0, -8, -16, -24] * 2
+    assert cohort.extras["pixel_mm"].tolist() == [[1.25, 1.5]] * 8
+    assert cohort.card.task == "sequence"
+    assert cohort[[5]].extras["trigger_ms"].shape == (1, 6)
+
+
+UNFIT = {
+    "endo": (None, "endo is not a file|endo"),
+    "cine": (np.zeros((4, 6, 20, 23), np.uint16), "do not fit together|broadcast"),
+    "trigger_ms": (np.zeros((4, 5)), "do not fit together"),
+    "pixel_mm": (np.ones(3), "do not fit together"),
+    "slice_loc": (np.zeros(3), "do not fit together"),
+    "endo_known": (np.eye(4, 6), "outlined in two frames"),
+}
+
+
+@pytest.mark.parametrize("field", UNFIT)
+def test_hearts_that_do_not_fit_are_named(tmp_path, field):
+    value, words = UNFIT[field]
+    heart(tmp_path, **{field: value})
+    with pytest.raises(DataError, match=f"SCD1.npz must hold one patient as the card.*({words})"):
+        medlab.load("cardiac_cine", root=tmp_path)
+
+
+def test_hearts_of_other_shapes_and_damaged_ones_are_named(tmp_path):
+    heart(tmp_path)
+    fields = heart(tmp_path / "b", "SCD2")
+    cut = {k: fields[k][..., :18] for k in ("cine", "endo", "epi")}
+    heart(tmp_path, "SCD2", **cut)
+    with pytest.raises(DataError, match=r"one shape \(T, H, W\); got"):
+        medlab.load("cardiac_cine", root=tmp_path)
+    path = tmp_path / "cardiac_cine" / "SCD2.npz"
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DataError, match="SCD2.npz must hold one patient"):
+        medlab.load("cardiac_cine", root=tmp_path)
+    for path in (tmp_path / "cardiac_cine").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="holds no .npz file. Put"):
+        medlab.load("cardiac_cine", root=tmp_path)
+
+
+# ------------------------------------------------------------------------------ all of them
+
+
+@pytest.mark.parametrize("name", ["nuclei", "lung_nodules", "cardiac_cine"])
 def test_without_its_folder_a_set_says_how_to_get_it(tmp_path, name):
     card = medlab.datasets.card(name)
     with pytest.raises(DataError) as told:
@@ -366,3 +452,27 @@ def test_the_real_lung_nodules(real_data):
         gap = nodules[nodules > between].min() - nodules[nodules < between].max()
         assert gap >= 1240
     assert len({image.tobytes() for image in cohort.images.numpy()}) == 6615  # none stands twice
+
+
+def test_the_real_hearts(real_data):
+    cohort = medlab.load("cardiac_cine", root=real_data, download=False)
+    assert cohort.images.shape == (35, 1, 20, 96, 96)
+    _, counts = np.unique(cohort.patients, return_counts=True)
+    assert counts.tolist() == [12, 13, 10]
+    assert cohort.labels.tolist() == [7] * 12 + [6] * 23
+    assert cohort.extras["end_diastole"].tolist() == [18] * 12 + [19] * 23
+    outlined = cohort.extras["outlined"]
+    assert (outlined.sum(1) > 0).sum() == 28  # the card: 7 of 35 have none
+    area = (cohort.masks == 1).sum((2, 3))
+    for i in outlined.any(1).nonzero()[:, 0].tolist():
+        assert outlined[i].nonzero()[:, 0].tolist() == [
+            cohort.labels[i], cohort.extras["end_diastole"][i]
+        ]  # fmt: skip
+        assert area[i, cohort.labels[i]] < area[i, cohort.extras["end_diastole"][i]]
+    assert (area[~outlined] == 0).all()
+    times = cohort.extras["trigger_ms"]
+    steps = times.diff(dim=1)
+    assert (steps - steps.median(1, keepdim=True).values).abs().max() < 1.01  # even, to rounding
+    assert 10 <= times[:, 0].min() <= times[:, 0].max() <= 20
+    lasting = steps[cohort.patients == "SCD0000101"].mean(1)
+    assert (float(lasting.min()), float(lasting.max())) == pytest.approx((36.6, 40.0), abs=0.1)

@@ -111,7 +111,7 @@ def test_wrong_words(tmp_path, capsys):
     assert fetch.main(["chest_xray", "pneumonia", "--root", out]) == 1
     error = capsys.readouterr().err
     assert "chest_xray is simulated" in error
-    assert "there are chest_xray, kidney_us, " in error
+    assert "there are brain_mri, chest_xray, kidney_us, " in error
     with pytest.raises(SystemExit):
         fetch.main([])
 

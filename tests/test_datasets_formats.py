@@ -232,7 +232,35 @@ def test_ultrasound_goes_to_dicom_with_three_segments(simulate, tmp_path):
     assert sides == ["R", "L", "R", "L", "L"]
 
 
-@pytest.mark.parametrize("name", ["kidney_us", "lung_ct"])
+def test_cines_go_to_nifti_with_their_time_step(simulate, tmp_path):
+    made = medlab.simulate.COHORTS["csf_flow"].make(n=2, seed=1, size=32, frames=6)
+    simulate.write(made, tmp_path / "cines", form="nifti")
+    for i in range(2):
+        for channel in range(2):
+            image = nibabel.load(tmp_path / f"cines/imagesTr/image_{i:05d}_{channel:04d}.nii.gz")
+            assert image.shape == (32, 32, 1, 6)
+            for t in range(6):
+                frame = np.asarray(image.dataobj)[:, :, 0, t]
+                assert np.array_equal(frame.T, made.images[i, channel, t])
+            step = image.header.get_zooms()
+            assert step[:2] == pytest.approx((60 / 32, 60 / 32))
+            assert step[3] == pytest.approx(float(made.extras["frame_ms"][i]))
+            assert image.header.get_xyzt_units() == ("mm", "msec")
+        mask = nibabel.load(tmp_path / f"cines/labelsTr/image_{i:05d}.nii.gz")
+        assert np.array_equal(np.asarray(mask.dataobj)[:, :, 0].T, made.masks[i, 0])
+    table = pd.read_csv(tmp_path / "cines/labels.csv")
+    assert table.label.tolist() == [made.classes[k] for k in made.labels.tolist()]
+    assert (tmp_path / "cines" / table.file[0]).is_file()
+    facts = json.loads((tmp_path / "cines/dataset.json").read_text())
+    assert facts["tensorImageSize"] == "4D"
+    assert len(facts["modality"]) == 2
+    simulate.write(made, tmp_path / "arrays")
+    assert np.array_equal(np.load(tmp_path / "arrays/images/image_00001.npy"), made.images[1])
+    with pytest.raises(DataError, match="such as kidney_us and lung_ct"):
+        simulate.write(made, tmp_path / "studies", form="dicom")
+
+
+@pytest.mark.parametrize("name", ["brain_mri", "kidney_us", "lung_ct"])
 def test_a_smaller_number_writes_the_same_first_patient(simulate, tmp_path, name):
     patients = medlab.load(name, n=12, size=64).patients
     whole = int((patients == patients[0]).sum())
@@ -250,7 +278,7 @@ def test_a_smaller_number_writes_the_same_first_patient(simulate, tmp_path, name
     cohort = medlab.load(name, n=whole, size=64)
     data = pydicom.dcmread(next((tmp_path / "dicom" / str(whole)).rglob("*1/IM00003.dcm")))
     stored = cohort.images[2, 0].numpy()
-    assert np.array_equal(data.pixel_array, stored if name == "kidney_us" else stored + 1024)
+    assert np.array_equal(data.pixel_array, stored + 1024 * (name == "lung_ct"))
     other = tmp_path / "seed"
     said = ["--seed", "1", "--n", "1", "--size", "64", "--format", "dicom", "--out", str(other)]
     assert simulate.main([name, *said]) == 0

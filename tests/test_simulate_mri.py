@@ -136,3 +136,49 @@ def test_a_brain_image_mixes_the_tissues_by_their_shares():
         mri.brain_image(shares[:2], tr=600, te=15)
     with pytest.raises(DataError, match="height_mm"):
         mri.brain_shares(200.0, resolution=1)
+
+
+# ------------------------------------------------------------------------------- phase contrast
+
+
+@pytest.mark.parametrize(("venc", "snr"), [(5.0, 12.0), (10.0, 40.0)])
+def test_velocity_noise_is_that_of_pelc(venc, snr):
+    signal, velocity = torch.full((300, 300), 2.0), torch.full((300, 300), 0.3 * venc)
+    got, magnitude = mri.phase_contrast(signal, velocity, venc=venc, sigma=2 / snr, seed=0)
+    assert float(got.mean()) == pytest.approx(0.3 * venc, abs=0.01 * venc)
+    assert float(got.std()) == pytest.approx(np.sqrt(2) / np.pi * venc / snr, rel=0.02)
+    assert float(magnitude.mean()) == pytest.approx(2, rel=0.01)
+
+
+def test_velocities_beyond_venc_are_wrapped_and_offsets_added():
+    v = torch.linspace(-30, 30, 121)[None]
+    options = {"venc": 8.0, "sigma": 0.0, "seed": 0}
+    got, _ = mri.phase_contrast(torch.ones_like(v), v, offset=0.5, **options)
+    away = torch.remainder(got - (v + 0.5) + 8, 16) - 8  # equal but for whole turns
+    assert away.abs().max() < 1e-3
+    assert got.abs().max() <= 8.001
+
+
+def test_without_signal_every_velocity_is_as_likely():
+    still = torch.zeros(200, 200)
+    got, magnitude = mri.phase_contrast(still, still, venc=6.0, sigma=1.0, seed=3)
+    assert stats.kstest(got.flatten().numpy(), "uniform", args=(-6, 12)).pvalue > 0.01
+    assert float(magnitude.mean()) == pytest.approx(np.sqrt(np.pi / 2), rel=0.01)
+
+
+def test_a_voxel_is_the_sum_of_its_spins():
+    signal = torch.tensor([[1.0, 3.0], [2.0, 0.5]])
+    velocity = torch.tensor([[0.0, 4.0], [-2.0, 1.0]])
+    options = {"venc": 5.0, "sigma": 0.0, "seed": 0}
+    got, magnitude = mri.phase_contrast(signal, velocity, fine=2, **options)
+    spins = (signal * torch.exp(1j * torch.pi * velocity / 5)).mean()
+    assert got.shape == (1, 1)
+    assert float(got) == pytest.approx(float(np.angle(spins.numpy())) * 5 / np.pi, abs=1e-5)
+    assert float(magnitude) == pytest.approx((6.5 / 4 + abs(spins.numpy())) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("venc", "sigma"), [(0, 1), (-5, 1), (5, -1), (float("nan"), 1)])
+def test_phase_contrast_wants_a_range_and_a_spread(venc, sigma):
+    still = torch.zeros(4, 4)
+    with pytest.raises(DataError, match="venc must be above 0"):
+        mri.phase_contrast(still, still, venc=venc, sigma=sigma, seed=0)

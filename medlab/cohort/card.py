@@ -6,7 +6,16 @@ from textwrap import fill
 from medlab.errors import DataError
 
 PARTS = ("train", "val", "test")
-TASKS = ("binary", "multiclass", "ordinal", "multilabel", "segmentation", "detection", "none")
+TASKS = (
+    "binary",
+    "multiclass",
+    "ordinal",
+    "multilabel",
+    "segmentation",
+    "detection",
+    "sequence",
+    "none",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +24,7 @@ class DataCard:
 
     name: str  #: that `medlab.load` takes
     title: str  #: one line for a reader
-    task: str  #: binary, multiclass, ordinal, multilabel, segmentation, detection or none
+    task: str  #: binary, multiclass, ordinal, multilabel, segmentation, detection, sequence or none
     classes: tuple[str, ...] = ()  #: class names; position = label
     modality: str = ""  #: "X-ray", "CT", "MR", "ultrasound", …
     description: str = ""  #: what was imaged, in whom, how labelled, and what it is not good for
@@ -29,6 +38,7 @@ class DataCard:
     measured: tuple[str, ...] = ()  #: what was measured on it: value, spread, command, date
     simulated: bool = False  #: True if no patient was ever imaged
     units: str = ""  #: of a pixel value: "HU", "display grey level", …
+    frames: bool = False  #: True if images are (N, C, T, H, W), with time before rows and columns
     value_range: tuple[float, float] | None = None  #: smallest and largest possible pixel value
     version: str = "1"  #: changes whenever the bytes change
 

@@ -9,7 +9,14 @@ from medlab.cohort import Cohort, DataCard
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
 from medlab.datasets.arrays import from_arrays
-from medlab.datasets.by_hand import LUNG_NODULES, NUCLEI, load_lung_nodules, load_nuclei
+from medlab.datasets.by_hand import (
+    CARDIAC_CINE,
+    LUNG_NODULES,
+    NUCLEI,
+    load_cardiac_cine,
+    load_lung_nodules,
+    load_nuclei,
+)
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
 from medlab.datasets.medmnist import SETS, Published, bring
@@ -27,8 +34,12 @@ __all__ = [
     "published",
 ]
 
-_OTHERS = {one.name: one for one in (HIPPOCAMPUS, LUNG_NODULES, NUCLEI)}
-_BY_HAND = {NUCLEI.name: load_nuclei, LUNG_NODULES.name: load_lung_nodules}
+_OTHERS = {one.name: one for one in (CARDIAC_CINE, HIPPOCAMPUS, LUNG_NODULES, NUCLEI)}
+_BY_HAND = {
+    CARDIAC_CINE.name: load_cardiac_cine,
+    NUCLEI.name: load_nuclei,
+    LUNG_NODULES.name: load_lung_nodules,
+}
 
 
 def load(
@@ -47,7 +58,8 @@ def load(
     A simulated set is made once and kept under `root`: the same name, version and options give the
     same bytes. A real set is read from `root` (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or
     downloaded there, from its makers or the web folder that the variable MEDLAB_MIRROR names. Where
-    that cannot be (`nuclei`, `lung_nodules`) its card says how to get it and where to put it.
+    that cannot be (`nuclei`, `lung_nodules`, `cardiac_cine`) its card says how to get it and where
+    to put it.
 
     Args:
         name: see `medlab.datasets.cards()`.

@@ -1,10 +1,11 @@
-"""Real sets that a user puts on disk: nuclei in microscopy, candidates for nodules in lung CT."""
+"""Real sets that a user puts on disk: nuclei, candidates for lung nodules, beating hearts."""
 
 import json
 import os
 import zipfile
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,10 @@ from medlab.errors import DataError
 
 _FACTS = [
     json.loads((files("medlab.datasets") / f"{name}.json").read_text(encoding="utf-8"))
-    for name in ("nuclei", "lung_nodules")
+    for name in ("nuclei", "lung_nodules", "cardiac_cine")
 ]
 _FIELDS = {name: names[0] for names in _FACTS[0].pop("fields") for name in names}
-NUCLEI, LUNG_NODULES = (DataCard(**facts) for facts in _FACTS)
+NUCLEI, LUNG_NODULES, CARDIAC_CINE = (DataCard(**facts) for facts in _FACTS)
 _FIELD = (256, 256)  # pixels: the size of which this set holds all images
 _PATCH = 50  # pixels
 _LAST = 450_000  # the set ends before this candidate
@@ -119,6 +120,70 @@ def load_lung_nodules(root: str | os.PathLike | None) -> Cohort:
         extras={"candidate_row": torch.tensor(rows)},
         card=LUNG_NODULES,
     )
+
+
+def load_cardiac_cine(root: str | os.PathLike | None) -> Cohort:
+    """Short-axis slices of the heart over one beat, a file a patient at `root`/cardiac_cine.
+
+    Images float32 (N, 1, T, H, W), N slices of all patients, the third axis time. `labels`: the
+    end-systolic frame, from 0: of the two in which a patient's cavity is outlined, the one where it
+    is smaller in sum over the slices that are outlined in both; slices without an outline have
+    their patient's too. `masks`, frame by frame: 1 cavity of the left ventricle, 2 its muscle, 0
+    elsewhere and wherever nothing is outlined. `extras`: trigger_ms (N, T) after the trigger,
+    outlined and muscle_outlined (N, T), in which frames; end_diastole, the other frame; pixel_mm
+    (N, 2) row and column; slice_mm, the place of the slice along the normal.
+    """
+    home = _folder(CARDIAC_CINE, root)
+    paths = sorted(home.glob("[!.]*.npz"))
+    if not paths:
+        raise DataError(f"{home} holds no .npz file. {CARDIAC_CINE.obtain}")
+    parts = [_heart(path) for path in paths]
+    if len(shapes := {part["images"].shape[2:] for part in parts}) > 1:
+        raise DataError(f"{home}: all cines must have one shape (T, H, W); got {sorted(shapes)}")
+    merged: dict[str, Any] = {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+    names = [path.stem for path, part in zip(paths, parts, strict=True) for _ in part["images"]]
+    return Cohort(
+        images=merged.pop("images"),
+        labels=merged.pop("labels"),
+        masks=merged.pop("masks"),
+        patients=np.array(names),
+        files=np.array([f"{name}.npz" for name in names]),
+        extras=merged,
+        card=CARDIAC_CINE,
+    )
+
+
+def _heart(path: Path) -> dict[str, torch.Tensor]:
+    """The fields of one patient's slices, by the names of the cohort's."""
+    with reading(f"{path} must hold one patient as the card of cardiac_cine says"):
+        with np.load(path, allow_pickle=False) as stored:
+            given = {name: stored[name] for name in stored.files}
+        cine, drawn = given["cine"].astype(np.float32), given["endo"] > 0
+        muscle = (given["epi"] > 0) & ~drawn
+        known, outer = (given[f"{name}_known"].astype(bool) for name in ("endo", "epi"))
+        times, pixel, place = (given[k] for k in ("trigger_ms", "pixel_mm", "slice_loc"))
+        same = cine.shape == drawn.shape == muscle.shape
+        flat = known.shape == outer.shape == times.shape == cine.shape[:2]
+        if not same or not flat or cine.ndim != 4 or (pixel.shape, len(place)) != ((2,), len(cine)):
+            raise ValueError(f"shapes do not fit together: cine is {cine.shape}")
+        frames = np.nonzero(known.any(0))[0]
+        both = known[:, frames].all(1)
+        if len(frames) != 2 or not both.any():
+            raise ValueError(f"the cavity must be outlined in two frames, not in {frames.tolist()}")
+    area = drawn[both][:, frames].sum((0, 2, 3))
+    systole, diastole = frames[np.argsort(area)].tolist()
+    n = len(cine)
+    return {
+        "images": torch.from_numpy(cine)[:, None],
+        "labels": torch.full((n,), systole),
+        "masks": torch.from_numpy(drawn + 2 * (muscle & known[..., None, None])).byte(),
+        "trigger_ms": torch.from_numpy(times.astype(np.float32)),
+        "outlined": torch.from_numpy(known),
+        "muscle_outlined": torch.from_numpy(outer),
+        "end_diastole": torch.full((n,), diastole),
+        "pixel_mm": torch.from_numpy(pixel.astype(np.float32)).expand(n, 2),
+        "slice_mm": torch.from_numpy(place.astype(np.float32)),
+    }
 
 
 def _folder(card: DataCard, root: str | os.PathLike | None) -> Path:

@@ -2,6 +2,7 @@
 
 from medlab.models.boxes import box_iou, nms
 from medlab.models.centre_net import Detector, found_boxes
+from medlab.models.cnn_gru import CNNGRU
 from medlab.models.inspect import feature_maps, summary, undisturbed
 from medlab.models.resnet import ResNet
 from medlab.models.small_cnn import SmallCNN
@@ -9,6 +10,7 @@ from medlab.models.standardise import Standardise
 from medlab.models.unet import UNet
 
 __all__ = [
+    "CNNGRU",
     "Detector",
     "ResNet",
     "SmallCNN",

@@ -15,6 +15,8 @@ from medlab.errors import DataError, read_facts
 from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import check_images, side_by_side, stream
 from medlab.simulate._thorax import DRAWS, MORE_DRAWS, SIDES, build, water_path
+from medlab.simulate.cerebral import BRAIN_MRI, brain_mri
+from medlab.simulate.fluid import CSF_FLOW, csf_flow
 from medlab.simulate.renal import KIDNEY_US, kidney_us
 from medlab.simulate.screening import LUNG_CT, lung_ct
 from medlab.simulate.xray import MU_WATER, film, slow
@@ -231,15 +233,19 @@ class Simulated(NamedTuple):
 
     make: Callable[..., Cohort]
     version: str
-    defaults: dict[str, int]
+    defaults: dict[str, Any]
     card: DataCard
 
 
 _USUAL = {"n": 2000, "seed": 0, "size": 64}
 _KIDNEYS = {"n": 600, "seed": 0, "size": 96}
+_BRAINS = {"n": 600, "seed": 0, "size": 96, "contrast": "flair"}
+_CINES = {"n": 400, "seed": 0, "size": 32, "frames": 16}
 _SLICES = {"n": 600, "seed": 0, "size": 128, "stack": 1}
 COHORTS = {
+    BRAIN_MRI.name: Simulated(brain_mri, BRAIN_MRI.version, _BRAINS, BRAIN_MRI),
     CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY),
     KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US.version, _KIDNEYS, KIDNEY_US),
+    CSF_FLOW.name: Simulated(csf_flow, CSF_FLOW.version, _CINES, CSF_FLOW),
     LUNG_CT.name: Simulated(lung_ct, LUNG_CT.version, _SLICES, LUNG_CT),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,16 +22,22 @@ class Tissue(NamedTuple):
 
 
 RELAXATION = {
+    1.5: {
+        "white matter": Tissue(646, 72, 0.70),
+        "grey matter": Tissue(1197, 95, 0.82),
+        "csf": Tissue(4300, 2000, 1.00),
+    },
     3.0: {
         "white matter": Tissue(1084, 69, 0.70),
         "grey matter": Tissue(1820, 99, 0.82),
         "csf": Tissue(4300, 2000, 1.00),
-    }
+    },
 }
 """Tissues of the brain by field strength in tesla.
 
-Source: T1 and T2 from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; fluid and proton
-densities are rounded from Tofts, Quantitative MRI of the Brain (2003).
+Source: T2, and T1 at 3 tesla, from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; T1 at
+1.5 tesla from Wright et al., Magn Reson Mater Phy 21 (2008) 121; fluid and proton densities are
+rounded from Tofts, Quantitative MRI of the Brain (2003).
 """
 BRAIN = tuple(RELAXATION[3.0])
 
@@ -49,6 +56,27 @@ def spin_echo(tissue: Tissue, *, tr: float, te: float) -> Tensor:
         raise DataError(f"times in ms must keep to 0 ≤ te < tr; got te={te}, tr={tr}")
     t1, t2, pd = torch.tensor(tissue)
     return pd * (1 - torch.exp(-tr / t1)) * torch.exp(-te / t2)
+
+
+def inversion_recovery(tissue: Tissue, *, tr: float, te: float, ti: float) -> Tensor:
+    """Signal S = PD · (1 − 2 exp(−TI/T1) + exp(−TR/T1)) · exp(−TE/T2) of inversion recovery.
+
+    It is below 0 while the magnetisation has not yet recovered through 0. FLAIR takes the TI at
+    which that of fluid passes it: TI = T1 · ln(2 / (1 + exp(−TR/T1))).
+
+    Args:
+        tissue: as for `spin_echo`.
+        tr: repetition time, ms; long against TE.
+        te: echo time, ms.
+        ti: from inversion to excitation, ms; 0 ≤ te, 0 ≤ ti, ti + te < tr.
+
+    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 12.
+    """
+    if min(te, ti) < 0 or ti + te >= tr:
+        said = f"times in ms must keep to 0 ≤ te, 0 ≤ ti, ti + te < tr; got {te=}, {ti=}, {tr=}"
+        raise DataError(said)
+    t1, t2, pd = torch.tensor(tissue)
+    return pd * (1 - 2 * torch.exp(-ti / t1) + torch.exp(-tr / t1)) * torch.exp(-te / t2)
 
 
 def brain_shares(height_mm: float, *, resolution: int) -> Tensor:
@@ -113,7 +141,7 @@ def keep_kspace(
     return spectrum, np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum)))
 
 
-def add_noise(data: Tensor, sigma: float, *, seed: int) -> Tensor:
+def add_noise(data: Tensor, sigma: float, *, seed: int | np.random.Generator) -> Tensor:
     """Add Gaussian noise of standard deviation `sigma` to the real and to the imaginary part.
 
     The magnitude of the noisy image is Rician; without tissue, Rayleigh with mean σ√(π/2).
@@ -123,3 +151,46 @@ def add_noise(data: Tensor, sigma: float, *, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     noise = torch.from_numpy(rng.standard_normal((2, *data.shape))).float() * sigma
     return data + torch.complex(noise[0], noise[1])
+
+
+def phase_contrast(
+    signal: Tensor,
+    velocity: Tensor,
+    *,
+    venc: float,
+    sigma: float,
+    seed: int | np.random.Generator,
+    offset: Tensor | float = 0.0,
+    fine: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Velocity and magnitude images from two acquisitions, one of them with velocity encoding.
+
+    A spin of velocity v has the phase π · v / VENC in the second, none in the first; a voxel is the
+    sum of its spins. The phase between both gives v = VENC · phase / π, wrapped to ± VENC, with a
+    standard deviation of √2/π · VENC · sigma/signal where that is small; without signal, any
+    velocity is as likely as another.
+
+    Args:
+        signal: magnitudes ≥ 0 without noise, (…, H, W).
+        velocity: through the plane, cm/s, of the same shape.
+        venc: velocity that turns the phase by π, cm/s.
+        sigma: standard deviation of the noise in the real and in the imaginary part.
+        seed: of the noise.
+        offset: what eddy currents add to all velocities, cm/s, tissue at rest included.
+        fine: points of `signal` along each side of a voxel: they divide H and W.
+
+    Returns:
+        Velocity, cm/s, within ± VENC, and the mean magnitude of both, (…, H / fine, W / fine).
+
+    Source: Pelc et al., Magn Reson Q 7 (1991) 229; Conturo & Smith, Magn Reson Med 15 (1990) 420.
+    """
+    if not (venc > 0 and sigma >= 0):
+        raise DataError(f"venc must be above 0 and sigma not below; got {venc} and {sigma}")
+    angle = (velocity + offset) * (math.pi / venc)
+    parts = torch.stack([signal, signal * angle.cos(), signal * angle.sin()])
+    still, real, imaginary = avg_pool2d(parts.flatten(0, -3), fine).unflatten(0, parts.shape[:-2])
+    both = torch.stack(
+        [torch.complex(still, torch.zeros_like(still)), torch.complex(real, imaginary)]
+    )
+    first, second = add_noise(both, sigma, seed=seed)
+    return (second * first.conj()).angle() * (venc / math.pi), (first.abs() + second.abs()) / 2

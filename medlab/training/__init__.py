@@ -12,6 +12,7 @@ from medlab.training.tasks import Task
 from medlab.training.tasks.classification import Classification, Multilabel
 from medlab.training.tasks.detection import Detection
 from medlab.training.tasks.segmentation import Segmentation
+from medlab.training.tasks.sequence import Sequence
 
 __all__ = [
     "Classification",
@@ -21,6 +22,7 @@ __all__ = [
     "Precision",
     "RangeTest",
     "Segmentation",
+    "Sequence",
     "Task",
     "average_into",
     "descent_path",

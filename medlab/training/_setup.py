@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -63,10 +63,12 @@ def prepare(
     """Move model and data to the device, and check with two images that they fit together."""
     if isinstance(augment, str) and augment != "auto":
         raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
-    moves = AUTO if isinstance(augment, str) else augment
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     train = _as_cohort(train, "train").to(device)
     val = None if val is None else _as_cohort(val, "val").to(device)
+    moves = AUTO if isinstance(augment, str) else augment
+    if isinstance(moves, Augment) and train.card.frames:
+        moves = replace(moves, frames=True)
     if len(train) < 2:
         raise DataError("training needs at least two images: batch normalisation compares them")
     task = task or task_for(train.card.task)

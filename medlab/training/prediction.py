@@ -53,7 +53,8 @@ def predict(
     task = task or task_for(data.card.task if known else "multiclass")
     shifts = [(2, 0)]
     if tta:
-        shifts += [(axis, step) for axis in range(2, images.ndim) for step in (1, -1)]
+        first = 2 + (isinstance(data, Cohort) and data.card.frames)  # no shift in time
+        shifts += [(axis, step) for axis in range(first, images.ndim) for step in (1, -1)]
     total = 0
     for axis, step in shifts:
         outputs = outputs_of(model, _shifted(images, axis, step), batch_size=batch_size)

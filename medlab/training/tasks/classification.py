@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from medlab.training.tasks import Task
 class Classification(Task):
     """Cross-entropy over classes; scored by AUC (one against the rest, averaged) and accuracy."""
 
-    kinds = ("binary", "multiclass", "ordinal")
-    class_weights = "balanced"
+    kinds: ClassVar[tuple[str, ...]] = ("binary", "multiclass", "ordinal")
+    class_weights: ClassVar[str | None] = "balanced"
 
     def loss(self, weight: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
         return nn.CrossEntropyLoss(weight)

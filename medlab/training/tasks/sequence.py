@@ -1,0 +1,38 @@
+"""Which moment: one logit for each step of a sequence."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from medlab.cohort import Cohort
+from medlab.errors import DataError
+from medlab.training.tasks.classification import Classification
+
+
+class Sequence(Classification):
+    """Cross-entropy over the T steps of each sequence; the label is the number of a step.
+
+    A model maps sequences (N, C, T, H, W) to logits (N, T), as `models.CNNGRU` does with
+    `per_step=True`. Scored by the mean distance between the step called and the true one, in
+    steps, and by the share called exactly. Steps have no weights: each label occurs when it does.
+    """
+
+    kinds = ("sequence",)
+    class_weights = None
+
+    def check(self, data: Cohort, outputs: Tensor, name: str) -> None:
+        if (
+            data.labels is None
+            or not 0 <= data.labels.min() <= data.labels.max() < outputs.shape[1]
+        ):
+            raise DataError(
+                f"{name} labels must be numbers of steps, 0 to {outputs.shape[1] - 1}, since the "
+                f"model puts out {tuple(outputs.shape)} for (N, steps); they are {data.labels}"
+            )
+
+    def scores(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
+        off = (outputs.argmax(1) - target).abs().float()
+        return {
+            "val_steps_off": off.mean().item(),
+            "val_accuracy": (off == 0).float().mean().item(),
+        }
