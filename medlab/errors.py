@@ -1,14 +1,14 @@
-"""What every room shares: errors that speak to the user, progress, and how a file is written."""
-
-from __future__ import annotations
+"""What every room shares: errors that speak to the user, progress, files read and written."""
 
 import glob
+import json
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,11 @@ def progress(items: Iterable | None = None, **options: Any) -> Any:
 
     hidden = options.pop("disable", False) or os.environ.get("MEDLAB_PROGRESS") == "0"
     return tqdm(items, disable=hidden, **{"leave": False, **options})
+
+
+def read_facts(name: str) -> Any:
+    """What is data and not code: the JSON file of that name in its room, as "dicom/profile"."""
+    return json.loads((files("medlab") / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @contextmanager

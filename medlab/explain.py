@@ -4,8 +4,6 @@ Maps are (N, H, W), float32 on the CPU, the size of the image and in the unit of
 high is important. The model is left as it was found: mode, gradients, hooks and buffers.
 """
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch

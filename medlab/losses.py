@@ -1,7 +1,5 @@
 """Losses that PyTorch does not have, for logits and whole-number targets."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

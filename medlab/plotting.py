@@ -1,7 +1,5 @@
 """Figures with one look: labelled axes, millimetres, colour-blind-safe colours, an alt text."""
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence

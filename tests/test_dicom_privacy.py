@@ -77,7 +77,7 @@ def test_every_attribute_of_the_profile_is_listed_and_cleaned(keyword):
         data = planted(Modality=modality)
         assert fill(data, keyword), "a VR without a value to plant"
         (found,) = [found for found in identifiers(data) if found.keyword == keyword]
-        clean = deidentify(data, key="k", burned_in="keep")
+        clean = deidentify(data, key="k")
         state = "gone" if keyword not in clean else "kept" if clean[keyword].value else "empty"
         if state == "kept" and table()[keyword] != "X/Z/U*":
             assert clean[keyword].value != data[keyword].value
@@ -186,7 +186,6 @@ def test_a_chest_ct_gives_no_such_doubt():
 def test_burnt_in_text_is_refused():
     with pytest.raises(DicomError, match="burnt into the pixels"):
         deidentify(planted(BurnedInAnnotation="YES"), key="k")
-    deidentify(planted(BurnedInAnnotation="YES"), key="k", burned_in="keep")
     with pytest.raises(DicomError, match="burnt into the pixels"):
         deidentify(planted(Modality="SM", SpecimenLabelInImage="YES"), key="k")
     for header in ({"Modality": "US"}, {"ConversionType": "WSD"}, {"Modality": None}):
@@ -257,8 +256,6 @@ def test_wrong_options_are_refused_by_name(options):
 
 
 def test_what_is_refused(tmp_path):
-    with pytest.raises(DicomError, match="burned_in"):
-        deidentify(planted(), key="k", burned_in="ignore")
     report = planted(Rows=None)
     with pytest.raises(DicomError, match="holds no image"):
         deidentify(report, key="k")
@@ -563,7 +560,7 @@ def test_real_streams_keep_every_pixel(name, tmp_path):
         rle = "RLE" in syntax.name
         secret = [s if rle else hiding(s.rstrip(b"\0"), colours=False) for s in streams]
     data.PixelData = encapsulate(secret)
-    clean = save(deidentify(data, key="k", burned_in="keep"), tmp_path / "a.dcm")
+    clean = save(deidentify(data, key="k"), tmp_path / "a.dcm")
     assert SECRET.encode() not in clean.read_bytes()
     assert np.array_equal(read_image(clean).frames.numpy(), read_image(source).frames.numpy())
 
@@ -572,7 +569,6 @@ def test_a_video_which_cannot_be_searched_is_refused():
     video = compressed([b"\0\0\1\xb3" + bytes(60)], "1.2.840.10008.1.2.4.100")
     with pytest.raises(DicomError, match="cannot decode"):
         deidentify(video, key="k")
-    assert deidentify(video, key="k", burned_in="keep").PixelData == video.PixelData
 
 
 @pytest.mark.parametrize("damage", ["head", "length", "cut", "fragment", "native", "behind"])

@@ -67,7 +67,6 @@ def own_data(tmp_path, monkeypatch):
     for i in range(12):
         picture(f"scans/{i}.png")
         rows.append({"file": f"{i}.png", "patient": i // 2, "diagnosis": ["fit", "ill"][i % 2]})
-        picture(f"JPEGImages/{i}.png")
     with open("labels.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -76,17 +75,6 @@ def own_data(tmp_path, monkeypatch):
         picture(f"sorted/train/{kind}/p_{kind}_1.png")
         if kind != "malignant":
             picture(f"sorted/test/{kind}/p_{kind}_2.png")
-    Path("Annotations").mkdir()
-    for i in range(12):
-        box = "".join(
-            f"<{c}>{v}</{c}>"
-            for c, v in zip(("xmin", "ymin", "xmax", "ymax"), (5, 6, 20, 30), strict=True)
-        )
-        kind = ["RBC", "WBC"][i % 2]
-        text = (
-            f"<annotation><object><name>{kind}</name><bndbox>{box}</bndbox></object></annotation>"
-        )
-        Path(f"Annotations/{i}.xml").write_text(text)
     np.savez(
         "cells.npz",
         images=rng.integers(0, 256, (6, 28, 28, 3), dtype=np.uint8),
@@ -108,10 +96,9 @@ def test_your_own_data_runs(own_data):
     for block in blocks:
         exec(compile(block, "README, Your own data", "exec"), names)
     assert names["cohort"].images.shape == (12, 1, 64, 64)
-    assert names["smears"].boxes[0].shape == (1, 4)
     assert names["cells"].images.shape == (6, 3, 28, 28)
     assert names["volumes"].num_classes == 3
-    assert len(blocks) == 5
+    assert len(blocks) == 4
 
 
 def test_what_was_measured_is_printed_from_the_cards():

@@ -1,10 +1,8 @@
 """The cohort itself: what is known about each image stays with the image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -65,7 +63,7 @@ class Cohort:
         known = {name: getattr(self, name) for name in names}
         return {k: v for k, v in known.items() if v is not None} | self.extras
 
-    def _each(self, change: Callable[[Any], Any]) -> Cohort:
+    def _each(self, change: Callable[[Any], Any]) -> Self:
         """The cohort with every per-image field changed alike."""
         changed = {name: change(value) for name, value in self._per_image().items()}
         extras = {name: changed.pop(name) for name in self.extras}
@@ -86,7 +84,7 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: Any) -> Cohort:
+    def __getitem__(self, index: Any) -> Self:
         """A smaller cohort: by position, slice, list, boolean mask or index array, as in NumPy."""
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
@@ -101,7 +99,7 @@ class Cohort:
 
         return self._each(pick)
 
-    def to(self, device: str | torch.device) -> Cohort:
+    def to(self, device: str | torch.device) -> Self:
         """The same cohort with every tensor on `device`."""
 
         def move(value: Any) -> Any:
@@ -117,7 +115,7 @@ class Cohort:
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
         seed: int = 0,
         official: bool = True,
-    ) -> tuple[Cohort, Cohort, Cohort]:
+    ) -> tuple[Self, Self, Self]:
         """Train, validation and test: the official split if there is one, else by patient.
 
         Args:

@@ -58,13 +58,6 @@ def storable(values: np.ndarray) -> np.ndarray:
     return exact
 
 
-def placement(shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[tuple, tuple]:
-    """Height and width that a picture of `shape` has within `size`, and its top and left margin."""
-    scale = min(size[0] / shape[0], size[1] / shape[1])
-    inner = (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)))
-    return inner, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-
-
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale (C, H, W) to fit into `size` (height, width), without aliasing, and pad evenly.
 
@@ -72,7 +65,9 @@ def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if pixels.shape[1:] == size:
         return pixels
-    (height, width), (top, left) = placement(pixels.shape[1:], size)
+    scale = min(size[0] / pixels.shape[1], size[1] / pixels.shape[2])
+    height, width = (max(1, round(n * scale)) for n in pixels.shape[1:])
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
     lowest = 0 if pixels.dtype == np.uint8 else pixels.min()
     out = np.full((len(pixels), *size), lowest, dtype=pixels.dtype)
     for channel, values in zip(out, pixels, strict=True):

@@ -1,22 +1,18 @@
-"""Tables of one's own images: which row is which file, what its cells say, and where boxes lie."""
+"""Tables of one's own images: which row is which file, and what its cells say."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 
 from medlab.cohort import text
 from medlab.datasets._files import reading, some
-from medlab.datasets._pictures import placement
 from medlab.errors import DataError
 
-_CORNERS = ["x0", "y0", "x1", "y1"]
-_VOC = ["xmin", "ymin", "xmax", "ymax"]
 Classes = Sequence[str] | Mapping[str, str] | None
 
 
@@ -113,54 +109,3 @@ def numbered(cells: Iterable[str], classes: Classes) -> tuple[np.ndarray, tuple[
     names = tuple(dict.fromkeys(meaning.values()))
     codes = pd.Categorical([meaning[cell] for cell in cells], categories=names).codes
     return codes.astype(np.int64), names
-
-
-def read_boxes(boxes: Any, names: Sequence[str], folder: Path) -> pd.DataFrame:
-    """One row a box: image, x0, y0, x1, y1 in pixels of the file, label; see `from_folder`."""
-    if isinstance(boxes, str | os.PathLike) and Path(boxes).expanduser().is_dir():
-        return _voc(Path(boxes).expanduser(), names)
-    frame = read_table(boxes, label="label")
-    frame = frame.rename(columns=dict(zip(_VOC, _CORNERS, strict=True)) | {"class": "label"})
-    require(frame, _CORNERS)
-    frame["image"] = locate(frame["file"], names, folder)
-    frame = frame[(frame[_CORNERS] != "").any(axis=1)]  # an image without boxes has empty cells
-    with reading("the table of boxes holds a coordinate that is no number"):
-        frame = frame.astype(dict.fromkeys(_CORNERS, float))
-    kinds = frame["label"].replace("", "finding") if "label" in frame else "finding"
-    return frame.assign(label=kinds)
-
-
-def _voc(folder: Path, names: Sequence[str]) -> pd.DataFrame:
-    """VOC counts pixels from 1 and includes the last one: xmin…xmax is xmin − 1 up to xmax."""
-    images = {PurePosixPath(name).stem: name for name in names}
-    sheets = sorted(folder.rglob("[!.]*.[xX][mM][lL]"))
-    found = {normalize("NFC", path.stem): path for path in sheets}
-    if len(found) < len(sheets) or len(images) < len(names):
-        raise DataError("VOC files belong to the image of their name, but two have one name")
-    if missing := [name for stem, name in images.items() if stem not in found]:
-        raise DataError(f"{len(missing)} images have no XML file in {folder}: {some(missing)}")
-    rows = []
-    for stem, name in images.items():
-        with reading(f"{found[stem]} is no VOC annotation"):
-            for item in ElementTree.parse(found[stem]).iter("object"):
-                x0, y0, x1, y1 = (float(item.findtext(f"bndbox/{c}", "")) for c in _VOC)
-                rows.append((name, x0 - 1, y0 - 1, x1, y1, text(item.findtext("name"))))
-    return pd.DataFrame(rows, columns=["image", *_CORNERS, "label"])
-
-
-def place_boxes(
-    boxes: pd.DataFrame, sizes: Mapping[str, tuple[int, ...]], size: tuple[int, int] | None
-) -> np.ndarray:
-    """(M, 4) float32 boxes in pixels, within pictures of `sizes`, fitted into `size` if given."""
-    shapes = [sizes[name] for name in boxes["image"]]
-    whole = np.array(shapes).reshape(-1, 2)
-    low, high = boxes[["y0", "x0"]].to_numpy(float), boxes[["y1", "x1"]].to_numpy(float)
-    bad = ((low < -1) | (high > whole + 1) | ~(low < high)).any(axis=1)
-    if bad.any():
-        rows = boxes[bad][["image", *_CORNERS]].to_numpy()
-        told = some((f"{name} {tuple(box)}" for name, *box in rows), 3)
-        raise DataError(f"{len(rows)} boxes have no area or lie outside their picture: {told}")
-    placed = [placement(shape, size or shape) for shape in shapes]
-    inner, margin = np.array(placed).reshape(-1, 2, 2).swapaxes(0, 1)
-    moved = np.clip([low, high], 0, whole) * (inner / whole) + margin  # (2, M, 2) of y, x
-    return moved.swapaxes(0, 1)[..., ::-1].reshape(-1, 4).astype(np.float32)

@@ -1,13 +1,11 @@
 """Segmented volumes in NIfTI files, laid out as in the Medical Segmentation Decathlon."""
 
-import json
 import os
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,10 @@ import torch
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
 from medlab.datasets._files import reading, some
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
-_FACTS = (files("medlab.datasets") / "hippocampus.json").read_text(encoding="utf-8")
-HIPPOCAMPUS = DataCard(**json.loads(_FACTS))
+HIPPOCAMPUS = DataCard(**read_facts("datasets/hippocampus"))
 
 
 def load_hippocampus(root: str | os.PathLike | None, download: bool, verify: bool | None) -> Cohort:

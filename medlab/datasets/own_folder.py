@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from medlab.cohort import Cohort
 from medlab.datasets._files import images_in, some
 from medlab.datasets._pictures import decode, fit, stack
-from medlab.datasets._tables import Classes, numbered, place_boxes, read_boxes, require, rows_of
+from medlab.datasets._tables import Classes, require, rows_of
 from medlab.datasets.arrays import UNKNOWN_PATIENTS, from_arrays
 from medlab.errors import DataError
 from medlab.errors import progress as shown
@@ -28,7 +27,6 @@ def from_folder(
     labels: Any,
     patient: Column | None,
     label: str | Sequence[str] = "label",
-    boxes: Any = None,
     site: Column | None = None,
     official: Column | None = None,
     classes: Classes = None,
@@ -37,8 +35,7 @@ def from_folder(
 ) -> Cohort:
     """Read a folder of PNG, JPEG, TIFF, BMP or WebP files and a label table.
 
-    >>> from_folder("scans", labels="labels.csv", patient="patient_id")          # doctest: +SKIP
-    >>> from_folder("smears", labels=None, boxes="Annotations", patient="file")  # doctest: +SKIP
+    >>> from_folder("scans", labels="labels.csv", patient="patient_id")  # doctest: +SKIP
 
     Everything that could spoil a result unseen is an error with the first names of what is wrong:
     rows without an image or a label, files of a kind that is not read (tables and texts apart),
@@ -55,9 +52,6 @@ def from_folder(
             which has "file" and "folder" (where it lies) too. None: every image is another
             patient, of which a warning and the card remind.
         label: label column; or several columns of 0 and 1, for a multilabel task.
-        boxes: where findings lie: a table like `labels`, one row a box, with columns x0, y0, x1, y1
-            (pixels, x1 and y1 exclusive) or xmin, ymin, xmax, ymax, and perhaps label; or a folder
-            of Pascal VOC XML files. They move with the image when it is brought to `size`.
         site: hospital or scanner: column or function of the row.
         official: train, val or test, the part an image belongs to: likewise.
         classes: class names in label order; or what the table says -> class name. Default: what the
@@ -67,9 +61,7 @@ def from_folder(
         progress: show a bar; the environment variable MEDLAB_PROGRESS=0 hides it too.
 
     Returns:
-        Cohort in the order of the table: uint8, or float32 where files hold more than 8 bits. With
-        boxes, `extras["box_labels"]` has an int64 tensor an image, the class of each box; without
-        labels the task is detection and the classes those of the boxes.
+        Cohort in the order of the table: uint8, or float32 where files hold more than 8 bits.
     """
     folder = Path(images).expanduser()
     edges = (size, size) if isinstance(size, int) else size
@@ -81,29 +73,15 @@ def from_folder(
     if unnamed := [name for name in files if name not in table.index]:
         notes.append(f"Left out: {len(unnamed)} images that no row names: {some(unnamed)}.")
         warnings.warn(f"{folder}: {notes[0]}", stacklevel=2)
-    found = None if boxes is None else read_boxes(boxes, list(table.index), folder)
 
-    def one(image: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    def one(image: str) -> np.ndarray:
         pixels = decode(files[image])
-        shape = pixels.shape[1:]
-        return pixels if edges is None else fit(pixels, (edges[0], edges[1])), shape
+        return pixels if edges is None else fit(pixels, (edges[0], edges[1]))
 
     look: dict = {"desc": "reading images", "leave": True, "disable": not progress}
     with ThreadPoolExecutor(max_workers=8) as pool:
-        read = list(shown(pool.map(one, table.index), total=len(table), **look))
-    pictures = [pixels for pixels, _ in read]
+        pictures = list(shown(pool.map(one, table.index), total=len(table), **look))
     fields: dict[str, Any] = {"files": np.array(table.index)}
-    if found is not None:
-        numbers, names = numbered(found["label"], None if columns else classes)
-        sizes = {image: shape for image, (_, shape) in zip(table.index, read, strict=True)}
-        corners = place_boxes(found, sizes, edges)
-        rows = [(found["image"] == image).to_numpy() for image in table.index]
-        fields["boxes"] = [corners[row] for row in rows]
-        fields["extras"] = {"box_labels": [torch.from_numpy(numbers[row]) for row in rows]}
-        if columns:
-            notes.append(f"Boxes have their own classes: {', '.join(names)}.")
-        else:
-            classes = names
     if patient is None:
         warnings.warn(UNKNOWN_PATIENTS, stacklevel=2)
         notes.append(UNKNOWN_PATIENTS)

@@ -9,8 +9,6 @@ Source: DICOM PS3.3 C.7.6.3 (Image Pixel module), PS3.5 A.4 (encapsulation); ITU
 (JPEG), T.87 Annex C (JPEG-LS), T.800 Annex A (JPEG 2000).
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator

@@ -6,16 +6,12 @@ elements, overlays and curves, every person's name, date and instance UID wherev
 what hides in the pixel data beside the picture.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
-import json
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -30,9 +26,9 @@ from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
 from medlab.dicom._pixels import stored_values
 from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
-from medlab.errors import DicomError
+from medlab.errors import DicomError, read_facts
 
-_TABLE = json.loads(files("medlab.dicom").joinpath("profile.json").read_text(encoding="utf-8"))
+_TABLE = read_facts("dicom/profile")
 _ACTIONS = {k: code for code, lines in _TABLE["actions"].items() for k in " ".join(lines).split()}
 _DUMMIES: dict[str, object] = {
     **dict.fromkeys(INT_VR, 0),
@@ -84,7 +80,6 @@ def deidentify(
     *,
     key: str,
     patient_id: str = "ANONYMOUS",
-    burned_in: str = "refuse",
 ) -> Dataset:
     """A copy of an image's data set with the basic profile applied.
 
@@ -101,16 +96,13 @@ def deidentify(
         source: a file, or a data set, which is left as it is.
         key: secret text; the same key maps the same UID to the same new one, across files and runs.
         patient_id: the pseudonym that becomes PatientID and PatientName, up to 64 characters.
-        burned_in: "refuse" raises where the header says that text is burnt into the pixels, and for
-            videos; "keep" lets them pass.
 
     Raises:
-        DicomError: unreadable, no image, no key, or text burnt into the pixels.
+        DicomError: unreadable, no image, no key, a video, or text burnt into the pixels, as the
+            header says: blank it and set BurnedInAnnotation to NO.
     """
     if not isinstance(key, str) or not key:
         raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
-    if burned_in not in ("refuse", "keep"):
-        raise DicomError(f'burned_in must be "refuse" or "keep", got {burned_in!r}')
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
     rules = _Rules(source, key)
@@ -120,15 +112,15 @@ def deidentify(
     for doubt in _doubts(dataset, path):
         if doubt.keyword == "BurnedInAnnotation" and doubt.value != "YES":
             warnings.warn(f"{path}: look at the pixels: {doubt.why}", stacklevel=2)
-        elif doubt.keyword == "BurnedInAnnotation" and burned_in == "refuse":
-            raise DicomError(f"{path}: {doubt.why}: blank it first, or pass burned_in='keep'")
+        elif doubt.keyword == "BurnedInAnnotation":
+            raise DicomError(f"{path}: {doubt.why}: blank it, then set BurnedInAnnotation to NO")
     clean = rules.cleaned(dataset)
     # The file meta information is a new one. The preamble, where anything could hide, stays behind.
     clean.file_meta = FileMetaDataset()
     big = dataset.original_encoding[1] is False
     syntax = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
     clean.file_meta.TransferSyntaxUID = UID(text(old, "TransferSyntaxUID", path) or syntax)
-    _clean_pixels(clean, path, trust=burned_in == "keep")
+    _clean_pixels(clean, path)
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         uid = text(old, f"MediaStorage{keyword}", path)
         if uid and not clean.get(keyword):
@@ -143,14 +135,11 @@ def deidentify(
     return clean
 
 
-def _clean_pixels(clean: Dataset, path: Path, *, trust: bool) -> None:
-    """Decompress the pixels and clear unused bits: comments or an overlay (PS3.5 8.1.1) hide there.
-
-    A video, which cannot be decompressed, passes only where `trust` says so.
-    """
+def _clean_pixels(clean: Dataset, path: Path) -> None:
+    """Decompress pixels and clear unused bits: comments or an overlay (PS3.5 8.1.1) hide there."""
     syntax = clean.file_meta.TransferSyntaxUID
     found = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in clean]
-    if not found or (trust and re.search("MPEG|HEVC|SMPTE", syntax.name)):
+    if not found:
         return
     values, options = stored_values(clean, path, max_bytes=MAX_BYTES)
     stored, allocated = (integer(clean, f"Bits{end}", path) for end in ("Stored", "Allocated"))

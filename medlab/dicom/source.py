@@ -1,7 +1,5 @@
 """Open a DICOM file without trusting it: bounded in memory, complete, one kind of error."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

@@ -5,11 +5,7 @@ mandatory modules is written, and nothing that would claim a real scanner. What 
 stands in `simulated.json`.
 """
 
-from __future__ import annotations
-
-import json
 import uuid
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +14,10 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from medlab.dicom.series import Volume
-from medlab.errors import DicomError, atomic_write
+from medlab.errors import DicomError, atomic_write, read_facts
 
 _NAMESPACE = uuid.UUID("6d65646c-6162-5000-8000-000000000000")
-_HEADER = json.loads(files("medlab.dicom").joinpath("simulated.json").read_text(encoding="utf-8"))
+_HEADER = read_facts("dicom/simulated")
 
 
 def write_series(

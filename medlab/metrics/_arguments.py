@@ -1,7 +1,5 @@
 """Labels and scores as every metric takes them: tensors or arrays, checked once, in one place."""
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 

@@ -4,8 +4,6 @@ Temperature scaling makes a network as sure as it should be; decision curves and
 what a threshold is worth. Scores outside 0…1, or several findings for one, are a `DataError`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 

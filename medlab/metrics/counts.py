@@ -4,11 +4,9 @@ Labels and scores have the shapes of `pairs`. A ratio of nothing to nothing (the
 patients) is NaN; of an AUC or a curve, one class only raises `UndefinedMetric`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import nan
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,7 +45,7 @@ class Confusion:
         """Negative predictive value: TN / (TN + FN)."""
         return _share(self.tn, self.fn)
 
-    def at_prevalence(self, prevalence: float) -> Confusion:
+    def at_prevalence(self, prevalence: float) -> Self:
         """Shares of patients where disease is as common as `prevalence`, 0 to 1, by Bayes' theorem.
 
         Sensitivity and specificity stay as they are here; they travel between hospitals better
@@ -56,7 +54,7 @@ class Confusion:
         ill = shares(prevalence, "prevalence")
         tp, fn = ill * self.sensitivity, ill * _share(self.fn, self.tp)
         tn, fp = (1 - ill) * self.specificity, (1 - ill) * _share(self.fp, self.tn)
-        return Confusion(tp, fp, tn, fn)
+        return type(self)(tp, fp, tn, fn)
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> Confusion:

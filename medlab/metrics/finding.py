@@ -4,8 +4,6 @@ Truth is one (M, 4) tensor of boxes an image, x0, y0, x1, y1 in pixels, as a coh
 was found is one pair (boxes (D, 4), scores (D,)) an image, as `models.found_boxes` gives them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

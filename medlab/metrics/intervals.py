@@ -4,8 +4,6 @@ An interval without width, as at an AUC of 1, is told by a `UserWarning`; DeLong
 images of each class, else `UndefinedMetric`.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from math import erfc, exp, inf, log, sqrt

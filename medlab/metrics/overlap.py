@@ -1,7 +1,5 @@
 """How well two outlines of one structure agree."""
 
-from __future__ import annotations
-
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The bootstrap: how far a figure moves when other patients come, drawn from those that did."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any

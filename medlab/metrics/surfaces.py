@@ -1,7 +1,5 @@
 """How far two outlines of one structure lie apart, in millimetres."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

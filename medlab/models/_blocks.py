@@ -1,7 +1,5 @@
 """The layers of the course in two and three dimensions, chosen by one number."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from medlab.errors import DataError

@@ -1,7 +1,5 @@
 """Boxes, x0, y0, x1, y1 in pixels: how much two share, and the best one of many."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Look inside a network: what every layer puts out, and what it costs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple

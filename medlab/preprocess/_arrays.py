@@ -1,7 +1,5 @@
 """What every step of preprocessing does with what it is given: tensors, arrays, checks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from typing import Any

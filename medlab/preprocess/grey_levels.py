@@ -1,7 +1,5 @@
 """Grey levels brought to a scale: window, normalise, local equalisation."""
 
-from __future__ import annotations
-
 from math import inf, isfinite
 from typing import Literal
 

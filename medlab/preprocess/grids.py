@@ -1,7 +1,5 @@
 """An image or a volume on another grid: another spacing, another size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import log, sqrt
 

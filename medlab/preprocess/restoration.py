@@ -1,7 +1,5 @@
 """Noise taken out of an image, and the smooth shading that a receive coil lays over it."""
 
-from __future__ import annotations
-
 from functools import reduce
 from itertools import product
 from math import pi, sqrt

@@ -1,7 +1,5 @@
 """A test set in an envelope: it opens whenever you ask, and counts how often you asked."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -15,7 +13,7 @@ from filelock import FileLock
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
 
-_OPENED: list[Opening] = []  # of this session; a seal made anew looks here for its own pictures
+_OPENED: list["Opening"] = []  # of this session; a seal made anew looks here for its own pictures
 
 
 class SealedError(MedlabError):

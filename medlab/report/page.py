@@ -1,7 +1,5 @@
 """A model card: what a model is for, how it was judged, and where it should not be used."""
 
-from __future__ import annotations
-
 import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ Coordinates of the kidney, mm: x away from the spine, y to the front, z to the h
 to the right, y below the middle of the probe's face. Sizes come as the dictionary of `renal`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -5,15 +5,12 @@ is the distance to a surface, positive inside it, negative outside. Sizes and pl
 `lung_ct.json`, for an adult of usual size; each patient is scaled, leaned and bent a little.
 """
 
-from __future__ import annotations
-
-import json
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
+from medlab.errors import read_facts
 from medlab.simulate._trees import (
     Branches,
     Grid,
@@ -27,7 +24,7 @@ from medlab.simulate._trees import (
     tube,
 )
 
-FACTS = json.loads((files("medlab.simulate") / "lung_ct.json").read_text(encoding="utf-8"))
+FACTS = read_facts("simulate/lung_ct")
 HU: dict[str, float] = FACTS["hu"]
 LEAF = 0.34  # mm, radius of a vessel that supplies one point
 LATTICE = 10.0  # mm between the points that vessels supply

@@ -5,8 +5,6 @@ z to the head. The X-ray source lies at y = +source (behind the patient) and the
 y = source − distance; the picture shows +x on the right and +z on top.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import combinations
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Random streams that depend on what they are for, work shared over the cores, a check."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

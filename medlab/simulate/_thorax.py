@@ -7,8 +7,6 @@ Source: sizes after ICRP Publication 110 (2009), densities after ICRU Report 44 
 round chests, level ribs and high domes, nearly gone at two: Openshaw et al., Thorax 39:624 (1984).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import reduce

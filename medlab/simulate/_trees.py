@@ -4,8 +4,6 @@ Source: Tawhai et al., Ann Biomed Eng 28:793 (2000), a tree grown towards the po
 Murray, PNAS 12:207 (1926): the cubed radii of two daughters add up to their parent's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Computed tomography: Hounsfield units, a scan of a slice, a chest to put into the scanner."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

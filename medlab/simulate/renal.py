@@ -1,10 +1,6 @@
 """The cohort `kidney_us`: kidneys in three dimensions, seen by a curved probe."""
 
-from __future__ import annotations
-
-import json
 import math
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -14,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
+from medlab.errors import read_facts
 from medlab.simulate import _flank as flank
 from medlab.simulate._flank import Numbers
 from medlab.simulate._streams import check_images, side_by_side, stream
 from medlab.simulate.ultrasound import Probe, log_compress, received, scan_convert, two_way_loss
 
-_FACTS = json.loads((files("medlab.simulate") / "kidney_us.json").read_text(encoding="utf-8"))
+_FACTS = read_facts("simulate/kidney_us")
 KIDNEY_US = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, float]] = _FACTS["sites"]
 TISSUES: dict[str, list[float]] = _FACTS["tissues"]

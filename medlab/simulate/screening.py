@@ -1,7 +1,5 @@
 """Low-dose CT of screening participants: nodules, the odds that one is malignant, the scanner."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral

@@ -1,7 +1,5 @@
 """Ultrasound: speckle from unresolved scatterers, beams of a curved probe, log compression."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """Radiography: attenuation along a ray, photons counted behind it, grey levels on a screen."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What happens before the first step, and in each: shared by `fit` and the range test."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterator

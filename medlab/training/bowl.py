@@ -1,7 +1,5 @@
 """Gradient descent where all is known: on a bowl, the simplest loss there is."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

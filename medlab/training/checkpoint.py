@@ -4,8 +4,6 @@ A safetensors file is a JSON header and raw numbers. Nothing in it can be execut
 (`torch.save`), which runs whatever code it names while it is being read.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -38,15 +36,6 @@ def save_weights(model: nn.Module, path: str | os.PathLike, *, classes: Sequence
     write_file(path, model.state_dict(), about)
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
-    """Load a safetensors file into a model of the same structure: all weights, or none.
-
-    Raises:
-        CheckpointError: an unreadable file, or weights that do not fit; the model is unchanged.
-    """
-    put_into(model, read_file(path)[0], source=str(path))
-
-
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
     """Build the model that `save_weights` wrote, from `medlab.models`, and name its outputs.
 
@@ -58,7 +47,9 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
     """
     tensors, about = read_file(path)
     if about.get("model") not in models.__all__ or "arguments" not in about:
-        told = "names no network of medlab.models: build the model yourself and call load_weights"
+        told = (
+            "names no network of medlab.models: build the model, then safetensors.torch.load_model"
+        )
         raise CheckpointError(f"{path} {told}")
     model = getattr(models, about["model"])(**json.loads(about["arguments"]))
     put_into(model, tensors, source=str(path))
@@ -66,21 +57,11 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
 
 
 def put_into(model: nn.Module, tensors: dict[str, Tensor], *, source: str) -> None:
-    """Copy tensors into a model after checking that every name, shape and type fits."""
-    found, wanted = (
-        {name: f"{value.dtype} {tuple(value.shape)}" for name, value in state.items()}
-        for state in (tensors, model.state_dict())
-    )
-    faults = [
-        f"{name}: file has {found.get(name, 'nothing')}, model {wanted.get(name, 'nothing')}"
-        for name in wanted | found
-        if found.get(name) != wanted.get(name)
-    ]
-    if faults:
-        told = f"{source} does not fit this {type(model).__name__}; nothing was loaded. Build the"
-        told = f"{told} model with the same arguments as the saved one. {len(faults)} differ:"
-        raise CheckpointError("\n  ".join([told, *faults[:8]]))
-    model.load_state_dict(tensors)
+    """Copy tensors into a model whose names and shapes they have."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:  # PyTorch names every weight that is missing or does not fit
+        raise CheckpointError(f"{source} does not fit: {error}") from error
 
 
 def write_file(

@@ -1,9 +1,8 @@
 """Number format and memory layout of training, by a rule."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -27,7 +26,7 @@ class Precision:
         return self.dtype + "+channels_last" * self.channels_last
 
     @classmethod
-    def named(cls, name: str) -> Precision:
+    def named(cls, name: str) -> Self:
         """From a name as `str` makes it; a `DataError` for any other."""
         dtype, _, layout = str(name).partition("+")
         if dtype not in _TYPES or layout not in ("", "channels_last"):
@@ -38,7 +37,7 @@ class Precision:
         return cls(dtype, bool(layout))
 
     @classmethod
-    def by_rule(cls, device: torch.device) -> Precision:
+    def by_rule(cls, device: torch.device) -> Self:
         """What "auto" stands for on a device.
 
         On a GPU bfloat16, or float16 before compute capability 8 (a T4 has 7.5), which only

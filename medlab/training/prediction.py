@@ -1,7 +1,5 @@
 """Probabilities from a trained model."""
 
-from __future__ import annotations
-
 from numbers import Integral
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The learning-rate range test: one short run whose rate climbs until the loss breaks."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """All that changes during training, in memory and in a checkpoint."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json
@@ -113,7 +111,7 @@ class Run:
         """Take up where a checkpoint of the same model, data and recipe stopped."""
         tensors, metadata = read_file(path)
         if "facts" not in metadata:
-            raise CheckpointError(f"{path} is no checkpoint of fit: read it with load_weights")
+            raise CheckpointError(f"{path} is no checkpoint of fit")
         facts = json.loads(metadata["facts"])
         scaler, history = facts.pop("scaler"), History(**facts)
         different = [

@@ -1,12 +1,8 @@
 """What every widget is made of: controls, and a figure that follows them."""
 
-from __future__ import annotations
-
 import base64
 import html
-import json
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,12 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from medlab import plotting
-from medlab.errors import DataError, MedlabError
+from medlab.errors import DataError, MedlabError, read_facts
 
 # All that a reader of the page sees, for translators.
-WORDS: dict[str, str] = json.loads(
-    (files("medlab.widgets") / "words.json").read_text(encoding="utf-8")
-)
+WORDS: dict[str, str] = read_facts("widgets/words")
 VIEW = "application/vnd.jupyter.widget-view+json"
 WIDE = {"description_width": "90px"}
 

@@ -1,11 +1,7 @@
 """Sliders over images, over a convolution, over a descent and over the threshold of a test."""
 
-from __future__ import annotations
-
-import json
 import math
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from typing import Literal
 
 import numpy as np
@@ -19,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medlab import metrics, plotting, preprocess
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 from medlab.simulate import mri
 from medlab.training import descent_path
 from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
@@ -27,7 +23,7 @@ from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
 Part = Literal["centre", "edge"]
 Pair = tuple[float, float]
 
-_PRESETS = json.loads((files("medlab.widgets") / "presets.json").read_text(encoding="utf-8"))
+_PRESETS = read_facts("widgets/presets")
 WINDOWS: dict[str, list[int]] = _PRESETS["windows"]
 KERNELS: dict[str, list[int]] = _PRESETS["kernels"]
 SPOT = np.array(_PRESETS["spot"], dtype=float)

@@ -1,7 +1,5 @@
 """One class an image, or several findings, each present or not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import ClassVar

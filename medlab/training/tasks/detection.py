@@ -1,7 +1,5 @@
 """Where things are: a heat map of centres, and the place and size of each box."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

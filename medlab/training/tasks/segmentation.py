@@ -1,7 +1,5 @@
 """One class a pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
