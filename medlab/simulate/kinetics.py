@@ -78,7 +78,7 @@ def tofts(minutes: ArrayLike, *, k_trans: float, k_ep: float) -> np.ndarray:
     """
     positive(k_trans=k_trans, k_ep=k_ep)
     t = np.asarray(minutes, dtype=float)
-    if t.size and not (0 <= t.min() and t.max() <= LONGEST and k_ep <= 20):
+    if t.size and not (t.min() >= 0 and t.max() <= LONGEST and k_ep <= 20):
         raise DataError(
             f"expected 0 … {LONGEST:g} minutes and k_ep up to 20 per minute; got "
             f"{t.min():g} … {t.max():g} and {k_ep:g}"
@@ -118,8 +118,8 @@ def breast_curves(
     for i, length in enumerate(lengths.tolist()):
         padded[:, i, :length] = values[i], times[i]
     enhancement, minutes = torch.from_numpy(padded)
-    said = torch.tensor(labels), torch.tensor(kinds), np.array(who), np.array(sites)
-    return Curves(enhancement, minutes, lengths, *said)
+    tensors = (enhancement, minutes, lengths, torch.tensor(labels), torch.tensor(kinds))
+    return Curves(*tensors, np.array(who), np.array(sites))
 
 
 def _patient(k: int, seed: int, late: str) -> list[tuple]:
