@@ -19,8 +19,7 @@ MESSAGES = {
         "order": "you took the parts in the order {order}. PyTorch stacks i, f, g, o.",
         "cell": "you return c, or h = o ⊙ c. What the layer gives is h = o ⊙ tanh(c).",
         "frozen": "the state does not travel: each step has to begin with the h of the one before.",
-        "frozen c": "c does not travel: each step has to begin with the c of the one before.",
-        "new only": "the old c is missing: c = f ⊙ c + i ⊙ g.",
+        "new only": "the old c is lost: c = f ⊙ c + i ⊙ g, from step to step.",
         "ungated": "what is new enters whole: c = f ⊙ c + i ⊙ g.",
         "no forget": "the old c stays whole: c = f ⊙ c + i ⊙ g.",
         "no output gate": "h is o ⊙ tanh(c); the output gate is missing.",
@@ -97,8 +96,9 @@ MESSAGES = {
     "recurrent.6": {
         "right": "a curve gets the same answer alone, in company, and however long the padding.",
         "shape": "I expected what head gives, {expected}; got {got}.",
-        "padding matters": "I changed what stands in the padding, and your answers changed. A GRU "
-        "that reads backwards starts there: pack, or it is too late.",
+        "padding matters": "what stands in the padding reaches your answer: I changed the one, "
+        "and the other changed.",
+        "by value": "you took zeros for padding. A measured 0 is an image too: go by lengths.",
         "last column": "you read the last column: for a short curve that lies in the padding.",
         "backward": "the backward direction ends at the first image: its last output stands at "
         "step 0. At the last valid step it has seen one image.",
@@ -119,7 +119,7 @@ MESSAGES = {
 
 # --- 1 and 2: LSTM and GRU ---
 
-_SEVERAL = ((1, 1, 1, 1), (4, 3, 2, 3), (5, 6, 3, 2))  # N, T, D, H
+_SEVERAL = ((4, 3, 2, 3), (5, 6, 3, 2), (1, 1, 1, 1))  # N, T, D, H
 
 
 def _lstm(x: Tensor, weights: tuple, how: str = "", order: tuple = (0, 1, 2, 3)) -> Tensor:
@@ -136,7 +136,7 @@ def _lstm(x: Tensor, weights: tuple, how: str = "", order: tuple = (0, 1, 2, 3))
         g = torch.sigmoid(g) if how == "g gated" else torch.tanh(g)
         i = torch.ones_like(i) if how == "ungated" else i
         f = torch.ones_like(f) if how == "no forget" else f
-        c = i * g + f * c * (how not in ("new only", "frozen c"))
+        c = i * g + f * c * (how != "new only")
         o = torch.ones_like(o) if how == "no output gate" else o
         h = o * torch.tanh(c)
         states.append({"cell": c, "o c": o * c}.get(how, h))
@@ -199,7 +199,7 @@ def _layer(answer: Any, kind: type, by_hand: Any, ways: tuple, names: tuple) -> 
 @exercise("recurrent.1", MESSAGES["recurrent.1"])
 def lstm(answer) -> Verdict:
     ways = (
-        "cell", "o c", "frozen", "frozen c", "new only", "ungated", "no forget", "no output gate",
+        "cell", "o c", "frozen", "new only", "ungated", "no forget", "no output gate",
         "g gated", "no sigmoid", "no first bias", "no second bias",
     )  # fmt: skip
     return _layer(answer, nn.LSTM, _lstm, ways, tuple("ifgo"))
@@ -440,7 +440,8 @@ def _wrong_ways(gru: nn.GRU, head: nn.Linear, x: Tensor, curves: list[Tensor]) -
         "off": [(before, mean)],
         "turned": [(mean, last), (torch.cat([last[:, size:], last[:, :size]], 1), mean)],
     }
-    return {
+    seen = [curve[: max(1, int((curve != 0).any(1).sum()))] for curve in curves]
+    return {"by value 0": _alone(gru, head, seen)} | {
         f"{key} {k}": head(torch.cat(pair, 1))
         for key, several in pairs.items()
         for k, pair in enumerate(several)
@@ -469,8 +470,10 @@ def read(answer) -> Verdict:
                 said = str(wrong.__cause__)
                 if "enforce_sorted" in said:
                     return "unsorted"
-                if "batch" in said and "lengths" in said:
+                if "exceeds dimension" in said or f"with size {len(sizes)}" in said:
                     return "batch first"
+                if f"index {max(sizes)} is out of bounds" in said:
+                    return "off"
                 raise
             if not torch.is_tensor(got) or got.numel() != len(want):
                 shape = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
