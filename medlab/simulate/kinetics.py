@@ -52,7 +52,7 @@ class Curves(NamedTuple):
 def plasma(minutes: ArrayLike) -> np.ndarray:
     """Contrast agent in arterial plasma, mM, after a bolus of 0.1 mmol/kg at 0 minutes.
 
-    Source: Parker et al., Magn Reson Med 56 (2006) 993, table 1, for whole blood; divided by
+    Source: Parker et al., Magn Reson Med 56 (2006) 993, for whole blood; divided by
     1 − 0.42, the share of plasma.
     """
     t = np.asarray(minutes, dtype=float)
@@ -74,7 +74,7 @@ def tofts(minutes: ArrayLike, *, k_trans: float, k_ep: float) -> np.ndarray:
         k_ep: rate constant of the way back, 1/min, 0 < k_ep ≤ 20; K_trans / k_ep is v_e, the share
             of space outside cells and vessels.
 
-    Source: Tofts et al., J Magn Reson Imaging 10 (1999) 223, equation 8.
+    Source: Tofts et al., J Magn Reson Imaging 10 (1999) 223.
     """
     positive(k_trans=k_trans, k_ep=k_ep)
     t = np.asarray(minutes, dtype=float)
