@@ -119,7 +119,7 @@ MESSAGES = {
 
 # --- 1 and 2: LSTM and GRU ---
 
-_SEVERAL = ((4, 3, 2, 3), (5, 6, 3, 2), (1, 1, 1, 1))  # N, T, D, H
+_SEVERAL = ((4, 3, 2, 3), (2, 6, 3, 5), (1, 1, 1, 1))  # N, T, D, H
 
 
 def _lstm(x: Tensor, weights: tuple, how: str = "", order: tuple = (0, 1, 2, 3)) -> Tensor:
@@ -332,7 +332,7 @@ def _run(cell: nn.LSTMCell, values: Tensor, marks: Tensor) -> Tensor:
 
 
 def _held(cell: nn.LSTMCell) -> float:
-    """Mean error over curves of up to 60 steps with one mark, two marks or three."""
+    """Mean error over curves of one length with one mark to three; the worst of four lengths."""
     errors = []
     for seed, steps in enumerate((2, 9, 30, 60)):
         rng = torch.Generator().manual_seed(seed)
@@ -345,7 +345,7 @@ def _held(cell: nn.LSTMCell) -> float:
         last = (marks * torch.arange(1, steps + 1)[:, None]).argmax(0)
         wanted = values[last, torch.arange(40)]
         errors.append((_run(cell, values, marks)[-1] - wanted).abs().mean().item())
-    return sum(errors) / len(errors)
+    return max(errors)
 
 
 def _drawn(seed: int) -> nn.LSTMCell:
