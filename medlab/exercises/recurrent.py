@@ -367,13 +367,13 @@ def holder(answer) -> Verdict:
         ):
             raise NotAttempted
         cells.append(cell.requires_grad_(False))
+    error = max(map(_held, cells))
+    if error < _LIMIT:
+        return "right", {"error": error}
     for (name, one), other in zip(cells[0].named_parameters(), cells[1].parameters(), strict=True):
         if not torch.equal(one, other):
             return "random", {"where": name}
     cell = cells[0]
-    error = _held(cell)
-    if error < _LIMIT:
-        return "right", {"error": error}
     for order in list(permutations(range(4)))[1:]:
         restacked = _drawn(0).requires_grad_(False)
         for part, mine in zip(restacked.parameters(), cell.parameters(), strict=True):
