@@ -120,11 +120,18 @@ def test_large_integers_keep_every_digit(tmp_path):
     assert np.array_equal(read.pixels.numpy(), values)
 
 
-def test_multi_frame_is_frames_first(tmp_path):
+def test_multi_frame_is_frames_first_with_times(tmp_path):
     values = RNG.integers(0, 255, size=(4, 3, 5)).astype(np.uint8)
-    read = read_image(save(image(values, Modality="US"), tmp_path / "a.dcm"))
+    read = read_image(save(image(values, Modality="US", FrameTime="40"), tmp_path / "a.dcm"))
     assert np.array_equal(read.pixels.numpy(), values)
+    assert read.times.tolist() == [0, 40, 80, 120]
     assert read.frames.shape == (4, 1, 3, 5)
+
+
+def test_frame_time_vector(tmp_path):
+    values = np.zeros((3, 2, 4), np.uint8)
+    vector = save(image(values, FrameTimeVector=["0", "10", "25"]), tmp_path / "a.dcm")
+    assert read_image(vector).times.tolist() == [0, 10, 35]
 
 
 def test_enhanced_frames_have_their_own_rescale(tmp_path):

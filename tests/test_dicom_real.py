@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 
-from medlab.dicom import identifiers, read_image, read_series
+from medlab.dicom import identifiers, read_cine, read_image, read_series
 from medlab.errors import DicomError
 from tests.where import REAL_DATA, WHY_NO_DATA
 
@@ -100,12 +101,17 @@ def test_a_lost_slice_of_a_real_series_is_noticed(unpacked):
         read_series([path for path in files if path != inner])
 
 
-def test_the_real_cine_is_no_volume_and_its_frames_are_images(unpacked):
+def test_the_real_cine_is_read_in_the_order_of_time(unpacked):
     folder = unpacked("cine_series")
-    with pytest.raises(DicomError, match=r"20 images, all of one slice.*read_image"):
+    with pytest.raises(DicomError, match=r"20 images, all of one slice.*read_cine"):
         read_series(folder)
-    for path in folder.rglob("*.dcm"):
-        assert np.array_equal(read_image(path).pixels.numpy(), pydicom.dcmread(path).pixel_array)
+    cine = read_cine(folder)
+    frames = [pydicom.dcmread(path) for path in folder.rglob("*.dcm")]
+    frames.sort(key=lambda frame: float(frame.TriggerTime))
+    assert cine.pixels.shape == (20, 256, 256)
+    assert np.array_equal(cine.pixels.numpy(), [frame.pixel_array for frame in frames])
+    assert np.allclose(cine.times, [float(frame.TriggerTime) for frame in frames])
+    assert torch.all(cine.times.diff() == 37.5)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +149,6 @@ def test_reading_leaves_the_files_alone(unpacked):
         return [hashlib.md5(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*.dcm"))]
 
     before = state()
-    read_image(next(folder.rglob("*.dcm")))
+    read_cine(folder)
     identifiers(next(folder.rglob("*.dcm")))
     assert state() == before

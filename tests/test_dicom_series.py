@@ -1,4 +1,4 @@
-"""read_series on made stacks whose truth is known, and what it refuses by name."""
+"""read_series and read_cine on made stacks whose truth is known, and what they refuse by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medlab.dicom import Volume, read_image, read_series
+from medlab.dicom import Volume, read_cine, read_image, read_series
 from medlab.errors import DicomError
 from tests.dicom_files import AXIAL, image, save, stack, uid
 
@@ -314,9 +314,86 @@ def beats(folder, times=(30.0, 0.0, 10.0, 20.0), **header) -> np.ndarray:
 
 def test_a_cine_is_not_a_volume_with_duplicates(tmp_path):
     values = beats(tmp_path)
-    with pytest.raises(DicomError, match=r"4 images, all of one slice at one position.*read_image"):
+    with pytest.raises(DicomError, match=r"4 images, all of one slice at one position.*read_cine"):
         read_series(tmp_path)
-    assert np.array_equal(read_image(tmp_path / "002.dcm").pixels, values[2])
+    cine = read_cine(tmp_path)
+    assert cine.times.tolist() == [0, 10, 20, 30]
+    assert np.array_equal(cine.pixels.numpy(), values[[1, 2, 3, 0]])
+    assert cine.spacing == (0.7, 0.8)
+
+
+def test_a_multi_frame_file_is_a_cine(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, size=(3, 2, 4)).astype(np.uint8)
+    path = save(image(values, FrameTime=40), tmp_path / "a.dcm")
+    for source in (path, tmp_path, [path]):
+        cine = read_cine(source)
+        assert torch.equal(cine.pixels, read_image(path).pixels)
+        assert cine.times.tolist() == [0, 40, 80]
+
+
+def cine_file(path, times=None, heights=None) -> np.ndarray:
+    """An enhanced file whose frame k is told to be at that time and height."""
+    count = len(times or heights)
+    values = np.random.default_rng(2).integers(0, 99, size=(count, 4, 4)).astype(np.uint16)
+    data, groups = image(values, Modality="MR"), []
+    for k in range(count):
+        place, heart, group = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [0, 0, heights[k] if heights else 0]
+        group.PlanePositionSequence = Sequence([place])
+        if times:
+            heart.NominalCardiacTriggerDelayTime = times[k]
+            group.CardiacSynchronizationSequence = Sequence([heart])
+        groups.append(group)
+    turned, measures, shared = Dataset(), Dataset(), Dataset()
+    turned.ImageOrientationPatient, measures.PixelSpacing = AXIAL, [1, 1]
+    shared.PlaneOrientationSequence = Sequence([turned])
+    shared.PixelMeasuresSequence = Sequence([measures])
+    data.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    data.SharedFunctionalGroupsSequence = Sequence([shared])
+    save(data, path)
+    return values
+
+
+def test_frames_of_one_file_come_in_the_order_of_time(tmp_path):
+    values = cine_file(tmp_path / "a.dcm", times=[150.0, 50.0, 0.0, 100.0])
+    cine = read_cine(tmp_path / "a.dcm")
+    assert np.array_equal(cine.pixels.numpy(), values[[2, 1, 3, 0]])
+    assert cine.times.tolist() == [0, 50, 100, 150]
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ({"times": [0.0, 50.0] * 2, "heights": [0, 0, 8, 8]}, "differ in position"),
+        ({"heights": [0, 5, 10]}, "differ in position"),
+        ({"heights": [5, 5, 5]}, "0 different times"),
+        ({"times": [0.0, 50.0, 50.0]}, "2 different times"),
+    ],
+)
+def test_one_file_that_is_no_cine_is_refused(tmp_path, frames, message):
+    cine_file(tmp_path / "a.dcm", **frames)
+    with pytest.raises(DicomError, match=message):
+        read_cine(tmp_path / "a.dcm")
+
+
+def test_a_colour_cine_keeps_its_colours(tmp_path):
+    values = np.random.default_rng(4).integers(0, 255, size=(3, 2, 4, 3)).astype(np.uint8)
+    data = image(values[0], Modality="US", NumberOfFrames=3, FrameTime=20)
+    data.PixelData = values.tobytes()
+    cine = read_cine(save(data, tmp_path / "a.dcm"))
+    assert np.array_equal(cine.pixels.numpy(), values.transpose(0, 3, 1, 2))
+
+
+def test_what_a_cine_refuses(tmp_path):
+    stack(tmp_path / "volume")
+    with pytest.raises(DicomError, match="differ in position"):
+        read_cine(tmp_path / "volume")
+    beats(tmp_path / "same", times=(0.0, 10.0, 10.0))
+    with pytest.raises(DicomError, match="2 different times"):
+        read_cine(tmp_path / "same")
+    stack(tmp_path / "none", step=0.0)
+    with pytest.raises(DicomError, match="5 frames, but 0 different times"):
+        read_cine(tmp_path / "none")
 
 
 # ------------------------------------------- what must not become a volume, and what had better be
@@ -336,15 +413,18 @@ def test_two_patients_are_never_one_volume(tmp_path, keyword, value):
     stack(tmp_path, change=lambda k, data: setattr(data, keyword, value) if k > 2 else None)
     with pytest.raises(DicomError, match=rf"differ in {keyword}.* in 2 of 5:"):
         read_series(tmp_path)
+    with pytest.raises(DicomError, match=f"differ in {keyword}"):
+        read_cine(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["MOSAIC", "mosaic", "VFRAME"])
-def test_a_mosaic_is_told_about_and_is_no_volume(tmp_path, kind):
+def test_a_mosaic_is_told_about_and_is_neither_volume_nor_cine(tmp_path, kind):
     stack(tmp_path, Modality="MR", ImageType=["ORIGINAL", "PRIMARY", "M", "ND", kind])
     with pytest.warns(UserWarning, match=r"001\.dcm: a mosaic"):
         read_image(tmp_path / "001.dcm")
-    with pytest.raises(DicomError, match="a mosaic"):
-        read_series(tmp_path)
+    for reader in (read_series, read_cine):
+        with pytest.raises(DicomError, match="a mosaic"):
+            reader(tmp_path)
 
 
 def dose(path, offsets) -> np.ndarray:
@@ -364,13 +444,14 @@ def dose(path, offsets) -> np.ndarray:
     return values
 
 
-def test_a_dose_grid_is_an_image_in_gray_and_no_volume(tmp_path):
+def test_a_dose_grid_is_an_image_in_gray_and_neither_volume_nor_cine(tmp_path):
     values = dose(tmp_path / "d.dcm", [0, 2.5, 5])
     read = read_image(tmp_path / "d.dcm")
     assert np.allclose(read.pixels, values * 1e-8, rtol=1e-6)
     assert read.units == "GY"
-    with pytest.raises(DicomError, match="a dose grid"):
-        read_series(tmp_path / "d.dcm")
+    for reader in (read_series, read_cine):
+        with pytest.raises(DicomError, match="a dose grid"):
+            reader(tmp_path / "d.dcm")
 
 
 def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_path):
@@ -384,6 +465,8 @@ def test_the_limit_is_the_callers_and_headers_are_read_from_files_beyond_it(tmp_
     for limit in (1000, 2**33):
         with pytest.raises(DicomError, match="distance is irregular"):
             read_series(tmp_path, max_bytes=limit)
+        with pytest.raises(DicomError, match="differ in position"):
+            read_cine(tmp_path, max_bytes=limit)
     with pytest.raises(DicomError, match=r"above the limit.*max_bytes="):
         read_image(path)
 

@@ -55,7 +55,7 @@ def test_a_mark_moves_the_cell_it_lies_in():
 def test_other_images_are_refused():
     with pytest.raises(DataError, match="1 channel"):
         Detector(1)(torch.rand(2, 3, 32, 32))
-    with pytest.raises(DataError, match=r"expects images \(N, 1, H, W\)"):
+    with pytest.raises(DataError, match=r"takes images \(N, C, H, W\)"):
         Detector(1)(torch.rand(2, 1, 32, 32, 32))
 
 

@@ -125,9 +125,9 @@ def test_images_of_a_batch_do_not_touch_each_other_in_evaluation():
     assert torch.allclose(model(images), alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16), (1, 1, 16), (2, 1, 8, 16, 16)])
+@pytest.mark.parametrize("shape", [(2, 1, 7, 20), (1, 16, 16), (2, 1, 8, 16, 16)])
 def test_wrong_shapes_are_named(shape):
-    with pytest.raises(DataError, match=r"expects images \(N, 1, H, W\)"):
+    with pytest.raises(DataError, match="sides of at least 8 pixels"):
         ResNet(width=4)(torch.zeros(shape))
 
 

@@ -27,6 +27,7 @@ NEEDS = {
     "dicom.DicomImage": GIVEN,
     "dicom.Identifier": GIVEN,
     "dicom.deidentify": "a user shares a file",
+    "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
     "metrics.Froc": GIVEN,
     "training.Detection": "a user predicts from images without a card",
@@ -42,6 +43,7 @@ NEEDS = {
     "training.Task": "a user writes a task of their own",
     "training.average_into": "a user writes the loop by hand",
     "training.load_model": "a user takes a trained model elsewhere",
+    "training.one_cycle": "a user writes the loop by hand",
     "training.save_weights": "a user takes a trained model elsewhere",
 }
 

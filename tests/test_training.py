@@ -20,9 +20,9 @@ from medlab.training import (
     Multilabel,
     average_into,
     fit,
+    one_cycle,
     predict,
 )
-from medlab.training.recipe import one_cycle
 
 QUIET = {"progress": False, "precision": "float32"}
 
@@ -139,23 +139,23 @@ def test_frozen_weights_stay():
 # --- the parts ---
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 10, 1000])
-def test_one_cycle_climbs_for_three_tenths_and_ends_near_nothing(steps):
-    def rate(step):
-        top = 0.3 * steps - 1
-        if step < top:
-            low, high, share = 0.3 / 25, 0.3, step / top
-        else:
-            low, high, share = 0.3, 0.3 / 25e4, (step - top) / (steps - 1 - top)
-        return high + (low - high) * (1 + math.cos(math.pi * share)) / 2
+@pytest.mark.parametrize("steps", [10, 77, 1000])
+def test_one_cycle_equals_torch(steps):
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.3, total_steps=steps)
+    for step in range(steps):
+        assert one_cycle(step, steps=steps, peak=0.3) == pytest.approx(
+            schedule.get_last_lr()[0], rel=1e-9
+        )
+        optimiser.step()
+        if step < steps - 1:
+            schedule.step()
 
-    assert one_cycle(0.3, steps) == pytest.approx([rate(step) for step in range(steps)], rel=1e-9)
 
-
-def test_each_epoch_ends_at_its_rate_of_the_cycle():
-    history = fit(tiny(), (X, Y), epochs=3, lr=0.01, batch_size=16, **QUIET)
-    per_epoch = len(X) // 16
-    assert history["lr"] == one_cycle(0.01, 3 * per_epoch)[per_epoch - 1 :: per_epoch]
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_one_cycle_survives_very_short_runs(steps):
+    rates = [one_cycle(step, steps=steps, peak=1.0) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
 
 
 def test_average_of_constant_weight_is_the_exponential_mean():
@@ -699,6 +699,21 @@ def test_logits_are_what_the_softmax_is_taken_of():
     assert torch.allclose(logits.softmax(1), predict(model, X), atol=1e-6)
     with torch.no_grad():
         assert torch.allclose(logits, model.eval()(X), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(10, 0.1), (2, 0.5), (4, 0.25), (1, 0.3), (5, 0.0), (5, 1.0)]
+)
+def test_phases_of_no_width_give_a_rate(steps, warmup):
+    rates = [one_cycle(step, steps=steps, peak=1.0, warmup=warmup) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+@pytest.mark.parametrize("options", [{"step": 10}, {"step": -1}, {"warmup": 1.5}, {"warmup": -0.1}])
+def test_what_is_no_step_is_named(options):
+    arguments = {"step": 0, "warmup": 0.3} | options
+    with pytest.raises(MedlabError, match=next(iter(options))):
+        one_cycle(arguments["step"], steps=10, peak=1.0, warmup=arguments["warmup"])
 
 
 def test_labels_in_one_column_are_class_numbers():

@@ -5,6 +5,8 @@ shown, or follows from how they describe the split ("not stated", "cannot be exc
 scores: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, as on medmnist.com.
 """
 
+import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +15,8 @@ import torch
 
 from medlab.cohort import PARTS, Cohort, DataCard
 from medlab.datasets._download import provide
-from medlab.datasets._files import reading
-from medlab.errors import DataError, read_facts
+from medlab.datasets.npz import Npz
+from medlab.errors import DataError
 
 _RECORD = "https://zenodo.org/records/10519652/files"
 
@@ -27,7 +29,9 @@ class Published(NamedTuple):
 
 
 # Name -> card, samples (train, val, test), channels, volume, md5 (by edge length), published.
-SETS: dict[str, dict[str, Any]] = read_facts("datasets/medmnist")
+SETS: dict[str, dict[str, Any]] = json.loads(
+    (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
+)
 
 
 def filename(name: str, size: int) -> str:
@@ -51,7 +55,7 @@ def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
 
 def read(path: Path, card: DataCard) -> Cohort:
     """One .npz file as a cohort: train, val, test; a DataError names what is not as promised."""
-    facts, arrays = SETS[card.name], _arrays(path)
+    facts, npz = SETS[card.name], Npz(path)
     edge = next(int(size) for size, md5 in facts["md5"].items() if md5 == card.md5)
     shape = (edge,) * (2 + facts["volume"])
     colour = (3,) if facts["channels"] == 3 else ()
@@ -60,9 +64,9 @@ def read(path: Path, card: DataCard) -> Cohort:
     images = np.empty((sum(facts["samples"]), facts["channels"], *shape), dtype=np.uint8)
     labels, start = [], 0
     for part, n in zip(PARTS, facts["samples"], strict=True):
-        values = _whole(path, f"{part}_images", arrays, (n, *shape, *colour), 255)
+        values = _whole(npz, f"{part}_images", (n, *shape, *colour), 255)
         images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
-        labels.append(_whole(path, f"{part}_labels", arrays, (n, columns), top))
+        labels.append(_whole(npz, f"{part}_labels", (n, columns), top))
         start += n
     return Cohort(
         images=torch.from_numpy(images),
@@ -72,23 +76,12 @@ def read(path: Path, card: DataCard) -> Cohort:
     )
 
 
-def _arrays(path: Path) -> dict[str, Any]:
-    """What an .npz file holds that may be damaged or foreign; nothing of it is ever unpickled."""
-    what = f"{path} is no .npz file, or damaged; delete it and load again"
-    with reading(what), np.load(path) as npz:
-        if name := npz.zip.testzip():
-            raise ValueError(f"{name} has another checksum")
-        return dict(npz)
-
-
-def _whole(
-    path: Path, name: str, arrays: dict[str, Any], shape: tuple[int, ...], top: int
-) -> np.ndarray:
-    values = np.asarray(arrays.pop(name, None))
+def _whole(npz: Npz, name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
+    values = npz.read(name)
     whole = values.shape == shape and values.dtype.kind in "biu"
     if not whole or values.min() < 0 or values.max() > top:
         raise DataError(
-            f"{path}: {name} must hold whole numbers 0…{top} in shape {shape}; got type "
+            f"{npz.path}: {name} must hold whole numbers 0…{top} in shape {shape}; got type "
             f"{values.dtype}, shape {values.shape}. Is it the file of another set or size?"
         )
     return values

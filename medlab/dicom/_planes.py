@@ -1,5 +1,7 @@
 """The image planes of one series: where each lies, and the pixels of many in one array."""
 
+from __future__ import annotations
+
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -130,16 +132,15 @@ def where(planes: list[Plane]) -> Path:
     return paths.pop() if len(paths) == 1 else planes[0].path.parent
 
 
-def stacked(planes: list[Plane], *, max_bytes: int) -> DicomImage:
-    """The first plane's image, with the grey values of all in order: (N, H, W)."""
+def stacked(planes: list[Plane], *, max_bytes: int, mirror: bool) -> DicomImage:
+    """The first plane's image, with the pixels of all in order: (N, H, W) or (N, 3, H, W)."""
     size = len(planes) * planes[0].size[0] * planes[0].size[1] * 4
     require_room(where(planes), size, max_bytes)
     paths = dict.fromkeys(plane.path for plane in planes)
-    decoded = {path: read_image(path, max_bytes=max_bytes, mirror=False) for path in paths}
+    decoded = {path: read_image(path, max_bytes=max_bytes, mirror=mirror) for path in paths}
     images = [decoded[plane.path] for plane in planes]
-    require_same("units", planes, [image.units for image in images])
-    if images[0].colour:
-        told = "a colour image; a volume has grey values. Use read_image"
-        raise DicomError(f"{planes[0].path}: {told}")
+    kinds = [(image.units, image.inverted, image.colour and image.pixels.dtype) for image in images]
+    require_same("units or type", planes, kinds)
     frames = [image.frames[plane.frame] for plane, image in zip(planes, images, strict=True)]
-    return replace(images[0], pixels=torch.cat(frames))
+    pixels = torch.stack(frames) if images[0].colour else torch.cat(frames)
+    return replace(images[0], pixels=pixels)

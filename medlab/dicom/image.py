@@ -1,5 +1,7 @@
 """One DICOM file as an image."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._frames import is_mosaic, pixel_spacing, real_values
+from medlab.dicom._frames import frame_times, is_mosaic, pixel_spacing, real_values
 from medlab.dicom._pixels import stored_values
 from medlab.dicom.source import MAX_BYTES, number, open_dicom, text
 from medlab.errors import DicomError
@@ -27,6 +29,7 @@ class DicomImage:
         units: "HU", the header's own, "rescaled" where a rescale names none, "stored", or "RGB".
         spacing: distance of pixel centres (row, column) in mm, None where the header is silent.
         spacing_source: the attribute that gave it; ImagerPixelSpacing is that on the detector.
+        times: ms after the first frame, shape (F,), or None.
         inverted: the file was MONOCHROME1 (large values dark) and the pixels were mirrored.
         modality: such as "CT", "" where unknown.
         header: the data set without its pixel data, `header.file_meta` included.
@@ -37,6 +40,7 @@ class DicomImage:
     units: str
     spacing: tuple[float, float] | None
     spacing_source: str
+    times: Tensor | None = field(repr=False)
     inverted: bool
     modality: str
     header: Dataset = field(repr=False)
@@ -101,11 +105,13 @@ def read_image(path: Path | str, *, mirror: bool = True, max_bytes: int = MAX_BY
         ends = _ends(values, options) if inverted else None
         pixels, units = _in_units(header, values, ends, path)
     spacing, source = pixel_spacing(header, 0, path)
+    times = frame_times(header, len(values), path)
     return DicomImage(
         pixels=torch.from_numpy(pixels)[one],
         units=units,
         spacing=spacing,
         spacing_source=source,
+        times=None if times is None else torch.tensor(times, dtype=torch.float32),
         inverted=inverted and units != "HU",
         modality=text(header, "Modality", path),
         header=header,

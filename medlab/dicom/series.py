@@ -1,12 +1,14 @@
-"""A folder of DICOM slices as one volume in millimetres and Hounsfield units.
+"""A folder of DICOM slices as one volume in millimetres and Hounsfield units, or as a cine.
 
 The rules: slices are ordered by where they lie in the patient, never by file name or
 InstanceNumber; their distance is measured from their positions, never taken from SliceThickness;
 and whatever does not make one regular stack is refused with the names of the files that spoil it.
 """
 
+from __future__ import annotations
+
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
+from medlab.dicom._frames import frame_times
 from medlab.dicom._planes import Files, Plane, read_planes, require_same, stacked, where
-from medlab.dicom.source import MAX_BYTES, integer, text
+from medlab.dicom.image import DicomImage
+from medlab.dicom.source import MAX_BYTES, integer, number, text
 from medlab.errors import DicomError
 
 _AXIAL = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -94,7 +98,9 @@ def read_series(
     low, high = (integer(plane.header, "InStackPositionNumber", plane.path) for plane in ends)
     if low and high and low > high:  # the files number their places against the normal
         planes, step = planes[::-1], -step
-    image = stacked(planes, max_bytes=max_bytes)
+    image = stacked(planes, max_bytes=max_bytes, mirror=False)
+    if image.colour:
+        raise DicomError(f"{image.path}: a colour image; a volume has grey values. Use read_image")
     length = float(np.linalg.norm(step))
     cosines = planes[0].orientation
     return Volume(
@@ -107,6 +113,43 @@ def read_series(
         header=image.header,
         files=tuple(plane.path for plane in planes),
     )
+
+
+def read_cine(
+    folder: Files, *, series: str | int | None = None, max_bytes: int = MAX_BYTES
+) -> DicomImage:
+    """Read the frames of one slice in the order of time, whatever their order in the file.
+
+    A cine comes as one multi-frame file or as one file a frame, all at the same position. Files are
+    sorted by TriggerTime, the time after the R wave of the heart beat, frames by the times that
+    their file gives them. Arguments as for `read_series`.
+
+    Returns:
+        An image whose `pixels` are (F, H, W), or (F, 3, H, W) for colour, and whose `times` are ms
+        after the R wave or after the first frame; the header is the first frame's.
+
+    Raises:
+        DicomError: several positions or patients, frames without a time or at the same time,
+            different sizes, damaged files.
+    """
+    planes = read_planes(folder, series)
+    for what in ("position", "orientation", "spacing"):
+        values = [getattr(plane, what) for plane in planes]
+        require_same(f"{what} (a volume? read_series reads it)", planes, values, tolerance=0.01)
+    if len({plane.path for plane in planes}) == 1:
+        found = frame_times(planes[0].header, len(planes), planes[0].path) or ()
+        times = [time - min(found) for time in found]
+    else:
+        triggers = [number(plane.header, "TriggerTime", plane.path) for plane in planes]
+        times = [time for time in triggers if time is not None]
+    if len(set(times)) < len(planes):
+        raise DicomError(
+            f"{where(planes)}: {len(planes)} frames, but {len(set(times))} different times (ms, by "
+            "the frames' own or TriggerTime), so they have no order; read_image reads each file"
+        )
+    order = np.argsort(times)
+    image = stacked([planes[k] for k in order], max_bytes=max_bytes, mirror=True)
+    return replace(image, times=torch.tensor(times, dtype=torch.float32)[order])
 
 
 def _require_one_grid(planes: list[Plane]) -> None:
@@ -143,7 +186,7 @@ def _sorted_stack(planes: list[Plane]) -> tuple[list[Plane], np.ndarray]:
     drift = np.abs(places - places[0] - np.arange(len(planes))[:, None] * step).max()
     trouble = ""
     if double.all():
-        trouble = "all of one slice at one position: a cine, or copies; read_image reads each"
+        trouble = "all of one slice at one position: a cine, or copies; read_cine reads a cine"
     elif double.any():
         trouble = "several at one position: copies, or a volume at several times; pass one time's"
     elif odd.any():

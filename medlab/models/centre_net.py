@@ -1,5 +1,7 @@
 """The network that says where things are, and how large: a heat map of centres."""
 
+from __future__ import annotations
+
 import math
 from itertools import pairwise
 
@@ -45,7 +47,7 @@ class Detector(nn.Module):
         super().__init__()
         self.arguments = {"in_channels": in_channels, "width": width, "depth": depth}
         channels = [width * 2**level for level in range(depth)]
-        self.standardise = Standardise(in_channels, 2)
+        self.standardise = Standardise(in_channels)
         halve = nn.Conv2d(in_channels, width, kernel_size=5, stride=2, padding=2, bias=False)
         self.stem = nn.Sequential(
             halve, nn.BatchNorm2d(width), nn.ReLU(), *convolution(width, width, 2)
@@ -68,6 +70,8 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.standardise(images)
+        if images.ndim != 4:
+            raise DataError(f"the detector takes images (N, C, H, W); got {tuple(images.shape)}")
         (height, width), multiple = images.shape[2:], 2 ** (len(self.down) + 1)
         maps = F.pad(maps, (0, -width % multiple, 0, -height % multiple), mode="replicate")
         maps, bridges = self.stem(maps), []

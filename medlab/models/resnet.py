@@ -1,5 +1,7 @@
 """The residual network, which can be deep."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -16,8 +18,8 @@ class ResNet(nn.Module):
     A block of two 3×3 convolutions f changes its input x instead of replacing it, ReLU(x + f(x)).
     Where a stage halves the image, a 1×1 convolution brings x to the shape of f(x).
 
-    Images (N, in_channels, H, W), float32, give logits (N, num_classes); with `dims=3` volumes do.
-    Other axes or channels are a `DataError`.
+    Images (N, in_channels, H, W), float32, with sides of at least 2^stages give logits
+    (N, num_classes); with `dims=3` volumes do. Other axes or sides are a `DataError`.
 
     Args:
         in_channels: image channels: 1 for grey, 3 for colour.
@@ -45,7 +47,8 @@ class ResNet(nn.Module):
             raise DataError(f"blocks are one or more for each stage, as (2, 2, 2); got {blocks!r}")
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width}
         self.arguments = {**sizes, "blocks": list(blocks), "residual": residual, "dims": dims}
-        layers = [Standardise(in_channels, dims), *convolution(in_channels, width, dims)]
+        self.dims, self.least = dims, 2 ** len(blocks)
+        layers = [Standardise(in_channels), *convolution(in_channels, width, dims)]
         widths = [width * 2**stage for stage, count in enumerate(blocks) for _ in range(count)]
         for inputs, outputs in pairwise([width, *widths]):
             layers.append(_Block(inputs, outputs, residual, dims))
@@ -53,6 +56,11 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != self.dims + 2 or min(images.shape[2:]) < self.least:
+            raise DataError(
+                f"this ResNet takes images (N, C, …) with {self.dims} sides of at least "
+                f"{self.least} pixels; got {tuple(images.shape)}"
+            )
         return self.classifier(self.features(images).flatten(2).mean(2))
 
 

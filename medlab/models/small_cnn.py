@@ -1,7 +1,10 @@
 """The convolutional network that most of the course trains."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
+from medlab.errors import DataError
 from medlab.models._blocks import convolution, kind
 from medlab.models.standardise import Standardise
 
@@ -12,9 +15,9 @@ class SmallCNN(nn.Module):
     At each resolution the image halves and the channels double (width, 2·width, 4·width); the
     average over positions makes any image size possible and the answer tolerant to small shifts.
 
-    Images (N, in_channels, H, W), float32, with sides of at least 4 give logits (N, num_classes);
+    Images (N, in_channels, H, W), float32, with sides of at least 16 give logits (N, num_classes);
     with `dims=3` volumes (N, in_channels, D, H, W) do. `features` maps them to the last feature
-    maps (N, 4·width, H // 4, W // 4). Other axes or channels are a `DataError`.
+    maps (N, 4·width, H // 4, W // 4). Other axes, channels or smaller sides are a `DataError`.
 
     Args:
         in_channels: image channels: 1 for grey, 3 for colour.
@@ -31,7 +34,7 @@ class SmallCNN(nn.Module):
         self.arguments = {**sizes, "width": width, "dims": dims}
         pool = kind("MaxPool", dims)
         self.features = nn.Sequential(
-            Standardise(in_channels, dims),
+            Standardise(in_channels),
             *convolution(in_channels, width, dims),
             pool(2),
             *convolution(width, 2 * width, dims),
@@ -43,5 +46,11 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        dims = self.arguments["dims"]
+        if images.ndim != dims + 2 or min(images.shape[2:]) < 16:
+            raise DataError(
+                f"this SmallCNN, of dims={dims}, takes images (N, C, …) with {dims} sides of at "
+                f"least 16 pixels each; got {tuple(images.shape)}"
+            )
         maps = self.features(images)
         return self.classifier(maps.mean(dim=tuple(range(2, maps.ndim))))

@@ -1,6 +1,6 @@
 """Normalisation as the first layer of a network, so that it travels with the weights."""
 
-from typing import Self
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,7 @@ from medlab.errors import DataError
 class Standardise(nn.Module):
     """Subtract each channel's mean and divide by its standard deviation: z = (x − μ_c) / σ_c.
 
-    Float images (N, C, …) stay in shape; a `DataError` tells of another number of `channels` C, and
-    of other spatial axes than 2 or 3, where `dims` says which.
+    Float images (N, C, …) stay in shape; a `DataError` tells of another number of `channels` C.
 
     μ and σ are buffers, not parameters: `fit` sets them from the training images, they never see
     validation or test images, and they are saved with the weights. Before that, μ = 0 and σ = 1.
@@ -22,14 +21,13 @@ class Standardise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, dims: int | None = None):
+    def __init__(self, channels: int):
         super().__init__()
-        self.dims = dims
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))
 
     @torch.no_grad()
-    def fit(self, images: Tensor) -> Self:
+    def fit(self, images: Tensor) -> Standardise:
         """Set μ and σ from `images` (N, C, …), of any type that `to_float` takes.
 
         A channel that is constant keeps σ = 1, since it carries nothing to scale.
@@ -57,12 +55,10 @@ class Standardise(nn.Module):
 
     def _checked(self, images: Tensor) -> tuple[int, ...]:
         """The shape that μ and σ take beside images (N, C, …)."""
-        channels, fits = len(self.mean), self.dims in (None, images.ndim - 2)
-        if images.ndim < 3 or images.shape[1] != channels or not fits:
-            axes = {2: "H, W", 3: "D, H, W"}.get(self.dims or 0, "…")
+        channels = len(self.mean)
+        if images.ndim < 3 or images.shape[1] != channels:
             raise DataError(
-                f"this model expects images (N, {channels}, {axes}) with {channels} "
-                f"channel{'s' * (channels != 1)}; got {tuple(images.shape)}: in_channels and dims, "
-                "where it has them, must agree"
+                f"this model expects images of shape (N, {channels}, …) with {channels} "
+                f"channel{'s' * (channels != 1)}; got {tuple(images.shape)}: in_channels must agree"
             )
         return 1, channels, *[1] * (images.ndim - 2)

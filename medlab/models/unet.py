@@ -1,11 +1,14 @@
 """The network that answers for every pixel."""
 
+from __future__ import annotations
+
 from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medlab.errors import DataError
 from medlab.models._blocks import convolution, kind
 from medlab.models.standardise import Standardise
 
@@ -49,7 +52,7 @@ class UNet(nn.Module):
         self.arguments = {**sizes, "depth": depth, "dims": dims}
         convolve, enlarge = kind("Conv", dims), kind("ConvTranspose", dims)
         channels = [width * 2**level for level in range(depth + 1)]
-        self.standardise = Standardise(in_channels, dims)
+        self.standardise = Standardise(in_channels)
         self.down = nn.ModuleList(
             _two_convolutions(inputs, outputs, dims)
             for inputs, outputs in zip([in_channels, *channels], channels, strict=False)
@@ -65,8 +68,12 @@ class UNet(nn.Module):
         self.classifier = convolve(width, num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
+        dims, depth = self.arguments["dims"], self.arguments["depth"]
+        if images.ndim != dims + 2:
+            told = f"this UNet, of dims={dims}, takes images (N, C, …) with {dims} sides"
+            raise DataError(f"{told}; got {tuple(images.shape)}")
         size = images.shape[2:]
-        maps = _padded(self.standardise(images), 2 ** self.arguments["depth"])
+        maps = _padded(self.standardise(images), 2**depth)
         bridges = []
         for level, convolve in enumerate(self.down):
             maps = convolve(maps if level == 0 else self.pool(maps))

@@ -6,7 +6,7 @@ from medlab.training.loop import fit
 from medlab.training.precision import Precision
 from medlab.training.prediction import predict
 from medlab.training.range_test import RangeTest, lr_range_test
-from medlab.training.recipe import average_into
+from medlab.training.recipe import average_into, one_cycle
 from medlab.training.state import History
 from medlab.training.tasks import Task
 from medlab.training.tasks.classification import Classification, Multilabel
@@ -29,6 +29,7 @@ __all__ = [
     "fit",
     "load_model",
     "lr_range_test",
+    "one_cycle",
     "predict",
     "save_weights",
 ]

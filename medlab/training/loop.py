@@ -1,5 +1,7 @@
 """The training loop, one for every task."""
 
+from __future__ import annotations
+
 import math
 import os
 import time
@@ -134,11 +136,9 @@ def fit(
     look: dict = {"desc": "training", "unit": "epoch", "leave": True, "disable": not progress}
     bar = shown(total=epochs, initial=done, **look)
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
-    steps = config["epochs"] * batches(len(train), config["batch_size"])
-    rates = one_cycle(config["lr"], steps)
     with _interruptible(run, epochs), bar, exact, in_training(model):
         for epoch in range(done, epochs):
-            row = _train_epoch(run, setup, epoch, rates)
+            row = _train_epoch(run, setup, epoch)
             if val is not None:
                 outputs = outputs_of(run.evaluated, val.images)
                 target = task.target(val, slice(None))
@@ -172,9 +172,10 @@ def _enough(per_epoch: int) -> int:
     return max(least, min(_EPOCHS, max(most, _FEWEST)))
 
 
-def _train_epoch(run: Run, setup: Setup, epoch: int, rates: list[float]) -> dict[str, float]:
+def _train_epoch(run: Run, setup: Setup, epoch: int) -> dict[str, float]:
     config, images = run.history.config, setup.train.images
     per_epoch = batches(len(images), config["batch_size"])
+    steps = config["epochs"] * per_epoch
     horizon = max(1.0, config["average"] * per_epoch)
     # Each epoch draws from (seed, epoch) alone, so that a resumed run needs no generator states.
     seeds = np.random.SeedSequence([config["seed"], epoch]).generate_state(3, np.uint32).tolist()
@@ -186,7 +187,7 @@ def _train_epoch(run: Run, setup: Setup, epoch: int, rates: list[float]) -> dict
         # Parts of nearly equal size: a last batch of one image has no variance to normalise with.
         for i, index in enumerate(order.to(images.device).tensor_split(per_epoch)):
             step = epoch * per_epoch + i
-            rate = rates[step]
+            rate = one_cycle(step, steps=steps, peak=config["lr"])
             loss = setup.loss_of(run.models["model"], index, draws)
             if not math.isfinite(loss.item()):
                 raise MedlabError(

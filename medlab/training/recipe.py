@@ -1,29 +1,41 @@
 """The parts of a training recipe that are formulas: schedule, average, weight decay, batches."""
 
+from __future__ import annotations
+
+import math
 from itertools import chain
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
 
-from medlab.errors import DataError
+from medlab.errors import DataError, MedlabError
 
 
-def one_cycle(peak: float, steps: int) -> list[float]:
-    """Learning rate of each step: up from peak/25, then down to peak/250,000, by cosines.
+def one_cycle(step: int, *, steps: int, peak: float, warmup: float = 0.3) -> float:
+    """Learning rate of step 0 … steps − 1: up from peak/25, then down to peak/250,000, by cosines.
 
-    A large rate in the middle explores; the long descent settles.
+    Equal to `torch.optim.lr_scheduler.OneCycleLR` with its default factors. A large rate in the
+    middle explores; the long descent settles. `warmup` is the share of steps that climb, 0 … 1.
 
-    Source: Smith & Topin, Super-Convergence (2019), arXiv:1708.07120, by `OneCycleLR`.
+    Raises:
+        MedlabError: a step that is not one of the steps, or a warm-up outside 0 … 1.
+
+    Source: Smith & Topin, Super-Convergence (2019), arXiv:1708.07120.
     """
-    driven = torch.optim.SGD([torch.zeros(1)], lr=peak)
-    schedule = OneCycleLR(driven, peak, total_steps=steps, cycle_momentum=False)
-    rates = [float(schedule.get_last_lr()[0])]
-    while len(rates) < steps:
-        driven.step()
-        schedule.step()
-        rates.append(float(schedule.get_last_lr()[0]))
-    return rates
+    if not 0 <= step < steps or not 0 <= warmup <= 1:
+        raise MedlabError(
+            f"step must be one of 0 … {steps - 1} and warmup a share of them, 0 … 1; got {step} "
+            f"and {warmup}"
+        )
+    top = warmup * steps - 1
+    if step < top:
+        return _cosine(peak / 25, peak, step / top)
+    # A climb of no width starts at the peak, a descent of no width ends there.
+    return _cosine(peak, peak / 25e4, (step - top) / (steps - 1 - top)) if top < steps - 1 else peak
+
+
+def _cosine(start: float, stop: float, fraction: float) -> float:
+    return stop + (start - stop) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 @torch.no_grad()
