@@ -1,5 +1,6 @@
 """Networks of the course, each short enough to be read in one sitting."""
 
+from medlab.models.autoencoder import Autoencoder
 from medlab.models.boxes import box_iou, nms
 from medlab.models.centre_net import Detector, found_boxes
 from medlab.models.inspect import feature_maps, summary, undisturbed
@@ -9,6 +10,7 @@ from medlab.models.standardise import Standardise
 from medlab.models.unet import UNet
 
 __all__ = [
+    "Autoencoder",
     "Detector",
     "ResNet",
     "SmallCNN",

@@ -11,6 +11,7 @@ from medlab.training.state import History
 from medlab.training.tasks import Task
 from medlab.training.tasks.classification import Classification, Multilabel
 from medlab.training.tasks.detection import Detection
+from medlab.training.tasks.reconstruction import Reconstruction
 from medlab.training.tasks.segmentation import Segmentation
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Multilabel",
     "Precision",
     "RangeTest",
+    "Reconstruction",
     "Segmentation",
     "Task",
     "average_into",
