@@ -164,7 +164,7 @@ CASES = [
     (ONE, lambda X, k, steps: narrow(X, k, 0), "no better than one drawn at random"),
     (ONE, lambda X, k, steps: narrow(X, k, 60), "goes down and does not arrive"),
     (ONE, lambda *t: narrow(*t, relu=True), "goes down and does not arrive"),
-    (ONE, lambda *t: narrow(*t, zero=False), "the gradients set to 0"),
+    (ONE, lambda *t: narrow(*t, zero=False), "that were set to 0 before"),
     (ONE, lambda X, k, steps: narrow(X, k, 1200), "with 0 steps I expected"),
     (ONE, lambda X, k, steps: torch.linalg.svd(X).Vh[:k].T, "with 0 steps I expected"),
     (ONE, lambda *t: narrow(*t)[:, :1], "the weights of the last layer, of shape (9, 2)"),
@@ -277,7 +277,7 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {ONE: narrow, TWO: angles, THREE: designs, FOUR: decibels, SIX: bound}
+RIGHT = {ONE: narrow, TWO: angles, THREE: designs, FOUR: decibels}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))

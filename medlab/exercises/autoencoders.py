@@ -36,7 +36,8 @@ MESSAGES = {
         "encoder": "the shape ({k}, {dims}) is that of the first layer's weights. Return those of "
         "the last, ({dims}, {k}).",
         "untrained": "after {steps} steps the plane is no better than one drawn at random: error "
-        "{error:.3g}, that of PCA is {least:.3g}. Does each step change the weights?",
+        "{error:.3g}, that of PCA is {least:.3g}. Does each step "
+        "change the weights, with gradients that were set to 0 before?",
         "steps": "with 0 steps I expected weights that are not trained, and got the plane of PCA: "
         "take as many steps as `steps` says.",
         "not there": "after {steps} steps the error is {error:.4g}, that of PCA {least:.4g}: it "
@@ -146,9 +147,10 @@ def _bases() -> list[tuple[Tensor, Tensor]]:
     rng = torch.Generator().manual_seed(0)
     pairs = []
     for dims, a, b in ((7, 2, 2), (9, 3, 2), (30, 2, 4), (12, 3, 3)):
-        mine = torch.randn(dims, a, generator=rng).double() * torch.tensor([3.0, 0.5, 1])[:a]
+        mine = 0.1 * torch.randn(dims, a, generator=rng).double()
+        mine *= torch.tensor([3.0, 0.5, 1])[:a]
         mine[:, 1] += 0.7 * mine[:, 0]
-        other = 0.6 * torch.randn(dims, b, generator=rng).double()
+        other = 0.06 * torch.randn(dims, b, generator=rng).double()
         other[:, :2] += mine[:, :2]
         pairs.append((mine, other))
     mixed = torch.randn(3, 3, generator=rng).double()
@@ -246,7 +248,10 @@ def trained_plane(answer) -> Verdict:
 
 # --- 3: bottlenecks ---
 
-_SHAPES = ((64, 64, 64), (96, 128, 48), (128, 48, 96), (50, 50, 625), (40, 24, 30), (4, 64, 32))
+_SHAPES = (
+    *((64, 64, 64), (96, 128, 72), (128, 48, 96), (50, 50, 625), (40, 24, 30), (4, 64, 32)),
+    *((64, 64, 100), (8, 8, 128), (24, 96, 18)),
+)
 
 
 def _designs(height: int, width: int, values: int) -> list[tuple[int, int]]:
@@ -423,7 +428,7 @@ def fair_report(answer) -> Verdict:
         try:
             strength, errors = got
             strength = number(strength)
-            errors = _tensor(errors.values() if isinstance(errors, dict) else errors)
+            errors = _tensor([*errors.values()] if isinstance(errors, dict) else errors)
             errors = errors.detach().double().flatten()
         except (TypeError, ValueError, Wrong):
             return "format", shown
