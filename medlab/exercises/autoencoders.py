@@ -225,7 +225,7 @@ def trained_plane(answer) -> Verdict:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             got = call(answer, cloud.clone(), k, steps)
-        told = {"dims": dims, "k": k, "steps": steps}
+        told: dict[str, Any] = {"dims": dims, "k": k, "steps": steps}
         try:
             basis = torch.as_tensor(np.asarray(got.detach() if torch.is_tensor(got) else got))
             basis = basis.float()

@@ -262,11 +262,11 @@ def _scan(
     planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
     # The tube current follows the patient's size half the way.
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
-    here = np.mean(planes, 0), lines, grid.step
-    scans = [reconstruct(*here, rng, **scanner | {"photons": dose})]
+    plane = np.mean(planes, 0)
+    scans = [reconstruct(plane, lines, grid.step, rng, **scanner | {"photons": dose})]
     if clean:  # from a generator of its own, or the neighbours in a stack would change
-        none = np.random.default_rng(0)
-        scans.append(reconstruct(*here, none, **scanner | {"photons": np.inf}))
+        none, endless = np.random.default_rng(0), scanner | {"photons": np.inf}
+        scans.append(reconstruct(plane, lines, grid.step, none, **endless))
     return np.stack(scans)
 
 
