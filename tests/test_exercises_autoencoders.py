@@ -230,6 +230,7 @@ CASES = [
     (FIVE, told(report, "test level"), "needs no filter"),
     (FIVE, told(report, "level"), "applied without the noise level"),
     (FIVE, told(report, "worst"), "with the largest error"),
+    (FIVE, lambda *t: (3.5, report(*t)[1]), "is not the best one"),
     (FIVE, told(report, "strength"), "as it stands in `strengths`"),
     (FIVE, told(report, "slices"), "your errors are one a slice"),
     (FIVE, told(report, "order"), "in another order"),
@@ -302,7 +303,12 @@ def test_designs_hold_what_an_autoencoder_makes(shape):
         assert model.encode(torch.rand(1, 1, height, width)).numel() == values
 
 
-EQUIVALENT: list[str] = []
+# Of what is centred a bias learns nothing; −X lies in the plane of X; no side is as long as 2^12;
+# whole numbers divide without a rest; a square does not know the sign; a sum is a multiple of a mean.
+EQUIVALENT = [
+    "autoencoders.1: for _ in range(steps): → for _ in range(steps + 1):",
+    "autoencoders.1: for _ in range(steps): → for _ in range(steps - 1):",
+]
 
 
 def test_no_changed_solution_is_called_right():

@@ -386,7 +386,7 @@ def test_clahe_is_scikit_images_with_tiles_of_an_eighth_of_each_side():
     np.testing.assert_allclose(preprocess.clahe(image[:4]), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["median", "tv", "nlm"])
+@pytest.mark.parametrize("method", ["median", "tv", "nlm", "wavelets"])
 def test_denoise_brings_an_image_nearer_to_the_truth(method):
     truth = np.zeros((64, 64), np.float32)
     truth[16:48, 20:50] = 1
@@ -396,7 +396,7 @@ def test_denoise_brings_an_image_nearer_to_the_truth(method):
     assert peak_signal_noise_ratio(truth, clean, data_range=1) > before + 3
     flat = np.full((16, 16), 3.0, np.float32)
     np.testing.assert_allclose(preprocess.denoise(flat, method=method), flat)
-    with pytest.raises(DataError, match="median, tv, nlm; got 'wiener'"):
+    with pytest.raises(DataError, match="median, tv, nlm, wavelets; got 'wiener'"):
         preprocess.denoise(noisy, method="wiener")
 
 
