@@ -284,11 +284,11 @@ def test_nodule_is_bright_where_its_mask_is(body):
     patient = screening._Patient(AVERAGE, body, [n])
     grid, z = screening._field(256), float(n.centre[2])
     site = {"photons": 1e9, "thickness": 1.0, "sigma": 0.4, "edge": 0.0}
-    hu = screening._scan(patient, 256, z, np.random.default_rng(0), **site)
+    (hu,) = screening._scan(patient, 256, z, np.random.default_rng(0), **site)
     ((_, mask),) = screening._cuts(patient, grid, z)
     assert np.median(hu[mask]) == pytest.approx(40, abs=12)
     bare = patient._replace(nodules=[])
-    without = screening._scan(bare, 256, z, np.random.default_rng(0), **site)
+    (without,) = screening._scan(bare, 256, z, np.random.default_rng(0), **site)
     changed = np.abs(hu - without) > 300
     assert not (changed & ~binary_dilation(mask)).any()
     assert (changed & mask).sum() > 0.8 * mask.sum()  # the rest was vessel before
@@ -354,3 +354,17 @@ def test_no_patient_depends_on_the_sign_that_a_processor_finds(monkeypatch):
     after = screening.lung_ct(n=6, size=64)
     assert torch.equal(before.images, after.images)
     assert all(torch.equal(a, b) for a, b in zip(before.boxes, after.boxes, strict=True))
+
+
+def test_slices_without_noise_lie_beside_the_same_slices():
+    plain, both = (screening.lung_ct(n=5, seed=2, size=64, stack=3, clean=c) for c in (False, True))
+    assert torch.equal(plain.images, both.images) and "target" not in plain.extras
+    target = both.extras["target"]
+    assert target.shape == both.images.shape and target.dtype == torch.int16
+    noise = (both.images - target).float()
+    assert noise.mean().abs() < 1 and 5 < noise.std() < 60
+    # What is left is noise: it does not know the anatomy, and no two slices share it.
+    flat = torch.stack([noise[0].flatten(), target[0].float().flatten(), noise[1].flatten()])
+    assert torch.corrcoef(flat)[0, 1:].abs().max() < 0.05
+    steps = [(x[..., 1:] - x[..., :-1]).float().abs().median() for x in (target, both.images)]
+    assert 2 * steps[0] < steps[1]
