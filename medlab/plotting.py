@@ -42,6 +42,7 @@ STYLE = mpl.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_def
 COLOURS: tuple[str, ...] = tuple(STYLE["axes.prop_cycle"].by_key()["color"])
 # Columns of a history, for their axis
 SCORES = {"val_auc": "AUC", "val_dice": "Dice", "val_ap": "average precision"}
+SCORES |= {"val_psnr": "PSNR (dB)"}
 Pair = tuple[float, float]
 SIZE: Pair = (5.5, 3.4)  # inches, of a figure with one pair of axes
 # Inches of the course's figures: each is as wide as the next of these. An inch is 80 pixels on a

@@ -284,11 +284,11 @@ def test_nodule_is_bright_where_its_mask_is(body):
     patient = screening._Patient(AVERAGE, body, [n])
     grid, z = screening._field(256), float(n.centre[2])
     site = {"photons": 1e9, "thickness": 1.0, "sigma": 0.4, "edge": 0.0}
-    hu = screening._scan(patient, 256, z, np.random.default_rng(0), **site)
+    (hu,) = screening._scan(patient, 256, z, np.random.default_rng(0), **site)
     ((_, mask),) = screening._cuts(patient, grid, z)
     assert np.median(hu[mask]) == pytest.approx(40, abs=12)
     bare = patient._replace(nodules=[])
-    without = screening._scan(bare, 256, z, np.random.default_rng(0), **site)
+    (without,) = screening._scan(bare, 256, z, np.random.default_rng(0), **site)
     changed = np.abs(hu - without) > 300
     assert not (changed & ~binary_dilation(mask)).any()
     assert (changed & mask).sum() > 0.8 * mask.sum()  # the rest was vessel before

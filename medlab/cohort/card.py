@@ -7,14 +7,8 @@ from medlab.errors import DataError
 
 PARTS = ("train", "val", "test")
 TASKS = (
-    "binary",
-    "multiclass",
-    "ordinal",
-    "multilabel",
-    "segmentation",
-    "detection",
-    "sequence",
-    "none",
+    *("binary", "multiclass", "ordinal", "multilabel", "segmentation", "detection"),
+    *("sequence", "reconstruction", "none"),
 )
 
 
@@ -24,7 +18,7 @@ class DataCard:
 
     name: str  #: that `medlab.load` takes
     title: str  #: one line for a reader
-    task: str  #: binary, multiclass, ordinal, multilabel, segmentation, detection, sequence or none
+    task: str  #: one of `TASKS`; "none" if nothing is to be learnt
     classes: tuple[str, ...] = ()  #: class names; position = label
     modality: str = ""  #: "X-ray", "CT", "MR", "ultrasound", …
     description: str = ""  #: what was imaged, in whom, how labelled, and what it is not good for

@@ -26,6 +26,7 @@ from medlab.metrics.counts import (
     specificity,
     specificity_at_sensitivity,
 )
+from medlab.metrics.fidelity import psnr
 from medlab.metrics.finding import Froc, average_precision, box_matches, centre_hits, froc
 from medlab.metrics.intervals import Interval, delong, delong_test, proportion
 from medlab.metrics.overlap import dice, iou
@@ -60,6 +61,7 @@ __all__ = [
     "net_benefit",
     "precision_recall_curve",
     "proportion",
+    "psnr",
     "reliability",
     "resampled_values",
     "resamples",

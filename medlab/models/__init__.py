@@ -1,5 +1,6 @@
 """Networks of the course, each short enough to be read in one sitting."""
 
+from medlab.models.autoencoder import Autoencoder
 from medlab.models.boxes import box_iou, nms
 from medlab.models.centre_net import Detector, found_boxes
 from medlab.models.cnn_gru import CNNGRU
@@ -10,6 +11,7 @@ from medlab.models.standardise import Standardise
 from medlab.models.unet import UNet
 
 __all__ = [
+    "Autoencoder",
     "CNNGRU",
     "Detector",
     "ResNet",

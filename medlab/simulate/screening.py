@@ -238,9 +238,18 @@ def _spicules(rng: np.random.Generator, centre: ndarray, r: float) -> Pieces:
 
 
 def _scan(
-    patient: _Patient, size: int, z: float, rng: np.random.Generator, **scanner: float
+    patient: _Patient,
+    size: int,
+    z: float,
+    rng: np.random.Generator,
+    *,
+    clean: bool = False,
+    **scanner: float,
 ) -> ndarray:
-    """(size, size) HU of a slice around z with partial volume, blur and noise."""
+    """(1, size, size) HU of a slice around z with partial volume, blur and noise.
+
+    If `clean`, (2, size, size): the same without noise follows.
+    """
     body, thick, grid = patient.body, scanner["thickness"], _field(size)
     heights = [z] if thick < 1.5 else [z - thick / 4, z + thick / 4]  # a thin slice is a plane
     depths = [body.depths(*WHOLE.axes(), height) for height in heights]
@@ -253,7 +262,9 @@ def _scan(
     planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
     # The tube current follows the patient's size half the way.
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
-    return reconstruct(np.mean(planes, 0), lines, grid.step, rng, **scanner | {"photons": dose})
+    here = np.mean(planes, 0), lines, grid.step, rng
+    doses = [dose, np.inf] if clean else [dose]
+    return np.stack([reconstruct(*here, **scanner | {"photons": photons}) for photons in doses])
 
 
 def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
@@ -296,7 +307,9 @@ def _box(mask: ndarray) -> list[int]:
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
-def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Cohort:
+def lung_ct(
+    n: int = 600, seed: int = 0, size: int = 128, stack: int = 1, clean: bool = False
+) -> Cohort:
     """Low-dose CT slices of simulated screening participants with and without lung nodules.
 
     A smaller cohort is the beginning of a larger one.
@@ -307,6 +320,9 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
         size: side in pixels, 64 … 512, even, of a field of 320 mm.
         stack: neighbouring slices as channels, from feet to head, odd, 1 … 15; boxes and masks are
             those of the one in the middle. Slices touch.
+        clean: keep the slices without noise too, as an endless dose would show them: int16 HU in
+            `extras["target"]`. Noise falls with the root of the dose, so target + (image − target)
+            / √d is the slice at d times the dose.
 
     Returns:
         Cohort of int16 HU (n, stack, size, size): the patient's left is on the right. `boxes` and
@@ -338,9 +354,11 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
             rng = draw(k, 1 + i)
             z, apart = _height(rng, patient), scanner["thickness"]
             heights = z + apart * (np.arange(stack) - stack // 2)
-            hu = np.stack([_scan(patient, size * fine, float(h), rng, **scanner) for h in heights])
-            hu = hu.reshape(stack, size, fine, size, fine).mean((2, 4)).round().clip(-1024, 3071)
-            row = {"image": hu.astype(np.int16), "patient": f"P{k:05d}", "site": site}
+            here = partial(_scan, patient, size * fine, rng=rng, clean=clean, **scanner)
+            hu = np.stack([here(z=float(height)) for height in heights])
+            hu = hu.reshape(stack, -1, size, fine, size, fine).mean((3, 5)).round()
+            hu = hu.clip(-1024, 3071).astype(np.int16)
+            row = {"images": hu, "patient": f"P{k:05d}", "site": site}
             row |= {"cuts": _cuts(patient, grid, z), "thickness": apart, "height": z}
             rows.append(row | patient.facts)
         return rows
@@ -353,9 +371,13 @@ def lung_ct(n: int = 600, seed: int = 0, size: int = 128, stack: int = 1) -> Coh
         extras[key] = torch.tensor(told, dtype=torch.float32 if np.isnan(pad) else torch.int64)
     for key in "age female family emphysema count thickness height".split():
         extras[key] = torch.tensor([row[key] for row in rows], dtype=torch.float32)
+    images = np.stack([row["images"] for row in rows]).transpose(2, 0, 1, 3, 4)
+    scans = [torch.from_numpy(np.ascontiguousarray(part)) for part in images]
+    if clean:
+        extras["target"] = scans[1]
     masks = [sum((m for _, m in c), np.zeros((size, size), bool)) for c in cuts]
     return Cohort(
-        images=torch.from_numpy(np.stack([row["image"] for row in rows])),
+        images=scans[0],
         card=LUNG_CT,
         masks=torch.from_numpy(np.stack(masks)).byte(),
         boxes=[torch.tensor([_box(m) for _, m in c]).float().reshape(-1, 4) for c in cuts],

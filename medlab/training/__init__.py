@@ -11,6 +11,7 @@ from medlab.training.state import History
 from medlab.training.tasks import Task
 from medlab.training.tasks.classification import Classification, Multilabel
 from medlab.training.tasks.detection import Detection
+from medlab.training.tasks.reconstruction import Reconstruction
 from medlab.training.tasks.segmentation import Segmentation
 from medlab.training.tasks.sequence import Sequence
 
@@ -21,6 +22,7 @@ __all__ = [
     "Multilabel",
     "Precision",
     "RangeTest",
+    "Reconstruction",
     "Segmentation",
     "Sequence",
     "Task",

@@ -42,10 +42,8 @@ class Setup:
     def loss_of(self, model: nn.Module, index: Tensor, draws: torch.Generator) -> Tensor:
         """The loss of the augmented batch of images at `index`: what a step goes down."""
         images, target = to_float(self.train.images[index]), self.task.target(self.train, index)
-        if self.augment is not None and self.task.field != "labels":
-            images, target = self.augment(images, **{self.task.field: target}, generator=draws)
-        elif self.augment is not None:
-            images = self.augment(images, generator=draws)
+        if self.augment is not None:
+            images, target = self.task.augmented(self.augment, images, target, draws)
         layout = self.precision.layout(images.ndim - 2)
         with self.precision.autocast(images.device):
             outputs = model(images.contiguous(memory_format=layout))
@@ -66,8 +64,9 @@ def prepare(
     if isinstance(augment, str) and augment != "auto":
         raise DataError(f"augment must be 'auto', None or a function; got {augment!r}")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    train = _as_cohort(train, "train").to(device)
-    val = None if val is None else _as_cohort(val, "val").to(device)
+    restores = task is not None and task.field == "target"
+    train = _as_cohort(train, "train", restores).to(device)
+    val = None if val is None else _as_cohort(val, "val", restores).to(device)
     moves = AUTO if isinstance(augment, str) else augment
     if isinstance(moves, Augment) and train.card.frames:
         moves = replace(moves, frames=True)
@@ -90,17 +89,18 @@ def prepare(
     return Setup(train, val, task, weights, task.loss(weight), moves, chosen)
 
 
-def _as_cohort(data: Data, name: str) -> Cohort:
-    """A cohort, or a pair (images, targets) as a cohort; refuse what cannot be trained on."""
+def _as_cohort(data: Data, name: str, restores: bool) -> Cohort:
+    """A cohort, or a pair (images, targets) as one, to restore images or not; refuse what is none."""
     if not isinstance(data, Cohort):
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             raise DataError(f"{name} must be a Cohort or a pair (images, labels); got {type(data)}")
         images, targets = torch.as_tensor(data[0]), torch.as_tensor(data[1])
         several = targets.ndim == 2 and targets.is_floating_point()
         task = "multilabel" if several else "segmentation" if targets.ndim > 2 else "multiclass"
-        labels, masks = (None, targets) if targets.ndim > 2 else (targets, None)
-        card = DataCard(name=name, title=name, task=task)
-        data = Cohort(images=images, card=card, labels=labels, masks=masks)
+        fields: dict = {"masks" if targets.ndim > 2 else "labels": targets}
+        if restores:
+            task, fields = "reconstruction", {"extras": {"target": targets}}
+        data = Cohort(images=images, card=DataCard(name=name, title=name, task=task), **fields)
     if len(data) == 0:
         raise DataError(f"the {name} set is empty: it has no images")
     bad = ~torch.isfinite(data.images).flatten(1).all(1)

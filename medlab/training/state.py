@@ -145,8 +145,9 @@ def fingerprint(thing: Any) -> str:
         digest.update(f"{thing!r}{shapes!r}".encode())
         return f"{type(thing).__name__} {digest.hexdigest()[:16]}"
     if isinstance(thing, Cohort):
-        for tensor in (thing.images, thing.labels, thing.masks, *(thing.boxes or [])):
-            if tensor is not None:
+        known = (thing.images, thing.labels, thing.masks, thing.extras.get("target"))
+        for tensor in (*known, *(thing.boxes or [])):
+            if isinstance(tensor, Tensor):
                 digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return f"{len(thing)} images {digest.hexdigest()[:16]}"
     if thing is None or is_dataclass(thing):

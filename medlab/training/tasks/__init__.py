@@ -24,8 +24,7 @@ class Task(ABC):
 
     Attributes:
         kinds: each `DataCard.task` that it serves.
-        field: the field of a cohort that is the target; "masks" and "boxes" are moved together
-            with the image by augmentation.
+        field: the field of a cohort that is the target, or "target" among its `extras`.
         several: the target is 0 or 1 for each output, and not the number of one of them.
         class_weights: what "auto" means: "balanced" or None.
     """
@@ -51,6 +50,14 @@ class Task(ABC):
         """What the model should answer for the images at `index`, on the data's device."""
         target = getattr(data, self.field)[index]
         return target if self.several else target.long()
+
+    def augmented(
+        self, augment: Callable, images: Tensor, target: Any, draws: torch.Generator
+    ) -> tuple[Tensor, Any]:
+        """A batch after augmentation, its masks or boxes moved along."""
+        if self.field == "labels":
+            return augment(images, generator=draws), target
+        return augment(images, **{self.field: target}, generator=draws)
 
     def finish(self, outputs: Tensor) -> Tensor:
         """From the model's outputs to what `predict` returns: probabilities, usually."""

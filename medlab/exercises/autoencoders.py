@@ -1,0 +1,499 @@
+"""Exercises of notebook 21: principal angles, bottlenecks, PSNR, a fair report, the ELBO."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
+
+MESSAGES = {
+    "autoencoders.1": {
+        "right": "two bases of one subspace have angles of 0, however different they look.",
+        "format": "of bases with {a} and {b} columns I expected {count} angles; got {got}.",
+        "nan": "an angle is nan. Rounding makes a cosine of 1 a little larger: clamp it to 1.",
+        "not orthonormal": "your cosines are singular values of aᵀb, but the columns of a and b "
+        "are no orthonormal bases. Make them so first (torch.linalg.qr).",
+        "columns": "you gave the columns length 1 and left them oblique: the angles depend on the "
+        "basis then. Columns must be perpendicular too (torch.linalg.qr).",
+        "one": "only one of the two bases is orthonormal.",
+        "cosines": "these are the cosines. Take the arccosine.",
+        "radians": "these are radians. I asked for degrees.",
+        "sines": "you took the arcsine of the cosines: 90° too far.",
+        "pairs": "you compared columns one by one. Angles of subspaces do not depend on how a "
+        "basis happens to be chosen: take singular values.",
+        "other": "for bases with {a} and {b} columns in {dims} dimensions I expected {expected} "
+        "degrees, and got {got}.",
+    },
+    "autoencoders.2": {
+        "right": "each of these codes has the same size, and what it can say differs very much.",
+        "format": "I expected a list of pairs (depth, code) such as [(3, 1), (4, 4)]; got {got}.",
+        "swapped": "your pairs are (code, depth). I asked for (depth, code).",
+        "odd": "depth {depth} is in your list, but sides {height} × {width} cannot be halved so "
+        "often without a remainder.",
+        "depth 0": "depth 0 halves nothing: that is no bottleneck. Begin with 1.",
+        "rounded": "at depth {depth} the code has {places} places, and {values} values cannot be "
+        "shared out evenly: leave it out.",
+        "square": "the image is {height} × {width}, not square: height and width are halved, each "
+        "of them, so a place count is (height / 2^depth) · (width / 2^depth).",
+        "once": "you divided the pixels by 2^depth once. Both sides are halved: by 4^depth.",
+        "short": "a depth is missing: sides of {height} × {width} can be halved until one of them "
+        "is odd.",
+        "other": "of {height} × {width} and {values} values I expected {expected}, and got {got}.",
+    },
+    "autoencoders.3": {
+        "right": "one range for all images, the one that somebody looks at.",
+        "format": "I expected one number for each of {count} images; got {got}.",
+        "pooled": "you averaged the error over all images before the logarithm. Take it of each "
+        "image.",
+        "mean": "these are the right decibels, averaged. Return one number an image.",
+        "no clip": "you did not clip to the window: outside it all is black or white, and an error "
+        "there is seen by nobody.",
+        "one clip": "you clipped one of the two images. Both are shown in the window.",
+        "own range": "your range is the brightest minus the darkest value of the images. It is "
+        "that of the window, bright − dark, whatever happens to lie in the picture.",
+        "maximum": "your range is the upper end of the window. HU begin below 0: bright − dark.",
+        "no square": "inside the logarithm stands range² over the mean *squared* error: you forgot "
+        "a square, or took 10 for 20.",
+        "natural": "you took the natural logarithm. Decibels need that to base 10.",
+        "absolute": "you averaged absolute errors. PSNR averages squares.",
+        "sign": "your fraction is upside down: a better image must have more decibels.",
+        "other": "of image {i} I expected {expected:.2f} dB, and got {got:.2f}.",
+    },
+    "autoencoders.4": {
+        "right": "what was chosen on validation patients was judged once, on others.",
+        "format": "I expected (strength, errors), the errors one a test patient, {count} of them; "
+        "got {got}.",
+        "test": "the strength is the one that does best on the *test* patients ({got}). A choice "
+        "made there is an optimistic one: take it on the validation patients.",
+        "leak": "the filter's strength rests on (noisy − clean) of the test patients. Who knows "
+        "the clean image needs no filter: measure the noise on the validation patients.",
+        "level": "the strength is well chosen, and then {told}.",
+        "worst": "you chose the strength with the largest error.",
+        "strength": "return the strength as it stands in `strengths`, not times the noise.",
+        "slices": "your errors are one a slice. Slices of one patient belong together: one number "
+        "a patient, from the mean square of all of that patient's slices.",
+        "order": "the errors are right but in another order: by the patients' sorted names.",
+        "squares": "these are mean squares. Take the root, so that they have the images' unit.",
+        "roots": "you averaged the roots of slices. Average the squares over a patient's slices, "
+        "then take one root.",
+        "one": "that is one number for all patients. How they differ is what an interval needs.",
+        "other": "strength {strength:g} is right; of the errors I expected {expected}, and got "
+        "{got}.",
+    },
+    "autoencoders.5": {
+        "right": "an honest draw, two terms, and a gradient through both.",
+        "shape": "I expected one number, the mean over images; got {got}.",
+        "random": "your answer differs from call to call. Use the `noise` that is given, so that "
+        "the same draw can be made again.",
+        "no draw": "you decode the mean. The code has to be drawn: mean + standard deviation · "
+        "noise.",
+        "variance": "you drew with the variance, exp(log_var), where the standard deviation "
+        "belongs: its root, exp(log_var / 2).",
+        "log": "you drew with log_var itself. The standard deviation is exp(log_var / 2).",
+        "no kl": "the reconstruction is right, and the divergence from the prior is missing.",
+        "kl only": "the divergence is right, and the reconstruction is missing.",
+        "kl sign": "the divergence enters with the wrong sign: it is a price.",
+        "kl mean": "you averaged the divergence over the code. Its entries add up.",
+        "kl twice": "your divergence is twice as large: mind the ½.",
+        "pixels": "you averaged the squared error over pixels. The log-likelihood of an image is a "
+        "sum over its pixels; averaged, the divergence outweighs it hundreds of times.",
+        "spread": "the squared error is not divided by 2 · spread².",
+        "half": "the squared error is divided by spread², and the 2 is missing.",
+        "sum": "you added up the images. Take their mean.",
+        "no gradient": "the number is right, but no gradient reaches {what}. Draw with tensors "
+        "that know where they come from: no detach, no item, no torch.normal.",
+        "other": "I expected {expected:.4g}, and got {got:.4g}.",
+    },
+}
+
+
+def _tensor(answer: Any) -> Tensor:
+    """The learner's numbers as a flat double tensor; `NotAttempted` where one is a `...`."""
+    if isinstance(answer, (list, tuple)):
+        if any(entry is ... for entry in answer):
+            raise NotAttempted
+        answer = [number(entry) for entry in answer]
+    try:
+        return torch.as_tensor(np.asarray(answer, float) if not torch.is_tensor(answer) else answer)
+    except (TypeError, ValueError):
+        raise Wrong("format", got=type(answer).__name__) from None
+
+
+# --- 1: principal angles ---
+
+
+def _bases() -> list[tuple[Tensor, Tensor]]:
+    """Pairs of bases, oblique, of unequal lengths and numbers; the last two span the same."""
+    rng = torch.Generator().manual_seed(0)
+    pairs = []
+    for dims, a, b in ((7, 2, 2), (9, 3, 2), (30, 2, 4), (12, 3, 3)):
+        mine = torch.randn(dims, a, generator=rng).double() * torch.tensor([3.0, 0.5, 1])[:a]
+        mine[:, 1] += 0.7 * mine[:, 0]
+        other = 0.6 * torch.randn(dims, b, generator=rng).double()
+        other[:, :2] += mine[:, :2]
+        pairs.append((mine, other))
+    mixed = torch.randn(3, 3, generator=rng).double()
+    return [*pairs, (pairs[-1][0], pairs[-1][0] @ mixed)]
+
+
+def _cosines(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.svdvals(torch.linalg.qr(a).Q.T @ torch.linalg.qr(b).Q).clamp(max=1)
+
+
+@exercise("autoencoders.1", MESSAGES["autoencoders.1"])
+def principal_angles(answer) -> Verdict:
+    for a, b in _bases():
+        told = {"a": a.shape[1], "b": b.shape[1], "dims": len(a)}
+        count = min(told["a"], told["b"])
+        raw = call(answer, a.clone(), b.clone())
+        try:
+            got = _tensor(raw).detach().double().flatten().sort().values
+        except Wrong:
+            return "format", told | {"count": count, "got": type(raw).__name__}
+        want = _cosines(a, b).arccos().rad2deg().sort().values
+        if got.isnan().any():
+            return "nan"
+        if near(got, want, absolute=0.01):
+            continue
+        unit = [x / x.norm(dim=0) for x in (a, b)]
+        q = [torch.linalg.qr(x).Q for x in (a, b)]
+        known = {
+            "not orthonormal": torch.linalg.svdvals(a.T @ b),
+            "columns": torch.linalg.svdvals(unit[0].T @ unit[1]),
+            "one": torch.linalg.svdvals(q[0].T @ b),
+        }
+        known = {key: [v.clamp(max=1).arccos().rad2deg()] for key, v in known.items()}
+        known["one"].append(torch.linalg.svdvals(a.T @ q[1]).clamp(max=1).arccos().rad2deg())
+        known["cosines"] = [want.deg2rad().cos()]
+        known["radians"] = [want.deg2rad()]
+        known["sines"] = [90 - want]
+        if told["a"] == told["b"]:
+            known["pairs"] = [(x[0] * x[1]).sum(0).arccos().rad2deg() for x in (unit, q)]
+        for key, values in known.items():
+            if any(near(got, v.sort().values, absolute=0.01) for v in values):
+                return key
+        if got.shape != want.shape:
+            return "format", told | {"count": count, "got": len(got)}
+        shown = {"expected": want.numpy().round(2).tolist(), "got": got.numpy().round(2).tolist()}
+        return "other", told | shown
+    return "right"
+
+
+# --- 2: bottlenecks ---
+
+_SHAPES = ((64, 64, 64), (96, 128, 48), (128, 48, 96), (50, 50, 625), (40, 24, 30), (4, 64, 32))
+
+
+def _designs(height: int, width: int, values: int) -> list[tuple[int, int]]:
+    found, depth = [], 1
+    while height % 2**depth == 0 and width % 2**depth == 0:
+        places = height * width // 4**depth
+        if values % places == 0:
+            found.append((depth, values // places))
+        depth += 1
+    return found
+
+
+@exercise("autoencoders.2", MESSAGES["autoencoders.2"])
+def bottlenecks(answer) -> Verdict:
+    for height, width, values in _SHAPES:
+        got = call(answer, height, width, values)
+        told = {"height": height, "width": width, "values": values}
+        try:
+            pairs = [tuple(float(v) for v in pair) for pair in got]
+        except (TypeError, ValueError):
+            pairs = [()]
+        if any(len(pair) != 2 for pair in pairs):
+            return "format", {"got": str(got)[:60]}
+        want = [(float(d), float(c)) for d, c in _designs(height, width, values)]
+        if sorted(pairs) == want:
+            continue
+        if sorted(pair[::-1] for pair in pairs) == want:
+            return "swapped"
+        if any(depth == 0 for depth, _ in pairs):
+            return "depth 0"
+        sides = {"h": height * height, "w": width * width}
+        squares = [(d, values / (sides[s] // 4**d)) for d, _ in pairs for s in sides if d < 7]
+        if height != width and pairs and set(pairs) <= {*squares, *want}:
+            return "square", told
+        for depth, code in pairs:
+            step = 2**depth
+            if height % step or width % step:
+                return "odd", told | {"depth": int(depth)}
+            if code == values / (height * width // step):
+                return "once"
+            places = height * width / 4**depth
+            if values % places:
+                return "rounded", told | {"depth": int(depth), "places": int(places)}
+        if set(pairs) < set(want):
+            return "short", told
+        return "other", told | {"expected": _designs(height, width, values), "got": str(got)[:60]}
+    return "right"
+
+
+# --- 3: decibels ---
+
+
+def _slices(seed: int) -> tuple[Tensor, Tensor, float, float]:
+    """Four images of HU and what a filter made of them, beyond the window on both sides."""
+    rng = torch.Generator().manual_seed(seed)
+    truth = 2600 * torch.rand(4, 1, 6, 7, generator=rng).double() - 1600
+    truth[2] = 0.4 * truth[2] - 300
+    size = torch.tensor([30.0, 90, 200, 60])[:, None, None, None]
+    output = truth + size * torch.randn(truth.shape, generator=rng).double()
+    return (truth, output, -1000.0, 400.0) if seed == 0 else (truth, output, -160.0, 240.0)
+
+
+@exercise("autoencoders.3", MESSAGES["autoencoders.3"])
+def peak_signal_to_noise(answer) -> Verdict:
+    for seed in (0, 1):
+        truth, output, dark, bright = _slices(seed)
+        raw = call(answer, truth.clone(), output.clone(), dark, bright)
+        try:
+            got = _tensor(raw).detach().double().flatten()
+        except Wrong:
+            return "format", {"count": len(truth), "got": type(raw).__name__}
+        span = bright - dark
+        t, o = truth.clamp(dark, bright), output.clamp(dark, bright)
+        error = (t - o).square().flatten(1).mean(1)
+        want = 10 * (span**2 / error).log10()
+        if got.shape == want.shape and near(got, want, rel=1e-3):
+            continue
+        if near(got, want.mean()[None]):
+            return "mean"
+        if near(got, 10 * (span**2 / error.mean()).log10()[None]):
+            return "pooled"
+        if got.shape != want.shape:
+            return "format", {"count": len(want), "got": f"{got.numel()} of them"}
+        spans = [x.max() - x.min() for x in (t, truth, o, output)]
+        spans += [x.flatten(1).amax(1) - x.flatten(1).amin(1) for x in (t, truth, o, output)]
+        raws = (truth - output).square().flatten(1).mean(1)
+        known: dict[str, list[Tensor]] = {
+            "no clip": [10 * (span**2 / raws).log10()],
+            "one clip": [
+                10 * (span**2 / x.square().flatten(1).mean(1)).log10()
+                for x in (t - output, truth - o)
+            ],
+            "own range": [10 * (s**2 / e).log10() for s in spans for e in (error, raws)],
+            "maximum": [10 * (bright**2 / error).log10(), 10 * (dark**2 / error).log10()],
+            "no square": [
+                10 * (span / error).log10(),
+                20 * (span**2 / error).log10(),
+                20 * (span / error).log10(),
+                10 * (span / error.sqrt()).log10(),
+                10 * (span**2 / error.sqrt()).log10(),
+            ],
+            "natural": [10 * (span**2 / error).log(), 20 * (span / error.sqrt()).log()],
+            "absolute": [k * (span / (t - o).abs().flatten(1).mean(1)).log10() for k in (10, 20)],
+            "sign": [-want],
+        }
+        for key, values in known.items():
+            if any(near(got, v) for v in values):
+                return key
+        i = int((got - want).abs().nan_to_num(math.inf).argmax())
+        return "other", {"i": i, "expected": want[i].item(), "got": got[i].item()}
+    return "right"
+
+
+# --- 4: a fair report ---
+
+_STRENGTHS = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+_Set = tuple[Tensor, Tensor, np.ndarray]
+
+
+def _blur(noisy: Tensor, strength: Any) -> Tensor:
+    """A filter that takes more away the stronger it is: towards the mean of 3 × 3."""
+    strength = torch.as_tensor(strength).double()
+    smooth = torch.nn.functional.avg_pool2d(noisy, 3, 1, 1, count_include_pad=False)
+    share = strength / (strength + 1)
+    return (1 - share) * noisy + share * smooth
+
+
+def _parts(seed: int) -> tuple[_Set, _Set]:
+    """Validation and test patients, of unsorted names and unequal numbers of slices."""
+    rng = torch.Generator().manual_seed(seed)
+    parts = []
+    for sizes, noise in (((2, 4, 1, 3), (0.9, 0.35)[seed]), ((3, 1, 4, 2, 2), (0.25, 1.0)[seed])):
+        names = np.repeat([f"P{k}" for k in (7, 2, 9, 4, 3)[: len(sizes)]], sizes)
+        order = torch.randperm(len(names), generator=rng)
+        wave = torch.arange(12) * (0.8 + 0.1 * torch.rand(len(names), 1, generator=rng))
+        clean = wave.sin()[:, None, None].expand(-1, 1, 10, -1).double().clone()
+        level = noise * (0.5 + torch.rand(len(names), 1, 1, 1, generator=rng))
+        noisy = clean + level * torch.randn(clean.shape, generator=rng).double()
+        parts.append((noisy, clean, names[order.numpy()]))
+    return parts[0], parts[1]
+
+
+def _level(part: _Set) -> float:
+    return (part[0] - part[1]).std().item()
+
+
+def _costs(part: _Set, level: float) -> list[float]:
+    noisy, clean, _ = part
+    return [(_blur(noisy, s * level) - clean).square().mean().item() for s in _STRENGTHS]
+
+
+def _of_slices(part: _Set, strength: float, level: float) -> Tensor:
+    """Mean squared error (N,) of each slice."""
+    return (_blur(part[0], strength * level) - part[1]).square().flatten(1).mean(1)
+
+
+def _of_patients(part: _Set, each: Tensor, order: Any) -> Tensor:
+    """Mean of `each` slice over the slices of each patient, in that order."""
+    return torch.stack([each[torch.from_numpy(part[2] == p)].mean() for p in order])
+
+
+@exercise("autoencoders.4", MESSAGES["autoencoders.4"])
+def fair_report(answer) -> Verdict:
+    for seed in (0, 1):
+        val, test = _parts(seed)
+        patients = test[2]
+        names = np.unique(patients)
+
+        def copies(part: _Set) -> _Set:
+            return part[0].clone(), part[1].clone(), part[2].copy()
+
+        got = call(answer, _blur, copies(val), copies(test), list(_STRENGTHS))
+        shown = {"count": len(names), "got": str(got)[:60]}
+        try:
+            strength, errors = got
+            strength = number(strength)
+            errors = _tensor(errors.values() if isinstance(errors, dict) else errors)
+            errors = errors.detach().double().flatten()
+        except (TypeError, ValueError, Wrong):
+            return "format", shown
+        level = _level(val)
+        costs = {
+            (on, by): _costs(part, _level(of))
+            for (on, part), (by, of) in itertools.product(
+                (("val", val), ("test", test)), (("val", val), ("test", test))
+            )
+        }
+        best = {key: _STRENGTHS[int(np.argmin(cost))] for key, cost in costs.items()}
+        want = best["val", "val"]
+        each = _of_slices(test, want, level)
+        right = _of_patients(test, each, names).sqrt()
+        if not math.isclose(strength, want, rel_tol=1e-6):
+            if math.isclose(strength, want * level, rel_tol=1e-4):
+                return "strength"
+            if strength == best["val", "test"]:
+                return "leak"
+            if strength in (best["test", "test"], best["test", "val"]):
+                return "test", {"got": f"{strength:g}"}
+            worst = _STRENGTHS[int(np.argmax(costs["val", "val"]))]
+            return "worst" if strength == worst else ("format", shown)
+        if near(errors, right):
+            continue
+        first = list(dict.fromkeys(patients.tolist()))
+        if errors.shape == right.shape and near(errors.sort().values, right.sort().values):
+            return "order"
+        if near(errors, _of_patients(test, each, names)) or near(
+            errors, _of_patients(test, each, first)
+        ):
+            return "squares"
+        if near(errors, _of_patients(test, each.sqrt(), names)):
+            return "roots"
+        if errors.shape == each.shape:
+            return "slices"
+        if errors.numel() == 1:
+            return "one"
+        if errors.shape != right.shape:
+            return "format", shown
+        if near(errors, _of_patients(test, _of_slices(test, want, _level(test)), names).sqrt()):
+            return "leak"
+        if near(errors, _of_patients(test, _of_slices(test, want, 1.0), names).sqrt()):
+            told = "applied without the noise level: strength · level, as in the choice"
+            return "level", {"told": told}
+        return "other", {
+            "strength": want,
+            "expected": right.numpy().round(3).tolist(),
+            "got": errors.numpy().round(3).tolist(),
+        }
+    return "right"
+
+
+# --- 5: the variational bound ---
+
+
+class _Coder:
+    """An encoder and a decoder of images (4, 1, 3, 5) by a code of three numbers."""
+
+    def __init__(self) -> None:
+        rng = torch.Generator().manual_seed(0)
+        self.images = torch.randn(4, 1, 3, 5, generator=rng).double()
+        self.noise = torch.randn(4, 3, generator=rng).double()
+        shapes = {"mean": (15, 3), "log_var": (15, 3), "decoder": (3, 15)}
+        self.weights = {
+            name: (0.3 * torch.randn(shape, generator=rng)).double().requires_grad_()
+            for name, shape in shapes.items()
+        }
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        flat = images.flatten(1)
+        return flat @ self.weights["mean"], flat @ self.weights["log_var"] - 0.6
+
+    def decode(self, code: Tensor) -> Tensor:
+        return (code @ self.weights["decoder"]).view(-1, 1, 3, 5)
+
+    def terms(self, how: str = "") -> tuple[Tensor, Tensor]:
+        """Squared error (4,) and divergence (4,) of each image."""
+        mean, log_var = self.encode(self.images)
+        spread = {"no draw": 0 * log_var, "variance": log_var.exp(), "log": log_var}
+        code = mean + spread.get(how, (log_var / 2).exp()) * self.noise
+        error = (self.decode(code) - self.images).square().flatten(1).sum(1)
+        return error, 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
+
+
+@exercise("autoencoders.5", MESSAGES["autoencoders.5"])
+def evidence_bound(answer) -> Verdict:
+    spread = 0.7
+    coder = _Coder()
+
+    def asked() -> Any:
+        images, noise = coder.images.clone(), coder.noise.clone()
+        return call(answer, images, coder.encode, coder.decode, noise, spread)
+
+    raw, again = asked(), asked()
+    shape = tuple(raw.shape) if torch.is_tensor(raw) else np.shape(raw)
+    if math.prod(shape) != 1:
+        return "shape", {"got": f"shape {shape}"}
+    got = number(raw)
+    if not math.isclose(got, number(again), rel_tol=1e-9):
+        return "random"
+    error, kl = coder.terms()
+    fits = error / (2 * spread**2)
+    expected = (fits + kl).mean()
+    if not math.isclose(got, expected.item(), rel_tol=1e-4):
+        known: dict[str, Tensor] = {
+            "no kl": fits.mean(),
+            "kl only": kl.mean(),
+            "kl sign": (fits - kl).mean(),
+            "kl mean": (fits + kl / 3).mean(),
+            "kl twice": (fits + 2 * kl).mean(),
+            "pixels": (fits / 15 + kl).mean(),
+            "spread": (error + kl).mean(),
+            "half": (2 * fits + kl).mean(),
+            "sum": (fits + kl).sum(),
+        }
+        for how in ("no draw", "variance", "log"):
+            other, _ = coder.terms(how)
+            known[how] = (other / (2 * spread**2) + kl).mean()
+        for key, value in known.items():
+            if math.isclose(got, value.item(), rel_tol=1e-4):
+                return key
+        return "other", {"expected": expected.item(), "got": got}
+    wanted = torch.autograd.grad(expected, list(coder.weights.values()))
+    if not (torch.is_tensor(raw) and raw.requires_grad):
+        return "no gradient", {"what": "the encoder and the decoder"}
+    found = torch.autograd.grad(raw.sum(), list(coder.weights.values()), allow_unused=True)
+    for name, mine, right in zip(coder.weights, found, wanted, strict=True):
+        if mine is None or not near(mine, right, rel=1e-3, absolute=1e-6):
+            whole = {"decoder": "the decoder"}.get(name, f"{name} by way of the draw")
+            return "no gradient", {"what": whole}
+    return "right"
