@@ -68,23 +68,25 @@ def normalised_together(x, x_hat):
     return r / r.max()
 
 
-# ------------------------------------------------------------------------ 3: equal heights
+# ------------------------------------------------------------------------ 3: matched pairs
 
 
-def within(ill, scores, heights, apart, how=""):
+def matched(ill, scores, heights, sites, apart, how=""):
     won, pairs, each = 0, 0, []
     band = np.floor(heights / apart)
     for i in np.flatnonzero(ill):
         own = []
         for j in np.flatnonzero(ill == 0):
-            gap = heights[i] - heights[j]
+            gap, one = heights[i] - heights[j], sites[i] == sites[j]
             gap = gap if how == "signed" else abs(gap)
             inside = {
                 "all": True,
-                "strict": gap < apart,
-                "far": gap > apart,
-                "bands": band[i] == band[j],
-            }.get(how, gap <= apart)
+                "heights": gap <= apart,
+                "sites": one,
+                "either": one or gap <= apart,
+                "strict": one and gap < apart,
+                "bands": one and band[i] == band[j],
+            }.get(how, one and gap <= apart)
             pairs += how == "all pairs"
             if not inside or (how == "ties out" and scores[i] == scores[j]):
                 continue
@@ -99,16 +101,19 @@ def within(ill, scores, heights, apart, how=""):
     return won if how == "count" else won / pairs
 
 
-def within_in_arrays(ill, scores, heights, apart):
+def matched_in_arrays(ill, scores, heights, sites, apart):
     ill = ill > 0
-    near = abs(heights[ill][:, None] - heights[~ill]) <= apart
+    like = abs(heights[ill][:, None] - heights[~ill]) <= apart
+    like &= sites[ill][:, None] == sites[~ill]
     gain = scores[ill][:, None] - scores[~ill]
-    return torch.tensor(((np.sign(gain) + 1) / 2)[near].mean())
+    return torch.tensor(((np.sign(gain) + 1) / 2)[like].mean())
 
 
-def test_far_apart_it_is_the_auc_of_scikit_learn():
-    ill, scores, heights, _ = anomalies._slices(0)
-    assert within(ill, scores, heights, 1e9) == pytest.approx(roc_auc_score(ill, scores))
+def test_with_one_scanner_and_far_apart_it_is_the_auc_of_scikit_learn():
+    ill, scores, heights, sites, _ = anomalies._slices(0)
+    want = roc_auc_score(ill, scores)
+    assert anomalies.auc_matched(ill, scores, heights, sites[:1].repeat(60), 1e9) == pytest.approx(want)
+    assert np.isnan(anomalies.auc_matched(ill, scores, heights, np.arange(60), 5))
 
 
 # ------------------------------------------------------------------------ 4: noise rates
@@ -137,10 +142,10 @@ def even_rates(steps):
     return np.linspace(0.001, 0.5, steps)
 
 
-# ------------------------------------------------------------------------ 5: the loss
+# ------------------------------------------------------------------------ 5: a step of training
 
 
-def loss(guess, x0, left, t, noise, how=""):
+def step(guess, adam, x0, left, t, noise, how=""):
     kept = left[t].view(-1, 1, 1, 1)
     if how == "one step":
         kept = left[t[0]]
@@ -157,27 +162,31 @@ def loss(guess, x0, left, t, noise, how=""):
         noise = torch.randn(noise.shape)
     noisy = x0 if how == "clean" else a * x0 + b * noise
     target = {"target": x0, "noisy": noisy}.get(how, noise)
-    if how == "steps":
-        t = t + 1
-    error = guess(noisy, t) - target
-    if how == "absolute":
-        return error.abs().mean()
-    squares = error.square()
-    if how == "no gradient":
-        return squares.mean().item()
-    if how == "shape":
-        return squares
-    if how == "other":
-        return squares.mean() / 3
+    error = guess(noisy, t + 1 if how == "steps" else t) - target
+    loss = error.abs().mean() if how == "absolute" else error.square().mean()
+    if how == "sum":
+        loss = error.square().sum()
     if how == "image sums":
-        return squares.flatten(1).sum(1).mean()
-    return squares.sum() if how == "sum" else squares.mean()
+        loss = error.square().flatten(1).sum(1).mean()
+    if how != "stale":
+        adam.zero_grad()
+    if how != "no backward":
+        (loss / 3 if how == "other step" else loss).backward()
+    if how == "zeroed":
+        adam.zero_grad(set_to_none=False)
+    for _ in range({"no step": 0, "twice": 2}.get(how, 1)):
+        adam.step()
+    return error if how == "shape" else loss.item() / (3 if how == "other" else 1)
 
 
-def loss_by_library(guess, x0, left, t, noise):
+def step_by_library(guess, adam, x0, left, t, noise):
+    adam.zero_grad()
     kept = torch.stack([left[k] for k in t])[:, None, None, None]
-    noisy = torch.lerp(noise**2 * 0, torch.ones_like(noise), kept**0.5) * x0
-    return torch.nn.functional.mse_loss(guess(noisy + (1 - kept) ** 0.5 * noise, t), noise)
+    noisy = kept**0.5 * x0 + (1 - kept) ** 0.5 * noise
+    loss = torch.nn.functional.mse_loss(guess(noisy, t), noise)
+    loss.backward()
+    adam.step()
+    return loss
 
 
 # ------------------------------------------------------------------------ 6: the way back
@@ -282,13 +291,16 @@ CASES = [
     ("anomalies.2", lambda x, y: abs(x - y), "the edges are still in it"),
     ("anomalies.2", how(residual, "edges"), "the edges are still in it"),
     ("anomalies.2", how(residual, "close"), "Lesions are several pixels wide"),
-    ("anomalies.3", within, "✓"),
-    ("anomalies.3", within_in_arrays, "✓"),
+    ("anomalies.3", matched, "✓"),
+    ("anomalies.3", matched_in_arrays, "✓"),
     ("anomalies.3", lambda *a: "half", "I expected one number"),
     *[
-        ("anomalies.3", how(within, word), said)
+        ("anomalies.3", how(matched, word), said)
         for word, said in {
             "all": "the AUC of all pairs",
+            "heights": "matched by height only",
+            "sites": "matched by scanner only",
+            "either": "Both must agree",
             "strict": "*exactly* `apart`",
             "signed": "absolute difference",
             "ties lost": "with you it is lost",
@@ -296,13 +308,12 @@ CASES = [
             "ties out": "left out pairs with equal scores",
             "reversed": "the *healthy* slice scores higher",
             "per slice": "averaged the shares",
-            "far": "left out the near ones",
             "count": "number of pairs won",
             "all pairs": "divided by the number of all pairs",
             "bands": "put into bands",
         }.items()
     ],
-    ("anomalies.3", lambda *a: 0.1 + within(*a) / 3, "mm apart I expected"),
+    ("anomalies.3", lambda *a: 0.1 + matched(*a) / 3, "mm apart I expected"),
     ("anomalies.4", rates, "✓"),
     ("anomalies.4", lambda n: torch.tensor(rates(n, last=0.002)), "✓"),
     ("anomalies.4", lambda n: rates(n, last=0.009).tolist(), "✓"),
@@ -319,12 +330,13 @@ CASES = [
     ("anomalies.4", lambda n: of_alpha_bar(np.linspace(0.999, 0.005, n)), "ᾱ falls evenly"),
     ("anomalies.4", lambda n: of_alpha_bar(np.geomspace(0.999, 0.005, n)), "log ᾱ falls evenly"),
     ("anomalies.4", how(rates, "uneven"), "in another"),
-    ("anomalies.5", loss, "✓"),
-    ("anomalies.5", loss_by_library, "✓"),
+    ("anomalies.5", step, "✓"),
+    ("anomalies.5", step_by_library, "✓"),
+    ("anomalies.5", lambda *a: 0.5, "never asked the network"),
     *[
-        ("anomalies.5", how(loss, word), said)
+        ("anomalies.5", how(step, word), said)
         for word, said in {
-            "shape": "I expected one number",
+            "shape": "the loss, one number",
             "random": "differs from call to call",
             "one step": "all images got the same step",
             "no root": "where its root belongs",
@@ -338,11 +350,16 @@ CASES = [
             "sum": "you summed the squares",
             "image sums": "you summed the squares",
             "absolute": "The loss is a square",
-            "no gradient": "no gradient reaches",
+            "steps": "got another t than the images",
+            "no step": "the network has not changed",
+            "no backward": "the network has not changed",
+            "stale": "of the step before is still in yours",
+            "zeroed": "nothing is left",
+            "twice": "made two steps",
+            "other step": "but the network changed by",
             "other": "I expected",
         }.items()
     ],
-    ("anomalies.5", how(loss, "steps"), "got another t than the images"),
     ("anomalies.6", back, "✓"),
     ("anomalies.6", back_through_the_image, "✓"),
     ("anomalies.6", lambda *a: back(*a)[0], "a tensor of shape (4, 3)"),
@@ -385,8 +402,8 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {"anomalies.1": honest, "anomalies.2": residual, "anomalies.3": within}
-RIGHT |= {"anomalies.5": loss}
+RIGHT = {"anomalies.1": honest, "anomalies.2": residual, "anomalies.3": matched}
+RIGHT |= {"anomalies.5": step}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))

@@ -58,10 +58,12 @@ MESSAGES = {
         "several pixels wide.",
     },
     "anomalies.3": {
-        "right": "pairs that differ in height by more are not compared, so height cannot win.",
+        "right": "only like is compared with like, so neither height nor scanner can win.",
         "format": "I expected one number; got {got}.",
-        "all": "that is the AUC of all pairs. Leave out those whose heights differ by more than "
-        "`apart`.",
+        "all": "that is the AUC of all pairs. Leave out those that are not matched.",
+        "heights": "your pairs are matched by height only. They must come from one scanner too.",
+        "sites": "your pairs are matched by scanner only. Their heights must be near too.",
+        "either": "you kept pairs that agree in height *or* in scanner. Both must agree.",
         "strict": "pairs that are *exactly* `apart` from each other count too.",
         "signed": "heights differ in both directions: take the absolute difference.",
         "ties lost": "a pair with equal scores counts one half; with you it is lost.",
@@ -70,12 +72,11 @@ MESSAGES = {
         "reversed": "you counted the pairs in which the *healthy* slice scores higher.",
         "per slice": "you averaged the shares of single slices. Every pair counts the same: all "
         "wins over all pairs.",
-        "far": "you kept the pairs that are far apart and left out the near ones.",
         "count": "that is the number of pairs won. Divide by the number of pairs.",
         "all pairs": "you divided by the number of all pairs, also of those left out.",
         "bands": "slices were put into bands. Two on either side of a border are near each other: "
         "compare heights pair by pair.",
-        "other": "at most {apart} mm apart I expected {expected:.4f}, and got {got:.4f}.",
+        "other": "at most {apart:g} mm apart I expected {expected:.4f}, and got {got:.4f}.",
     },
     "anomalies.4": {
         "right": "each step costs the same share of what is left to see.",
@@ -94,8 +95,8 @@ MESSAGES = {
     },
     "anomalies.5": {
         "right": "one jump for each image, to its own step, and one question: which noise?",
-        "shape": "I expected one number, the mean over all pixels; got {got}.",
-        "random": "your answer differs from call to call. Use the `noise` that is given.",
+        "shape": "I expected the loss, one number; got {got}.",
+        "random": "your loss differs from call to call. Use the `noise` that is given.",
         "one step": "all images got the same step. `left[t]` has one value an image.",
         "no root": "you used ᾱ where its root belongs, or 1 − ᾱ: the variances are ᾱ and 1 − ᾱ, "
         "the factors their roots.",
@@ -107,8 +108,15 @@ MESSAGES = {
         "sum": "you summed the squares. Take the mean over all pixels.",
         "absolute": "you took the absolute difference. The loss is a square.",
         "steps": "your network got another t than the images: pass t on as it is.",
-        "no gradient": "the number is right, but no gradient reaches the network: no detach, no "
-        "item, no no_grad.",
+        "not asked": "your function never asked the network: call guess(noisy, t).",
+        "no training": "the loss is right, and the network has not changed: `backward`, then "
+        "`adam.step()`, and nothing that cuts the gradient off before.",
+        "stale": "the gradient of the step before is still in yours: `adam.zero_grad()` before "
+        "`backward`.",
+        "zeroed": "you set the gradient to zero between `backward` and `step`: nothing is left.",
+        "twice": "the optimiser made two steps.",
+        "other step": "the loss is right, but the network changed by {moved:.4g}, not by "
+        "{expected:.4g}.",
         "other": "I expected {expected:.4f}, and got {got:.4f}.",
     },
     "anomalies.6": {
@@ -135,8 +143,9 @@ MESSAGES = {
 
 
 def material() -> SimpleNamespace:
-    """Finished answers of the exercises 3 to 6, so that nobody needs their own for what follows."""
-    return SimpleNamespace(auc_within=within, rates=rates, noise_loss=loss, draw=draw)
+    """Finished answers of the exercises, so that nobody needs their own for what follows."""
+    answers = {"honest": honest, "auc_matched": auc_matched, "rates": rates}
+    return SimpleNamespace(**answers, train_step=train_step, draw=draw)
 
 
 def _arrays(answer: Any) -> Any:
@@ -170,13 +179,21 @@ def _maps(seed: int) -> _Maps:
     return _Maps(*found, thresholds)
 
 
+def honest(
+    val_maps: ndarray, val_truth: ndarray, maps: ndarray, truth: ndarray, thresholds: ndarray
+) -> tuple[float, float]:
+    """The first best threshold of the validation, and the Dice of the test there."""
+    t = thresholds[int(np.argmax([_dice(val_maps, val_truth, t) for t in thresholds]))]
+    return float(t), _dice(maps, truth, t)
+
+
 def _dice(maps: ndarray, truth: ndarray, t: float) -> float:
     found = maps >= t
     return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
 @exercise("anomalies.1", MESSAGES["anomalies.1"])
-def honest(answer) -> Verdict:
+def honest_dice(answer) -> Verdict:
     for seed in (0, 1, 2):
         m = _maps(seed)
         raw = call(answer, *(a.copy() for a in m))
@@ -189,11 +206,11 @@ def honest(answer) -> Verdict:
         on_val = [_dice(m.val_maps, m.val_truth, v) for v in m.thresholds]
         on_test = [_dice(m.maps, m.truth, v) for v in m.thresholds]
         best = int(np.argmax(on_val))
-        want = float(m.thresholds[best])
-        expected = {"expected": want, "dice": on_test[best], "got": t, "found": got}
-        if near(t, want) and near(got, on_test[best]):
+        want, dice = honest(*m)
+        expected = {"expected": want, "dice": dice, "got": t, "found": got}
+        if near(t, want) and near(got, dice):
             continue
-        if near(got, want) and near(t, on_test[best]):
+        if near(got, want) and near(t, dice):
             return "swapped"
         if near(t, best):
             return "position"
@@ -210,7 +227,7 @@ def honest(answer) -> Verdict:
                 "slices": [each.mean(), each[m.truth.any((1, 2))].mean()],
                 "strict": [tight],
                 "iou": [both / either],
-                "half": [on_test[best] / 2],
+                "half": [dice / 2],
             }
             for key, values in known.items():
                 if any(near(got, v) for v in values):
@@ -293,22 +310,26 @@ def residual_score(answer) -> Verdict:
     return ("edges" if told["got"] < told["first"] else "close"), told
 
 
-# --- 3: pairs at equal height ---
+# --- 3: matched pairs ---
 
 
-def _slices(seed: int) -> tuple[ndarray, ndarray, ndarray, float]:
-    """Ill or not, scores with ties, whole heights so that many pairs lie exactly at the limit."""
+def _slices(seed: int) -> tuple[ndarray, ndarray, ndarray, ndarray, float]:
+    """Ill or not, scores with ties, whole heights so that many pairs lie at the limit, scanners."""
     rng = np.random.default_rng(seed)
-    ill = (rng.random(40) < 0.35).astype(int)
-    heights = rng.integers(-30, 40, 40).astype(float)
-    scores = np.round(0.02 * heights + 0.4 * ill + rng.normal(0, 0.4, 40), 1)
-    return ill, scores, heights, [6.0, 11.0][seed % 2]
+    ill = (rng.random(60) < 0.35).astype(int)
+    heights = rng.integers(-30, 40, 60).astype(float)
+    sites = rng.choice(["North", "Harbour", "Valley"], 60)
+    scores = 0.02 * heights + 0.4 * ill + 0.3 * (sites == "Valley") + rng.normal(0, 0.4, 60)
+    return ill, np.round(scores, 1), heights, sites, [6.0, 11.0][seed % 2]
 
 
-def within(ill: ndarray, scores: ndarray, heights: ndarray, apart: float) -> float:
-    """The share of pairs won, of those at most `apart` from each other."""
+def auc_matched(
+    ill: ndarray, scores: ndarray, heights: ndarray, sites: ndarray, apart: float
+) -> float:
+    """The share of pairs won, of those from one scanner and at most `apart` from each other."""
     gap = heights[ill == 1][:, None] - heights[ill == 0]
-    return float(_won(scores, ill)[abs(gap) <= apart].mean())
+    like = (abs(gap) <= apart) & (sites[ill == 1][:, None] == sites[ill == 0])
+    return float(_won(scores, ill)[like].mean()) if like.any() else float("nan")
 
 
 def _won(scores: ndarray, ill: ndarray, tie: float = 0.5) -> ndarray:
@@ -318,43 +339,44 @@ def _won(scores: ndarray, ill: ndarray, tie: float = 0.5) -> ndarray:
 
 
 @exercise("anomalies.3", MESSAGES["anomalies.3"])
-def auc_within(answer) -> Verdict:
+def matched_pairs(answer) -> Verdict:
     for seed in (0, 1, 2):
-        ill, scores, heights, apart = _slices(seed)
-        raw = call(answer, ill.copy(), scores.copy(), heights.copy(), apart)
+        given = _slices(seed)
+        ill, scores, heights, sites, apart = given
+        raw = call(answer, *(a.copy() if isinstance(a, ndarray) else a for a in given))
         try:
             got = number(raw)
         except Wrong:
             return "format", {"got": type(raw).__name__}
-        gap = heights[ill == 1][:, None] - heights[ill == 0]
-        near_by, won = abs(gap) <= apart, _won(scores, ill)
-        want = within(ill, scores, heights, apart)
+        want = auc_matched(*given)
         if near(got, want):
             continue
-        some = near_by.any(1)
+        gap = heights[ill == 1][:, None] - heights[ill == 0]
+        one = sites[ill == 1][:, None] == sites[ill == 0]
+        like, won = one & (abs(gap) <= apart), _won(scores, ill)
+        some, equal = like.any(1), _won(scores, ill, 9) == 9
         band = np.floor(heights / apart)
-        same = band[ill == 1][:, None] == band[ill == 0]
-        equal = _won(scores, ill, 9) == 9
-        lost = _won(-scores, ill)
+        shares = [w[n].mean() for w, n in zip(won[some], like[some], strict=True)]
         wrong = {
             "all": won.mean(),
-            "strict": won[abs(gap) < apart].mean(),
-            "ties lost": _won(scores, ill, 0)[near_by].mean(),
-            "ties won": _won(scores, ill, 1)[near_by].mean(),
-            "ties out": won[near_by & ~equal].mean(),
-            "reversed": lost[near_by].mean(),
-            "per slice": np.mean([w[n].mean() for w, n in zip(won[some], near_by[some], strict=True)]),
-            "far": won[~near_by].mean(),
-            "count": won[near_by].sum(),
-            "all pairs": won[near_by].sum() / won.size,
-            "bands": won[same].mean(),
+            "heights": won[abs(gap) <= apart].mean(),
+            "sites": won[one].mean(),
+            "either": won[one | (abs(gap) <= apart)].mean(),
+            "strict": won[one & (abs(gap) < apart)].mean(),
+            "ties lost": _won(scores, ill, 0)[like].mean(),
+            "ties won": _won(scores, ill, 1)[like].mean(),
+            "ties out": won[like & ~equal].mean(),
+            "reversed": _won(-scores, ill)[like].mean(),
+            "per slice": np.mean(shares),
+            "count": won[like].sum(),
+            "all pairs": won[like].sum() / won.size,
+            "bands": won[one & (band[ill == 1][:, None] == band[ill == 0])].mean(),
         }
-        signed = [won[gap <= apart].mean(), won[gap >= -apart].mean()]
-        signed += [won[(side >= 0) & (side <= apart)].mean() for side in (gap, -gap)]
+        signed = [won[one & (gap <= apart)].mean(), won[one & (gap >= -apart)].mean()]
+        signed += [won[one & (side >= 0) & (side <= apart)].mean() for side in (gap, -gap)]
         if any(near(got, value) for value in signed):
             return "signed"
-        key = first_match(got, wrong)
-        return key, {"apart": apart, "expected": want, "got": got}
+        return first_match(got, wrong), {"apart": apart, "expected": want, "got": got}
     return "right"
 
 
@@ -410,81 +432,111 @@ def _even(values: ndarray, log: bool = True) -> bool:
     return bool(np.ptp(steps) <= 0.01 * abs(steps.mean()))
 
 
-# --- 5: the loss ---
+# --- 5: a step of training ---
 
 
-def loss(guess: Callable, x0: Tensor, left: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the guessed noise."""
+def train_step(
+    guess: Callable,
+    adam: torch.optim.Optimizer,
+    x0: Tensor,
+    left: Tensor,
+    t: Tensor,
+    noise: Tensor,
+) -> float:
+    """One step of the optimiser; returns the mean squared error of the guessed noise."""
     kept = left[t].view(-1, 1, 1, 1)
-    return (guess(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t) - noise).square().mean()
+    loss = (guess(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t) - noise).square().mean()
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    return loss.item()
 
 
-def _asked() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x0, alpha bar, steps with one twice, and noise; more steps than images, sides unequal."""
+class _Asked(NamedTuple):
+    """What `train_step` gets beside network and optimiser; one step comes twice."""
+
+    x0: Tensor
+    left: Tensor
+    t: Tensor
+    noise: Tensor
+
+
+def _asked() -> _Asked:
     rng = torch.Generator().manual_seed(0)
     x0, noise = (torch.randn(5, 1, 3, 4, generator=rng) for _ in range(2))
     left = torch.tensor([0.97, 0.9, 0.75, 0.55, 0.4, 0.2, 0.05])
-    return 0.7 * x0 + 0.4, left, torch.tensor([6, 0, 3, 3, 1]), noise
+    return _Asked(0.7 * x0 + 0.4, left, torch.tensor([6, 0, 3, 3, 1]), noise)
+
+
+class _Net:
+    """A network of one weight, with what it was asked, and an old gradient."""
+
+    def __init__(self) -> None:
+        self.weight = torch.tensor(0.6, requires_grad=True)
+        self.weight.grad = torch.tensor(0.5)
+        self.sgd = torch.optim.SGD([self.weight], lr=0.1)
+        self.seen: list[tuple[Tensor, ndarray]] = []
+
+    def __call__(self, x: Tensor, t: Any) -> Tensor:
+        self.seen.append((x.detach().clone(), np.array(_arrays(t))))
+        return self.weight * x * (1 + 0.05 * _asked().t.view(-1, 1, 1, 1)) - 0.1
 
 
 @exercise("anomalies.5", MESSAGES["anomalies.5"])
-def noise_loss(answer) -> Verdict:
-    x0, left, t, noise = _asked()
-    weight = torch.tensor(0.6, requires_grad=True)
-    seen: list[tuple[Any, Any]] = []
-
-    def guess(x: Tensor, steps: Any) -> Tensor:
-        seen.append((x.detach().clone(), np.array(_arrays(steps))))
-        return weight * x * (1 + 0.05 * t.view(-1, 1, 1, 1)) - 0.1
-
-    raw, again = (
-        call(answer, guess, x0.clone(), left.clone(), t.clone(), noise.clone()) for _ in range(2)
-    )
-    try:
-        got = number(raw)
-    except Wrong:
-        return "shape", {"got": getattr(raw, "shape", type(raw).__name__)}
-    if not near(got, number(again)):
+def one_step(answer) -> Verdict:
+    nets, losses, (x0, left, t, noise) = [_Net(), _Net(), _Net()], [], _asked()
+    for net in nets[:2]:
+        raw = call(answer, net, net.sgd, *(a.clone() for a in _asked()))
+        try:
+            losses.append(number(raw))
+        except Wrong:
+            return "shape", {"got": getattr(raw, "shape", type(raw).__name__)}
+    if not near(losses[0], losses[1]):
         return "random"
-    kept = left[t].view(-1, 1, 1, 1)
-    a, b = kept.sqrt(), (1 - kept).sqrt()
-    noisy = a * x0 + b * noise
-
-    def asked(x: Tensor, target: Tensor) -> Tensor:
-        return (guess(x, t) - target).detach()
-
-    want = loss(guess, x0, left, t, noise).detach()
-    x, steps = seen[0]
+    if not nets[0].seen:
+        return "not asked"
+    got, (x, steps) = losses[0], nets[0].seen[0]
+    want = train_step(nets[2], nets[2].sgd, x0, left, t, noise)
+    moved, expected = (float(net.weight.detach() - 0.6) for net in nets[1:])
     if not near(got, want, rel=1e-4):
-        error = asked(noisy, noise)
-        if near(x, x0):
-            return "clean"
-        first = left[t[0]]
-        others = {
-            "one step": [first.sqrt() * x0 + (1 - first).sqrt() * noise],
-            "no root": [kept * x0 + (1 - kept) * noise, a * x0 + (1 - kept) * noise]
-            + [kept * x0 + b * noise],
-            "swapped": [b * x0 + a * noise],
-        }
-        product = left.cumprod(0)[t].view(-1, 1, 1, 1)
-        rates = (1 - left).cumprod(0)[t].view(-1, 1, 1, 1)
-        others["beta"] = [v.sqrt() * x0 + (1 - v).sqrt() * noise for v in (product, rates)]
-        for key, pictures in others.items():
-            if any(near(x, picture, absolute=1e-5) for picture in pictures):
-                return key
-        known = {
-            "target": asked(noisy, x0).square().mean(),
-            "noisy": asked(noisy, noisy).square().mean(),
-            "sum": error.square().sum(),
-            "absolute": error.abs().mean(),
-        }
-        key = "sum" if near(got, known["sum"] / len(x0)) else first_match(got, known)
-        return key, {"expected": want.item(), "got": got}
+        return _lost(x, got, want)
     if not near(steps, t):
         return "steps"
-    if not torch.is_tensor(raw) or not raw.requires_grad:
-        return "no gradient"
-    return "right"
+    if near(moved, expected):
+        return "right"
+    ways = {"no training": 0, "zeroed": 0, "stale": expected - 0.05, "twice": 2 * expected}
+    key = first_match(moved, ways)
+    if key == "no training" and nets[0].weight.grad is not None and nets[0].weight.grad == 0:
+        key = "zeroed"
+    return "other step" if key == "other" else key, {"moved": moved, "expected": expected}
+
+
+def _lost(x: Tensor, got: float, want: float) -> Verdict:
+    """Why the loss is another one than it should be, from it and from what the network saw."""
+    x0, left, t, noise = _asked()
+    kept = left[t].view(-1, 1, 1, 1)
+    a, b, first = kept.sqrt(), (1 - kept).sqrt(), left[t[0]]
+    product, rates = (v.cumprod(0)[t].view(-1, 1, 1, 1) for v in (left, 1 - left))
+    others = {
+        "clean": [x0],
+        "one step": [first.sqrt() * x0 + (1 - first).sqrt() * noise],
+        "no root": [m * x0 + n * noise for m, n in ((kept, 1 - kept), (a, 1 - kept), (kept, b))],
+        "swapped": [b * x0 + a * noise],
+        "beta": [v.sqrt() * x0 + (1 - v).sqrt() * noise for v in (product, rates)],
+    }
+    for key, pictures in others.items():
+        if any(near(x, picture, absolute=1e-5) for picture in pictures):
+            return key
+    noisy = a * x0 + b * noise
+    guess = _Net()(noisy, t).detach()
+    error = (guess - noise).square()
+    known = {
+        "target": (guess - x0).square().mean(),
+        "noisy": (guess - noisy).square().mean(),
+        "absolute": (guess - noise).abs().mean(),
+    }
+    summed = any(near(got, v) for v in (error.sum(), error.sum() / len(x0)))
+    return "sum" if summed else first_match(got, known), {"expected": want, "got": got}
 
 
 # --- 6: the way back ---
