@@ -112,7 +112,9 @@ def matched_in_arrays(ill, scores, heights, sites, apart):
 def test_with_one_scanner_and_far_apart_it_is_the_auc_of_scikit_learn():
     ill, scores, heights, sites, _ = anomalies._slices(0)
     want = roc_auc_score(ill, scores)
-    assert anomalies.auc_matched(ill, scores, heights, sites[:1].repeat(60), 1e9) == pytest.approx(want)
+    assert anomalies.auc_matched(ill, scores, heights, sites[:1].repeat(60), 1e9) == pytest.approx(
+        want
+    )
     assert np.isnan(anomalies.auc_matched(ill, scores, heights, np.arange(60), 5))
 
 

@@ -176,7 +176,7 @@ def _maps(seed: int) -> _Maps:
         truth[2] = rng.random((8, 9)) < 0.5
         found += [np.round(rng.random(truth.shape) * 0.7 + lift * truth, 1), truth]
     thresholds = np.array([0.8, 0.3, 0.7, 0.65, 0.6, 0.5, 0.95, 0.1])
-    return _Maps(*found, thresholds)
+    return _Maps._make([*found, thresholds])
 
 
 def honest(
@@ -234,7 +234,7 @@ def honest_dice(answer) -> Verdict:
                     return key
             return "other", expected
         for key, values in (("test", on_test), ("last", on_val)):
-            if any(near(t, m.thresholds[k]) for k in np.flatnonzero(np.isclose(values, max(values)))):
+            if any(near(t, v) for v in m.thresholds[np.isclose(values, max(values))]):
                 return key, expected
         if near(t, m.thresholds[int(np.argmin(on_val))]):
             return "worst", expected
@@ -298,7 +298,8 @@ def residual_score(answer) -> Verdict:
         return "no image"
     told = {"got": _precision(maps, lesion), "plain": _precision(abs(x - x_hat), lesion)}
     told |= {"bright": _precision(maps, lesion, 1), "dark": _precision(maps, lesion, -1)}
-    told |= {"least": LEAST, "first": _precision(ndimage.gaussian_filter(abs(x - x_hat), (0, 2, 2)), lesion) + 0.02}
+    told |= {"least": LEAST}
+    late = ndimage.gaussian_filter(abs(x - x_hat), (0, 2, 2))  # blurred without its signs
     if told["got"] >= LEAST:
         return "right", told
     if told["bright"] > 5 * told["dark"]:
@@ -307,7 +308,7 @@ def residual_score(answer) -> Verdict:
         return "high side", told
     if _precision(-maps, lesion) > told["got"]:
         return "upside down"
-    return ("edges" if told["got"] < told["first"] else "close"), told
+    return ("edges" if told["got"] < _precision(late, lesion) + 0.02 else "close"), told
 
 
 # --- 3: matched pairs ---
@@ -589,7 +590,8 @@ def draw(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -> 
 def way_back(answer) -> Verdict:
     for steps in (7, 12):
         x, beta, z = _start(steps)
-        given, seen = _Start(x.clone(), beta.clone(), z.clone()), []
+        given = _Start(x.clone(), beta.clone(), z.clone())
+        seen: list[int] = []
         perfect = partial(_perfect, beta)
 
         def guess(x: Tensor, t: Any, beta: Tensor = beta, seen: list = seen) -> Tensor:
@@ -602,7 +604,8 @@ def way_back(answer) -> Verdict:
         raw = _arrays(raw)
         got = np.asarray(raw) if hasattr(raw, "shape") else np.zeros(0)
         if got.shape != tuple(x.shape):
-            return "format", {"shape": tuple(x.shape), "got": getattr(raw, "shape", type(raw).__name__)}
+            told = getattr(raw, "shape", type(raw).__name__)
+            return "format", {"shape": tuple(x.shape), "got": told}
         if not np.isfinite(got).all():
             return "nan"
         want = draw(perfect, x, beta, z)
