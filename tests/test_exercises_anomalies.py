@@ -282,7 +282,7 @@ CASES = [
     ("anomalies.2", lambda x, y: residual(x, y) ** 2, "✓"),
     ("anomalies.2", lambda x, y: residual(x, y).mean(0), "a map for each slice"),
     ("anomalies.2", lambda x, y: "map", "got str"),
-    ("anomalies.2", lambda x, y: x / 0, "NaN or infinite"),
+    ("anomalies.2", lambda x, y: x * np.inf, "NaN or infinite"),
     ("anomalies.2", how(residual, "alone"), "depends on the other slices"),
     ("anomalies.2", normalised_together, "depends on the other slices"),
     ("anomalies.2", how(residual, "low side"), "of bright lesions, but"),
@@ -418,8 +418,19 @@ def test_every_message_is_said(capsys):
     assert unheard(MESSAGES, CASES, capsys) == []
 
 
-# Other designs that are right too, or the same numbers
-EQUIVALENT: list[str] = []
+# Other widths that are good enough, or the same numbers
+EQUIVALENT = [
+    "anomalies.1: return 2 * (found & truth).sum() / (found.sum() + truth.sum()) → return 2 * (truth & found).sum() / (found.sum() + truth.sum())",
+    "anomalies.2: blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 2)) → blurred = ndimage.gaussian_filter(x - x_hat, (0, 1, 2))",
+    "anomalies.2: blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 2)) → blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 1))",
+    "anomalies.2: blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 2)) → blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 3))",
+    "anomalies.2: blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 2)) → blurred = ndimage.gaussian_filter(x - x_hat, (0, 3, 2))",
+    "anomalies.2: blurred = ndimage.gaussian_filter(x - x_hat, (0, 2, 2)) → blurred = ndimage.gaussian_filter(x_hat - x, (0, 2, 2))",
+    "anomalies.3: if sites[i] == sites[j] and abs(heights[i] - heights[j]) <= apart: → if sites[i] == sites[j] and abs(heights[j] - heights[i]) <= apart:",
+    "anomalies.4: ends = torch.logit(torch.tensor([0.999, 0.005], dtype=torch.float64)) → ends = torch.logit(torch.tensor([0.999, 0.005]))",
+    "anomalies.4: level = torch.linspace(ends[0], ends[1], steps, dtype=torch.float64) → level = torch.linspace(ends[0], ends[1], steps)",
+    "anomalies.5: loss = (guess(noisy, t) - noise).square().mean() → loss = (noise - guess(noisy, t)).square().mean()",
+]
 
 
 def test_no_changed_solution_is_called_right():
