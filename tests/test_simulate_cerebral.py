@@ -292,7 +292,11 @@ def test_what_the_cohort_holds(cohort):
 
 @pytest.mark.parametrize(
     ("contrast", "pixels", "masks"),
-    [("flair", 2894418034, 3492374503), ("t1", 3527345809, 3492374503), ("t2", 2285494979, 3492374503)],
+    [
+        ("flair", 2894418034, 3492374503),
+        ("t1", 3527345809, 3492374503),
+        ("t2", 2285494979, 3492374503),
+    ],
 )
 def test_the_same_name_version_and_seed_make_the_same_bytes(contrast, pixels, masks):
     """Whatever changes these changes the cohort's version."""

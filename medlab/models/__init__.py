@@ -11,8 +11,8 @@ from medlab.models.standardise import Standardise
 from medlab.models.unet import UNet
 
 __all__ = [
-    "Autoencoder",
     "CNNGRU",
+    "Autoencoder",
     "Detector",
     "ResNet",
     "SmallCNN",
