@@ -386,7 +386,7 @@ def test_clahe_is_scikit_images_with_tiles_of_an_eighth_of_each_side():
     np.testing.assert_allclose(preprocess.clahe(image[:4]), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["median", "tv", "nlm"])
+@pytest.mark.parametrize("method", ["median", "tv", "nlm", "wavelets"])
 def test_denoise_brings_an_image_nearer_to_the_truth(method):
     truth = np.zeros((64, 64), np.float32)
     truth[16:48, 20:50] = 1
@@ -396,7 +396,7 @@ def test_denoise_brings_an_image_nearer_to_the_truth(method):
     assert peak_signal_noise_ratio(truth, clean, data_range=1) > before + 3
     flat = np.full((16, 16), 3.0, np.float32)
     np.testing.assert_allclose(preprocess.denoise(flat, method=method), flat)
-    with pytest.raises(DataError, match="median, tv, nlm; got 'wiener'"):
+    with pytest.raises(DataError, match="median, tv, nlm, wavelets; got 'wiener'"):
         preprocess.denoise(noisy, method="wiener")
 
 
@@ -528,3 +528,25 @@ def test_an_empty_image_is_refused_by_all(name, shape):
     for dtype in (np.float32, np.uint8, np.int16):
         with pytest.raises(DataError, match="the image is empty"):
             STEPS[name](np.zeros(shape, dtype))
+
+
+def test_a_known_noise_level_is_used_and_wavelets_shrink_by_it():
+    rng = np.random.default_rng(0)
+    clean = np.kron(rng.random((6, 6)), np.ones((12, 12)))
+    noisy = clean + 0.1 * rng.normal(size=clean.shape)
+    error = {s: np.mean((preprocess.denoise(noisy, method="wavelets", sigma=s) - clean) ** 2)
+             for s in (0.0, 0.02, 0.1, 1.0)}  # fmt: skip
+    assert error[0.0] == pytest.approx(np.mean((noisy - clean) ** 2))
+    assert error[0.1] < error[0.02] < error[0.0] and error[0.1] < error[1.0]
+    # An endless threshold leaves the three Gaussians one after the other.
+    smooth = noisy
+    for scale in (0.7, 1.4, 2.8):
+        smooth = ndimage.gaussian_filter(smooth, scale, mode="nearest")
+    np.testing.assert_allclose(
+        preprocess.denoise(noisy, method="wavelets", sigma=1e6), smooth, atol=1e-6
+    )
+    for method in ("tv", "nlm"):
+        weak, strong = (preprocess.denoise(noisy, method=method, sigma=s) for s in (0.01, 0.3))
+        assert np.abs(strong - noisy).mean() > 2 * np.abs(weak - noisy).mean()
+    with pytest.raises(DataError, match="at least 0"):
+        preprocess.denoise(noisy, sigma=-1)

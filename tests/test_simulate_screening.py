@@ -339,3 +339,17 @@ def test_bytes_do_not_depend_on_threads(cohort):
 def test_errors(options, said):
     with pytest.raises(DataError, match=said):
         screening.lung_ct(**{"n": 2} | options)
+
+
+def test_slices_without_noise_lie_beside_the_same_slices():
+    plain, both = (screening.lung_ct(n=5, seed=2, size=64, stack=3, clean=c) for c in (False, True))
+    assert torch.equal(plain.images, both.images) and "target" not in plain.extras
+    target = both.extras["target"]
+    assert target.shape == both.images.shape and target.dtype == torch.int16
+    noise = (both.images - target).float()
+    assert noise.mean().abs() < 1 and 5 < noise.std() < 60
+    # What is left is noise: it does not know the anatomy, and no two slices share it.
+    flat = torch.stack([noise[0].flatten(), target[0].float().flatten(), noise[1].flatten()])
+    assert torch.corrcoef(flat)[0, 1:].abs().max() < 0.05
+    steps = [(x[..., 1:] - x[..., :-1]).float().abs().median() for x in (target, both.images)]
+    assert 2 * steps[0] < steps[1]

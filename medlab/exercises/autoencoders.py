@@ -13,7 +13,7 @@ from torch import Tensor
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
 
 MESSAGES = {
-    "autoencoders.1": {
+    "autoencoders.2": {
         "right": "two bases of one subspace have angles of 0, however different they look.",
         "format": "of bases with {a} and {b} columns I expected {count} angles; got {got}.",
         "nan": "an angle is nan. Rounding makes a cosine of 1 a little larger: clamp it to 1.",
@@ -30,7 +30,21 @@ MESSAGES = {
         "other": "for bases with {a} and {b} columns in {dims} dimensions I expected {expected} "
         "degrees, and got {got}.",
     },
-    "autoencoders.2": {
+    "autoencoders.1": {
+        "right": "nothing but going down the error, and it arrives where PCA is.",
+        "format": "I expected the weights of the last layer, of shape ({dims}, {k}); got {got}.",
+        "encoder": "the shape ({k}, {dims}) is that of the first layer's weights. Return those of "
+        "the last, ({dims}, {k}).",
+        "untrained": "after {steps} steps the plane is no better than one drawn at random: error "
+        "{error:.3g}, that of PCA is {least:.3g}. Does each step "
+        "change the weights, with gradients that were set to 0 before?",
+        "steps": "with 0 steps I expected weights that are not trained, and got the plane of PCA: "
+        "take as many steps as `steps` says.",
+        "not there": "after {steps} steps the error is {error:.4g}, that of PCA {least:.4g}: it "
+        "goes down and does not arrive. Are the gradients set to 0 before each backward pass, is "
+        "the rate 0.01, is there no activation function and no bias?",
+    },
+    "autoencoders.3": {
         "right": "each of these codes has the same size, and what it can say differs very much.",
         "format": "I expected a list of pairs (depth, code) such as [(3, 1), (4, 4)]; got {got}.",
         "swapped": "your pairs are (code, depth). I asked for (depth, code).",
@@ -46,7 +60,7 @@ MESSAGES = {
         "is odd.",
         "other": "of {height} × {width} and {values} values I expected {expected}, and got {got}.",
     },
-    "autoencoders.3": {
+    "autoencoders.4": {
         "right": "one range for all images, the one that somebody looks at.",
         "format": "I expected one number for each of {count} images; got {got}.",
         "pooled": "you averaged the error over all images before the logarithm. Take it of each "
@@ -65,7 +79,7 @@ MESSAGES = {
         "sign": "your fraction is upside down: a better image must have more decibels.",
         "other": "of image {i} I expected {expected:.2f} dB, and got {got:.2f}.",
     },
-    "autoencoders.4": {
+    "autoencoders.5": {
         "right": "what was chosen on validation patients was judged once, on others.",
         "format": "I expected (strength, errors), the errors one a test patient, {count} of them; "
         "got {got}.",
@@ -74,6 +88,9 @@ MESSAGES = {
         "leak": "the filter's strength rests on (noisy − clean) of the test patients. Who knows "
         "the clean image needs no filter: measure the noise on the validation patients.",
         "level": "the strength is well chosen, and then {told}.",
+        "choice": "the strength {got:g} is not the best one: of the validation patients' slices, "
+        "filtered with strength · standard deviation of their noise, {want:g} leaves the smallest "
+        "mean squared error.",
         "worst": "you chose the strength with the largest error.",
         "strength": "return the strength as it stands in `strengths`, not times the noise.",
         "slices": "your errors are one a slice. Slices of one patient belong together: one number "
@@ -86,7 +103,7 @@ MESSAGES = {
         "other": "strength {strength:g} is right; of the errors I expected {expected}, and got "
         "{got}.",
     },
-    "autoencoders.5": {
+    "autoencoders.6": {
         "right": "an honest draw, two terms, and a gradient through both.",
         "shape": "I expected one number, the mean over images; got {got}.",
         "random": "your answer differs from call to call. Use the `noise` that is given, so that "
@@ -133,9 +150,10 @@ def _bases() -> list[tuple[Tensor, Tensor]]:
     rng = torch.Generator().manual_seed(0)
     pairs = []
     for dims, a, b in ((7, 2, 2), (9, 3, 2), (30, 2, 4), (12, 3, 3)):
-        mine = torch.randn(dims, a, generator=rng).double() * torch.tensor([3.0, 0.5, 1])[:a]
+        mine = 0.1 * torch.randn(dims, a, generator=rng).double()
+        mine *= torch.tensor([3.0, 0.5, 1])[:a]
         mine[:, 1] += 0.7 * mine[:, 0]
-        other = 0.6 * torch.randn(dims, b, generator=rng).double()
+        other = 0.06 * torch.randn(dims, b, generator=rng).double()
         other[:, :2] += mine[:, :2]
         pairs.append((mine, other))
     mixed = torch.randn(3, 3, generator=rng).double()
@@ -146,7 +164,7 @@ def _cosines(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.svdvals(torch.linalg.qr(a).Q.T @ torch.linalg.qr(b).Q).clamp(max=1)
 
 
-@exercise("autoencoders.1", MESSAGES["autoencoders.1"])
+@exercise("autoencoders.2", MESSAGES["autoencoders.2"])
 def principal_angles(answer) -> Verdict:
     for a, b in _bases():
         told = {"a": a.shape[1], "b": b.shape[1], "dims": len(a)}
@@ -185,9 +203,58 @@ def principal_angles(answer) -> Verdict:
     return "right"
 
 
-# --- 2: bottlenecks ---
+# --- 2: going down to the plane ---
 
-_SHAPES = ((64, 64, 64), (96, 128, 48), (128, 48, 96), (50, 50, 625), (40, 24, 30), (4, 64, 32))
+
+def _cloud(seed: int, dims: int) -> Tensor:
+    """(40, dims) centred rows with a few large directions, oblique to the axes."""
+    rng = torch.Generator().manual_seed(seed)
+    turn = torch.linalg.qr(torch.randn(dims, dims, generator=rng)).Q
+    sizes = torch.tensor([3.0, 2.2, 1.6] + [0.3] * (dims - 3))
+    cloud = torch.randn(40, dims, generator=rng) * sizes @ turn.T
+    return cloud - cloud.mean(0)
+
+
+def _lost(cloud: Tensor, basis: Tensor) -> float:
+    """Mean squared distance of the rows from the span of the columns."""
+    q = torch.linalg.qr(basis.double()).Q
+    return (cloud.double() - cloud.double() @ q @ q.T).square().sum(1).mean().item()
+
+
+@exercise("autoencoders.1", MESSAGES["autoencoders.1"])
+def trained_plane(answer) -> Verdict:
+    for seed, (dims, k, steps) in enumerate(((9, 2, 1200), (14, 3, 1200), (14, 3, 0))):
+        cloud = _cloud(seed, dims)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            got = call(answer, cloud.clone(), k, steps)
+        told: dict[str, Any] = {"dims": dims, "k": k, "steps": steps}
+        try:
+            basis = torch.as_tensor(np.asarray(got.detach() if torch.is_tensor(got) else got))
+            basis = basis.float()
+        except (TypeError, ValueError):
+            return "format", told | {"got": type(got).__name__}
+        if basis.shape == (k, dims):
+            return "encoder", told
+        if basis.shape != (dims, k) or not basis.isfinite().all():
+            return "format", told | {"got": f"{tuple(basis.shape)}"}
+        least = _lost(cloud, torch.linalg.svd(cloud).Vh[:k].T)
+        told |= {"error": _lost(cloud, basis), "least": least}
+        if not steps:
+            return "right" if told["error"] > 1.01 * least else "steps"
+        if told["error"] > 0.6 * cloud.square().sum(1).mean().item():
+            return "untrained", told
+        if told["error"] > 1.001 * least:
+            return "not there", told
+    return "right"
+
+
+# --- 3: bottlenecks ---
+
+_SHAPES = (
+    *((64, 64, 64), (96, 128, 72), (128, 48, 96), (50, 50, 625), (40, 24, 30), (4, 64, 32)),
+    *((64, 64, 100), (8, 8, 128), (24, 96, 18)),
+)
 
 
 def _designs(height: int, width: int, values: int) -> list[tuple[int, int]]:
@@ -200,7 +267,7 @@ def _designs(height: int, width: int, values: int) -> list[tuple[int, int]]:
     return found
 
 
-@exercise("autoencoders.2", MESSAGES["autoencoders.2"])
+@exercise("autoencoders.3", MESSAGES["autoencoders.3"])
 def bottlenecks(answer) -> Verdict:
     for height, width, values in _SHAPES:
         got = call(answer, height, width, values)
@@ -237,7 +304,7 @@ def bottlenecks(answer) -> Verdict:
     return "right"
 
 
-# --- 3: decibels ---
+# --- 4: decibels ---
 
 
 def _slices(seed: int) -> tuple[Tensor, Tensor, float, float]:
@@ -250,7 +317,7 @@ def _slices(seed: int) -> tuple[Tensor, Tensor, float, float]:
     return (truth, output, -1000.0, 400.0) if seed == 0 else (truth, output, -160.0, 240.0)
 
 
-@exercise("autoencoders.3", MESSAGES["autoencoders.3"])
+@exercise("autoencoders.4", MESSAGES["autoencoders.4"])
 def peak_signal_to_noise(answer) -> Verdict:
     for seed in (0, 1):
         truth, output, dark, bright = _slices(seed)
@@ -301,9 +368,9 @@ def peak_signal_to_noise(answer) -> Verdict:
     return "right"
 
 
-# --- 4: a fair report ---
+# --- 5: a fair report ---
 
-_STRENGTHS = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+_STRENGTHS = [0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0]
 _Set = tuple[Tensor, Tensor, np.ndarray]
 
 
@@ -319,10 +386,10 @@ def _parts(seed: int) -> tuple[_Set, _Set]:
     """Validation and test patients, of unsorted names and unequal numbers of slices."""
     rng = torch.Generator().manual_seed(seed)
     parts = []
-    for sizes, noise in (((2, 4, 1, 3), (0.9, 0.35)[seed]), ((3, 1, 4, 2, 2), (0.25, 1.0)[seed])):
+    for sizes, noise in (((2, 4, 1, 3), 0.5), ((3, 1, 4, 2, 2), (0.25, 1.2)[seed])):
         names = np.repeat([f"P{k}" for k in (7, 2, 9, 4, 3)[: len(sizes)]], sizes)
         order = torch.randperm(len(names), generator=rng)
-        wave = torch.arange(12) * (0.8 + 0.1 * torch.rand(len(names), 1, generator=rng))
+        wave = torch.arange(12) * (1.3 + 0.3 * torch.rand(len(names), 1, generator=rng))
         clean = wave.sin()[:, None, None].expand(-1, 1, 10, -1).double().clone()
         level = noise * (0.5 + torch.rand(len(names), 1, 1, 1, generator=rng))
         noisy = clean + level * torch.randn(clean.shape, generator=rng).double()
@@ -349,7 +416,7 @@ def _of_patients(part: _Set, each: Tensor, order: Any) -> Tensor:
     return torch.stack([each[torch.from_numpy(part[2] == p)].mean() for p in order])
 
 
-@exercise("autoencoders.4", MESSAGES["autoencoders.4"])
+@exercise("autoencoders.5", MESSAGES["autoencoders.5"])
 def fair_report(answer) -> Verdict:
     for seed in (0, 1):
         val, test = _parts(seed)
@@ -364,7 +431,7 @@ def fair_report(answer) -> Verdict:
         try:
             strength, errors = got
             strength = number(strength)
-            errors = _tensor(errors.values() if isinstance(errors, dict) else errors)
+            errors = _tensor([*errors.values()] if isinstance(errors, dict) else errors)
             errors = errors.detach().double().flatten()
         except (TypeError, ValueError, Wrong):
             return "format", shown
@@ -387,7 +454,7 @@ def fair_report(answer) -> Verdict:
             if strength in (best["test", "test"], best["test", "val"]):
                 return "test", {"got": f"{strength:g}"}
             worst = _STRENGTHS[int(np.argmax(costs["val", "val"]))]
-            return "worst" if strength == worst else ("format", shown)
+            return "worst" if strength == worst else ("choice", {"got": strength, "want": want})
         if near(errors, right):
             continue
         first = list(dict.fromkeys(patients.tolist()))
@@ -418,7 +485,7 @@ def fair_report(answer) -> Verdict:
     return "right"
 
 
-# --- 5: the variational bound ---
+# --- 6: the variational bound ---
 
 
 class _Coder:
@@ -450,7 +517,7 @@ class _Coder:
         return error, 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(1)
 
 
-@exercise("autoencoders.5", MESSAGES["autoencoders.5"])
+@exercise("autoencoders.6", MESSAGES["autoencoders.6"])
 def evidence_bound(answer) -> Verdict:
     spread = 0.7
     coder = _Coder()

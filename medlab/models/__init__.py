@@ -4,6 +4,7 @@ from medlab.models.autoencoder import Autoencoder
 from medlab.models.boxes import box_iou, nms
 from medlab.models.centre_net import Detector, found_boxes
 from medlab.models.cnn_gru import CNNGRU
+from medlab.models.denoiser import Denoiser
 from medlab.models.inspect import feature_maps, summary, undisturbed
 from medlab.models.resnet import ResNet
 from medlab.models.small_cnn import SmallCNN
@@ -13,6 +14,7 @@ from medlab.models.unet import UNet
 __all__ = [
     "CNNGRU",
     "Autoencoder",
+    "Denoiser",
     "Detector",
     "ResNet",
     "SmallCNN",

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
-from scipy.ndimage import convolve, median_filter
+from scipy.ndimage import convolve, gaussian_filter, median_filter
 from torch import Tensor
 
 from medlab.errors import DataError
 from medlab.preprocess._arrays import as_tensor, each_image, real, tensor_or_array
 
+SCALES = (0.7, 1.4, 2.8)  # pixels, of the Gaussians between which details lie
 DEGREE = 3  # of the polynomial: a higher one follows anatomy too
 MOST_ROUNDS = 200
 MOST_VOXELS = 30_000  # more of them change the few coefficients by less than noise does
@@ -25,15 +26,23 @@ SETTLED = 1e-5  # largest change of the log field at which the iteration stops
 
 
 @tensor_or_array
-def denoise(x: Tensor, *, method: Literal["median", "tv", "nlm"] = "nlm") -> Tensor:
+def denoise(
+    x: Tensor,
+    *,
+    method: Literal["median", "tv", "nlm", "wavelets"] = "nlm",
+    sigma: float | None = None,
+) -> Tensor:
     """Remove noise from x (…, H, W), any range, each (H, W) image by itself.
 
-    The noise level σ is estimated from the image (Immerkær 1996). `method` "median" takes the
-    median of 3×3 pixels; "tv" minimises total variation with weight σ; "nlm" averages similar
-    patches of 5×5 pixels up to 6 pixels away, with cut-off 0.8 · σ.
+    `sigma` is the noise's standard deviation σ, ≥ 0; if not given, it is estimated from the image
+    as that of white noise (Immerkær 1996). `method` "median" takes the median of 3×3 pixels; "tv"
+    minimises total variation with weight σ; "nlm" averages similar patches of 5×5 pixels up to 6
+    pixels away, with cut-off 0.8 · σ; "wavelets" draws the differences of Gaussian scales towards 0
+    by what white noise of σ has there.
 
     Source: Chambolle, J Math Imaging Vis 20:89 (2004); Buades et al., CVPR (2005); Immerkær,
-        Comput Vis Image Underst 64:300 (1996). By `skimage.restoration`.
+        Comput Vis Image Underst 64:300 (1996), by `skimage.restoration`; Donoho, IEEE Trans Inf
+        Theory 41:613 (1995), undecimated.
     """
     from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
@@ -43,15 +52,29 @@ def denoise(x: Tensor, *, method: Literal["median", "tv", "nlm"] = "nlm") -> Ten
         "nlm": lambda image, sigma: denoise_nl_means(
             image, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma
         ),
+        "wavelets": _shrunk,
     }
+    if sigma is not None and not sigma >= 0:
+        raise DataError(f"sigma is a standard deviation, at least 0; got {sigma!r}")
     if method not in methods:
         raise DataError(f"method must be one of {', '.join(methods)}; got {method!r}")
 
     def cleaned(image: np.ndarray) -> np.ndarray:
-        sigma = _noise_level(image)
-        return methods[method](image, sigma) if sigma > 0 else image
+        level = _noise_level(image) if sigma is None else sigma
+        return methods[method](image, level) if level > 0 else image
 
     return each_image(real(x), cleaned)
+
+
+def _shrunk(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Details nearer to 0 by σ times the length of their filter, which an impulse shows."""
+    impulse, details = np.pad(np.ones((1, 1)), 24), np.zeros_like(image)
+    for scale in SCALES:
+        smooth, blurred = (gaussian_filter(v, scale, mode="nearest") for v in (image, impulse))
+        size = sigma * np.linalg.norm(impulse - blurred)
+        details += np.sign(image - smooth) * np.maximum(np.abs(image - smooth) - size, 0)
+        image, impulse = smooth, blurred
+    return image + details
 
 
 def _noise_level(image: np.ndarray) -> float:

@@ -262,9 +262,12 @@ def _scan(
     planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
     # The tube current follows the patient's size half the way.
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
-    here = np.mean(planes, 0), lines, grid.step, rng
-    doses = [dose, np.inf] if clean else [dose]
-    return np.stack([reconstruct(*here, **scanner | {"photons": photons}) for photons in doses])
+    plane = np.mean(planes, 0)
+    scans = [reconstruct(plane, lines, grid.step, rng, **scanner | {"photons": dose})]
+    if clean:  # from a generator of its own, or the neighbours in a stack would change
+        none, endless = np.random.default_rng(0), scanner | {"photons": np.inf}
+        scans.append(reconstruct(plane, lines, grid.step, none, **endless))
+    return np.stack(scans)
 
 
 def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:

@@ -90,7 +90,10 @@ def prepare(
 
 
 def _as_cohort(data: Data, name: str, restores: bool) -> Cohort:
-    """A cohort, or a pair (images, targets) as one, to restore images or not; refuse what is none."""
+    """A cohort, or a pair (images, targets) as one; refuse what cannot be trained on.
+
+    `restores` tells that targets are images.
+    """
     if not isinstance(data, Cohort):
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             raise DataError(f"{name} must be a Cohort or a pair (images, labels); got {type(data)}")
