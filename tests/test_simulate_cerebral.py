@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pydicom
@@ -150,6 +151,58 @@ def test_a_mass_pushes_without_folding():
     np.testing.assert_allclose(r, far * (1 - 0.8 * np.exp(-((far / 30) ** 2))), rtol=1e-4)
 
 
+def only(tissue, p, height, size=64):
+    """One tissue shines, in a slice without coil: its share of each pixel."""
+    signal = dict.fromkeys(cerebral._signals(3.0, {"tr": 600, "te": 10}), torch.tensor(0.0))
+    smooth, p = cerebral._lattice(p), p | {"coil": np.zeros(7)}
+    return cerebral._slice(p, smooth, signal | {tissue: torch.tensor(1.0)}, height, size)[0]
+
+
+def test_the_patients_left_is_on_the_right_and_the_front_on_top(ill):
+    p, size = ill[0][1], 64
+    for at, rows, columns in (
+        ((40.0, -18.0, 20.0), (16, 48), (0, 32)),  # MNI x is positive on the patient's right
+        ((-40.0, -18.0, 20.0), (16, 48), (32, 64)),
+        ((0.0, 20.0, 20.0), (0, 32), (16, 48)),
+    ):
+        rings = [[1, "plaque", 1, "head"]]
+        blob = cerebral._Blob(1, torch.tensor(at), torch.eye(3) / 8, 8.0, 15.0, rings, 1.0)
+        shown = only("plaque", p | {"blobs": [blob]}, 20.0, size)
+        found = shown > 0.5
+        assert found.sum() > 5
+        assert torch.equal(
+            found.nonzero(),
+            found[slice(*rows), slice(*columns)].nonzero() + torch.tensor([rows[0], columns[0]]),
+        )
+
+
+def test_fissures_lie_in_the_cerebellum_and_plexus_in_the_ventricles(ill, monkeypatch):
+    p = ill[0][1] | {"blobs": [], "kind": 0}
+    with_fissures = {height: only("csf", p, height) for height in (-30.0, 40.0)}
+    plexus = {height: only("plexus", p, height) for height in (-30.0, 10.0, 50.0)}
+    assert plexus[10.0].max() > 0.5
+    assert plexus[-30.0].max() < 0.01 > plexus[50.0].max()
+    rows, columns = (plexus[10.0] > 0.2).nonzero().T
+    y = -18 + 100 - 200 / 64 * (rows + 0.5)
+    assert -70 < float(y.min()) < float(y.max()) < 0
+    assert (columns < 30).any() and (columns > 33).any()
+    monkeypatch.setattr(cerebral, "_folia", lambda y: torch.zeros(y.shape[:-1]))
+    more = with_fissures[-30.0] - only("csf", p, -30.0)
+    assert float(more[36:].sum()) > 20  # behind the brain stem
+    assert float(more[:30].abs().max()) < 0.01
+    assert float((with_fissures[40.0] - only("csf", p, 40.0)).abs().max()) < 0.01
+
+
+def test_womens_heads_are_smaller():
+    told = [numbers(k, seed=5) for k in range(160)]
+    size = {
+        sex: [float(p["scale"].mean()) for p, facts in told if facts["female"] == sex]
+        for sex in (False, True)
+    }
+    ratio = np.mean(size[True]) / np.mean(size[False])  # of template millimetres in one of the head
+    assert ratio == pytest.approx(1.035, abs=0.012)
+
+
 def test_fluid_grows_with_age():
     share, age = [], []
     for k in range(60):
@@ -189,6 +242,20 @@ def test_the_mask_holds_the_patients_kind_and_one_slice_is_aimed(cohort):
     assert torch.equal(cohort.labels > 0, cohort.masks.flatten(1).any(1))
 
 
+def test_a_slice_goes_through_the_largest_lesion_in_reach(ill):
+    low, high = cerebral.HEIGHTS
+    patients = {k: numbers(k)[0] for k in range(60)} | {k: p for k, p, _ in ill.values()}
+    several = 0
+    for k, p in patients.items():
+        blobs = [blob for blob in p["blobs"] if blob.kind and low < blob.at[2] < high]
+        if blobs:
+            aim = float(max(blobs, key=lambda blob: blob.mm).at[2])
+            heights = cerebral._scans(0, k, 32, "flair")["height_mm"]
+            assert float((heights - aim).abs().min()) < 1e-4
+            several += len(blobs) > 3
+    assert several > 5
+
+
 @pytest.mark.parametrize("kind", range(1, 8))
 def test_touching_slices_add_up_to_the_volume_that_is_told(ill, kind):
     k, p, _ = ill[kind]
@@ -221,6 +288,20 @@ def test_what_the_cohort_holds(cohort):
     assert float(height.max()) < 59
     assert float(cohort.images[:, 0, :6, :6].float().mean()) < 25
     assert 110 < float(cohort.images[cohort.images > 60].float().median()) < 150
+
+
+@pytest.mark.parametrize(
+    ("contrast", "pixels", "masks"),
+    [
+        ("flair", 2894418034, 3492374503),
+        ("t1", 3527345809, 3492374503),
+        ("t2", 2285494979, 3492374503),
+    ],
+)
+def test_the_same_name_version_and_seed_make_the_same_bytes(contrast, pixels, masks):
+    """Whatever changes these changes the cohort's version."""
+    cohort = cerebral.brain_mri(n=24, size=32, contrast=contrast)
+    assert (crc32(cohort.images.numpy()), crc32(cohort.masks.numpy())) == (pixels, masks)
 
 
 def test_a_smaller_cohort_is_the_beginning_and_contrasts_share_the_patients(cohort):
