@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from medlab.errors import progress
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
 from medlab.models import CNNGRU
+from medlab.simulate import ct
 
 MESSAGES = {
     "time_in_images.1": {
@@ -61,6 +65,9 @@ MESSAGES = {
     },
     "time_in_images.4": {
         "right": "each frame through one encoder, each patient's frames in their order.",
+        "class": "I expected a class of networks, `class Film(nn.Module)`; a call of yours gives "
+        "{got}.",
+        "parts": "`self.{name}` should have weights of the sizes {want}, and has {got}.",
         "shape": "I expected logits of shape {expected}; got {got}.",
         "mixed": "patients, channels or frames are mixed. In (N, C, T, H, W) the frame is not "
         "beside the patient: exchange C and T before you fold N and T into one axis. `.view` and "
@@ -69,7 +76,7 @@ MESSAGES = {
         "land in another.",
         "patients": "your GRU reads from patient to patient. It was built with batch_first=True: "
         "it takes (N, T, F).",
-        "raw": "your frames pass no `net.standardise`.",
+        "raw": "your frames pass no `self.standardise`.",
         "last": "you took the state of the last frame. The network takes the mean over frames.",
         "ends": "you took the last state of either direction. The network takes the mean over "
         "frames.",
@@ -81,7 +88,13 @@ MESSAGES = {
     },
     "time_in_images.5": {
         "right": "weights above 0 that sum to 1, and none where there is no slice.",
+        "format": "I expected a pair, the pooled features and the weights; got {got}.",
         "shape": "I expected weights of shape {expected}, as the scores; got {got}.",
+        "divided": "the weights are right. They sum to 1 already, so the sum over slices is the "
+        "weighted mean: divide no more.",
+        "each": "the weights are right. Add up the weighted features over slices.",
+        "pooled": "the weights are right, and the pooled features are not: each slice's features "
+        "times its weight, added up over slices, {expected}.",
         "absent": "slices that are not there have weight. Their score should count as −∞.",
         "not one": "the absent have no weight, and the rest no longer sum to 1: leave the absent "
         "out of the sum below the line too.",
@@ -111,6 +124,47 @@ MESSAGES = {
         "other": "the frames of cine {k} come in another order than I expected.",
     },
 }
+
+
+def material(count: int = 150) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Stacks of simulated chest CT for attention pooling, their slices' features beside them.
+
+    Half of the stacks, of 8 to 16 slices 10 mm apart, hold a nodule of 14 to 24 mm. Stack k does
+    not depend on how many there are.
+
+    Args:
+        count: stacks.
+
+    Returns:
+        Features (count, 16, 6), 0 where a stack has no slice: by how much its two best spots are
+        brighter than everything on a ring of 2, 3 and 4 pixels; which slices are there, and which
+        of them show the nodule, both (count, 16); the stacks in HU, (slices, 64, 64) each.
+    """
+    features = torch.zeros(count, 16, 6)
+    there, nodule = torch.zeros(2, count, 16).bool()
+    stacks = []
+    for k in progress(range(count), desc="simulating"):
+        rng = np.random.default_rng(k)
+        slices, mm = int(rng.integers(8, 17)), rng.uniform(14, 24) * (rng.random() < 0.7)
+        shape = (slices, 64, 64)
+        body = ct.chest_ct_volume(k, shape=shape, spacing=(10, 5, 5), nodule_mm=mm, photons=None)
+        noise = torch.from_numpy(rng.normal(0, 20, shape)).float()
+        stacks.append(body.hu.float() + noise)
+        features[k, :slices] = torch.cat([_spots(stacks[-1], r) for r in (2, 3, 4)], 1)
+        there[k, :slices] = True
+        if body.nodule is not None:
+            away = (torch.arange(slices) - body.nodule[0]).abs() * 10
+            nodule[k, :slices] = away < mm / 2
+    return features, there, nodule, stacks
+
+
+def _spots(slices: Tensor, radius: int) -> Tensor:
+    """By how much the two best spots exceed the brightest of 8 points around them, (slices, 2)."""
+    soft = F.avg_pool2d(((slices + 1000) / 1100).clamp(0, 1)[:, None], 3, 1, 1)
+    ring = [(math.sin(turn), math.cos(turn)) for turn in (k * math.pi / 4 for k in range(8))]
+    shifts = [(round(radius * y), round(radius * x)) for y, x in ring]
+    around = torch.stack([soft.roll(shift, (2, 3)) for shift in shifts])
+    return (soft - around.amax(0)).flatten(1).topk(2).values
 
 
 def _tensor(answer: Any) -> Tensor:
@@ -230,8 +284,8 @@ def _later(frames: int, shift: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(seed)
     t = 2 * torch.pi * torch.arange(frames) / frames
     clean = torch.cos(t - 1) + 0.35 * torch.cos(2 * t + 0.7 * seed)
-    a = clean + 0.25 * torch.randn(frames, generator=rng) + 0.4
-    b = 0.6 * clean.roll(shift) + 0.15 * torch.randn(frames, generator=rng) - 1.3
+    a = clean + 0.12 * torch.randn(frames, generator=rng) + 0.4
+    b = 0.6 * clean.roll(shift) + 0.08 * torch.randn(frames, generator=rng) - 1.3
     return a, b
 
 
@@ -293,79 +347,125 @@ def _best(a: Tensor, b: Tensor, *, wrap: bool = True) -> int:
 
 
 @exercise("time_in_images.4", MESSAGES["time_in_images.4"])
-def reads(answer) -> Verdict:
+def film(answer) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = CNNGRU(2, 3, width=4, hidden=5).eval()
         cines = 2 * torch.randn(4, 2, 6, 8, 9) + torch.arange(6.0)[:, None, None]
-        net.standardise.fit(cines)
-        for part in net.parameters():
-            part.data *= 1.5
+        own = call(answer, 2, 3, 4, 5)
+    net.standardise.fit(cines)
+    for part in net.parameters():
+        part.data *= 1.5
+    if not isinstance(own, nn.Module):
+        raise Wrong("class", got=type(own).__name__)
+    _copy(net, own)
     with torch.no_grad():
         want = net(cines)
-        got = call(answer, net, cines.clone())
-        got = _tensor(got).float()
+        got = _tensor(call(own.eval(), cines.clone())).float()
         if got.shape != want.shape:
             return "shape", {"expected": tuple(want.shape), "got": tuple(got.shape)}
         if near(got, want, absolute=1e-4):
             return "right"
-        frames = net.standardise(cines).transpose(1, 2)
-        found = net.features(frames.flatten(0, 1)).flatten(1).unflatten(0, frames.shape[:2])
-        mixed = net.standardise(cines).reshape(24, 2, 8, 9)
-        mixed = net.features(mixed).flatten(1).unflatten(0, (4, 6))
-        raw = net.features(cines.transpose(1, 2).flatten(0, 1)).flatten(1).unflatten(0, (4, 6))
-        cut = net.features(frames.flatten(0, 1)).flatten(1).unflatten(0, (6, 4)).transpose(0, 1)
-        over = net.gru(found.transpose(0, 1))[0].transpose(0, 1)
-        states, last = net.gru(found)
-        known = {
-            "mixed": net.classifier(net.gru(mixed)[0].mean(1)),
-            "time first": net.classifier(net.gru(cut)[0].mean(1)),
-            "patients": net.classifier(over.mean(1)),
-            "raw": net.classifier(net.gru(raw)[0].mean(1)),
-            "last": net.classifier(states[:, -1]),
-            "ends": net.classifier(last.transpose(0, 1).flatten(1)),
-            "sum": net.classifier(states.sum(1)),
-            "max": net.classifier(states.amax(1)),
-            "reversed": net.classifier(net.gru(found.flip(1))[0].mean(1)),
-            "softmax": want.softmax(1),
-        }
+        known = _misread(net, cines)
     key = first_match(got, known, absolute=1e-4)
     return key, {"gap": (got - want).abs().max().item()}
+
+
+def _copy(net: nn.Module, own: nn.Module) -> None:
+    """Weights of `net` into the learner's, part by part; `Wrong` if the parts differ."""
+    ours, theirs = net.state_dict(), own.state_dict()
+    for name in ("standardise", "features", "gru", "classifier"):
+        wanted = {k: v for k, v in ours.items() if k.startswith(f"{name}.")}
+        given = [v for k, v in theirs.items() if k.startswith(f"{name}.")]
+        if [v.shape for v in given] != [v.shape for v in wanted.values()]:
+            sizes = [[tuple(v.shape) for v in part if v.ndim] for part in (wanted.values(), given)]
+            raise Wrong("parts", name=name, want=sizes[0], got=sizes[1])
+        for value, weight in zip(given, wanted.values(), strict=True):
+            value.copy_(weight)
+
+
+def _misread(net: CNNGRU, cines: Tensor) -> dict[str, Tensor]:
+    """Logits of the network with one mistake each."""
+    n, c, t, *size = cines.shape
+
+    def states_of(frames: Tensor, cut: tuple[int, int] = (n, t)) -> Tensor:
+        return net.features(frames).flatten(1).unflatten(0, cut)
+
+    def logits(found: Tensor) -> Tensor:
+        return net.classifier(net.gru(found)[0].mean(1))
+
+    ready = net.standardise(cines)
+    frames = ready.transpose(1, 2).flatten(0, 1)
+    found = states_of(frames)
+    states, last = net.gru(found)
+    return {
+        "mixed": logits(states_of(ready.reshape(n * t, c, *size))),
+        "time first": logits(states_of(frames, (t, n)).transpose(0, 1)),
+        "patients": net.classifier(net.gru(found.transpose(0, 1))[0].transpose(0, 1).mean(1)),
+        "raw": logits(states_of(cines.transpose(1, 2).flatten(0, 1))),
+        "last": net.classifier(states[:, -1]),
+        "ends": net.classifier(last.transpose(0, 1).flatten(1)),
+        "sum": net.classifier(states.sum(1)),
+        "max": net.classifier(states.amax(1)),
+        "reversed": logits(found.flip(1)),
+        "softmax": net(cines).softmax(1),
+    }
 
 
 # --- 5: weights ---
 
 
 @exercise("time_in_images.5", MESSAGES["time_in_images.5"])
-def weights(answer) -> Verdict:
+def attend(answer) -> Verdict:
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(3, 4, 2, generator=rng)
     scores = torch.tensor([[1.0, -2, 0.5, 3], [0.2, 0.7, -1.5, 0], [-3, -1, -2, -4]])
     there = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]]).bool()
-    want = scores.masked_fill(~there, -torch.inf).softmax(1)
-    got = _tensor(call(answer, scores.clone(), there.clone())).float()
+    pooled, got = _two(call(answer, features.clone(), scores.clone(), there.clone()))
+    hidden = scores.masked_fill(~there, -torch.inf)
+    want = hidden.softmax(1)
     if got.shape != want.shape:
         return "shape", {"expected": tuple(want.shape), "got": tuple(got.shape)}
     if not near(got, want, absolute=1e-5):
-        flat = scores.masked_fill(~there, -torch.inf).flatten().softmax(0).view_as(scores)
-        row = there.float()
+        row, kept = there.float(), scores * there
         known = {
             "absent": scores.softmax(1),
             "not one": scores.softmax(1) * there,
-            "zero": (scores * there).softmax(1),
-            "columns": scores.masked_fill(~there, -torch.inf).softmax(0),
-            "whole": flat,
-            "no exp": scores * there / (scores * there).sum(1, keepdim=True),
+            "zero": kept.softmax(1),
+            "columns": hidden.softmax(0).nan_to_num(),
+            "whole": hidden.flatten().softmax(0).view_as(scores),
+            "no exp": kept / kept.sum(1, keepdim=True),
             "equal": row / row.sum(1, keepdim=True),
             "one": (want == want.amax(1, keepdim=True)).float(),
         }
-        key = first_match(got, known, absolute=1e-4)
-        told = {"scores": scores[1, :2].tolist(), "got": _rounded(got[1]), "expected": None}
-        return key, told | {"expected": _rounded(want[1])}
+        told = {"scores": _rounded(scores[1, :2]), "got": _rounded(got[1])}
+        return first_match(got.nan_to_num(), known, absolute=1e-4), told | {
+            "expected": _rounded(want[1])
+        }
+    mean = (want[..., None] * features).sum(1)
+    if not near(pooled, mean, absolute=1e-5):
+        sides = {
+            "divided": mean / 4,
+            "divided by own": mean / there.sum(1, keepdim=True),
+            "each": want[..., None] * features,
+        }
+        key = first_match(pooled, sides, absolute=1e-5)
+        return {"other": "pooled", "divided by own": "divided"}.get(key, key), {
+            "expected": tuple(mean.shape)
+        }
     big = 1000 * scores
     sharp = big.masked_fill(~there, -torch.inf).softmax(1)
-    got = _tensor(call(answer, big.clone(), there.clone())).float()
-    if not near(got, sharp, absolute=1e-4):
-        return "overflow", {"got": _rounded(got[0])}
-    return "right"
+    _, got = _two(call(answer, features.clone(), big.clone(), there.clone()))
+    return "right" if near(got, sharp, absolute=1e-4) else ("overflow", {"got": _rounded(got[0])})
+
+
+def _two(answer: Any, **told: Any) -> tuple[Tensor, Tensor]:
+    """The pair of tensors that was asked for; `told` are further values of the message."""
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise Wrong("format", got=type(answer).__name__, **told)
+    if any(part is ... for part in answer):
+        raise NotAttempted
+    return _tensor(answer[0]).float(), _tensor(answer[1]).float()
 
 
 def _rounded(row: Tensor) -> list[float]:
@@ -379,11 +479,8 @@ def _rounded(row: Tensor) -> list[float]:
 def rolled(answer) -> Verdict:
     cines = torch.rand(4, 2, 7, 7, 7, generator=torch.Generator().manual_seed(0))
     labels, starts = torch.tensor([2, 6, 0, 5]), torch.tensor([3, 0, 4, 5])
-    got = call(answer, cines.clone(), labels.clone(), starts.clone())
     shape = {"expected": tuple(cines.shape)}
-    if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return "format", shape | {"got": type(got).__name__}
-    moved, named = _tensor(got[0]).float(), _tensor(got[1]).double()
+    moved, named = _two(call(answer, cines.clone(), labels.clone(), starts.clone()), **shape)
     if moved.shape != cines.shape or named.shape != labels.shape:
         return "format", shape | {"got": f"{tuple(moved.shape)} and {tuple(named.shape)}"}
     right = torch.stack([c.roll(-s, 1) for c, s in zip(cines, starts.tolist(), strict=True)])
