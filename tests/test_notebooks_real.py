@@ -26,7 +26,7 @@ REAL = {
 
 
 def lay_out(source, root, name):
-    """A third of the real set `name` under `root`, for time; of MedMNIST and of the hearts all of it."""
+    """A third of the real set `name` under `root`, for time; of MedMNIST and hearts all."""
     if name == "pneumoniamnist":
         (root / "medmnist").symlink_to(source / "medmnist")
     elif name == "cardiac_cine":  # three patients are few enough

@@ -278,6 +278,15 @@ def _positions(answer: Any, length: int) -> list[np.ndarray]:
 
 # --- 3: a lag ---
 
+# Frames, ms between them, seed, and lags in frames, up to the largest that is unambiguous
+_LAGS = (
+    (16, 50.0, 0, (2, -3, 7, -7)),
+    (13, 62.5, 1, (1, -1, 6, -6)),
+    (16, 41.0, 2, (3, -2)),
+    (20, 40.0, 3, (-1, 9, -9)),
+    (12, 70.0, 4, (0, 2, 5, -5)),
+)
+
 
 def _later(frames: int, shift: int, seed: int) -> tuple[Tensor, Tensor]:
     """A noisy curve with a broad top, and another like it some frames later."""
@@ -292,14 +301,8 @@ def _later(frames: int, shift: int, seed: int) -> tuple[Tensor, Tensor]:
 @exercise("time_in_images.3", MESSAGES["time_in_images.3"])
 def lag(answer) -> Verdict:
     rows = []
-    for frames, ms, seed in (
-        (16, 50.0, 0),
-        (13, 62.5, 1),
-        (16, 41.0, 2),
-        (20, 40.0, 3),
-        (12, 70, 4),
-    ):
-        for shift in (2, -3, 1, -1):
+    for frames, ms, seed, shifts in _LAGS:
+        for shift in shifts:
             a, b = _later(frames, shift, seed)
             got = number(call(answer, a.clone(), b.clone(), ms))
             rows.append((a, b, frames, ms, got))
@@ -351,7 +354,7 @@ def film(answer) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = CNNGRU(2, 3, width=4, hidden=5).eval()
-        cines = 2 * torch.randn(4, 2, 6, 8, 9) + torch.arange(6.0)[:, None, None]
+        cines = 2 * torch.randn(4, 2, 6, 12, 19) + torch.arange(6.0)[:, None, None]
         own = call(answer, 2, 3, 4, 5)
     net.standardise.fit(cines)
     for part in net.parameters():
@@ -477,7 +480,7 @@ def _rounded(row: Tensor) -> list[float]:
 
 @exercise("time_in_images.6", MESSAGES["time_in_images.6"])
 def rolled(answer) -> Verdict:
-    cines = torch.rand(4, 2, 7, 7, 7, generator=torch.Generator().manual_seed(0))
+    cines = torch.rand(4, 2, 7, 8, 9, generator=torch.Generator().manual_seed(0))
     labels, starts = torch.tensor([2, 6, 0, 5]), torch.tensor([3, 0, 4, 5])
     shape = {"expected": tuple(cines.shape)}
     moved, named = _two(call(answer, cines.clone(), labels.clone(), starts.clone()), **shape)
