@@ -434,7 +434,17 @@ def test_the_stacks_show_their_nodules():
     assert ranks > 0.85
 
 
-EQUIVALENT: list[str] = []
+# Shifts beyond half a cycle repeat what came before, and the first of equals is taken; the mean
+# over frames is the sum divided by their number; axes are named in either order.
+EQUIVALENT = [
+    "time_in_images.1: rows.append((velocity * inside).sum((1, 2)) * area) → rows.append((velocity * inside).sum((2, 1)) * area)",
+    "time_in_images.3: r = [(a.roll(s) * b).sum() for s in shifts] → r = [(a.roll(s) * b).mean() for s in shifts]",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 1))",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 2 + 1))",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 2) // 2))",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), T + 1))",
+    "time_in_images.4: frames = self.standardise(cines).transpose(1, 2) → frames = self.standardise(cines).transpose(2, 1)",
+]
 
 
 def test_no_changed_solution_is_called_right():
