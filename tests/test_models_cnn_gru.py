@@ -91,6 +91,18 @@ def test_a_moment_is_learnt_and_scored():
     assert history["val_accuracy"][-1] == pytest.approx((off == 0).mean())
 
 
+@pytest.mark.parametrize("average", [0.0, 1.0])
+def test_the_layout_that_the_loop_prefers_suits_convolutions_of_frames(average):
+    answers = []
+    for precision in ("float32", "float32+channels_last", "auto"):
+        torch.manual_seed(0)
+        model, options = net(per_step=True), {"average": average, "progress": False}
+        fit(model, flashes(), epochs=1, augment=None, precision=precision, **options)
+        answers.append(predict(model, flashes(8, seed=1)))
+    assert torch.allclose(answers[0], answers[1], atol=1e-4)
+    assert torch.allclose(answers[0], answers[2], atol=1e-4)
+
+
 def test_steps_off_by_hand():
     outputs = torch.tensor([[0.0, 1, 0, 0], [3, 0, 0, 1], [0, 0, 1, 0]])
     scores = Sequence().scores(outputs, torch.tensor([1, 2, 3]))

@@ -60,7 +60,9 @@ class Run:
         copies = {"average": config["average"], "best": config["keep"] == "best"}
         copied = {name: copy.deepcopy(model) for name, wanted in copies.items() if wanted}
         self.models = nn.ModuleDict({"model": model, **copied})
-        self.models.to(memory_format=precision.layout(images.ndim - 2))
+        # Convolutions of a sequence (N, C, T, H, W) have two dimensions, those of a volume three.
+        flat = any(weight.ndim == 4 for weight in model.parameters())
+        self.models.to(memory_format=precision.layout(2 if flat else images.ndim - 2))
         groups = parameter_groups(model, config["weight_decay"])
         self.optimiser: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=config["lr"])
         self.scaler = precision.scaler(images.device)

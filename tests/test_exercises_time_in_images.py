@@ -1,0 +1,452 @@
+"""Checks of notebook 24: right answers in several forms, each named mistake, mutants."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medlab.exercises import check, material
+from medlab.exercises.time_in_images import MESSAGES
+from medlab.models import CNNGRU, Standardise
+from tests.learners import hasty, is_told_what_is_no_answer, unheard
+from tests.mutants import ticked
+
+ID = "time_in_images."
+
+# ------------------------------------------------------------------------------ 1: flow
+
+
+def flow(velocity, masks, spacing):
+    area = spacing[0] * spacing[1] / 100
+    return torch.stack([(velocity * (masks == k)).sum((1, 2)) * area for k in (1, 2)])
+
+
+def flow_in_loops(velocity, masks, spacing):
+    rows = [[0.0] * len(velocity) for _ in range(2)]
+    for t, i, j in itertools.product(*map(range, velocity.shape)):
+        if masks[t, i, j] in (1, 2):
+            here = velocity[t, i, j].item() * spacing[0] / 10 * spacing[1] / 10
+            rows[masks[t, i, j] - 1][t] += here
+    return rows
+
+
+def mean_speed(velocity, masks, spacing):
+    rows = [[v[m == k].mean() for v, m in zip(velocity, masks, strict=True)] for k in (1, 2)]
+    return torch.tensor(rows)
+
+
+def above(velocity, masks, spacing):
+    return flow(velocity, torch.where(masks > 1, 2, masks), spacing)
+
+
+def with_cord_in_front(velocity, masks, spacing):
+    area = spacing[0] * spacing[1] / 100
+    return torch.stack([(velocity * (masks >= k)).sum((1, 2)) * area for k in (1, 2)])
+
+
+def of_first_mask(velocity, masks, spacing):
+    return flow(velocity, masks[:1].expand_as(masks), spacing)
+
+
+# ------------------------------------------------------------------------------ 2: a split
+
+
+def split(patients, share):
+    names = np.random.permutation(np.unique(patients))
+    learn = np.isin(patients, names[: round(share * len(names))])
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def split_by_dict(patients, share):
+    names = sorted(set(patients.tolist()))
+    order = torch.randperm(len(names)).tolist()
+    learn = {names[k] for k in order[: int(share * len(names))]}
+    return tuple([i for i, p in enumerate(patients) if (p in learn) == side] for side in (1, 0))
+
+
+def split_masks(patients, share):
+    learn, _ = split(patients, share)
+    return np.isin(np.arange(len(patients)), learn), ~np.isin(np.arange(len(patients)), learn)
+
+
+def frames_at_random(patients, share):
+    order = torch.randperm(len(patients))
+    return order[: round(share * len(order))], order[round(share * len(order)) :]
+
+
+def first_patients(patients, share):
+    names = np.unique(patients)
+    learn = np.isin(patients, names[: round(share * len(names))])
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def one_lost(patients, share):
+    learn, judge = split(patients, share)
+    return learn[:-1], judge
+
+
+def one_twice(patients, share):
+    learn, judge = split(patients, share)
+    return np.append(learn, learn[:1]), judge
+
+
+def two_patients(patients, share):
+    return split(patients, 2 / len(np.unique(patients)))
+
+
+# ------------------------------------------------------------------------------ 3: a lag
+
+
+def lag(a, b, frame_ms):
+    n = len(a)
+    shifts = range(-(n // 2), (n + 1) // 2)
+    return max(shifts, key=lambda s: float((a.roll(s) * b).sum())) * frame_ms
+
+
+def lag_by_fourier(a, b, frame_ms):
+    a, b = a.numpy(), b.numpy()
+    r = np.fft.irfft(np.fft.rfft(b) * np.fft.rfft(a).conj(), len(a))
+    s = int(r.argmax())
+    return np.float32((s - len(a) if s >= len(a) / 2 else s) * frame_ms)
+
+
+def lag_wrapped(a, b, frame_ms):
+    return (lag(a, b, 1) % len(a)) * frame_ms
+
+
+def lag_without_wrap(a, b, frame_ms):
+    x, y = (a - a.mean()).numpy(), (b - b.mean()).numpy()
+    r = np.correlate(y, x, "full")
+    shifts = np.arange(-len(a) + 1, len(a))
+    near = (shifts >= -(len(a) // 2)) & (shifts < (len(a) + 1) // 2)
+    return float(shifts[near][r[near].argmax()] * frame_ms)
+
+
+# ------------------------------------------------------------------------------ 4: a network
+
+
+class Film(nn.Module):
+    reads = "right"
+
+    def __init__(self, channels, classes, width, hidden):
+        super().__init__()
+
+        def block(inputs, outputs):
+            layer = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+            return layer, nn.BatchNorm2d(outputs), nn.ReLU()
+
+        self.classifier = nn.Linear(2 * hidden, classes)
+        self.features = nn.Sequential(
+            *block(channels, width),
+            nn.MaxPool2d(2),
+            *block(width, 2 * width),
+            nn.AdaptiveAvgPool2d(4),
+        )
+        self.gru = nn.GRU(32 * width, hidden, batch_first=True, bidirectional=True)
+        self.standardise = Standardise(channels)
+
+    def forward(self, cines):
+        (n, c, t, *size), how = cines.shape, self.reads
+        ready = cines if how == "raw" else self.standardise(cines)
+        frames = ready.transpose(1, 2).flatten(0, 1)
+        if how == "mixed":
+            frames = ready.reshape(n * t, c, *size)
+        found = self.features(frames).flatten(1)
+        found = (
+            found.view(t, n, -1).transpose(0, 1) if how == "time first" else found.view(n, t, -1)
+        )
+        if how == "reversed":
+            found = found.flip(1)
+        if how == "patients":
+            return self.classifier(self.gru(found.transpose(0, 1))[0].mean(0))
+        states, last = self.gru(found)
+        pooled = {
+            "last": states[:, -1],
+            "ends": torch.cat([last[0], last[1]], 1),
+            "sum": states.sum(1),
+            "max": states.amax(1),
+            "first": states[:, 0],
+        }.get(how, states.mean(1))
+        logits = self.classifier(pooled)
+        return {"softmax": logits.softmax(1), "shape": logits[0]}.get(how, logits)
+
+
+def film(how, **parts):
+    return type("Film", (Film,), {"reads": how, **parts})
+
+
+class InLoops(Film):
+    def forward(self, cines):
+        x, rows = self.standardise(cines), []
+        for one in x:
+            found = torch.stack([self.features(one[:, t][None])[0].flatten() for t in range(6)])
+            rows.append(self.classifier(self.gru(found[None])[0][0].mean(0)))
+        return torch.stack(rows)
+
+
+class OtherGRU(Film):
+    def __init__(self, channels, classes, width, hidden):
+        super().__init__(channels, classes, width, hidden)
+        self.gru = nn.GRU(32 * width, hidden, batch_first=True)
+
+
+class Untouched(nn.Module):
+    def __init__(self, channels, classes, width, hidden): ...
+
+    def forward(self, cines): ...
+
+
+# ------------------------------------------------------------------------------ 5: attention
+
+
+def attend(h, scores, there, how=""):
+    scores = scores.masked_fill(~there, -torch.inf)
+    a = scores.softmax(1)
+    return torch.einsum("ns,nsf->nf", a, h), a
+
+
+def by_numpy(h, scores, there):
+    pooled, weights = [], []
+    for row, x, ok in zip(scores.numpy(), h.numpy(), there.numpy(), strict=True):
+        parts = np.where(ok, np.exp(row - row[ok].max()), 0)
+        weights.append(parts / parts.sum())
+        pooled.append(weights[-1] @ x)
+    return np.stack(pooled), np.stack(weights)
+
+
+def weighing(change):
+    """An answer to exercise 5 whose weights are those of `change`."""
+
+    def answer(h, scores, there):
+        a = change(scores, there)
+        return (a[..., None] * h).sum(1), a
+
+    return answer
+
+
+def hidden(scores, there):
+    return scores.masked_fill(~there, -torch.inf)
+
+
+def plain_exp(scores, there):
+    parts = scores.exp() * there
+    return parts / parts.sum(1, keepdim=True)
+
+
+def pooling(change):
+    def answer(h, scores, there):
+        pooled, a = attend(h, scores, there)
+        return change(pooled, a, h, there), a
+
+    return answer
+
+
+# ------------------------------------------------------------------------------ 6: a start
+
+
+def rolled(cines, labels, starts):
+    moved = [c.roll(-int(s), 1) for c, s in zip(cines, starts, strict=True)]
+    return torch.stack(moved), (labels - starts) % cines.shape[2]
+
+
+def rolled_by_index(cines, labels, starts):
+    frames = cines.shape[2]
+    moved = np.empty_like(cines.numpy())
+    for i, t in itertools.product(range(len(cines)), range(frames)):
+        moved[i, :, t] = cines[i, :, (t + starts[i]) % frames]
+    return [moved, [int(x - s) % frames for x, s in zip(labels, starts, strict=True)]]
+
+
+def rolling(axis=1, sign=-1, names=lambda x, s: (x - s) % 7):
+    def answer(cines, labels, starts):
+        pairs = zip(cines, starts.tolist(), strict=True)
+        return torch.stack([c.roll(sign * s, axis) for c, s in pairs]), names(labels, starts)
+
+    return answer
+
+
+CASES = [
+    (1, flow, "✓"),
+    (1, flow_in_loops, "✓"),
+    (1, lambda *t: flow(*t).numpy(), "✓"),
+    (1, lambda *t: list(flow(*t)), "✓"),
+    (1, lambda *t: flow(*t).T, "a row for the fluid in front"),
+    (1, lambda *t: flow(*t)[0], "a row for the fluid in front"),
+    (1, mean_speed, "you return the mean velocity"),
+    (1, lambda v, m, s: flow(v, m, (10, 10)), "left out the area"),
+    (1, lambda *t: 100 * flow(*t), "a hundred times too large"),
+    (1, lambda *t: 10 * flow(*t), "ten times too large"),
+    (1, lambda v, m, s: flow(v, m, (s[0], s[0])), "You took it for a square"),
+    (1, lambda v, m, s: flow(v, m, (s[1], s[1])), "You took it for a square"),
+    (1, lambda *t: -flow(*t), "has the other sign"),
+    (1, lambda *t: flow(*t).abs(), "you lost the direction"),
+    (1, lambda v, m, s: flow(v.abs(), m, s), "you lost the direction"),
+    (1, lambda *t: flow(*t).flip(0), "the rows are exchanged"),
+    (1, lambda *t: flow(*t).sum(0).expand(2, -1), "front and back together"),
+    (1, with_cord_in_front, "hold more than they should"),
+    (1, above, "I expected"),
+    (1, of_first_mask, "mask of one frame for all"),
+    (1, lambda *t: 3 * flow(*t), "ml/s in front, and got"),
+    (1, lambda *t: "much", "I expected a number here"),
+    (1, lambda *t: [[1.0, 2], [3]], "a list of unequal parts"),
+    (2, split, "✓"),
+    (2, split_by_dict, "✓"),
+    (2, split_masks, "✓"),
+    (2, lambda *t: [torch.from_numpy(part) for part in split(*t)], "✓"),
+    (2, lambda *t: split(*t)[0], "I expected two lists of positions"),
+    (2, lambda p, share: (p, p), "I expected two lists of positions"),
+    (2, lambda p, share: ([0], [999]), "the position 999"),
+    (2, frames_at_random, "has frames on both sides"),
+    (2, one_lost, "1 frames stand on neither side"),
+    (2, one_twice, "some frames come twice"),
+    (2, lambda *t: split(*t)[::-1], "the two are exchanged"),
+    (2, two_patients, "I expected 7 to learn from"),
+    (2, first_patients, "no chance is at work"),
+    (3, lag, "✓"),
+    (3, lag_by_fourier, "✓"),
+    (3, lambda *t: torch.tensor([lag(*t)]), "✓"),
+    (3, lambda a, b, ms: lag(b, a, ms), "your sign is the other one"),
+    (3, lambda a, b, ms: lag(a, b, 1), "the lag in frames"),
+    (3, lag_wrapped, "by nearly a whole beat"),
+    (3, lambda a, b, ms: (b.argmax() - a.argmax()) * ms, "where the two are highest"),
+    (3, lag_without_wrap, "has to come in at the other"),
+    (3, lambda a, b, ms: lag(a, -b, ms), "at which the curves are least alike"),
+    (3, lambda *t: abs(lag(*t)), "you lost the sign"),
+    (3, lambda a, b, ms: lag(a, b, ms) + len(a) // 2 * ms, "the position in your list"),
+    (3, lambda *t: 7.0, "I expected 100 ms, and got 7"),
+    (3, lambda *t: "late", "I expected a number here"),
+    (4, Film, "✓"),
+    (4, CNNGRU, "✓"),
+    (4, InLoops, "✓"),
+    (4, film("mixed"), "patients, channels or frames are mixed"),
+    (4, film("time first"), "frames of one patient land in another"),
+    (4, film("patients"), "reads from patient to patient"),
+    (4, film("raw"), "pass no `self.standardise`"),
+    (4, film("last"), "the state of the last frame"),
+    (4, film("ends"), "the last state of either direction"),
+    (4, film("sum"), "the sum over frames"),
+    (4, film("max"), "the maximum over frames"),
+    (4, film("reversed"), "your frames come in reverse"),
+    (4, film("softmax"), "those are probabilities"),
+    (4, film("shape"), "I expected logits of shape (4, 3)"),
+    (4, film("first"), "your logits and those of the network differ"),
+    (4, OtherGRU, "`self.gru` should have weights of the sizes"),
+    (4, lambda *t: 5, "I expected a class of networks"),
+    (5, attend, "✓"),
+    (5, by_numpy, "✓"),
+    (5, lambda *t: list(attend(*t)), "✓"),
+    (5, lambda *t: attend(*t)[1], "I expected a pair, the pooled"),
+    (5, lambda *t: (attend(*t)[0], attend(*t)[1].T), "I expected weights of shape (3, 4)"),
+    (5, weighing(lambda s, t: s.softmax(1)), "slices that are not there have weight"),
+    (5, weighing(lambda s, t: s.softmax(1) * t), "the rest no longer sum to 1"),
+    (5, weighing(lambda s, t: (s * t).softmax(1)), "and exp(0) = 1"),
+    (5, weighing(lambda s, t: hidden(s, t).softmax(0)), "sum to 1 over stacks"),
+    (5, weighing(lambda s, t: hidden(s, t).flatten().softmax(0).view(3, 4)), "all stacks together"),
+    (5, weighing(lambda s, t: s * t / (s * t).sum(1, keepdim=True)), "Take exp of each first"),
+    (5, weighing(lambda s, t: t / t.sum(1, keepdim=True)), "that is the mean"),
+    (
+        5,
+        weighing(lambda s, t: (s == hidden(s, t).amax(1, keepdim=True)).float()),
+        "that is the maximum",
+    ),
+    (5, weighing(lambda s, t: hidden(2 * s, t).softmax(1)), "of the scores [0.2, 0.7]"),
+    (5, weighing(plain_exp), "Subtract the largest score"),
+    (5, pooling(lambda p, a, h, t: p / 4), "divide no more"),
+    (5, pooling(lambda p, a, h, t: p / t.sum(1, keepdim=True)), "divide no more"),
+    (5, pooling(lambda p, a, h, t: a[..., None] * h), "Add up the weighted features"),
+    (5, pooling(lambda p, a, h, t: h.mean(1)), "and the pooled features are not"),
+    (6, rolled, "✓"),
+    (6, rolled_by_index, "✓"),
+    (6, lambda *t: rolled(*t)[0], "I expected a pair, cines (4, 2, 7, 8, 9)"),
+    (6, lambda *t: (rolled(*t)[0][:, :1], t[1]), "I expected a pair, cines (4, 2, 7, 8, 9)"),
+    (6, rolling(names=lambda x, s: x), "and the labels stay"),
+    (6, rolling(names=lambda x, s: (x + s) % 7), "labels move the wrong way"),
+    (6, rolling(names=lambda x, s: x - s), "take the remainder by T"),
+    (6, rolling(sign=1, names=lambda x, s: (x + s) % 7), "should begin with what was its frame"),
+    (6, lambda c, x, s: (c.roll(-3, 2), (x - 3) % 7), "all cines have one start"),
+    (6, rolling(axis=2), "you rolled along rows or columns"),
+    (6, rolling(axis=3), "you rolled along rows or columns"),
+    (6, lambda c, x, s: (c, (x - s) % 7), "the cines stay as they were"),
+    (6, lambda c, x, s: (c.flip(2), x), "the frames of cine 0 come in another order"),
+]
+
+
+def of(k):
+    return f"{ID}{k}"
+
+
+@pytest.mark.parametrize(("k", "answer", "said"), CASES)
+def test_answers(k, answer, said, capsys):
+    check(of(k), answer)
+    out = " ".join(capsys.readouterr().out.split())
+    assert said in out
+    assert out.startswith(f"✓ {of(k)}:" if said == "✓" else f"✗ {of(k)}:")
+
+
+@pytest.mark.parametrize("id", sorted(MESSAGES))
+def test_untouched_and_broken_answers(id, capsys):
+    is_told_what_is_no_answer(id, capsys)
+
+
+@pytest.mark.parametrize(
+    ("k", "answer"),
+    [
+        (1, lambda *t: [..., ...]),
+        (2, lambda *t: (..., ...)),
+        (4, Untouched),
+        (5, lambda *t: (..., ...)),
+        (6, lambda *t: (..., ...)),
+    ],
+)
+def test_unfinished_answers_are_not_attempted(k, answer, capsys):
+    check(of(k), answer)
+    assert f"○ {of(k)} not attempted yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("k", "answer"), [(1, flow), (2, split), (3, lag), (5, attend), (6, rolled)]
+)
+def test_functions_that_change_their_arguments_spoil_nothing(k, answer, capsys):
+    given = {2: lambda p, share: split(p.copy(), share)}
+    check(of(k), given.get(k, hasty(answer)))
+    assert capsys.readouterr().out.startswith("✓")
+
+
+def test_every_message_is_said(capsys):
+    assert unheard(MESSAGES, [(of(k), *rest) for k, *rest in CASES], capsys) == []
+
+
+def test_the_stacks_show_their_nodules():
+    features, there, nodule, stacks = material("time_in_images", count=12)
+    assert features.shape == (12, 16, 6)
+    assert there.sum(1).tolist() == [len(stack) for stack in stacks]
+    assert not (nodule & ~there).any() and nodule.any() and not nodule.any(1).all()
+    assert (features[~there] == 0).all()
+    fewer = material("time_in_images", count=3)
+    assert torch.equal(fewer[0], features[:3])
+    # The best spot of the ring of 3 pixels is brighter in slices with a nodule.
+    spot = features[..., 2]
+    ranks = (spot[nodule][:, None] > spot[there & ~nodule]).float().mean()
+    assert ranks > 0.85
+
+
+# Shifts beyond half a cycle repeat what came before, and the first of equals is taken; the mean
+# over frames is the sum divided by their number; axes are named in either order.
+EQUIVALENT = [
+    "time_in_images.1: rows.append((velocity * inside).sum((1, 2)) * area) → rows.append((velocity * inside).sum((2, 1)) * area)",
+    "time_in_images.3: r = [(a.roll(s) * b).sum() for s in shifts] → r = [(a.roll(s) * b).mean() for s in shifts]",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 1))",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 2 + 1))",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 2) // 2))",
+    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), T + 1))",
+    "time_in_images.4: frames = self.standardise(cines).transpose(1, 2) → frames = self.standardise(cines).transpose(2, 1)",
+]
+
+
+def test_no_changed_solution_is_called_right():
+    cells = ("setup", "imports")
+    assert ticked("24_time_in_images", "time_in_images", cells=cells) == EQUIVALENT
