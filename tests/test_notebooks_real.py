@@ -18,6 +18,7 @@ REAL = {
     "18": ("hippocampus", "hippocampus/imagesTr", "posterior"),
     "19": ("nuclei", "nuclei/images", "cell nuclei"),
     "20": ("lung_nodules", "lung_nodules", "patches to learn from"),
+    "21": ("lung_nodules", "lung_nodules", "Lung nodules: candidates"),
 }
 
 
