@@ -21,11 +21,8 @@ REAL = {
     **dict.fromkeys(("17", "18"), ("hippocampus", REAL_PARTS["hippocampus"], "posterior")),
     "19": ("nuclei", REAL_PARTS["nuclei"], "cell nuclei"),
     "20": ("lung_nodules", "lung_nodules", "patches to learn from"),
-<<<<<<< HEAD
-    "24": ("cardiac_cine", "cardiac_cine", "short-axis MRI of the heart"),
-=======
     "21": ("lung_nodules", "lung_nodules", "Lung nodules: candidates"),
->>>>>>> ae
+    "24": ("cardiac_cine", "cardiac_cine", "short-axis MRI of the heart"),
 }
 
 
