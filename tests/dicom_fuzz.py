@@ -340,7 +340,7 @@ def read_headers(path: Path) -> None:
 
     for door in (
         identifiers,
-        lambda p: deidentify(p, key="k", burned_in="keep"),
+        lambda p: deidentify(p, key="k"),
         lambda p: read_series([p]),
     ):
         try:

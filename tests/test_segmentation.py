@@ -234,7 +234,7 @@ def test_a_kind_that_nothing_serves_is_named():
     for kind in ("none", "surgery"):
         with pytest.raises(
             DataError,
-            match=f"{kind}.*binary, multiclass, ordinal, multilabel, detection, segmentation",
+            match=f"{kind}.*binary, multiclass, ordinal, multilabel, detection, reconstruction, ",
         ):
             task_for(kind)
     assert type(task_for("ordinal")).__name__ == "Classification"

@@ -233,11 +233,11 @@ def test_attenuation_of_a_disc_of_water():
 
 @pytest.fixture(scope="module")
 def cohort():
-    return simulate.COHORTS["lung_ct"].make(n=40, seed=2, size=96)
+    return simulate.COHORTS["lung_ct"].make(n=80, seed=2, size=96)
 
 
 def test_cohort_is_what_its_card_says(cohort):
-    assert cohort.images.shape == (40, 1, 96, 96) and cohort.images.dtype == torch.int16
+    assert cohort.images.shape == (80, 1, 96, 96) and cohort.images.dtype == torch.int16
     assert cohort.spacing == (320 / 96, 320 / 96)
     assert cohort.card.task == "detection" and cohort.classes == ("nodule",)
     counts = torch.tensor([len(b) for b in cohort.boxes])
