@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import nbformat
-import pandas as pd
 import pytest
 
 from notebooks import edition, execute
@@ -27,17 +26,10 @@ REAL = {
 
 
 def lay_out(source, root, name):
-    """A third of the real set `name` under `root`, for time; of MedMNIST and hearts all."""
-    if name == "pneumoniamnist":
-        (root / "medmnist").symlink_to(source / "medmnist")
-    elif name == "cardiac_cine":  # three patients are few enough
-        (root / name).symlink_to(source / name)
-    elif name == "lung_nodules":
-        (root / name).mkdir()
-        table = pd.read_csv(source / name / "labels.csv")
-        blocks = table["candidate_row"] // 5000  # neighbours are one patient's and stay together
-        table[blocks % 3 == 0].to_csv(root / name / "labels.csv", index=False)
-        (root / name / "patches.zip").symlink_to(source / name / "patches.zip")
+    """The real set `name` under `root`; of those in REAL_PARTS a third, for time."""
+    folder = "medmnist" if name == "pneumoniamnist" else name
+    if name not in REAL_PARTS:
+        (root / folder).symlink_to(source / folder)
     else:
         kept = {path.name for path in sorted((source / REAL_PARTS[name]).iterdir())[::3]}
         for folder in filter(os.path.isdir, (source / name).iterdir()):
