@@ -242,6 +242,8 @@ CASES = [
     (SIX, by_distributions, "✓"),
     (SIX, lambda *t: bound(*t)[None], "✓"),
     (SIX, told(bound, "shape"), "I expected one number, the mean"),
+    (SIX, lambda x, encode, *t: bound(x, lambda x: (encode(x)[0], encode(x)[1].log()), *t),
+        "is a logarithm already"),
     (SIX, told(bound, "random"), "differs from call to call"),
     (SIX, told(bound, "no draw"), "you decode the mean"),
     (SIX, told(bound, "variance"), "drew with the variance"),

@@ -1,9 +1,7 @@
 """Real sets that a user puts on disk: nuclei, candidates for lung nodules, beating hearts."""
 
-import json
 import os
 import zipfile
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,9 @@ from medlab.datasets._download import data_root
 from medlab.datasets._files import reading, some
 from medlab.datasets._pictures import decode
 from medlab.datasets._tables import read_table
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 
-_FACTS = [
-    json.loads((files("medlab.datasets") / f"{name}.json").read_text(encoding="utf-8"))
-    for name in ("nuclei", "lung_nodules", "cardiac_cine")
-]
+_FACTS = [read_facts(f"datasets/{name}") for name in ("nuclei", "lung_nodules", "cardiac_cine")]
 _FIELDS = {name: names[0] for names in _FACTS[0].pop("fields") for name in names}
 NUCLEI, LUNG_NODULES, CARDIAC_CINE = (DataCard(**facts) for facts in _FACTS)
 _FIELD = (256, 256)  # pixels: the size of which this set holds all images

@@ -5,8 +5,6 @@ shown, or follows from how they describe the split ("not stated", "cannot be exc
 scores: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, as on medmnist.com.
 """
 
-import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +14,7 @@ import torch
 from medlab.cohort import PARTS, Cohort, DataCard
 from medlab.datasets._download import provide
 from medlab.datasets.npz import Npz
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 
 _RECORD = "https://zenodo.org/records/10519652/files"
 
@@ -29,9 +27,7 @@ class Published(NamedTuple):
 
 
 # Name -> card, samples (train, val, test), channels, volume, md5 (by edge length), published.
-SETS: dict[str, dict[str, Any]] = json.loads(
-    (files("medlab.datasets") / "medmnist.json").read_text(encoding="utf-8")
-)
+SETS: dict[str, dict[str, Any]] = read_facts("datasets/medmnist")
 
 
 def filename(name: str, size: int) -> str:

@@ -120,7 +120,7 @@ MESSAGES = {
         "other": "I expected {expected:.4f}, and got {got:.4f}.",
     },
     "anomalies.6": {
-        "right": "of a perfect guess it makes the distribution that it should.",
+        "right": "every step back is the right one.",
         "format": "I expected a tensor of shape {shape}, the last x; got {got}.",
         "nan": "your x becomes NaN or infinite. In the last step ᾱ of the step before is 1.",
         "order": "you went from the first step to the last. Back is the other way.",

@@ -106,6 +106,8 @@ MESSAGES = {
     "autoencoders.6": {
         "right": "an honest draw, two terms, and a gradient through both.",
         "shape": "I expected one number, the mean over images; got {got}.",
+        "nan": "your answer is {got}. `log_var` is a logarithm already, and may be negative: its "
+        "exp() is the variance.",
         "random": "your answer differs from call to call. Use the `noise` that is given, so that "
         "the same draw can be made again.",
         "no draw": "you decode the mean. The code has to be drawn: mean + standard deviation · "
@@ -531,6 +533,8 @@ def evidence_bound(answer) -> Verdict:
     if math.prod(shape) != 1:
         return "shape", {"got": f"shape {shape}"}
     got = number(raw)
+    if not math.isfinite(got):
+        return "nan", {"got": got}
     if not math.isclose(got, number(again), rel_tol=1e-9):
         return "random"
     error, kl = coder.terms()

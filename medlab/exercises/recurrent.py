@@ -90,7 +90,8 @@ MESSAGES = {
         "of it. Open the forget gate further.",
         "adds": "a second mark adds to what is there. The forget gate has to shut at a mark.",
         "constant": "c is {got:.3f} where 0 was marked: a bias of g enters.",
-        "scale": "c is {slope:.2f} times the marked value: g should be tanh(v), with weight 1.",
+        "scale": "c is {slope:.2f} times the marked value: g should be tanh(v), with weight 1, and "
+        "the input gate fully open at a mark.",
         "other": "the mean error is {error:.3f}; it has to be below {limit}.",
     },
     "recurrent.6": {

@@ -74,8 +74,8 @@ MESSAGES = {
         "`.reshape` never exchange axes, they only cut anew.",
         "time first": "you unfolded to (T, N) what was folded as (N, T): frames of one patient "
         "land in another.",
-        "patients": "your GRU reads from patient to patient. It was built with batch_first=True: "
-        "it takes (N, T, F).",
+        "patients": "your GRU reads from patient to patient. Build it with batch_first=True: "
+        "then it takes (N, T, F).",
         "raw": "your frames pass no `self.standardise`.",
         "last": "you took the state of the last frame. The network takes the mean over frames.",
         "ends": "you took the last state of either direction. The network takes the mean over "
@@ -100,7 +100,7 @@ MESSAGES = {
         "out of the sum below the line too.",
         "zero": "you set scores of absent slices to 0, and exp(0) = 1: they take part.",
         "overflow": "large scores give {got}: exp(1000) is too large for a float. Subtract the "
-        "largest score of the row first; the weights stay the same.",
+        "largest score of the slices that are there first; the weights stay the same.",
         "columns": "your weights sum to 1 over stacks. They belong to the slices of one stack.",
         "whole": "your weights sum to 1 over all stacks together; they should in each.",
         "no exp": "you divided the scores by their sum. Take exp of each first.",

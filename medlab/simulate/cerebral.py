@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 from medlab.simulate import mri
 from medlab.simulate._streams import check_images, side_by_side, stream
 
-_FACTS = json.loads((files("medlab.simulate") / "brain_mri.json").read_text(encoding="utf-8"))
+_FACTS = read_facts("simulate/brain_mri")
 BRAIN_MRI = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, Any]] = _FACTS["sites"]
 KINDS: list[dict[str, Any]] = list(_FACTS["kinds"].values())  # 0 healthy, then the values of masks

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 from medlab.simulate._rays import Beam, soften, splat
 from medlab.simulate._streams import check_images, side_by_side, stream
 from medlab.simulate._thorax import DRAWS, MORE_DRAWS, SIDES, build, water_path
@@ -25,7 +23,7 @@ from medlab.simulate.renal import KIDNEY_US, kidney_us
 from medlab.simulate.screening import LUNG_CT, lung_ct
 from medlab.simulate.xray import MU_WATER, film, slow
 
-_FACTS = json.loads((files("medlab.simulate") / "chest_xray.json").read_text(encoding="utf-8"))
+_FACTS = read_facts("simulate/chest_xray")
 CHEST_XRAY = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, float]] = _FACTS["sites"]
 """How each hospital takes and shows its radiographs.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -14,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from medlab.cohort import Cohort, DataCard
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 from medlab.simulate._streams import check_images, side_by_side, stream
 from medlab.simulate.mri import phase_contrast
 
-_FACTS = json.loads((files("medlab.simulate") / "csf_flow.json").read_text(encoding="utf-8"))
+_FACTS = read_facts("simulate/csf_flow")
 CSF_FLOW = DataCard(**_FACTS["card"])
 SITES: dict[str, dict[str, float]] = _FACTS["sites"]
 SIGNALS: dict[str, float] = _FACTS["signals"]
