@@ -7,7 +7,16 @@ from typing import Any
 
 from medlab.exercises import check
 
-__all__ = ["broken", "gap", "hasty", "is_told_what_is_no_answer", "prints", "stub", "unheard"]
+__all__ = [
+    "broken",
+    "gap",
+    "hasty",
+    "is_told",
+    "is_told_what_is_no_answer",
+    "prints",
+    "stub",
+    "unheard",
+]
 
 
 def stub(*args, **kwargs): ...
@@ -37,6 +46,14 @@ def hasty(answer: Callable) -> Callable:
         return result
 
     return spoils
+
+
+def is_told(id: str, answer: Any, said: str, capsys: Any) -> None:
+    """The check of an answer says so, with a ✓ only where that is what it should say."""
+    check(id, answer)
+    out = " ".join(capsys.readouterr().out.split())
+    assert said in out
+    assert out.startswith(f"✓ {id}:" if said == "✓" else f"✗ {id}:")
 
 
 def is_told_what_is_no_answer(id: str, capsys: Any) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from medlab.exercises import check
 from medlab.exercises.autoencoders import MESSAGES, _bases, _designs
-from tests.learners import hasty, is_told_what_is_no_answer, unheard
+from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
 # ------------------------------------------------------------------------ 1: a linear one
@@ -265,10 +265,7 @@ CASES = [
 
 @pytest.mark.parametrize(("id", "answer", "said"), CASES)
 def test_answers(id, answer, said, capsys):
-    check(id, answer)
-    out = " ".join(capsys.readouterr().out.split())
-    assert said in out
-    assert out.startswith(f"✓ {id}:" if said == "✓" else f"✗ {id}:")
+    is_told(id, answer, said, capsys)
 
 
 def test_every_message_is_said(capsys):
