@@ -37,6 +37,7 @@ WORDS, CELLS = (1200, 2200), (12, 25)
 DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 50)
 DENSE = ("00", "01", "04", "06", "08", "09", "11", "14")
 SECTION_WORDS = 300
+MAX_MINUTES = 75
 MAX_LINES, MAX_COLUMNS, MEDIAN_LINES = 30, 88, 13
 # Of the code, what the learner writes: lines of the solutions that the exercise does not give.
 LEARNERS = 0.25
@@ -411,6 +412,12 @@ def one_sitting(page: Page) -> list[str]:
     if page.is_dense:
         return []
     found = []
+    told = re.search(r"^\| about (\d+) minutes\b", page.head, re.M)
+    if not told or int(told[1]) > MAX_MINUTES:
+        found.append(
+            f"the table does not open with 'about … minutes', {MAX_MINUTES} at most; what is beyond "
+            "them is marked *extra*"
+        )
     for section in re.split(r"^(?=#{2,} )", page.text, flags=re.M)[1:]:
         title = section.split("\n", 1)[0]
         words = len(prose_of(section).split())

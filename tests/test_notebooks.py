@@ -18,6 +18,6 @@ def test_notebook_keeps_the_rule(path, rule):
 
 
 def test_notebooks_are_numbered_once():
-    numbers = [path.name[:3] for path in NOTEBOOKS]
-    assert numbers == sorted(set(numbers)) and numbers[0] == "00_"
-    assert all(re.fullmatch(r"[0-3]\d_", number) for number in numbers)
+    numbers = [path.name.partition("_")[0] for path in NOTEBOOKS]
+    assert numbers == sorted(set(numbers)) and numbers[0] == "00"
+    assert all(re.fullmatch(r"[0-3]\db?", number) for number in numbers)

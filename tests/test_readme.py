@@ -31,8 +31,18 @@ def test_its_picture_is_the_one_that_notebook_00_stored():
 
 
 def test_the_table_lists_what_is_there_and_nothing_else():
-    rows = re.findall(r"^\| \d\d \| \[.+?\]\(notebooks/(.+?)\) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| \d\db? \| \[.+?\]\(notebooks/(.+?)\) \|", README, re.MULTILINE)
     assert rows == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_the_table_says_what_each_notebook_says_of_its_time():
+    rows = re.findall(r"^\| \d\db? \| \[.+?\]\((.+?)\) \|.*?\| (\d+) min", README, re.MULTILINE)
+    own = {}
+    for name, _ in rows:
+        (head, *_) = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
+        table = "".join(head["source"])
+        own[name] = re.search(r"^\|(?: about)? (\d+) min", table, re.MULTILINE)[1]
+    assert dict(rows) == own
 
 
 @pytest.mark.parametrize("word", ["lab", "test", "bench", "robustness", "test-browser"])
