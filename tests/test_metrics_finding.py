@@ -264,6 +264,9 @@ def test_many_draws_at_once_are_one_after_the_other():
             assert many.false_positives[row] == pytest.approx(one.false_positives)
             assert many.cpm[row] == pytest.approx(one.cpm)
         assert many.at([1, 2]).shape == (4, 2)
+        empty = [len(boxes) == 0 for boxes in truth]
+        with pytest.raises(UndefinedMetric, match="no image that counts"):
+            froc(truth, found, weights=np.stack([np.ones(len(truth)), empty]))
 
 
 def test_missing_a_lesion_never_improves_a_score():
