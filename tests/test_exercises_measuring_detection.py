@@ -79,6 +79,27 @@ def pairs_of_largest_sum(overlap, scores, least):
     return claimed
 
 
+def largest_overlaps(overlap, scores, least, in_turn=False):
+    left, claimed = overlap.clone(), [-1] * len(scores)
+    for column in range(overlap.shape[1] if len(scores) else 0):
+        some = left[:, [column]] if in_turn else left
+        if some.max() >= least:
+            i, k = divmod(some.argmax().item(), some.shape[1])
+            claimed[i] = column if in_turn else k
+            left[i], left[:, claimed[i]] = -1, -1
+    return claimed
+
+
+def lesions_choose(overlap, scores, least):
+    """Each lesion takes the box with the best score of those that overlap it enough."""
+    claimed = [-1] * len(scores)
+    for k, column in enumerate(overlap.T):
+        near = [i for i, v in enumerate(column) if v >= least and claimed[i] < 0]
+        if near:
+            claimed[max(near, key=lambda i: scores[i])] = k
+    return claimed
+
+
 def mean_precision(hits, lesions):
     running = hits.cumsum(0)
     recall, precision = running / lesions, running / torch.arange(1, len(hits) + 1)
@@ -343,7 +364,7 @@ CASES = [
     (ONE, choosing(), "✓"),
     (ONE, lambda *a: torch.tensor(claims(*a)), "✓"),
     (ONE, lambda *a: 3, "got one int"),
-    (ONE, lambda *a: claims(*a)[:-1], "got 4 of them"),
+    (ONE, lambda *a: claims(*a)[:-1], "got 5 of them"),
     (ONE, lambda *a: [claims(*a)] * 5, "a list within a list"),
     (ONE, choosing(remove=False), "claimed twice"),
     (ONE, choosing(lambda s: torch.arange(len(s))), "in which they stand"),
@@ -354,8 +375,11 @@ CASES = [
     (
         ONE,
         choosing(which=lambda o, left, i, least: int((left[i] >= least).nonzero()[0])),
-        "first lesion that overlaps enough",
+        "though not the one that it overlaps",
     ),
+    (ONE, largest_overlaps, "larger overlap decide"),
+    (ONE, lambda o, s, t: largest_overlaps(o, s, t, in_turn=True), "larger overlap decide"),
+    (ONE, lesions_choose, "not the lesions in their order"),
     (ONE, pairs_of_largest_sum, "largest overlap in total"),
     (ONE, choosing(lambda s: s.argsort(stable=True).flip(0)), "stands first chooses first"),
     (
@@ -375,6 +399,8 @@ CASES = [
     (TWO, curve(at_recalls(GRID)), "✓"),
     (TWO, lambda *a: torch.tensor([mean_precision(*a)]), "✓"),
     (TWO, curve(at_recalls(GRID, pick=lambda p: p[0])), "did not raise precision"),
+    (TWO, curve(at_recalls(GRID, pick=np.min)), "you took the lowest precision"),
+    (TWO, lambda *a: mean_precision(*a) * 1.01, "divided by a hundred"),
     (TWO, curve(at_recalls(GRID, none=())), "recalls that were reached"),
     (TWO, curve(at_recalls(GRID), lesions=lambda hits, n: hits.sum()), "by the lesions found"),
     (TWO, curve(lambda p, r, hits, n: (p * hits).sum() / n), "(scikit-learn's)"),
@@ -390,7 +416,7 @@ CASES = [
     (TWO, lambda hits, n: mean_precision(hits.flip(0), n), "from the other end"),
     (TWO, lambda hits, n: mean_precision(hits, n) if len(hits) else 1.0, "and got 1"),
     (TWO, lambda hits, n: mean_precision(hits, n) + 0 * hits[0], "an error: index"),
-    (TWO, lambda hits, n: mean_precision(hits, n) / 2, "for hits 1011001000"),
+    (TWO, lambda hits, n: mean_precision(hits, n) / 2, "for hits 1001101000"),
     (THREE, luna, "✓"),
     (THREE, froc(), "✓"),
     (THREE, by_medlab, "✓"),
@@ -507,6 +533,11 @@ CASES = [
     (FIVE, people, "counted patients"),
     (
         FIVE,
+        nodules(lambda k, name, d: (name, d), join=lambda h: 2 * sum(h) > len(h)),
+        "I expected [[",
+    ),
+    (
+        FIVE,
         nodules(lambda k, name, d: (name, d), inside=lambda d, low, high: low < d <= high),
         "a nodule of just 6 mm",
     ),
@@ -568,6 +599,7 @@ CASES = [
     ),
     (FOUR, gained(lambda a, m, b, n: (b - a, (n - m).min(), (n - m).max())), "largest draw"),
     (FOUR, lambda *a: [2 * value for value in gain(*a)], "I expected ["),
+    (FOUR, gained(lambda a, m, b, n: (b - a, *ends(abs(n - m)))), "I expected ["),
 ]
 
 

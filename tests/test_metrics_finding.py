@@ -254,6 +254,21 @@ def test_a_resample_is_a_cohort_with_images_repeated():
             assert one.cpm == pytest.approx(other.cpm)
 
 
+def test_many_draws_at_once_are_one_after_the_other():
+    for truth, found in cases(10, seed=7, ties=True):
+        draws = 1 + np.random.default_rng(0).integers(0, 3, (4, len(truth)))
+        many = froc(truth, found, weights=draws)
+        for row, times in enumerate(draws):
+            one = froc(truth, found, weights=times)
+            assert many.sensitivity[row] == pytest.approx(one.sensitivity)
+            assert many.false_positives[row] == pytest.approx(one.false_positives)
+            assert many.cpm[row] == pytest.approx(one.cpm)
+        assert many.at([1, 2]).shape == (4, 2)
+        empty = [len(boxes) == 0 for boxes in truth]
+        with pytest.raises(UndefinedMetric, match="no image that counts"):
+            froc(truth, found, weights=np.stack([np.ones(len(truth)), empty]))
+
+
 def test_missing_a_lesion_never_improves_a_score():
     rng = np.random.default_rng(6)
     for truth, found in cases(60, seed=6):

@@ -30,8 +30,10 @@ MESSAGES = {
         "strict": "an overlap of just `least` is enough: `>=`.",
         "any": "you let boxes claim lesions that they overlap less than `least`, which was "
         "{least}.",
-        "first fit": "you gave a box the first lesion that overlaps enough. It takes the one that "
-        "it overlaps most.",
+        "first fit": "a box took a lesion that overlaps enough, though not the one that it "
+        "overlaps most of those left. The boxes choose, not the lesions in their order.",
+        "overlap": "you let the larger overlap decide who gets a lesion. The best score chooses "
+        "first, even where another box fits better.",
         "best sum": "you found the pairs with the largest overlap in total. Here the scores decide "
         "who chooses, whatever that costs the others.",
         "ties": "of two boxes with equal scores the one that stands first chooses first. "
@@ -55,8 +57,11 @@ MESSAGES = {
         "area": "you took the area under the raised curve. That is another convention; here the "
         "recalls 0, 0.01 … 1 count alike.",
         "eleven": "you took the recalls 0, 0.1 … 1, as was done before 2010. Here it is 0.01.",
-        "hundred": "you took a hundred recalls. With both ends there are 101.",
+        "hundred": "you took a hundred recalls, or divided by a hundred. With both ends there are "
+        "101.",
         "beyond": "at a recall that is just reached, its own precision counts too: `>=`.",
+        "lowest": "you took the lowest precision at that recall or beyond. It is raised, to the "
+        "highest.",
         "before": "you took the highest precision at that recall or *before*. That lets a late "
         "flood of false alarms go unpunished.",
         "order": "the boxes are sorted already, best first; you counted from the other end.",
@@ -208,6 +213,18 @@ def _claims(
     return claims
 
 
+def _by_overlap(overlap: np.ndarray, least: float, *, in_turn: bool) -> list[int]:
+    """The largest overlap left has its way, of all lesions or of each lesion in turn."""
+    left, claims = overlap.astype(float), [-1] * len(overlap)
+    for k in range(left.shape[1]):
+        column = left[:, k] if in_turn else left.max(1)
+        i = int(column.argmax())
+        if column[i] >= least:
+            claims[i] = k if in_turn else int(left[i].argmax())
+            left[:, claims[i]] = left[i] = -1
+    return claims
+
+
 def _best_sum(overlap: np.ndarray, least: float) -> list[int]:
     claims = [-1] * len(overlap)
     for i, k in zip(*linear_sum_assignment(-overlap), strict=True):
@@ -217,10 +234,17 @@ def _best_sum(overlap: np.ndarray, least: float) -> list[int]:
 
 
 TABLES = [  # overlaps, scores, least
-    (
-        [[0.6, 0.4, 0.9], [0.9, 0.3, 0.6], [0.5, 0, 0.9], [0.4, 0, 0], [0.6, 0.4, 0.5]],
-        [0.7, 0.6, 0.9, 0.7, 0.5],
-        0.3,
+    (  # every misreading makes other claims
+        [
+            [0.6, 0.1, 0.4],
+            [0.4, 0.8, 0.0],
+            [0.1, 0.8, 0.1],
+            [0.6, 0.8, 0.4],
+            [0.1, 0.9, 0.5],
+            [0.7, 0.9, 0.9],
+        ],
+        [0.7, 0.7, 0.8, 0.6, 0.5, 0.9],
+        0.4,
     ),
     ([[0.7, 0.0], [0.6, 0.0], [0.0, 0.2]], [0.5, 0.9, 0.8], 0.5),
     (
@@ -259,6 +283,9 @@ def claims(answer) -> Verdict:
             "sorted": [want[i] for i in order],
         }
         key = _first(got, wrong)
+        best = [_by_overlap(overlap, least, in_turn=each) for each in (True, False)]
+        if key == "other" and got in best:
+            key = "overlap"
         told = {"scores": _told(scores), "want": _told(want), "got": _told(got), "least": least}
         return key, told
     for boxes, lesions in NOTHING:
@@ -286,6 +313,7 @@ def _mean_precision(
     grid: np.ndarray,
     *,
     raised: bool = True,
+    lowest: bool = False,
     reached: bool = False,
     before: bool = False,
     strict: bool = False,
@@ -299,7 +327,7 @@ def _mean_precision(
             there = recall <= at
         some = precision[there]
         if len(some):
-            found.append(some.max() if raised else some[0])
+            found.append(some.min() if lowest else some.max() if raised else some[0])
         elif not reached:
             found.append(0.0)
     return float(np.mean(found)) if found else 0.0
@@ -313,7 +341,7 @@ def _under(hits: np.ndarray, lesions: int) -> float:
 
 
 HITS = [  # of boxes, best first, and how many lesions there are
-    ("1011001000", 7),
+    ("1001101000", 7),
     ("0110", 3),
     ("0010110100000010", 9),
     ("111", 3),
@@ -341,6 +369,7 @@ def mean_precision(answer) -> Verdict:
             "beyond": _mean_precision(hits, lesions, GRID, strict=True),
             "before": _mean_precision(hits, lesions, GRID, before=True),
             "order": _mean_precision(hits[::-1], lesions, GRID),
+            "lowest": _mean_precision(hits, lesions, GRID, lowest=True),
         }
         told = {"hits": text, "lesions": lesions, "want": want, "got": got}
         wrong = {key: value for key, value in wrong.items() if not near(value, want, rel=1e-5)}
@@ -598,10 +627,12 @@ def _by_size(
 EDGES = [3, 6, 10, 31]
 CUTS = [  # patient, diameter in mm, whether the cut was hit
     ("P2", 6.0, 0), ("P2", 6.0, 1), ("P2", 6.0, 0), ("P1", 4.5, 1), ("P1", 10.0, 0),
+    ("P4", 8.25, 0), ("P4", 8.25, 1),
     ("P1", 10.0, 0), ("P3", 4.5, 0), ("P3", 4.5, 0), ("P5", 25.0, 1), ("P4", 8.25, 1),
     ("P4", 8.25, 1), ("P4", 7.0, 0), ("P5", 25.0, 0), ("P6", 3.0, 0), ("P6", 5.5, 1),
     ("P6", 5.5, 0), ("P7", 30.0, 1), ("P3", 9.5, 0), ("P8", 6.5, 0), ("P3", 12.5, 1),
-    ("P1", 14.5, 1), ("P9", 2.5, 1), ("P8", 6.5, 1),
+    ("P1", 14.5, 1), ("P9", 2.5, 1), ("P8", 6.5, 1), ("P4", 8.25, 0),
+    ("P8", 6.5, 0), ("P7", 30.0, 0), ("P7", 30.0, 1),
 ]  # fmt: skip
 
 
@@ -698,9 +729,9 @@ def sizes(answer) -> Verdict:
 # ------------------------------------------------------------------------------ gains
 
 DRAWS = np.random.default_rng(3).multinomial(9, np.full(9, 1 / 9), size=40)  # of nine patients
-QUALITY = {  # of each patient, for two finders
+QUALITY = {  # of each patient, for two finders; the gain has both signs in the draws
     "before": np.array([0.1, 0.5, 0.2, 0.4, 0.3, 0.9, 0.2, 0.0, 0.6]),
-    "after": np.array([0.3, 0.9, 0.1, 0.7, 0.7, 1.3, 0.1, 0.4, 0.9]),
+    "after": np.array([0.3, 0.9, 0.1, 0.7, 0.7, 0.5, 0.1, 0.4, 0.9]),
 }
 
 
@@ -737,7 +768,8 @@ def gain(answer) -> Verdict:
         "fixed": [difference, difference],
         "reach": [apart.min(), apart.max()],
     }
-    if any(near([low, high], [m - reach, m + reach], rel=0.03) for m in (value, apart.mean())):
+    middles = np.array([value, apart.mean()])
+    if any(near([low, high], [m - reach, m + reach], absolute=0.02 * reach) for m in middles):
         return "normal", told
     key = _first([low, high], wrong)
     key = "ends" if key == "far ends" else key

@@ -83,10 +83,10 @@ def average_precision(truth: Sequence[Tensor], found: _Found, *, iou: float = 0.
 
 @dataclass(frozen=True)
 class Froc:
-    """Free-response operating characteristic: one row a threshold, from the highest, float64 (T,).
+    """Free-response operating characteristic: an entry a threshold, from the highest, float64 (T,).
 
-    `false_positives` are per scan, `sensitivity` is the share of lesions found; the first row, at
-    threshold ∞, is 0 and 0.
+    `false_positives` are per scan, `sensitivity` is the share of lesions found; the first entry, at
+    threshold ∞, is 0 and 0. With weights of many draws both are (B, T), a curve in each row.
     """
 
     thresholds: np.ndarray
@@ -94,13 +94,17 @@ class Froc:
     sensitivity: np.ndarray
 
     def at(self, rates: ArrayLike) -> np.ndarray:
-        """Sensitivity at so many false positives a scan, between rows by a straight line."""
-        return np.interp(np.asarray(rates, dtype=float), self.false_positives, self.sensitivity)
+        """Sensitivity at so many false positives a scan, (R,) or (B, R), by straight lines."""
+        at = np.asarray(rates, dtype=float)
+        rows = zip(*map(np.atleast_2d, (self.false_positives, self.sensitivity)), strict=True)
+        found = np.stack([np.interp(at, x, y) for x, y in rows])
+        return found if self.sensitivity.ndim == 2 else found[0]
 
     @property
-    def cpm(self) -> float:
+    def cpm(self) -> Any:
         """LUNA16's score: mean sensitivity at ⅛, ¼, ½, 1, 2, 4 and 8 false positives a scan."""
-        return float(self.at(_RATES).mean())
+        mean = self.at(_RATES).mean(-1)
+        return mean if mean.ndim else float(mean)
 
 
 def froc(
@@ -120,8 +124,8 @@ def froc(
         truth: boxes of each image.
         found: boxes and scores of each image.
         groups: (N,) the scan of each image, as `cohort.patients`; None if each is its own.
-        weights: (N,) how often each image counts, the same for all of a scan: a row of
-            `metrics.resamples`, for a bootstrap over patients.
+        weights: (N,) or (B, N) how often each image counts, the same for all of a scan: what
+            `metrics.resamples` draws, for a bootstrap over patients.
 
     Raises:
         UndefinedMetric: no image (that counts) holds a box.
@@ -131,30 +135,35 @@ def froc(
     """
     times = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=float)
     scans = np.arange(len(truth)) if groups is None else identifiers(groups, "groups")
-    _check(truth, found, scans, times)
+    _check(truth, found, scans, times.T)
     first = np.unique(scans, return_index=True)[1]
-    scores, rows = [np.empty(0)], [np.empty((0, 2))]
-    for boxes, (marks, values), time in zip(truth, found, times, strict=True):
+    scores, image, hit = [np.empty(0)], np.empty(0, int), np.empty(0, bool)
+    for i, (boxes, (marks, values)) in enumerate(zip(truth, found, strict=True)):
         hits, values = centre_hits(boxes, marks).cpu(), values.double().cpu()
         wrong = values[~hits.any(1)]
         best = torch.where(hits, values[:, None], -torch.inf).amax(0) if len(marks) else wrong
         best = best[best > -torch.inf]
         scores += [wrong.numpy(), best.numpy()]
-        rows += [np.tile([time, 0.0], (len(wrong), 1)), np.tile([0.0, time], (len(best), 1))]
-    thresholds, counts = _running(np.concatenate(scores), np.concatenate(rows))
-    lesions = float(np.dot([len(boxes) for boxes in truth], times))
-    if not lesions:
+        image = np.append(image, np.full(len(wrong) + len(best), i))
+        hit = np.append(hit, np.arange(len(wrong) + len(best)) >= len(wrong))
+    each = np.atleast_2d(times).T  # (N, B)
+    lesions = np.array([len(boxes) for boxes in truth]) @ each
+    if not lesions.all():
         raise UndefinedMetric("no image that counts holds a lesion: there is nothing to find")
-    curve = np.concatenate([[[0.0, 0.0]], counts]) / [times[first].sum(), lesions]
-    return Froc(np.append(np.inf, thresholds), curve[:, 0], curve[:, 1])
+    curves = []
+    for kind, total in ((~hit, each[first].sum(0)), (hit, lesions)):
+        thresholds, counts = _running(np.concatenate(scores), each[image] * kind[:, None])
+        curve = np.concatenate([np.zeros((1, len(total))), counts]) / total
+        curves.append(curve.T.reshape(*times.shape[:-1], -1))
+    return Froc(np.append(np.inf, thresholds), *curves)
 
 
 def _running(scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each score once, from the highest, and the sums of the rows (T, C) of scores down to it."""
-    thresholds, place = np.unique(-scores, return_inverse=True)
-    sums = np.zeros((len(thresholds), rows.shape[1]))
-    np.add.at(sums, place, rows)
-    return -thresholds, sums.cumsum(0)
+    order = np.argsort(-scores, kind="stable")
+    thresholds, first = np.unique(-scores[order], return_index=True)
+    last = np.append(first[1:], len(scores))[: len(first)] - 1
+    return -thresholds, rows[order].cumsum(0)[last]
 
 
 def _check(truth: Sequence[Tensor], found: _Found, *each: Any) -> None:
