@@ -13,14 +13,44 @@ from medlab.exercises.recurrent import MESSAGES
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
-# ------------------------------------------------------------------------ 1: GRU
+# ------------------------------------------------------------------------ 1: LSTM
 
 
-def of_library(x, W, V, b, d):
-    layer = nn.GRU(x.shape[2], V.shape[1], batch_first=True)
+def of_library(kind, x, W, V, b, d):
+    layer = kind(x.shape[2], V.shape[1], batch_first=True)
     for p, value in zip(layer.parameters(), (W, V, b, d), strict=True):
         p.data = value
     return layer(x)
+
+
+def lstm(x, W, V, b, d, how="", order=(0, 1, 2, 3)):
+    """The layer with mistakes, those in `how` that stand between commas."""
+    how = how.split(", ")
+    size = V.shape[1]
+    h = c = x.new_zeros(len(x), size)
+    gate = torch.tanh if "no sigmoid" in how else torch.sigmoid
+    gate = (lambda z: z) if "bare gates" in how else gate
+    states = []
+    for t in range(x.shape[1]):
+        start = h
+        h = 0 * h if "frozen" in how else h
+        sums = []
+        for k in order:
+            rows = slice(k * size, (k + 1) * size)
+            at = V[rows] if "transposed" in how else V[rows].T
+            sums.append(x[:, t] @ W[rows].T + b[rows] + h @ at + d[rows])
+        i, f, g, o = sums
+        new = torch.sigmoid(g) if "g gated" in how else g if "bare g" in how else torch.tanh(g)
+        new = new if "ungated" in how else gate(i) * new
+        c = 0 * c if "new only" in how else c
+        c = c + new if "no forget" in how else gate(f) * c + new
+        h = c if "o c" in how else torch.tanh(c)
+        h = h if "no output gate" in how else gate(o) * h
+        states.append(start if "early" in how else c if "cell" in how else h)
+    return torch.stack(states, 1)
+
+
+# ------------------------------------------------------------------------ 2: GRU
 
 
 def in_one_product(x, W, V, b, d):
@@ -77,7 +107,7 @@ def gru(x, W, V, b, d, how="", order=(0, 1, 2)):
     return torch.stack(states, 1)
 
 
-# ------------------------------------------------------------------------ 2: through time
+# ------------------------------------------------------------------------ 3: through time
 
 
 def through(hs, V, h_bar, how=""):
@@ -85,7 +115,7 @@ def through(hs, V, h_bar, how=""):
     how = how.split(", ")
     steps = list(range(len(hs) - 1, 0, -1))
     steps = steps[:-1] if "no first" in how else steps[1:] if "no last" in how else steps
-    V_bar, start = 0 * V, h_bar
+    V_bar, b_bar, start = 0 * V, 0 * h_bar, h_bar
     z_bar = 0 * h_bar
     for t in reversed(steps) if "forwards" in how else steps:
         h_bar = start if "same" in how else h_bar
@@ -93,17 +123,16 @@ def through(hs, V, h_bar, how=""):
         h = h.tanh() if "tanh twice" in how else h
         slope = 1 if "no tanh" in how else 1 - h if "no square" in how else 1 - h * h
         z_bar = h_bar * slope
-        term = torch.outer(
-            h_bar if "h in the sum" in how else z_bar, hs[t] if "late" in how else hs[t - 1]
-        )
+        part = h_bar if "h in the sum" in how else z_bar
+        term = torch.outer(part, hs[t] if "late" in how else hs[t - 1])
         term = term.T if "outer" in how else term
         if "first step" in how:
-            V_bar = term
+            V_bar, b_bar = term, part
         elif "last step" not in how or t == len(hs) - 1:
-            V_bar = V_bar + term
+            V_bar, b_bar = V_bar + term, b_bar + part
         h_bar = (V if "no transpose" in how else V.T) @ (h_bar if "h on the way" in how else z_bar)
-    V_bar = V_bar / (len(hs) - 1) if "mean" in how else V_bar
-    return V_bar, z_bar if "one back" in how else h_bar
+    n = len(hs) - 1 if "mean" in how else 1
+    return V_bar / n, b_bar / n, z_bar if "one back" in how else h_bar
 
 
 def by_autograd(hs, V, h_bar):
@@ -112,13 +141,14 @@ def by_autograd(hs, V, h_bar):
         torch.atanh(hs[1:].double().clamp(-1 + 1e-12, 1 - 1e-12)) - hs[:-1].double() @ V.double().T
     )
     V, start = V.double().requires_grad_(), hs[0].double().requires_grad_()
+    b = torch.zeros_like(start).requires_grad_()
     h = start
     for z in given:
-        h = torch.tanh(z + V @ h)
-    return torch.autograd.grad(h @ h_bar.double(), (V, start))
+        h = torch.tanh(z + V @ h + b)
+    return torch.autograd.grad(h @ h_bar.double(), (V, b, start))
 
 
-# ------------------------------------------------------------------------ 3: a bias
+# ------------------------------------------------------------------------ 4: a bias
 
 
 def bias(steps, kept, how=""):
@@ -126,7 +156,7 @@ def bias(steps, kept, how=""):
     return math.log(f / (1 - f))
 
 
-# ------------------------------------------------------------------------ 4: a memory
+# ------------------------------------------------------------------------ 5: a memory
 
 
 def holder(cell, opened=10.0, shut=10.0, order="ifgo", how=""):
@@ -177,7 +207,7 @@ def disturbed(cell):
     return cell
 
 
-# ------------------------------------------------------------------------ 5: padding
+# ------------------------------------------------------------------------ 6: padding
 
 
 def read(gru, head, x, lengths, how=""):
@@ -275,131 +305,160 @@ def after_the_last(gru, head, x, lengths):
 
 
 CASES = [
-    ("recurrent.1", gru, "✓"),
-    ("recurrent.1", lambda *t: of_library(*t)[0], "✓"),
-    ("recurrent.1", lambda *t: list(gru(*t).unbind(1)), "✓"),
-    ("recurrent.1", lambda *t: tuple(gru(*t).unbind(1)), "✓"),
-    ("recurrent.1", in_one_product, "✓"),
-    ("recurrent.1", of_library, "you return two things"),
-    ("recurrent.1", lambda *t: gru(*t)[:1], "I expected all states"),
-    ("recurrent.1", lambda *t: 3.0, "got float"),
-    ("recurrent.1", lambda *t: [], "got list"),
-    ("recurrent.1", lambda *t: gru(*t).transpose(0, 1), "stack along dimension 1"),
-    ("recurrent.1", lambda *t: gru(*t)[:, -1], "the last state is right"),
-    ("recurrent.1", lambda *t: gru(*t, "frozen"), "begin with the h of the one before"),
-    ("recurrent.1", lambda *t: gru(*t, "early"), "before the step changes it"),
-    ("recurrent.1", lambda *t: gru(*t, "paper"), "that is the paper's form"),
-    ("recurrent.1", lambda *t: gru(*t, "paper, inverted"), "that is the paper's form"),
-    ("recurrent.1", lambda *t: gru(*t, "paper, transposed"), "that is the paper's form"),
-    ("recurrent.1", lambda *t: gru(*t, "bias outside"), "stands outside the reset gate"),
-    ("recurrent.1", lambda *t: gru(*t, "inside"), "multiplies what comes from x, too"),
-    ("recurrent.1", lambda *t: gru(*t, "no reset"), "it multiplies V_n h + d_n"),
-    ("recurrent.1", lambda *t: gru(*t, "inverted"), "is turned round: where u is 1"),
-    ("recurrent.1", lambda *t: gru(*t, "no tanh"), "n goes through a tanh"),
-    ("recurrent.1", lambda *t: gru(*t, "n gated"), "n goes through a tanh"),
-    ("recurrent.1", lambda *t: gru(*t, "no sigmoid"), "r and u are gates"),
-    ("recurrent.1", lambda *t: gru(*t, "bare gates"), "r and u are gates"),
-    ("recurrent.1", lambda *t: gru(*t, "new alone"), "you return n."),
-    ("recurrent.1", lambda *t: gru(*t, "n whole"), "one share is wrong"),
-    ("recurrent.1", lambda *t: gru(*t, "old lost"), "one share is wrong"),
-    ("recurrent.1", lambda *t: gru(*t, "old whole"), "one share is wrong"),
-    ("recurrent.1", lambda *t: gru(*t, "transposed"), "each part of V is turned round"),
-    ("recurrent.1", lambda x, W, V, b, d: gru(x, W, V, b, 0 * d), "second bias, d, does not"),
-    ("recurrent.1", lambda x, W, V, b, d: gru(x, W, V, 0 * b, d), "first bias, b, does not"),
-    ("recurrent.1", lambda *t: gru(*t, order=(1, 0, 2)), "in the order update, reset, new"),
-    ("recurrent.1", lambda *t: gru(*t, order=(1, 2, 0)), "in the order new, reset, update"),
-    ("recurrent.1", lambda *t: gru(*t, "paper", order=(1, 0, 2)), "order update, reset, new"),
-    ("recurrent.1", lambda *t: gru(*t) + 0.01, "of curve 0 I expected"),
-    ("recurrent.2", through, "✓"),
-    ("recurrent.2", by_autograd, "✓"),
-    ("recurrent.2", lambda *t: list(through(*t)), "✓"),
-    ("recurrent.2", lambda *t: [part.numpy() for part in through(*t)], "✓"),
-    ("recurrent.2", lambda *t: [part.tolist() for part in through(*t)], "✓"),
-    ("recurrent.2", lambda *t: through(*t)[::-1], "I expected two tensors, for V and h₀"),
-    ("recurrent.2", lambda *t: through(*t)[0], "I expected two tensors"),
-    ("recurrent.2", lambda *t: (1, 2), "I expected two tensors"),
-    ("recurrent.2", lambda *t: through(*t, "no transpose"), "the way back is Vᵀ z̄"),
-    ("recurrent.2", lambda *t: through(*t, "outer"), "your gradient of V is transposed"),
-    ("recurrent.2", lambda *t: through(*t, "last step"), "only the last step is in"),
-    ("recurrent.2", lambda *t: through(*t, "first step"), "only the first step is in"),
-    ("recurrent.2", lambda *t: through(*t, "mean"), "you averaged over the steps"),
-    ("recurrent.2", lambda *t: through(*t, "no tanh"), "the slope of the tanh is missing"),
-    ("recurrent.2", lambda *t: through(*t, "slope"), "with the state that it gave"),
-    ("recurrent.2", lambda *t: through(*t, "no square"), "you left out the square"),
-    ("recurrent.2", lambda *t: through(*t, "tanh twice"), "no tanh again"),
-    ("recurrent.2", lambda *t: through(*t, "same"), "the same gradient at every step"),
-    ("recurrent.2", lambda *t: through(*t, "late"), "the state that V multiplied, not h_t"),
-    ("recurrent.2", lambda *t: through(*t, "h in the sum"), "in the sum stands z̄"),
-    ("recurrent.2", lambda *t: through(*t, "h on the way"), "what goes on with Vᵀ is z̄"),
-    ("recurrent.2", lambda *t: through(*t, "forwards"), "The gradient starts at T"),
-    ("recurrent.2", lambda *t: through(*t, "one back"), "lacks the last step back"),
-    ("recurrent.2", lambda *t: through(*t, "no first"), "a step is missing at one end"),
-    ("recurrent.2", lambda *t: through(*t, "no last"), "a step is missing at one end"),
-    ("recurrent.2", lambda *t: through(*t, "outer, one back"), "of V is transposed"),
-    ("recurrent.2", lambda *t: through(*t, "no tanh, late"), "the slope of the tanh is missing"),
-    ("recurrent.2", lambda *t: (through(*t)[0], 2 * through(*t)[1]), "right: V. Wrong: h₀."),
-    ("recurrent.2", lambda *t: [-p for p in through(*t)], "Wrong: V, h₀."),
-    ("recurrent.3", bias, "✓"),
-    ("recurrent.3", lambda *t: torch.tensor(bias(*t)), "✓"),
-    ("recurrent.3", lambda steps, kept: torch.logit(torch.tensor(kept) ** (1 / steps)), "✓"),
-    ("recurrent.3", lambda steps, kept: kept ** (1 / steps), "you return f itself"),
-    ("recurrent.3", lambda *t: -bias(*t), "your sign is turned"),
-    ("recurrent.3", lambda *t: bias(*t, "power"), "T-th root"),
-    ("recurrent.3", lambda *t: bias(*t, "divided"), "a root, not a quotient"),
-    ("recurrent.3", lambda steps, kept: bias(1, 1 - (1 - kept) / steps), "not a quotient"),
-    ("recurrent.3", lambda steps, kept: math.log(kept) / steps, "you return log f"),
-    ("recurrent.3", lambda *t: bias(*t) / math.log(10), "log to the base 10"),
-    ("recurrent.3", lambda *t: bias(*t) / math.log(2), "log to the base 2"),
-    ("recurrent.3", lambda *t: 4.2687, "to keep 0.9 over 8 steps I expected"),
-    ("recurrent.4", holder, "✓"),
-    ("recurrent.4", by_another_bias, "✓"),
-    ("recurrent.4", new_cell, "✓"),
-    ("recurrent.4", any_output, "✓"),
-    ("recurrent.4", lambda cell: holder(cell, 14, 30), "✓"),
-    ("recurrent.4", lambda cell: holder(cell).weight_ih, "I expected the nn.LSTMCell(2, 1)"),
-    ("recurrent.4", lambda cell: nn.LSTMCell(3, 1), "I expected the nn.LSTMCell(2, 1)"),
-    ("recurrent.4", lambda cell: holder(cell, how="state left"), "drew are still in weight_hh"),
-    ("recurrent.4", lambda cell: holder(cell, order="ifog"), "gates stacked as i, f, o, g"),
-    ("recurrent.4", lambda cell: holder(cell, order="figo"), "gates stacked as f, i, g, o"),
-    ("recurrent.4", lambda cell: holder(cell, order="gifo"), "gates stacked as g, i, f, o"),
-    ("recurrent.4", lambda cell: holder(cell, how="closed"), "hardly anything enters"),
-    ("recurrent.4", lambda cell: holder(cell, how="leaks"), "values without a mark enter too"),
-    ("recurrent.4", lambda cell: holder(cell, shut=4.0), "Open the forget gate further"),
-    ("recurrent.4", lambda cell: holder(cell, how="adds"), "a second mark adds"),
-    ("recurrent.4", lambda cell: holder(cell, how="constant"), "a bias of g enters"),
-    ("recurrent.4", lambda cell: holder(cell, how="scale"), "times the marked value"),
-    ("recurrent.4", disturbed, "it has to be below 0.02"),
-    ("recurrent.5", read, "✓"),
-    ("recurrent.5", from_the_state, "✓"),
-    ("recurrent.5", one_by_one, "✓"),
-    ("recurrent.5", lambda *t: read(*t)[:, 0], "✓"),
-    ("recurrent.5", lambda gru, head, x, lengths: x, "I expected what head gives"),
-    ("recurrent.5", lambda *t: read(*t, "last column"), "you read the last column"),
-    ("recurrent.5", lambda *t: read(*t, "backward"), "ends at the first image"),
-    ("recurrent.5", lambda *t: read(*t, "step 0"), "has seen one image at step 0"),
-    ("recurrent.5", lambda *t: read(*t, "mean"), "your mean divides by 5 columns"),
-    ("recurrent.5", lambda *t: read(*t, "all columns"), "your mean divides by 8 columns"),
-    ("recurrent.5", lambda *t: read(*t, "sum"), "you add up the valid steps"),
-    ("recurrent.5", lambda *t: read(*t, "padded"), "the GRU ran through the padding"),
-    ("recurrent.5", lambda *t: read(*t, "padded, backward"), "the GRU ran through the padding"),
-    ("recurrent.5", lambda *t: read(*t, "backward, mean"), "ends at the first image"),
-    ("recurrent.5", lambda *t: read(*t, "last column, all columns"), "you read the last column"),
-    ("recurrent.5", unmended, "you read the last column"),
-    ("recurrent.5", unpacked_state, "you read the last column"),
-    ("recurrent.5", reshaped_state, "A reshape mixes the curves"),
-    ("recurrent.5", forwards_only, "head wants 12 numbers"),
-    ("recurrent.5", lambda *t: read(*t, "off"), "beside the last valid one"),
-    ("recurrent.5", lambda *t: read(*t, "turned"), "head expects forward, backward, mean"),
-    ("recurrent.5", lambda *t: read(*t, "halves"), "head expects forward, backward, mean"),
-    ("recurrent.5", lambda *t: read(*t).numpy(), "✓"),
-    ("recurrent.5", masked_by_value, "you took zeros for padding"),
-    ("recurrent.5", lambda g, h, x, n: read(g, h, x, n) + x[:, -1:, 0], "stands in the padding"),
-    ("recurrent.5", after_the_last, "beside the last valid one"),
-    ("recurrent.5", unpacked_second, "`batch_first=True`, for packing"),
-    ("recurrent.5", sorted_batch, "in another order than the batch"),
-    ("recurrent.5", must_be_sorted, "`enforce_sorted=False`"),
-    ("recurrent.5", batch_second, "`batch_first=True`, for packing"),
-    ("recurrent.5", lambda *t: 2 * read(*t), "I expected"),
+    ("recurrent.1", lstm, "✓"),
+    ("recurrent.1", lambda *t: of_library(nn.LSTM, *t)[0], "✓"),
+    ("recurrent.1", lambda *t: list(lstm(*t).unbind(1)), "✓"),
+    ("recurrent.1", lambda *t: lstm(*(part.double() for part in t)).numpy(), "✓"),
+    ("recurrent.1", lambda *t: of_library(nn.LSTM, *t), "you return two things"),
+    ("recurrent.1", lambda *t: lstm(*t).transpose(0, 1), "stack along dimension 1"),
+    ("recurrent.1", lambda *t: lstm(*t)[:, -1], "the last state is right"),
+    ("recurrent.1", lambda *t: lstm(*t)[:1], "I expected all states"),
+    ("recurrent.1", lambda *t: lstm(*t, order=(0, 1, 3, 2)), "in the order i, f, o, g"),
+    ("recurrent.1", lambda *t: lstm(*t, order=(1, 0, 2, 3)), "in the order f, i, g, o"),
+    ("recurrent.1", lambda *t: lstm(*t, order=(3, 0, 1, 2)), "in the order f, g, o, i"),
+    ("recurrent.1", lambda *t: lstm(*t, "o c", order=(0, 1, 3, 2)), "in the order i, f, o, g"),
+    ("recurrent.1", lambda *t: lstm(*t, "cell"), "you return c"),
+    ("recurrent.1", lambda *t: lstm(*t, "o c"), "the tanh is missing in h"),
+    ("recurrent.1", lambda *t: lstm(*t, "frozen"), "begin with the h of the one before"),
+    ("recurrent.1", lambda *t: lstm(*t, "frozen, new only"), "begin with the h of the one before"),
+    ("recurrent.1", lambda *t: lstm(*t, "early"), "before the step changes it"),
+    ("recurrent.1", lambda *t: lstm(*t, "new only"), "the old c is lost"),
+    ("recurrent.1", lambda *t: lstm(*t, "ungated"), "what is new enters whole"),
+    ("recurrent.1", lambda *t: lstm(*t, "no forget"), "the old c stays whole"),
+    ("recurrent.1", lambda *t: lstm(*t, "no output gate"), "the output gate is missing"),
+    ("recurrent.1", lambda *t: lstm(*t, "g gated"), "g is no gate"),
+    ("recurrent.1", lambda *t: lstm(*t, "bare g"), "g goes through a tanh"),
+    ("recurrent.1", lambda *t: lstm(*t, "no sigmoid"), "send their sums through a sigmoid"),
+    ("recurrent.1", lambda *t: lstm(*t, "bare gates"), "send their sums through a sigmoid"),
+    ("recurrent.1", lambda *t: lstm(*t, "transposed"), "each part of V is turned round"),
+    ("recurrent.1", lambda x, W, V, b, d: lstm(x, W, V, b, 0 * d), "second bias, d, does not"),
+    ("recurrent.1", lambda x, W, V, b, d: lstm(x, W, V, 0 * b, d), "first bias, b, does not"),
+    ("recurrent.1", lambda *t: lstm(*t) + 0.01, "of curve 0 I expected"),
+    ("recurrent.2", gru, "✓"),
+    ("recurrent.2", lambda *t: of_library(nn.GRU, *t)[0], "✓"),
+    ("recurrent.2", lambda *t: list(gru(*t).unbind(1)), "✓"),
+    ("recurrent.2", lambda *t: tuple(gru(*t).unbind(1)), "✓"),
+    ("recurrent.2", in_one_product, "✓"),
+    ("recurrent.2", lambda *t: of_library(nn.GRU, *t), "you return two things"),
+    ("recurrent.2", lambda *t: gru(*t)[:1], "I expected all states"),
+    ("recurrent.2", lambda *t: 3.0, "got float"),
+    ("recurrent.2", lambda *t: [], "got list"),
+    ("recurrent.2", lambda *t: gru(*t).transpose(0, 1), "stack along dimension 1"),
+    ("recurrent.2", lambda *t: gru(*t)[:, -1], "the last state is right"),
+    ("recurrent.2", lambda *t: gru(*t, "frozen"), "begin with the h of the one before"),
+    ("recurrent.2", lambda *t: gru(*t, "early"), "before the step changes it"),
+    ("recurrent.2", lambda *t: gru(*t, "paper"), "that is the paper's form"),
+    ("recurrent.2", lambda *t: gru(*t, "paper, inverted"), "that is the paper's form"),
+    ("recurrent.2", lambda *t: gru(*t, "paper, transposed"), "that is the paper's form"),
+    ("recurrent.2", lambda *t: gru(*t, "bias outside"), "stands outside the reset gate"),
+    ("recurrent.2", lambda *t: gru(*t, "inside"), "multiplies what comes from x, too"),
+    ("recurrent.2", lambda *t: gru(*t, "no reset"), "it multiplies V_n h + d_n"),
+    ("recurrent.2", lambda *t: gru(*t, "inverted"), "is turned round: where u is 1"),
+    ("recurrent.2", lambda *t: gru(*t, "no tanh"), "n goes through a tanh"),
+    ("recurrent.2", lambda *t: gru(*t, "n gated"), "n goes through a tanh"),
+    ("recurrent.2", lambda *t: gru(*t, "no sigmoid"), "r and u are gates"),
+    ("recurrent.2", lambda *t: gru(*t, "bare gates"), "r and u are gates"),
+    ("recurrent.2", lambda *t: gru(*t, "new alone"), "you return n."),
+    ("recurrent.2", lambda *t: gru(*t, "n whole"), "one share is wrong"),
+    ("recurrent.2", lambda *t: gru(*t, "old lost"), "one share is wrong"),
+    ("recurrent.2", lambda *t: gru(*t, "old whole"), "one share is wrong"),
+    ("recurrent.2", lambda *t: gru(*t, "transposed"), "each part of V is turned round"),
+    ("recurrent.2", lambda x, W, V, b, d: gru(x, W, V, b, 0 * d), "second bias, d, does not"),
+    ("recurrent.2", lambda x, W, V, b, d: gru(x, W, V, 0 * b, d), "first bias, b, does not"),
+    ("recurrent.2", lambda *t: gru(*t, order=(1, 0, 2)), "in the order update, reset, new"),
+    ("recurrent.2", lambda *t: gru(*t, order=(1, 2, 0)), "in the order new, reset, update"),
+    ("recurrent.2", lambda *t: gru(*t, "paper", order=(1, 0, 2)), "order update, reset, new"),
+    ("recurrent.2", lambda *t: gru(*t) + 0.01, "of curve 0 I expected"),
+    ("recurrent.3", through, "✓"),
+    ("recurrent.3", by_autograd, "✓"),
+    ("recurrent.3", lambda *t: list(through(*t)), "✓"),
+    ("recurrent.3", lambda *t: [part.numpy() for part in through(*t)], "✓"),
+    ("recurrent.3", lambda *t: [part.tolist() for part in through(*t)], "✓"),
+    ("recurrent.3", lambda *t: through(*t)[::-1], "I expected three tensors, for V, b and h₀"),
+    ("recurrent.3", lambda *t: through(*t)[0], "I expected three tensors"),
+    ("recurrent.3", lambda *t: (1, 2, 3), "I expected three tensors"),
+    ("recurrent.3", lambda *t: through(*t, "no transpose"), "the way back is Vᵀ z̄"),
+    ("recurrent.3", lambda *t: through(*t, "outer"), "your gradient of V is transposed"),
+    ("recurrent.3", lambda *t: through(*t, "last step"), "only the last step is in"),
+    ("recurrent.3", lambda *t: through(*t, "first step"), "only the first step is in"),
+    ("recurrent.3", lambda *t: through(*t, "mean"), "you averaged over the steps"),
+    ("recurrent.3", lambda *t: through(*t, "no tanh"), "the slope of the tanh is missing"),
+    ("recurrent.3", lambda *t: through(*t, "slope"), "with the state that it gave"),
+    ("recurrent.3", lambda *t: through(*t, "no square"), "you left out the square"),
+    ("recurrent.3", lambda *t: through(*t, "tanh twice"), "no tanh again"),
+    ("recurrent.3", lambda *t: through(*t, "same"), "the same gradient at every step"),
+    ("recurrent.3", lambda *t: through(*t, "late"), "the state that V multiplied, not h_t"),
+    ("recurrent.3", lambda *t: through(*t, "h in the sum"), "in the sums stands z̄"),
+    ("recurrent.3", lambda *t: through(*t, "h on the way"), "what goes on with Vᵀ is z̄"),
+    ("recurrent.3", lambda *t: through(*t, "forwards"), "The gradient starts at T"),
+    ("recurrent.3", lambda *t: through(*t, "one back"), "lacks the last step back"),
+    ("recurrent.3", lambda *t: through(*t, "no first"), "a step is missing at one end"),
+    ("recurrent.3", lambda *t: through(*t, "no last"), "a step is missing at one end"),
+    ("recurrent.3", lambda *t: through(*t, "outer, one back"), "of V is transposed"),
+    ("recurrent.3", lambda *t: through(*t, "no tanh, late"), "the slope of the tanh is missing"),
+    ("recurrent.3", lambda *t: (*through(*t)[:2], 2 * through(*t)[2]), "right: V, b. Wrong: h₀."),
+    ("recurrent.3", lambda *t: [-p for p in through(*t)], "Wrong: V, b, h₀."),
+    ("recurrent.4", bias, "✓"),
+    ("recurrent.4", lambda *t: torch.tensor(bias(*t)), "✓"),
+    ("recurrent.4", lambda steps, kept: torch.logit(torch.tensor(kept) ** (1 / steps)), "✓"),
+    ("recurrent.4", lambda steps, kept: kept ** (1 / steps), "you return f itself"),
+    ("recurrent.4", lambda *t: -bias(*t), "your sign is turned"),
+    ("recurrent.4", lambda *t: bias(*t, "power"), "T-th root"),
+    ("recurrent.4", lambda *t: bias(*t, "divided"), "a root, not a quotient"),
+    ("recurrent.4", lambda steps, kept: bias(1, 1 - (1 - kept) / steps), "not a quotient"),
+    ("recurrent.4", lambda steps, kept: math.log(kept) / steps, "you return log f"),
+    ("recurrent.4", lambda *t: bias(*t) / math.log(10), "log to the base 10"),
+    ("recurrent.4", lambda *t: bias(*t) / math.log(2), "log to the base 2"),
+    ("recurrent.4", lambda *t: 4.2687, "to keep 0.9 over 8 steps I expected"),
+    ("recurrent.5", holder, "✓"),
+    ("recurrent.5", by_another_bias, "✓"),
+    ("recurrent.5", new_cell, "✓"),
+    ("recurrent.5", any_output, "✓"),
+    ("recurrent.5", lambda cell: holder(cell, 14, 30), "✓"),
+    ("recurrent.5", lambda cell: holder(cell).weight_ih, "I expected the nn.LSTMCell(2, 1)"),
+    ("recurrent.5", lambda cell: nn.LSTMCell(3, 1), "I expected the nn.LSTMCell(2, 1)"),
+    ("recurrent.5", lambda cell: holder(cell, how="state left"), "drew are still in weight_hh"),
+    ("recurrent.5", lambda cell: holder(cell, order="ifog"), "gates stacked as i, f, o, g"),
+    ("recurrent.5", lambda cell: holder(cell, order="figo"), "gates stacked as f, i, g, o"),
+    ("recurrent.5", lambda cell: holder(cell, order="gifo"), "gates stacked as g, i, f, o"),
+    ("recurrent.5", lambda cell: holder(cell, how="closed"), "hardly anything enters"),
+    ("recurrent.5", lambda cell: holder(cell, how="leaks"), "values without a mark enter too"),
+    ("recurrent.5", lambda cell: holder(cell, shut=4.0), "Open the forget gate further"),
+    ("recurrent.5", lambda cell: holder(cell, how="adds"), "a second mark adds"),
+    ("recurrent.5", lambda cell: holder(cell, how="constant"), "a bias of g enters"),
+    ("recurrent.5", lambda cell: holder(cell, how="scale"), "times the marked value"),
+    ("recurrent.5", disturbed, "it has to be below 0.02"),
+    ("recurrent.6", read, "✓"),
+    ("recurrent.6", from_the_state, "✓"),
+    ("recurrent.6", one_by_one, "✓"),
+    ("recurrent.6", lambda *t: read(*t)[:, 0], "✓"),
+    ("recurrent.6", lambda gru, head, x, lengths: x, "I expected what head gives"),
+    ("recurrent.6", lambda *t: read(*t, "last column"), "you read the last column"),
+    ("recurrent.6", lambda *t: read(*t, "backward"), "ends at the first image"),
+    ("recurrent.6", lambda *t: read(*t, "step 0"), "has seen one image at step 0"),
+    ("recurrent.6", lambda *t: read(*t, "mean"), "your mean divides by 5 columns"),
+    ("recurrent.6", lambda *t: read(*t, "all columns"), "your mean divides by 8 columns"),
+    ("recurrent.6", lambda *t: read(*t, "sum"), "you add up the valid steps"),
+    ("recurrent.6", lambda *t: read(*t, "padded"), "the GRU ran through the padding"),
+    ("recurrent.6", lambda *t: read(*t, "padded, backward"), "the GRU ran through the padding"),
+    ("recurrent.6", lambda *t: read(*t, "backward, mean"), "ends at the first image"),
+    ("recurrent.6", lambda *t: read(*t, "last column, all columns"), "you read the last column"),
+    ("recurrent.6", unmended, "you read the last column"),
+    ("recurrent.6", unpacked_state, "you read the last column"),
+    ("recurrent.6", reshaped_state, "A reshape mixes the curves"),
+    ("recurrent.6", forwards_only, "head wants 12 numbers"),
+    ("recurrent.6", lambda *t: read(*t, "off"), "beside the last valid one"),
+    ("recurrent.6", lambda *t: read(*t, "turned"), "head expects forward, backward, mean"),
+    ("recurrent.6", lambda *t: read(*t, "halves"), "head expects forward, backward, mean"),
+    ("recurrent.6", lambda *t: read(*t).numpy(), "✓"),
+    ("recurrent.6", masked_by_value, "you took zeros for padding"),
+    ("recurrent.6", lambda g, h, x, n: read(g, h, x, n) + x[:, -1:, 0], "stands in the padding"),
+    ("recurrent.6", after_the_last, "beside the last valid one"),
+    ("recurrent.6", unpacked_second, "`batch_first=True`, for packing"),
+    ("recurrent.6", sorted_batch, "in another order than the batch"),
+    ("recurrent.6", must_be_sorted, "`enforce_sorted=False`"),
+    ("recurrent.6", batch_second, "`batch_first=True`, for packing"),
+    ("recurrent.6", lambda *t: 2 * read(*t), "I expected"),
 ]
 
 
@@ -414,12 +473,12 @@ def test_untouched_and_broken_answers(id, capsys):
 
 
 def test_unfinished_answers_are_not_attempted(capsys):
-    check("recurrent.2", lambda hs, V, h_bar: (..., ...))
-    check("recurrent.4", lambda cell: cell)
+    check("recurrent.3", lambda hs, V, h_bar: (..., ..., ...))
+    check("recurrent.5", lambda cell: cell)
     assert capsys.readouterr().out.count("not attempted yet") == 2
 
 
-RIGHT = {"recurrent.1": gru, "recurrent.2": through, "recurrent.5": read}
+RIGHT = {"recurrent.1": lstm, "recurrent.2": gru, "recurrent.3": through, "recurrent.6": read}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
@@ -433,7 +492,7 @@ def test_every_message_is_said(capsys):
 
 
 def test_the_memory_is_told_its_error(capsys):
-    check("recurrent.4", holder)
+    check("recurrent.5", holder)
     error = float(capsys.readouterr().out.rstrip(".\n").split()[-1])
     values = np.linspace(-0.4, 0.4, 801)
     assert error == pytest.approx(np.abs(np.tanh(values) - values).mean(), abs=2e-3)
@@ -446,5 +505,5 @@ FIRM = ("bias_ih[0] = -10", "bias_ih[1] = 10", "weight_ih[0, 1] = 20", "weight_i
 def test_no_changed_solution_is_called_right():
     names = ticked("23_recurrent_networks", "recurrent")
     assert [name.split(" → ")[0] for name in names] == [
-        f"recurrent.4: cell.{line}" for line in FIRM for _ in ("one more", "one less")
+        f"recurrent.5: cell.{line}" for line in FIRM for _ in ("one more", "one less")
     ]

@@ -1,4 +1,4 @@
-"""Exercises of notebook 23: GRU, gradients through time, a bias, a memory, padding."""
+"""Exercises of notebook 23: LSTM, GRU, gradients through time, a bias, a memory, padding."""
 
 from __future__ import annotations
 
@@ -16,6 +16,29 @@ from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near,
 
 MESSAGES = {
     "recurrent.1": {
+        "right": "that is nn.LSTM, and each of its steps nn.LSTMCell.",
+        "shape": "I expected all states, a tensor of shape {expected}; got {got}.",
+        "time first": "the states are right, and their steps stand first: stack along dimension 1.",
+        "last": "the last state is right. Return those of all steps, {expected}.",
+        "pair": "you return two things, as nn.LSTM does. Return h of all steps alone.",
+        "frozen": "h does not travel: each step has to begin with the h of the one before.",
+        "early": "you keep h before the step changes it: the first that counts is h₁.",
+        "cell": "you return c. What the layer gives is h = o ⊙ tanh(c).",
+        "o c": "the tanh is missing in h = o ⊙ tanh(c).",
+        "no output gate": "h is o ⊙ tanh(c); the output gate is missing.",
+        "new only": "the old c is lost: c = f ⊙ c + i ⊙ g, from step to step.",
+        "ungated": "what is new enters whole: c = f ⊙ c + i ⊙ g.",
+        "no forget": "the old c stays whole: c = f ⊙ c + i ⊙ g.",
+        "g gated": "g is no gate: it goes through a tanh, not through a sigmoid.",
+        "bare g": "g goes through a tanh.",
+        "no sigmoid": "i, f and o are gates: send their sums through a sigmoid.",
+        "transposed": "each part of V is turned round: h @ V.T, as in the step above, not h @ V.",
+        "no first bias": "the first bias, b, does not reach your answer.",
+        "no second bias": "the second bias, d, does not reach your answer.",
+        "order": "you took the parts in the order {order}. PyTorch stacks i, f, g, o.",
+        "other": "of curve 0 I expected {expected} after {steps} steps, and got {got}.",
+    },
+    "recurrent.2": {
         "right": "that is nn.GRU, and each of its steps nn.GRUCell.",
         "shape": "I expected all states, a tensor of shape {expected}; got {got}.",
         "time first": "the states are right, and their steps stand first: stack along dimension 1.",
@@ -40,14 +63,14 @@ MESSAGES = {
         "order": "you took the parts in the order {order}. PyTorch stacks reset, update, new.",
         "other": "of curve 0 I expected {expected} after {steps} steps, and got {got}.",
     },
-    "recurrent.2": {
-        "right": "as autograd has it: a sum over the steps for V, a product of Jacobians for h₀.",
-        "format": "I expected two tensors, for V and h₀, of shapes {expected}; got {got}.",
+    "recurrent.3": {
+        "right": "as autograd has it: sums over the steps for V and b, a product for h₀.",
+        "format": "I expected three tensors, for V, b and h₀, of shapes {expected}; got {got}.",
         "no transpose": "the way back is Vᵀ z̄; you used V.",
         "outer": "your gradient of V is transposed: rows belong to z̄, columns to h_{{t−1}}.",
-        "last step": "only the last step is in your gradient of V, which serves at each: add up.",
-        "first step": "only the first step is in your gradient of V: add to it, don't replace it.",
-        "mean": "you averaged over the steps. V serves at each of them, so the summands add up.",
+        "last step": "only the last step is in your gradients. V and b serve at each: add up.",
+        "first step": "only the first step is in your gradients: add to the sums at each step.",
+        "mean": "you averaged over the steps. V and b serve at each, so the summands add up.",
         "no tanh": "the slope of the tanh is missing: z̄ = (1 − h²) ⊙ h̄.",
         "slope": "the slope of the tanh at step t is 1 − h_t², with the state that it gave.",
         "no square": "the slope of the tanh is 1 − h_t²; you left out the square.",
@@ -55,14 +78,14 @@ MESSAGES = {
         "same": "you used the same gradient at every step. It has to travel: h̄ of step t − 1 is "
         "Vᵀ z̄ of step t.",
         "late state": "in the sum stands h_{{t−1}}, the state that V multiplied, not h_t.",
-        "h in the sum": "in the sum stands z̄, behind the slope of the tanh, not h̄.",
+        "h in the sum": "in the sums stands z̄, behind the slope of the tanh, not h̄.",
         "h on the way": "what goes on with Vᵀ is z̄, behind the slope of the tanh, not h̄.",
         "forwards": "you went from t = 1 to T. The gradient starts at T: go backwards.",
-        "one back": "that of V is right. Yours of h₀ lacks the last step back, Vᵀ z̄₁.",
+        "one back": "those of V and b are right. Yours of h₀ lacks the last step back, Vᵀ z̄₁.",
         "short": "a step is missing at one end: t goes from T down to 1, both included.",
         "some": "right: {right}. Wrong: {wrong}.",
     },
-    "recurrent.3": {
+    "recurrent.4": {
         "right": "half over 50 steps needs a bias of 4.27: the gate stands at 0.986.",
         "gate": "you return f itself. The bias is where the sigmoid is f.",
         "sign": "your sign is turned: the sigmoid of your bias is 1 − f.",
@@ -72,7 +95,7 @@ MESSAGES = {
         "base": "log to the base {base:g}: the sigmoid is built on e.",
         "other": "to keep {kept:g} over {steps} steps I expected {expected:.4f}; got {got:.4f}.",
     },
-    "recurrent.4": {
+    "recurrent.5": {
         "right": "your cell holds the value, with a mean error of {error:.4f}.",
         "format": "I expected the nn.LSTMCell(2, 1) itself, with its weights; got {got}.",
         "random": "weights that PyTorch drew are still in {where}, so your cell does something "
@@ -90,7 +113,7 @@ MESSAGES = {
         "the input gate fully open at a mark.",
         "other": "the mean error is {error:.3f}; it has to be below {limit}.",
     },
-    "recurrent.5": {
+    "recurrent.6": {
         "right": "a curve gets the same answer alone, in company, and however long the padding.",
         "shape": "I expected what head gives, {expected}; got {got}.",
         "padding matters": "what stands in the padding reaches your answer: I changed the one, "
@@ -119,9 +142,13 @@ MESSAGES = {
 }
 
 
-# --- 1: GRU ---
+# --- 1 and 2: LSTM and GRU ---
 
-_PARTS = ("reset", "update", "new")
+_LSTM = (
+    "frozen", "cell", "early", "o c", "no output gate", "new only", "ungated", "no forget",
+    "g gated", "bare g", "no sigmoid", "bare gates", "transposed", "no first bias",
+    "no second bias",
+)  # fmt: skip
 _GRU = (
     "frozen", "new alone", "early", "paper", "bias outside", "inside", "no reset", "inverted",
     "no tanh", "n gated", "no sigmoid", "bare gates", "n whole", "old lost", "old whole",
@@ -132,12 +159,38 @@ _CALLED = {"n gated": "no tanh", "bare gates": "no sigmoid"} | dict.fromkeys(
 )
 
 
+def _spoilt(weights: tuple, how: tuple) -> tuple[Tensor, ...]:
+    """Weights as an answer takes them that forgets a bias, or multiplies by V the wrong way."""
+    W, V, b, d = weights
+    if "transposed" in how:
+        V = V.unflatten(0, (-1, V.shape[1])).transpose(1, 2).flatten(0, 1)
+    return W, V, b * ("no first bias" not in how), d * ("no second bias" not in how)
+
+
+def _lstm(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2, 3)) -> Tensor:
+    """nn.LSTM with mistakes; `order` says where i, f, g, o are looked for."""
+    W, V, b, d = _spoilt(weights, how)
+    h = c = torch.zeros(len(x), V.shape[1])
+    squash = torch.tanh if "no sigmoid" in how else torch.sigmoid
+    states, cells = [h], [c]
+    for t in range(x.shape[1]):
+        parts = (x[:, t] @ W.T + b + h * ("frozen" not in how) @ V.T + d).chunk(4, 1)
+        i, f, g, o = (parts[k] for k in order)
+        i, f, o = (i, f, o) if "bare gates" in how else (squash(i), squash(f), squash(o))
+        g = torch.sigmoid(g) if "g gated" in how else g if "bare g" in how else torch.tanh(g)
+        kept = c if "no forget" in how else f * c * ("new only" not in how)
+        c = kept + (g if "ungated" in how else i * g)
+        h = c if "o c" in how else torch.tanh(c)
+        h = h if "no output gate" in how else o * h
+        states.append(h)
+        cells.append(c)
+    given = cells if "cell" in how else states
+    return torch.stack(given[:-1] if "early" in how else given[1:], 1)
+
+
 def _gru(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2)) -> Tensor:
     """nn.GRU with mistakes; `order` says where reset, update, new are looked for."""
-    W, V, b, d = weights
-    b, d = b * ("no first bias" not in how), d * ("no second bias" not in how)
-    if "transposed" in how:
-        V = V.unflatten(0, (3, -1)).transpose(1, 2).flatten(0, 1)
+    W, V, b, d = _spoilt(weights, how)
     h, states = torch.zeros(len(x), V.shape[1]), []
     squash = torch.tanh if "no sigmoid" in how else torch.sigmoid
     bend = torch.sigmoid if "n gated" in how else torch.tanh
@@ -172,12 +225,12 @@ def _tensor(answer: Any) -> Any:
     return torch.as_tensor(answer) if isinstance(answer, np.ndarray) else answer
 
 
-@exercise("recurrent.1", MESSAGES["recurrent.1"])
-def gru(answer) -> Verdict:
+def _layer(answer: Any, kind: type, by_hand: Any, ways: tuple, names: tuple) -> Verdict:
+    """Judges a layer written by hand against PyTorch's."""
     for seed, (n, steps, d, size) in enumerate(((4, 3, 2, 3), (2, 6, 3, 5), (1, 1, 1, 1))):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layer = nn.GRU(d, size, batch_first=True).requires_grad_(False)
+            layer = kind(d, size, batch_first=True).requires_grad_(False)
             x = torch.randn(n, steps, d)
         for p in layer.parameters():
             p.mul_(2)
@@ -194,26 +247,38 @@ def gru(answer) -> Verdict:
             return "shape", {"expected": tuple(want.shape), "got": shape}
         if _same(got, want):
             continue
-        alone, two = combinations(_GRU, 1), combinations(_GRU, 2)
-        orders = list(permutations(range(3)))[1:]
+        one, two = list(combinations(ways, 1)), combinations(ways, 2)
+        right, *orders = permutations(range(len(names)))
         for how, order in chain(
-            product(alone, [(0, 1, 2)]), product([()], orders), product(two, [(0, 1, 2)]),
-            product(combinations(_GRU, 1), orders),
-        ):  # fmt: skip
-            if near(got, _gru(x, weights, how, order), rel=1e-3, absolute=1e-4):
-                if order == (0, 1, 2):
+            product(one, [right]),
+            product([()], orders),
+            product(two, [right]),
+            product(one, orders),
+        ):
+            if near(got, by_hand(x, weights, how, order), rel=1e-3, absolute=1e-4):
+                if order == right:
                     return _CALLED.get(how[0], how[0])
-                return "order", {"order": ", ".join(_PARTS[order.index(k)] for k in range(3))}
+                return "order", {"order": ", ".join(names[order.index(k)] for k in right)}
         told = ([round(v, 3) for v in part[0, -1].tolist()] for part in (want, got))
         return "other", {"steps": steps, **dict(zip(("expected", "got"), told, strict=True))}
     return "right"
 
 
+@exercise("recurrent.1", MESSAGES["recurrent.1"])
+def lstm(answer) -> Verdict:
+    return _layer(answer, nn.LSTM, _lstm, _LSTM, tuple("ifgo"))
+
+
+@exercise("recurrent.2", MESSAGES["recurrent.2"])
+def gru(answer) -> Verdict:
+    return _layer(answer, nn.GRU, _gru, _GRU, ("reset", "update", "new"))
+
+
 def _same(got: Any, want: Any) -> bool:
-    return near(got, want, rel=1e-5, absolute=5e-6)
+    return near(got, want, rel=1e-6, absolute=1e-6)
 
 
-# --- 2: gradients through time ---
+# --- 3: gradients through time ---
 
 _BACK = (
     "no transpose", "outer", "last step", "first step", "mean", "no tanh", "slope", "no square",
@@ -223,8 +288,8 @@ _BACK = (
 
 
 def _back(hs: Tensor, V: Tensor, h_bar: Tensor, how: tuple = ()) -> list[Tensor]:
-    """Gradients of V and h₀, with mistakes."""
-    V_bar, last = torch.zeros_like(V), len(hs) - 1
+    """Gradients of V, b and h₀, with mistakes."""
+    V_bar, b_bar, last = torch.zeros_like(V), torch.zeros_like(h_bar), len(hs) - 1
     first = z_bar = h_bar
     steps = list(range(last, 0, -1))
     steps = steps[:: -1 if "forwards" in how else 1]
@@ -235,27 +300,27 @@ def _back(hs: Tensor, V: Tensor, h_bar: Tensor, how: tuple = ()) -> list[Tensor]
         state = torch.tanh(state) if "tanh twice" in how else state
         slope = 1 - (state if "no square" in how else state**2)
         z_bar = h_bar if "no tanh" in how else h_bar * slope
-        added = torch.outer(
-            h_bar if "h in the sum" in how else z_bar, hs[t if "late state" in how else t - 1]
-        )
+        summand = h_bar if "h in the sum" in how else z_bar
+        added = torch.outer(summand, hs[t if "late state" in how else t - 1])
         added = added.T if "outer" in how else added
-        V_bar = V_bar * ("first step" not in how) + added * ("last step" not in how or t == last)
+        old, new = "first step" not in how, "last step" not in how or t == last
+        V_bar, b_bar = V_bar * old + added * new, b_bar * old + summand * new
         along = h_bar if "h on the way" in how else z_bar
         h_bar = V @ along if "no transpose" in how else V.T @ along
-    V_bar = V_bar / last if "mean" in how else V_bar
-    return [V_bar, z_bar if "one back" in how else h_bar]
+    share = last if "mean" in how else 1
+    return [V_bar / share, b_bar / share, z_bar if "one back" in how else h_bar]
 
 
-@exercise("recurrent.2", MESSAGES["recurrent.2"])
+@exercise("recurrent.3", MESSAGES["recurrent.3"])
 def through_time(answer) -> Verdict:
     for seed, (steps, size) in enumerate(((4, 3), (7, 2), (1, 2))):
         rng = torch.Generator().manual_seed(seed)
         sums, h_bar = torch.randn(steps, size, generator=rng), torch.randn(size, generator=rng)
-        drawn = ((size, size), (size,))
-        V, start = given = [torch.randn(s, generator=rng).requires_grad_() for s in drawn]
+        drawn = ((size, size), (size,), (size,))
+        V, b, start = given = [torch.randn(s, generator=rng).requires_grad_() for s in drawn]
         states = [start]
         for one in sums:
-            states.append(torch.tanh(one + V @ states[-1]))
+            states.append(torch.tanh(one + V @ states[-1] + b))
         want = list(torch.autograd.grad(states[-1] @ h_bar, given))
         hs, V = torch.stack(states).detach(), V.detach()
         got = call(answer, hs.clone(), V.clone(), h_bar.clone())
@@ -272,10 +337,8 @@ def through_time(answer) -> Verdict:
         for how in chain(combinations(_BACK, 1), combinations(_BACK, 2)):
             if all(_equal(got, _back(hs, V, h_bar, how))):
                 return "short" if how[0] == "late start" else how[0]
-        told = [
-            [n for n, fit in zip("V h₀".split(), fits, strict=True) if fit is w]
-            for w in (True, False)
-        ]
+        names = ("V", "b", "h₀")
+        told = [[n for n, fit in zip(names, fits, strict=True) if fit is w] for w in (True, False)]
         right, wrong = (", ".join(part) or "none" for part in told)
         return "some", {"right": right, "wrong": wrong}
     return "right"
@@ -285,10 +348,10 @@ def _equal(some: list, others: list[Tensor]) -> list[bool]:
     return [near(a, b, rel=1e-4, absolute=1e-5) for a, b in zip(some, others, strict=True)]
 
 
-# --- 3: a bias ---
+# --- 4: a bias ---
 
 
-@exercise("recurrent.3", MESSAGES["recurrent.3"])
+@exercise("recurrent.4", MESSAGES["recurrent.4"])
 def forget_bias(answer) -> Verdict:
     for steps, kept in ((50, 0.5), (8, 0.9), (200, 0.05), (1, 0.25), (3, 0.001)):
         f = kept ** (1 / steps)
@@ -318,7 +381,7 @@ def _logit(p: float) -> float:
     return math.log(p / (1 - p)) if 0 < p < 1 else math.nan
 
 
-# --- 4: a memory ---
+# --- 5: a memory ---
 
 _LIMIT = 0.02
 _GATES = "ifgo"
@@ -356,7 +419,7 @@ def _drawn(seed: int) -> nn.LSTMCell:
         return nn.LSTMCell(2, 1)
 
 
-@exercise("recurrent.4", MESSAGES["recurrent.4"])
+@exercise("recurrent.5", MESSAGES["recurrent.5"])
 def holder(answer) -> Verdict:
     cells = []
     for seed in (0, 1):
@@ -403,7 +466,7 @@ def holder(answer) -> Verdict:
     return "other", {"error": error, "limit": _LIMIT}
 
 
-# --- 5: padding ---
+# --- 6: padding ---
 
 
 def _last(gru: nn.GRU, outputs: Tensor) -> Tensor:
@@ -454,7 +517,7 @@ def _wrong_ways(
             yield key, {"columns": n}, head(torch.cat([last, mean], 1))
 
 
-@exercise("recurrent.5", MESSAGES["recurrent.5"])
+@exercise("recurrent.6", MESSAGES["recurrent.6"])
 def read(answer) -> Verdict:
     for seed, sizes in enumerate(((3, 5, 2), (6,), (1, 4, 4, 2, 7), (2, 3, 3))):
         both = seed != 3
