@@ -20,89 +20,132 @@ def of_library(kind, x, W, V, b, d):
     layer = kind(x.shape[2], V.shape[1], batch_first=True)
     for p, value in zip(layer.parameters(), (W, V, b, d), strict=True):
         p.data = value
-    return layer(x)[0]
+    return layer(x)
 
 
 def lstm(x, W, V, b, d, how="", order=(0, 1, 2, 3)):
-    h = c = torch.zeros(len(x), V.shape[1])
-    gate, states = (torch.tanh if how == "no sigmoid" else torch.sigmoid), []
+    """The layer with mistakes, those in `how` that stand between commas."""
+    how = how.split(", ")
+    size = V.shape[1]
+    h = c = x.new_zeros(len(x), size)
+    gate = torch.tanh if "no sigmoid" in how else torch.sigmoid
+    gate = (lambda z: z) if "bare gates" in how else gate
+    states = []
     for t in range(x.shape[1]):
-        h = 0 * h if how == "frozen" else h
-        parts = (x[:, t] @ W.T + b + h @ V.T + d).chunk(4, 1)
-        i, f, g, o = (parts[k] for k in order)
-        new = torch.sigmoid(g) if how == "g gated" else torch.tanh(g)
-        new = new if how == "ungated" else gate(i) * new
-        c = 0 * c if how == "new only" else c
-        c = c + new if how == "no forget" else gate(f) * c + new
-        h = torch.tanh(c) if how == "no output gate" else gate(o) * torch.tanh(c)
-        states.append({"c": c, "o c": gate(o) * c}.get(how, h))
+        start = h
+        h = 0 * h if "frozen" in how else h
+        sums = []
+        for k in order:
+            rows = slice(k * size, (k + 1) * size)
+            at = V[rows] if "transposed" in how else V[rows].T
+            sums.append(x[:, t] @ W[rows].T + b[rows] + h @ at + d[rows])
+        i, f, g, o = sums
+        new = torch.sigmoid(g) if "g gated" in how else g if "bare g" in how else torch.tanh(g)
+        new = new if "ungated" in how else gate(i) * new
+        c = 0 * c if "new only" in how else c
+        c = c + new if "no forget" in how else gate(f) * c + new
+        h = c if "o c" in how else torch.tanh(c)
+        h = h if "no output gate" in how else gate(o) * h
+        states.append(start if "early" in how else c if "cell" in how else h)
     return torch.stack(states, 1)
 
 
 # ------------------------------------------------------------------------ 2: GRU
 
 
+def in_one_product(x, W, V, b, d):
+    """In double precision, curve by curve, r and u from one product of [x, h]."""
+    W, V, b, d = W.double(), V.double(), b.double(), d.double()
+    size = V.shape[1]
+    both, bias = torch.cat([W, V], 1)[: 2 * size], (b + d)[: 2 * size]
+    found = []
+    for curve in x.double():
+        h, states = torch.zeros(size, dtype=torch.float64), []
+        for now in curve:
+            r, u = torch.sigmoid(both @ torch.cat([now, h]) + bias).chunk(2)
+            n = torch.tanh(
+                W[2 * size :] @ now + b[2 * size :] + r * (V[2 * size :] @ h + d[2 * size :])
+            )
+            h = n + u * (h - n)
+            states.append(h)
+        found.append(torch.stack(states))
+    return torch.stack(found).numpy()
+
+
 def gru(x, W, V, b, d, how="", order=(0, 1, 2)):
+    """The layer with mistakes, those in `how` that stand between commas."""
+    how = how.split(", ")
     h, states = torch.zeros(len(x), V.shape[1]), []
-    gate = torch.tanh if how == "no sigmoid" else torch.sigmoid
+    gate = torch.tanh if "no sigmoid" in how else torch.sigmoid
+    gate = (lambda z: z) if "bare gates" in how else gate
     rows = [k * V.shape[1] + torch.arange(V.shape[1]) for k in order]
     (W_r, W_u, W_n), (V_r, V_u, V_n), (b_r, b_u, b_n), (d_r, d_u, d_n) = (
         [part[row] for row in rows] for part in (W, V, b, d)
     )
+    if "transposed" in how:
+        V_r, V_u, V_n = V_r.T, V_u.T, V_n.T
     for t in range(x.shape[1]):
-        h = 0 * h if how == "frozen" else h
+        if "early" in how:
+            states.append(h)
+        h = 0 * h if "frozen" in how else h
         now = x[:, t]
         r = gate(now @ W_r.T + b_r + h @ V_r.T + d_r)
         u = gate(now @ W_u.T + b_u + h @ V_u.T + d_u)
-        r = 1 if how == "no reset" else r
+        r = 1 if "no reset" in how else r
         inner = r * (h @ V_n.T + d_n)
-        inner = (r * h) @ V_n.T + d_n if how == "paper" else inner
-        inner = r * (h @ V_n.T) + d_n if how == "bias outside" else inner
+        inner = (r * h) @ V_n.T + d_n if "paper" in how else inner
+        inner = r * (h @ V_n.T) + d_n if "bias outside" in how else inner
         n = now @ W_n.T + b_n + inner
-        n = n if how == "no tanh" else torch.tanh(n)
-        u = 1 - u if how == "inverted" else u
-        h = n if how == "new alone" else u * h + (1 - u) * n
-        states.append(h)
+        n = r * (now @ W_n.T + b_n + h @ V_n.T + d_n) if "inside" in how else n
+        n = n if "no tanh" in how else torch.tanh(n)
+        n = torch.sigmoid(torch.atanh(n)) if "n gated" in how else n
+        u = 1 - u if "inverted" in how else u
+        old = 0 if "old lost" in how else h if "old whole" in how else u * h
+        h = n if "new alone" in how else old + (n if "n whole" in how else (1 - u) * n)
+        if "early" not in how:
+            states.append(h)
     return torch.stack(states, 1)
-
-
-def shifted(layer):
-    return lambda *t: layer(*t) + 0.01
 
 
 # ------------------------------------------------------------------------ 3: through time
 
 
-def through(xs, hs, V, h_bar, how=""):
-    steps = list(range(len(xs), 0, -1))
-    steps = {"no first": steps[:-1], "no last": steps[1:]}.get(how, steps)
-    W_bar, V_bar, b_bar, start = torch.zeros(len(V), xs.shape[1]), 0 * V, 0 * h_bar, h_bar
+def through(hs, V, h_bar, how=""):
+    """The way back with mistakes, those in `how` that stand between commas."""
+    how = how.split(", ")
+    steps = list(range(len(hs) - 1, 0, -1))
+    steps = steps[:-1] if "no first" in how else steps[1:] if "no last" in how else steps
+    V_bar, b_bar, start = 0 * V, 0 * h_bar, h_bar
     z_bar = 0 * h_bar
-    for t in steps:
-        h_bar = start if how == "same" else h_bar
-        slope = {"no tanh": 1, "slope": 1 - hs[t - 1] ** 2}.get(how, 1 - hs[t] ** 2)
+    for t in reversed(steps) if "forwards" in how else steps:
+        h_bar = start if "same" in how else h_bar
+        h = hs[t - 1] if "slope" in how else hs[t]
+        h = h.tanh() if "tanh twice" in how else h
+        slope = 1 if "no tanh" in how else 1 - h if "no square" in how else 1 - h * h
         z_bar = h_bar * slope
-        keep = 0 if how == "last step" and t < len(xs) else 1
-        term = torch.outer(z_bar, hs[t] if how == "late" else hs[t - 1])
-        V_bar = V_bar + keep * (term.T if how == "outer" else term)
-        W_bar = W_bar + keep * torch.outer(z_bar, xs[t - 2] if how == "x" else xs[t - 1])
-        b_bar = b_bar + keep * z_bar
-        h_bar = (V if how == "no transpose" else V.T) @ z_bar
-    return W_bar, V_bar, b_bar, z_bar if how == "one back" else h_bar
+        part = h_bar if "h in the sum" in how else z_bar
+        term = torch.outer(part, hs[t] if "late" in how else hs[t - 1])
+        term = term.T if "outer" in how else term
+        if "first step" in how:
+            V_bar, b_bar = term, part
+        elif "last step" not in how or t == len(hs) - 1:
+            V_bar, b_bar = V_bar + term, b_bar + part
+        h_bar = (V if "no transpose" in how else V.T) @ (h_bar if "h on the way" in how else z_bar)
+    n = len(hs) - 1 if "mean" in how else 1
+    return V_bar / n, b_bar / n, z_bar if "one back" in how else h_bar
 
 
-def by_autograd(xs, hs, V, h_bar):
-    """From the weights that fit the states: what W x + b was is known from hs."""
+def by_autograd(hs, V, h_bar):
+    """From the sums that fit the states: what W x + b was is known from hs."""
     given = (
         torch.atanh(hs[1:].double().clamp(-1 + 1e-12, 1 - 1e-12)) - hs[:-1].double() @ V.double().T
     )
     V, start = V.double().requires_grad_(), hs[0].double().requires_grad_()
-    sums = given.requires_grad_()
+    b = torch.zeros_like(start).requires_grad_()
     h = start
-    for t in range(len(xs)):
-        h = torch.tanh(sums[t] + V @ h)
-    V_bar, start_bar, z_bar = torch.autograd.grad(h @ h_bar.double(), (V, start, sums))
-    return (z_bar.T @ xs.double(), V_bar, z_bar.sum(0), start_bar)
+    for z in given:
+        h = torch.tanh(z + V @ h + b)
+    return torch.autograd.grad(h @ h_bar.double(), (V, b, start))
 
 
 # ------------------------------------------------------------------------ 4: a bias
@@ -168,18 +211,51 @@ def disturbed(cell):
 
 
 def read(gru, head, x, lengths, how=""):
+    """The mended function with mistakes, those in `how` that stand between commas."""
+    how = how.split(", ")
     size, rows = gru.hidden_size, torch.arange(len(x))
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     outputs, _ = pad_packed_sequence(gru(packed)[0], batch_first=True)
-    outputs = gru(x)[0] if how == "padded" else outputs
+    outputs = gru(x)[0] if "padded" in how else outputs
     valid = torch.arange(outputs.shape[1]) < lengths[:, None]
     mean = (outputs * valid[..., None]).sum(1) / lengths[:, None]
-    mean = outputs.mean(1) if how == "mean" else mean
-    at = {"off": lengths - 2, "step 0": 0 * lengths, "last column": 0 * lengths - 1}
-    forward = outputs[rows, at.get(how, lengths - 1), :size]
-    end = {"backward": lengths - 1, "last column": 0 * lengths - 1}.get(how, 0 * lengths)
-    last = torch.cat([forward, outputs[rows, end, size:]], 1)
-    return head(torch.cat([mean, last] if how == "turned" else [last, mean], 1))
+    mean = outputs.mean(1) if "mean" in how else mean
+    mean = mean * lengths[:, None] if "sum" in how else mean
+    mean = outputs.sum(1) / x.shape[1] if "all columns" in how else mean
+    at, end = lengths - 1, 0 * lengths
+    at = lengths - 2 if "off" in how else at
+    at = end if "step 0" in how else at
+    end = lengths - 1 if "backward" in how else end
+    if "last column" in how:
+        at = end = 0 * lengths - 1
+    last = torch.cat([outputs[rows, at, :size], outputs[rows, end, size:]], 1)
+    if "halves" in how:
+        last = torch.cat([last[:, size:], last[:, :size]], 1)
+    return head(torch.cat([mean, last] if "turned" in how else [last, mean], 1))
+
+
+def unmended(gru, head, x, lengths):
+    outputs, _ = gru(x)
+    return head(torch.cat([outputs[:, -1], outputs.mean(1)], 1))
+
+
+def unpacked_state(gru, head, x, lengths):
+    outputs, last = gru(x)
+    return head(torch.cat([*last, outputs.sum(1) / lengths[:, None]], 1))
+
+
+def reshaped_state(gru, head, x, lengths):
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    inside, last = gru(packed)
+    outputs, _ = pad_packed_sequence(inside, batch_first=True)
+    return head(torch.cat([last.reshape(len(x), -1), outputs.sum(1) / lengths[:, None]], 1))
+
+
+def forwards_only(gru, head, x, lengths):
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    inside, last = gru(packed)
+    outputs, _ = pad_packed_sequence(inside, batch_first=True)
+    return head(torch.cat([last[0], outputs.sum(1) / lengths[:, None]], 1))
 
 
 def from_the_state(gru, head, x, lengths):
@@ -230,67 +306,98 @@ def after_the_last(gru, head, x, lengths):
 
 CASES = [
     ("recurrent.1", lstm, "✓"),
-    ("recurrent.1", lambda *t: of_library(nn.LSTM, *t), "✓"),
+    ("recurrent.1", lambda *t: of_library(nn.LSTM, *t)[0], "✓"),
     ("recurrent.1", lambda *t: list(lstm(*t).unbind(1)), "✓"),
-    ("recurrent.1", lambda *t: lstm(*t).transpose(0, 1), "I expected all states, a tensor"),
-    ("recurrent.1", lambda *t: 3.0, "got float"),
+    ("recurrent.1", lambda *t: lstm(*(part.double() for part in t)).numpy(), "✓"),
+    ("recurrent.1", lambda *t: of_library(nn.LSTM, *t), "you return two things"),
+    ("recurrent.1", lambda *t: lstm(*t).transpose(0, 1), "stack along dimension 1"),
+    ("recurrent.1", lambda *t: lstm(*t)[:, -1], "the last state is right"),
+    ("recurrent.1", lambda *t: lstm(*t)[:1], "I expected all states"),
     ("recurrent.1", lambda *t: lstm(*t, order=(0, 1, 3, 2)), "in the order i, f, o, g"),
     ("recurrent.1", lambda *t: lstm(*t, order=(1, 0, 2, 3)), "in the order f, i, g, o"),
     ("recurrent.1", lambda *t: lstm(*t, order=(3, 0, 1, 2)), "in the order f, g, o, i"),
-    ("recurrent.1", lambda *t: lstm(*t, "c"), "you return c"),
-    ("recurrent.1", lambda *t: lstm(*t, "o c"), "you return c"),
+    ("recurrent.1", lambda *t: lstm(*t, "o c", order=(0, 1, 3, 2)), "in the order i, f, o, g"),
+    ("recurrent.1", lambda *t: lstm(*t, "cell"), "you return c"),
+    ("recurrent.1", lambda *t: lstm(*t, "o c"), "the tanh is missing in h"),
     ("recurrent.1", lambda *t: lstm(*t, "frozen"), "begin with the h of the one before"),
+    ("recurrent.1", lambda *t: lstm(*t, "frozen, new only"), "begin with the h of the one before"),
+    ("recurrent.1", lambda *t: lstm(*t, "early"), "before the step changes it"),
     ("recurrent.1", lambda *t: lstm(*t, "new only"), "the old c is lost"),
     ("recurrent.1", lambda *t: lstm(*t, "ungated"), "what is new enters whole"),
     ("recurrent.1", lambda *t: lstm(*t, "no forget"), "the old c stays whole"),
     ("recurrent.1", lambda *t: lstm(*t, "no output gate"), "the output gate is missing"),
     ("recurrent.1", lambda *t: lstm(*t, "g gated"), "g is no gate"),
+    ("recurrent.1", lambda *t: lstm(*t, "bare g"), "g goes through a tanh"),
     ("recurrent.1", lambda *t: lstm(*t, "no sigmoid"), "send their sums through a sigmoid"),
+    ("recurrent.1", lambda *t: lstm(*t, "bare gates"), "send their sums through a sigmoid"),
+    ("recurrent.1", lambda *t: lstm(*t, "transposed"), "each part of V is turned round"),
     ("recurrent.1", lambda x, W, V, b, d: lstm(x, W, V, b, 0 * d), "second bias, d, does not"),
     ("recurrent.1", lambda x, W, V, b, d: lstm(x, W, V, 0 * b, d), "first bias, b, does not"),
-    ("recurrent.1", lambda *t: lstm(*t)[:, -1], "the last state is right"),
-    ("recurrent.1", shifted(lstm), "of curve 0 I expected"),
+    ("recurrent.1", lambda *t: lstm(*t) + 0.01, "of curve 0 I expected"),
     ("recurrent.2", gru, "✓"),
-    ("recurrent.2", lambda *t: of_library(nn.GRU, *t), "✓"),
-    ("recurrent.2", lambda *t: tuple(gru(*t).unbind(1)), "got tuple"),
+    ("recurrent.2", lambda *t: of_library(nn.GRU, *t)[0], "✓"),
+    ("recurrent.2", lambda *t: list(gru(*t).unbind(1)), "✓"),
+    ("recurrent.2", lambda *t: tuple(gru(*t).unbind(1)), "✓"),
+    ("recurrent.2", in_one_product, "✓"),
+    ("recurrent.2", lambda *t: of_library(nn.GRU, *t), "you return two things"),
     ("recurrent.2", lambda *t: gru(*t)[:1], "I expected all states"),
+    ("recurrent.2", lambda *t: 3.0, "got float"),
+    ("recurrent.2", lambda *t: [], "got list"),
+    ("recurrent.2", lambda *t: gru(*t).transpose(0, 1), "stack along dimension 1"),
+    ("recurrent.2", lambda *t: gru(*t)[:, -1], "the last state is right"),
+    ("recurrent.2", lambda *t: gru(*t, "frozen"), "begin with the h of the one before"),
+    ("recurrent.2", lambda *t: gru(*t, "early"), "before the step changes it"),
     ("recurrent.2", lambda *t: gru(*t, "paper"), "that is the paper's form"),
+    ("recurrent.2", lambda *t: gru(*t, "paper, inverted"), "that is the paper's form"),
+    ("recurrent.2", lambda *t: gru(*t, "paper, transposed"), "that is the paper's form"),
     ("recurrent.2", lambda *t: gru(*t, "bias outside"), "stands outside the reset gate"),
+    ("recurrent.2", lambda *t: gru(*t, "inside"), "multiplies what comes from x, too"),
+    ("recurrent.2", lambda *t: gru(*t, "no reset"), "it multiplies V_n h + d_n"),
+    ("recurrent.2", lambda *t: gru(*t, "inverted"), "is turned round: where u is 1"),
+    ("recurrent.2", lambda *t: gru(*t, "no tanh"), "n goes through a tanh"),
+    ("recurrent.2", lambda *t: gru(*t, "n gated"), "n goes through a tanh"),
+    ("recurrent.2", lambda *t: gru(*t, "no sigmoid"), "r and u are gates"),
+    ("recurrent.2", lambda *t: gru(*t, "bare gates"), "r and u are gates"),
+    ("recurrent.2", lambda *t: gru(*t, "new alone"), "you return n."),
+    ("recurrent.2", lambda *t: gru(*t, "n whole"), "one share is wrong"),
+    ("recurrent.2", lambda *t: gru(*t, "old lost"), "one share is wrong"),
+    ("recurrent.2", lambda *t: gru(*t, "old whole"), "one share is wrong"),
+    ("recurrent.2", lambda *t: gru(*t, "transposed"), "each part of V is turned round"),
     ("recurrent.2", lambda x, W, V, b, d: gru(x, W, V, b, 0 * d), "second bias, d, does not"),
     ("recurrent.2", lambda x, W, V, b, d: gru(x, W, V, 0 * b, d), "first bias, b, does not"),
-    ("recurrent.2", lambda *t: gru(*t, "inverted"), "is turned round"),
     ("recurrent.2", lambda *t: gru(*t, order=(1, 0, 2)), "in the order update, reset, new"),
     ("recurrent.2", lambda *t: gru(*t, order=(1, 2, 0)), "in the order new, reset, update"),
-    ("recurrent.2", lambda *t: gru(*t, "no reset"), "it multiplies V_n h + d_n"),
-    ("recurrent.2", lambda *t: gru(*t, "no tanh"), "n goes through a tanh"),
-    ("recurrent.2", lambda *t: gru(*t, "new alone"), "you return n."),
-    ("recurrent.2", lambda *t: gru(*t, "no sigmoid"), "r and u are gates"),
-    ("recurrent.2", lambda *t: gru(*t, "frozen"), "begin with the h of the one before"),
-    ("recurrent.2", lambda *t: gru(*t)[:, -1], "the last state is right"),
-    ("recurrent.2", shifted(gru), "of curve 0 I expected"),
+    ("recurrent.2", lambda *t: gru(*t, "paper", order=(1, 0, 2)), "order update, reset, new"),
+    ("recurrent.2", lambda *t: gru(*t) + 0.01, "of curve 0 I expected"),
     ("recurrent.3", through, "✓"),
     ("recurrent.3", by_autograd, "✓"),
     ("recurrent.3", lambda *t: list(through(*t)), "✓"),
-    ("recurrent.3", lambda *t: through(*t)[1:3], "I expected four tensors"),
-    ("recurrent.3", lambda *t: through(*t)[0], "I expected four tensors"),
-    ("recurrent.3", lambda *t: (1, 2, 3, 4), "I expected four tensors"),
+    ("recurrent.3", lambda *t: [part.numpy() for part in through(*t)], "✓"),
+    ("recurrent.3", lambda *t: [part.tolist() for part in through(*t)], "✓"),
+    ("recurrent.3", lambda *t: through(*t)[::-1], "I expected three tensors, for V, b and h₀"),
+    ("recurrent.3", lambda *t: through(*t)[0], "I expected three tensors"),
+    ("recurrent.3", lambda *t: (1, 2, 3), "I expected three tensors"),
     ("recurrent.3", lambda *t: through(*t, "no transpose"), "the way back is Vᵀ z̄"),
     ("recurrent.3", lambda *t: through(*t, "outer"), "your gradient of V is transposed"),
-    ("recurrent.3", lambda *t: through(*t, "last step"), "only one step is in your gradients"),
+    ("recurrent.3", lambda *t: through(*t, "last step"), "only the last step is in"),
+    ("recurrent.3", lambda *t: through(*t, "first step"), "only the first step is in"),
+    ("recurrent.3", lambda *t: through(*t, "mean"), "you averaged over the steps"),
     ("recurrent.3", lambda *t: through(*t, "no tanh"), "the slope of the tanh is missing"),
     ("recurrent.3", lambda *t: through(*t, "slope"), "with the state that it gave"),
+    ("recurrent.3", lambda *t: through(*t, "no square"), "you left out the square"),
+    ("recurrent.3", lambda *t: through(*t, "tanh twice"), "no tanh again"),
     ("recurrent.3", lambda *t: through(*t, "same"), "the same gradient at every step"),
     ("recurrent.3", lambda *t: through(*t, "late"), "the state that V multiplied, not h_t"),
-    ("recurrent.3", lambda *t: through(*t, "x"), "x_t is xs[t − 1]"),
+    ("recurrent.3", lambda *t: through(*t, "h in the sum"), "in the sums stands z̄"),
+    ("recurrent.3", lambda *t: through(*t, "h on the way"), "what goes on with Vᵀ is z̄"),
+    ("recurrent.3", lambda *t: through(*t, "forwards"), "The gradient starts at T"),
     ("recurrent.3", lambda *t: through(*t, "one back"), "lacks the last step back"),
     ("recurrent.3", lambda *t: through(*t, "no first"), "a step is missing at one end"),
     ("recurrent.3", lambda *t: through(*t, "no last"), "a step is missing at one end"),
-    (
-        "recurrent.3",
-        lambda *t: (*through(*t)[:2], *[2 * p for p in through(*t)[2:]]),
-        "right: W, V.",
-    ),
-    ("recurrent.3", lambda *t: [-p for p in through(*t)], "Wrong: W, V, b, h₀."),
+    ("recurrent.3", lambda *t: through(*t, "outer, one back"), "of V is transposed"),
+    ("recurrent.3", lambda *t: through(*t, "no tanh, late"), "the slope of the tanh is missing"),
+    ("recurrent.3", lambda *t: (*through(*t)[:2], 2 * through(*t)[2]), "right: V, b. Wrong: h₀."),
+    ("recurrent.3", lambda *t: [-p for p in through(*t)], "Wrong: V, b, h₀."),
     ("recurrent.4", bias, "✓"),
     ("recurrent.4", lambda *t: torch.tensor(bias(*t)), "✓"),
     ("recurrent.4", lambda steps, kept: torch.logit(torch.tensor(kept) ** (1 / steps)), "✓"),
@@ -329,10 +436,21 @@ CASES = [
     ("recurrent.6", lambda *t: read(*t, "last column"), "you read the last column"),
     ("recurrent.6", lambda *t: read(*t, "backward"), "ends at the first image"),
     ("recurrent.6", lambda *t: read(*t, "step 0"), "has seen one image at step 0"),
-    ("recurrent.6", lambda *t: read(*t, "mean"), "Divide by the number of valid steps"),
+    ("recurrent.6", lambda *t: read(*t, "mean"), "your mean divides by 5 columns"),
+    ("recurrent.6", lambda *t: read(*t, "all columns"), "your mean divides by 8 columns"),
+    ("recurrent.6", lambda *t: read(*t, "sum"), "you add up the valid steps"),
     ("recurrent.6", lambda *t: read(*t, "padded"), "the GRU ran through the padding"),
+    ("recurrent.6", lambda *t: read(*t, "padded, backward"), "the GRU ran through the padding"),
+    ("recurrent.6", lambda *t: read(*t, "backward, mean"), "ends at the first image"),
+    ("recurrent.6", lambda *t: read(*t, "last column, all columns"), "you read the last column"),
+    ("recurrent.6", unmended, "you read the last column"),
+    ("recurrent.6", unpacked_state, "you read the last column"),
+    ("recurrent.6", reshaped_state, "A reshape mixes the curves"),
+    ("recurrent.6", forwards_only, "head wants 12 numbers"),
     ("recurrent.6", lambda *t: read(*t, "off"), "beside the last valid one"),
     ("recurrent.6", lambda *t: read(*t, "turned"), "head expects forward, backward, mean"),
+    ("recurrent.6", lambda *t: read(*t, "halves"), "head expects forward, backward, mean"),
+    ("recurrent.6", lambda *t: read(*t).numpy(), "✓"),
     ("recurrent.6", masked_by_value, "you took zeros for padding"),
     ("recurrent.6", lambda g, h, x, n: read(g, h, x, n) + x[:, -1:, 0], "stands in the padding"),
     ("recurrent.6", after_the_last, "beside the last valid one"),
@@ -355,7 +473,7 @@ def test_untouched_and_broken_answers(id, capsys):
 
 
 def test_unfinished_answers_are_not_attempted(capsys):
-    check("recurrent.3", lambda xs, hs, V, h_bar: (..., ..., ..., ...))
+    check("recurrent.3", lambda hs, V, h_bar: (..., ..., ...))
     check("recurrent.5", lambda cell: cell)
     assert capsys.readouterr().out.count("not attempted yet") == 2
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from collections.abc import Iterator
+from itertools import chain, combinations, permutations, product
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -16,53 +18,70 @@ MESSAGES = {
     "recurrent.1": {
         "right": "that is nn.LSTM, and each of its steps nn.LSTMCell.",
         "shape": "I expected all states, a tensor of shape {expected}; got {got}.",
-        "order": "you took the parts in the order {order}. PyTorch stacks i, f, g, o.",
-        "cell": "you return c, or h = o ⊙ c. What the layer gives is h = o ⊙ tanh(c).",
-        "frozen": "the state does not travel: each step has to begin with the h of the one before.",
+        "time first": "the states are right, and their steps stand first: stack along dimension 1.",
+        "last": "the last state is right. Return those of all steps, {expected}.",
+        "pair": "you return two things, as nn.LSTM does. Return h of all steps alone.",
+        "frozen": "h does not travel: each step has to begin with the h of the one before.",
+        "early": "you keep h before the step changes it: the first that counts is h₁.",
+        "cell": "you return c. What the layer gives is h = o ⊙ tanh(c).",
+        "o c": "the tanh is missing in h = o ⊙ tanh(c).",
+        "no output gate": "h is o ⊙ tanh(c); the output gate is missing.",
         "new only": "the old c is lost: c = f ⊙ c + i ⊙ g, from step to step.",
         "ungated": "what is new enters whole: c = f ⊙ c + i ⊙ g.",
         "no forget": "the old c stays whole: c = f ⊙ c + i ⊙ g.",
-        "no output gate": "h is o ⊙ tanh(c); the output gate is missing.",
         "g gated": "g is no gate: it goes through a tanh, not through a sigmoid.",
+        "bare g": "g goes through a tanh.",
         "no sigmoid": "i, f and o are gates: send their sums through a sigmoid.",
+        "transposed": "each part of V is turned round: h @ V.T, as in the step above, not h @ V.",
         "no first bias": "the first bias, b, does not reach your answer.",
         "no second bias": "the second bias, d, does not reach your answer.",
-        "last": "the last state is right. Return those of all steps, {expected}.",
+        "order": "you took the parts in the order {order}. PyTorch stacks i, f, g, o.",
         "other": "of curve 0 I expected {expected} after {steps} steps, and got {got}.",
     },
     "recurrent.2": {
         "right": "that is nn.GRU, and each of its steps nn.GRUCell.",
         "shape": "I expected all states, a tensor of shape {expected}; got {got}.",
+        "time first": "the states are right, and their steps stand first: stack along dimension 1.",
+        "last": "the last state is right. Return those of all steps, {expected}.",
+        "pair": "you return two things, as nn.GRU does. Return the states of all steps alone.",
+        "frozen": "the state does not travel: each step has to begin with the h of the one before.",
+        "early": "you keep h before the step changes it: the first that counts is h₁.",
         "paper": "that is the paper's form, the reset gate before the product. PyTorch multiplies "
         "after it: r ⊙ (V_n h + d_n).",
         "bias outside": "your second bias d_n stands outside the reset gate. It belongs within: "
         "r ⊙ (V_n h + d_n).",
-        "no second bias": "the second bias, d, does not reach your answer.",
-        "no first bias": "the first bias, b, does not reach your answer.",
-        "inverted": "your update gate is turned round: where u is 1, the old state stays.",
-        "order": "you took the parts in the order {order}. PyTorch stacks reset, update, new.",
+        "inside": "your reset gate multiplies what comes from x, too. It acts on V_n h + d_n only.",
         "no reset": "the reset gate does not reach your answer: it multiplies V_n h + d_n.",
+        "inverted": "your update gate is turned round: where u is 1, the old state stays.",
         "no tanh": "the new content n goes through a tanh.",
-        "new alone": "you return n. The new state mixes it with the old one, by the update gate.",
         "no sigmoid": "r and u are gates: send their sums through a sigmoid.",
-        "frozen": "the state does not travel: each step has to begin with the h of the one before.",
-        "last": "the last state is right. Return those of all steps, {expected}.",
+        "new alone": "you return n. The new state mixes it with the old one, by the update gate.",
+        "mix": "the old state and n share the new one, u ⊙ h + (1 − u) ⊙ n: one share is wrong.",
+        "transposed": "each part of V is turned round: h @ V.T, as in the steps above, not h @ V.",
+        "no first bias": "the first bias, b, does not reach your answer.",
+        "no second bias": "the second bias, d, does not reach your answer.",
+        "order": "you took the parts in the order {order}. PyTorch stacks reset, update, new.",
         "other": "of curve 0 I expected {expected} after {steps} steps, and got {got}.",
     },
     "recurrent.3": {
-        "right": "as autograd has it: sums over the steps for the weights, a product of Jacobians "
-        "for h₀.",
-        "format": "I expected four tensors, for W, V, b and h₀, of shapes {expected}; got {got}.",
+        "right": "as autograd has it: sums over the steps for V and b, a product for h₀.",
+        "format": "I expected three tensors, for V, b and h₀, of shapes {expected}; got {got}.",
         "no transpose": "the way back is Vᵀ z̄; you used V.",
         "outer": "your gradient of V is transposed: rows belong to z̄, columns to h_{{t−1}}.",
-        "last step": "only one step is in your gradients. The weights serve at each: add up.",
+        "last step": "only the last step is in your gradients. V and b serve at each: add up.",
+        "first step": "only the first step is in your gradients: add to the sums at each step.",
+        "mean": "you averaged over the steps. V and b serve at each, so the summands add up.",
         "no tanh": "the slope of the tanh is missing: z̄ = (1 − h²) ⊙ h̄.",
         "slope": "the slope of the tanh at step t is 1 − h_t², with the state that it gave.",
+        "no square": "the slope of the tanh is 1 − h_t²; you left out the square.",
+        "tanh twice": "hs are states already, h = tanh(z): the slope is 1 − h², no tanh again.",
         "same": "you used the same gradient at every step. It has to travel: h̄ of step t − 1 is "
         "Vᵀ z̄ of step t.",
         "late state": "in the sum stands h_{{t−1}}, the state that V multiplied, not h_t.",
-        "x": "the gradient of W is wrong: x_t is xs[t − 1], since xs begins with x₁.",
-        "one back": "those of the weights are right. Yours of h₀ lacks the last step back, Vᵀ z̄₁.",
+        "h in the sum": "in the sums stands z̄, behind the slope of the tanh, not h̄.",
+        "h on the way": "what goes on with Vᵀ is z̄, behind the slope of the tanh, not h̄.",
+        "forwards": "you went from t = 1 to T. The gradient starts at T: go backwards.",
+        "one back": "those of V and b are right. Yours of h₀ lacks the last step back, Vᵀ z̄₁.",
         "short": "a step is missing at one end: t goes from T down to 1, both included.",
         "some": "right: {right}. Wrong: {wrong}.",
     },
@@ -105,7 +124,12 @@ MESSAGES = {
         "step 0. At the last valid step it has seen one image.",
         "step 0": "the forward direction has seen one image at step 0. Its last output stands at "
         "the last valid step.",
+        "mixed": "the last states stand in (directions, N, H): `torch.cat([*last], 1)`. A reshape "
+        "mixes the curves.",
         "mean": "your mean divides by {columns} columns. Divide by the number of valid steps.",
+        "sum": "you add up the valid steps: a mean divides by their number.",
+        "width": "head wants {expected} numbers of each curve: the last output of each direction, "
+        "then the mean.",
         "padded": "the GRU ran through the padding, and the backward direction starts there: give "
         "it the packed batch.",
         "off": "you picked a step beside the last valid one: counted from 0, it is lengths − 1.",
@@ -120,54 +144,90 @@ MESSAGES = {
 
 # --- 1 and 2: LSTM and GRU ---
 
-_SEVERAL = ((4, 3, 2, 3), (2, 6, 3, 5), (1, 1, 1, 1))  # N, T, D, H
+_LSTM = (
+    "frozen", "cell", "early", "o c", "no output gate", "new only", "ungated", "no forget",
+    "g gated", "bare g", "no sigmoid", "bare gates", "transposed", "no first bias",
+    "no second bias",
+)  # fmt: skip
+_GRU = (
+    "frozen", "new alone", "early", "paper", "bias outside", "inside", "no reset", "inverted",
+    "no tanh", "n gated", "no sigmoid", "bare gates", "n whole", "old lost", "old whole",
+    "transposed", "no first bias", "no second bias",
+)  # fmt: skip
+_CALLED = {"n gated": "no tanh", "bare gates": "no sigmoid"} | dict.fromkeys(
+    ("n whole", "old lost", "old whole"), "mix"
+)
 
 
-def _lstm(x: Tensor, weights: tuple, how: str = "", order: tuple = (0, 1, 2, 3)) -> Tensor:
-    """nn.LSTM with a mistake; `order` says where i, f, g, o are looked for."""
+def _spoilt(weights: tuple, how: tuple) -> tuple[Tensor, ...]:
+    """Weights as an answer takes them that forgets a bias, or multiplies by V the wrong way."""
     W, V, b, d = weights
-    b, d = b * (how != "no first bias"), d * (how != "no second bias")
+    if "transposed" in how:
+        V = V.unflatten(0, (-1, V.shape[1])).transpose(1, 2).flatten(0, 1)
+    return W, V, b * ("no first bias" not in how), d * ("no second bias" not in how)
+
+
+def _lstm(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2, 3)) -> Tensor:
+    """nn.LSTM with mistakes; `order` says where i, f, g, o are looked for."""
+    W, V, b, d = _spoilt(weights, how)
     h = c = torch.zeros(len(x), V.shape[1])
-    squash = torch.tanh if how == "no sigmoid" else torch.sigmoid
-    states = []
+    squash = torch.tanh if "no sigmoid" in how else torch.sigmoid
+    states, cells = [h], [c]
     for t in range(x.shape[1]):
-        parts = (x[:, t] @ W.T + b + h * (how != "frozen") @ V.T + d).chunk(4, 1)
+        parts = (x[:, t] @ W.T + b + h * ("frozen" not in how) @ V.T + d).chunk(4, 1)
         i, f, g, o = (parts[k] for k in order)
-        i, f, o = squash(i), squash(f), squash(o)
-        g = torch.sigmoid(g) if how == "g gated" else torch.tanh(g)
-        i = torch.ones_like(i) if how == "ungated" else i
-        f = torch.ones_like(f) if how == "no forget" else f
-        c = i * g + f * c * (how != "new only")
-        o = torch.ones_like(o) if how == "no output gate" else o
-        h = o * torch.tanh(c)
-        states.append({"cell": c, "o c": o * c}.get(how, h))
-    return torch.stack(states, 1)
+        i, f, o = (i, f, o) if "bare gates" in how else (squash(i), squash(f), squash(o))
+        g = torch.sigmoid(g) if "g gated" in how else g if "bare g" in how else torch.tanh(g)
+        kept = c if "no forget" in how else f * c * ("new only" not in how)
+        c = kept + (g if "ungated" in how else i * g)
+        h = c if "o c" in how else torch.tanh(c)
+        h = h if "no output gate" in how else o * h
+        states.append(h)
+        cells.append(c)
+    given = cells if "cell" in how else states
+    return torch.stack(given[:-1] if "early" in how else given[1:], 1)
 
 
-def _gru(x: Tensor, weights: tuple, how: str = "", order: tuple = (0, 1, 2)) -> Tensor:
-    """nn.GRU with a mistake; `order` says where reset, update, new are looked for."""
-    W, V, b, d = weights
-    b, d = b * (how != "no first bias"), d * (how != "no second bias")
+def _gru(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2)) -> Tensor:
+    """nn.GRU with mistakes; `order` says where reset, update, new are looked for."""
+    W, V, b, d = _spoilt(weights, how)
     h, states = torch.zeros(len(x), V.shape[1]), []
-    squash = torch.tanh if how == "no sigmoid" else torch.sigmoid
+    squash = torch.tanh if "no sigmoid" in how else torch.sigmoid
+    bend = torch.sigmoid if "n gated" in how else torch.tanh
+    at, bias = V.chunk(3)[order[2]], d.chunk(3)[order[2]]
     for t in range(x.shape[1]):
-        h = h * (how != "frozen")
+        states.append(h)
+        h = h * ("frozen" not in how)
         from_x, from_h = (x[:, t] @ W.T + b).chunk(3, 1), (h @ V.T + d).chunk(3, 1)
         (r_x, u_x, n_x), (r_h, u_h, n_h) = ([part[k] for k in order] for part in (from_x, from_h))
-        r, u = squash(r_x + r_h), squash(u_x + u_h)
-        r = torch.ones_like(r) if how == "no reset" else r
-        at, bias = V.chunk(3)[order[2]], d.chunk(3)[order[2]]
-        within = {"paper": (r * h) @ at.T + bias, "bias outside": r * (h @ at.T) + bias}
-        n = n_x + within.get(how, r * n_h)
-        n = n if how == "no tanh" else torch.tanh(n)
-        h = {"new alone": n, "inverted": (1 - u) * h + u * n}.get(how, u * h + (1 - u) * n)
-        states.append(h)
-    return torch.stack(states, 1)
+        r, u = r_x + r_h, u_x + u_h
+        r, u = (r, u) if "bare gates" in how else (squash(r), squash(u))
+        r = torch.ones_like(r) if "no reset" in how else r
+        inner = n_x + r * n_h
+        inner = n_x + (r * h) @ at.T + bias if "paper" in how else inner
+        inner = n_x + r * (h @ at.T) + bias if "bias outside" in how else inner
+        inner = r * (n_x + n_h) if "inside" in how else inner
+        n = inner if "no tanh" in how else bend(inner)
+        u = 1 - u if "inverted" in how else u
+        old, new = u * h * ("old lost" not in how), n if "n whole" in how else (1 - u) * n
+        old = h if "old whole" in how else old
+        h = n if "new alone" in how else old + new
+    states.append(h)
+    return torch.stack(states[:-1] if "early" in how else states[1:], 1)
+
+
+def _tensor(answer: Any) -> Any:
+    """An array, or states that stand in a list or tuple, as one tensor; the rest as it is."""
+    if isinstance(answer, list | tuple):
+        shapes = {p.shape if torch.is_tensor(p) else () for p in answer}
+        if len(shapes) == 1 and len(shapes.pop()) == 2:
+            return torch.stack(tuple(answer), 1)
+    return torch.as_tensor(answer) if isinstance(answer, np.ndarray) else answer
 
 
 def _layer(answer: Any, kind: type, by_hand: Any, ways: tuple, names: tuple) -> Verdict:
     """Judges a layer written by hand against PyTorch's."""
-    for seed, (n, steps, d, size) in enumerate(_SEVERAL):
+    for seed, (n, steps, d, size) in enumerate(((4, 3, 2, 3), (2, 6, 3, 5), (1, 1, 1, 1))):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layer = kind(d, size, batch_first=True).requires_grad_(False)
@@ -176,22 +236,29 @@ def _layer(answer: Any, kind: type, by_hand: Any, ways: tuple, names: tuple) -> 
             p.mul_(2)
         weights = tuple(layer.parameters())
         want = layer(x)[0]
-        got = call(answer, x.clone(), *(p.clone() for p in weights))
-        got = torch.stack(got, 1) if isinstance(got, list) and len(got) == steps else got
+        got = _tensor(call(answer, x.clone(), *(p.clone() for p in weights)))
+        if isinstance(got, tuple) and len(got) == 2:
+            return "pair"
         if not torch.is_tensor(got) or got.shape != want.shape:
-            if torch.is_tensor(got) and near(got, want[:, -1], rel=0, absolute=1e-5):
-                return "last", {"expected": tuple(want.shape)}
+            for key, some in (("last", want[:, -1]), ("time first", want.transpose(0, 1))):
+                if torch.is_tensor(got) and _same(got, some):
+                    return key, {"expected": tuple(want.shape)}
             shape = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
             return "shape", {"expected": tuple(want.shape), "got": shape}
-        if near(got, want, rel=0, absolute=1e-6):
+        if _same(got, want):
             continue
-        for how in ways:
-            if near(got, by_hand(x, weights, how), rel=0, absolute=1e-5):
-                return "cell" if how == "o c" else how
-        for order in list(permutations(range(len(names))))[1:]:
-            if near(got, by_hand(x, weights, order=order), rel=0, absolute=1e-5):
-                said = [names[order.index(k)] for k in range(len(names))]
-                return "order", {"order": ", ".join(said)}
+        one, two = list(combinations(ways, 1)), combinations(ways, 2)
+        right, *orders = permutations(range(len(names)))
+        for how, order in chain(
+            product(one, [right]),
+            product([()], orders),
+            product(two, [right]),
+            product(one, orders),
+        ):
+            if near(got, by_hand(x, weights, how, order), rel=1e-3, absolute=1e-4):
+                if order == right:
+                    return _CALLED.get(how[0], how[0])
+                return "order", {"order": ", ".join(names[order.index(k)] for k in right)}
         told = ([round(v, 3) for v in part[0, -1].tolist()] for part in (want, got))
         return "other", {"steps": steps, **dict(zip(("expected", "got"), told, strict=True))}
     return "right"
@@ -199,89 +266,86 @@ def _layer(answer: Any, kind: type, by_hand: Any, ways: tuple, names: tuple) -> 
 
 @exercise("recurrent.1", MESSAGES["recurrent.1"])
 def lstm(answer) -> Verdict:
-    ways = (
-        "cell", "o c", "frozen", "new only", "ungated", "no forget", "no output gate",
-        "g gated", "no sigmoid", "no first bias", "no second bias",
-    )  # fmt: skip
-    return _layer(answer, nn.LSTM, _lstm, ways, tuple("ifgo"))
+    return _layer(answer, nn.LSTM, _lstm, _LSTM, tuple("ifgo"))
 
 
 @exercise("recurrent.2", MESSAGES["recurrent.2"])
 def gru(answer) -> Verdict:
-    ways = (
-        "paper", "bias outside", "inverted", "no second bias", "no first bias", "no reset",
-        "no tanh", "new alone", "no sigmoid", "frozen",
-    )  # fmt: skip
-    return _layer(answer, nn.GRU, _gru, ways, ("reset", "update", "new"))
+    return _layer(answer, nn.GRU, _gru, _GRU, ("reset", "update", "new"))
+
+
+def _same(got: Any, want: Any) -> bool:
+    return near(got, want, rel=1e-6, absolute=1e-6)
 
 
 # --- 3: gradients through time ---
 
-
-def _back(xs: Tensor, hs: Tensor, V: Tensor, h_bar: Tensor, how: str = "") -> list[Tensor]:
-    """Gradients of W, V, b and h₀, with a mistake."""
-    size, last = len(h_bar), len(xs)
-    W_bar, V_bar, b_bar = torch.zeros(size, xs.shape[1]), torch.zeros_like(V), torch.zeros(size)
-    first = h_bar
-    for t in range(last, 0, -1):
-        slope = {"no tanh": 1 + 0 * hs[t], "slope": 1 - hs[t - 1] ** 2}.get(how, 1 - hs[t] ** 2)
-        z_bar = (first if how == "same" else h_bar) * slope
-        added = z_bar * (how != "last step" or t == last)
-        state = hs[t] if how == "late state" else hs[t - 1]
-        V_bar += torch.outer(state, added) if how == "outer" else torch.outer(added, state)
-        W_bar += torch.outer(added, xs[t - 1])
-        b_bar += added
-        h_bar = V @ z_bar if how == "no transpose" else V.T @ z_bar
-    return [W_bar, V_bar, b_bar, z_bar if how == "one back" else h_bar]
+_BACK = (
+    "no transpose", "outer", "last step", "first step", "mean", "no tanh", "slope", "no square",
+    "tanh twice", "same", "late state", "h in the sum", "h on the way", "forwards", "short",
+    "late start", "one back",
+)  # fmt: skip
 
 
-def _equal(some: list[Tensor], others: list[Tensor]) -> list[bool]:
-    return [near(a, b, rel=1e-4, absolute=1e-5) for a, b in zip(some, others, strict=True)]
+def _back(hs: Tensor, V: Tensor, h_bar: Tensor, how: tuple = ()) -> list[Tensor]:
+    """Gradients of V, b and h₀, with mistakes."""
+    V_bar, b_bar, last = torch.zeros_like(V), torch.zeros_like(h_bar), len(hs) - 1
+    first = z_bar = h_bar
+    steps = list(range(last, 0, -1))
+    steps = steps[:: -1 if "forwards" in how else 1]
+    steps = steps[1 if "late start" in how else 0 : -1 if "short" in how else None]
+    for t in steps:
+        h_bar = first if "same" in how else h_bar
+        state = hs[t - 1] if "slope" in how else hs[t]
+        state = torch.tanh(state) if "tanh twice" in how else state
+        slope = 1 - (state if "no square" in how else state**2)
+        z_bar = h_bar if "no tanh" in how else h_bar * slope
+        summand = h_bar if "h in the sum" in how else z_bar
+        added = torch.outer(summand, hs[t if "late state" in how else t - 1])
+        added = added.T if "outer" in how else added
+        old, new = "first step" not in how, "last step" not in how or t == last
+        V_bar, b_bar = V_bar * old + added * new, b_bar * old + summand * new
+        along = h_bar if "h on the way" in how else z_bar
+        h_bar = V @ along if "no transpose" in how else V.T @ along
+    share = last if "mean" in how else 1
+    return [V_bar / share, b_bar / share, z_bar if "one back" in how else h_bar]
 
 
 @exercise("recurrent.3", MESSAGES["recurrent.3"])
 def through_time(answer) -> Verdict:
-    for seed, (steps, d, size) in enumerate(((1, 3, 2), (4, 2, 3), (7, 1, 2))):
+    for seed, (steps, size) in enumerate(((4, 3), (7, 2), (1, 2))):
         rng = torch.Generator().manual_seed(seed)
-        xs, h_bar = torch.randn(steps, d, generator=rng), torch.randn(size, generator=rng)
-        drawn = ((size, d), (size, size), (size,), (size,))
-        given = [torch.randn(shape, generator=rng).requires_grad_() for shape in drawn]
-        W, V, b, start = given
+        sums, h_bar = torch.randn(steps, size, generator=rng), torch.randn(size, generator=rng)
+        drawn = ((size, size), (size,), (size,))
+        V, b, start = given = [torch.randn(s, generator=rng).requires_grad_() for s in drawn]
         states = [start]
-        for x in xs:
-            states.append(torch.tanh(W @ x + V @ states[-1] + b))
+        for one in sums:
+            states.append(torch.tanh(one + V @ states[-1] + b))
         want = list(torch.autograd.grad(states[-1] @ h_bar, given))
         hs, V = torch.stack(states).detach(), V.detach()
-        got = call(answer, xs.clone(), hs.clone(), V.clone(), h_bar.clone())
+        got = call(answer, hs.clone(), V.clone(), h_bar.clone())
         got = list(got) if isinstance(got, tuple | list) else [got]
         if any(part is ... for part in got):
             raise NotAttempted
-        shapes = [tuple(getattr(part, "shape", ())) for part in got]
-        if shapes != [tuple(part.shape) for part in want]:
+        shapes = [tuple(p.shape) if torch.is_tensor(p) else np.shape(p) for p in got]
+        if shapes != list(drawn):
             said = [", ".join(map(str, some)) for some in (drawn, shapes)]
             return "format", {"expected": said[0], "got": said[1]}
         fits = _equal(got, want)
         if all(fits):
             continue
-        for how in (
-            "no transpose", "outer", "last step", "no tanh", "slope", "same", "late state",
-            "one back",
-        ):  # fmt: skip
-            if all(_equal(got, _back(xs, hs, V, h_bar, how))):
-                return how
-        if fits[1:] == [True] * 3:
-            return "x"
-        none = [torch.zeros_like(part) for part in (W, V, b)]
-        for part in (slice(1, None), slice(0, -1)):  # one end of the curve is left out
-            ends = hs[1:] if part.start else hs[:-1]
-            guess = _back(xs[part], ends, V, h_bar) if steps > 1 else none
-            if all(_equal(got[:3], guess[:3])):
-                return "short"
-        names = ("W", "V", "b", "h₀")
+        for how in chain(combinations(_BACK, 1), combinations(_BACK, 2)):
+            if all(_equal(got, _back(hs, V, h_bar, how))):
+                return "short" if how[0] == "late start" else how[0]
+        names = ("V", "b", "h₀")
         told = [[n for n, fit in zip(names, fits, strict=True) if fit is w] for w in (True, False)]
         right, wrong = (", ".join(part) or "none" for part in told)
         return "some", {"right": right, "wrong": wrong}
     return "right"
+
+
+def _equal(some: list, others: list[Tensor]) -> list[bool]:
+    return [near(a, b, rel=1e-4, absolute=1e-5) for a, b in zip(some, others, strict=True)]
 
 
 # --- 4: a bias ---
@@ -416,37 +480,41 @@ def _alone(gru: nn.GRU, head: nn.Linear, curves: list[Tensor]) -> Tensor:
     return torch.stack([head(torch.cat([_last(gru, one), one.mean(0)])) for one in outputs])
 
 
-def _wrong_ways(gru: nn.GRU, head: nn.Linear, x: Tensor, curves: list[Tensor]) -> dict[str, Tensor]:
-    """Answers of typical mistakes, "name number" each."""
+def _wrong_ways(
+    gru: nn.GRU, head: nn.Linear, x: Tensor, curves: list[Tensor]
+) -> Iterator[tuple[str, dict[str, int], Tensor]]:
+    """Typical mistakes: key, values of its sentence, and the answers that it gives."""
     lengths = torch.tensor([len(curve) for curve in curves])
     rows, size = torch.arange(len(x)), gru.hidden_size
     each = [gru(curve[None])[0][0] for curve in curves]
     clean, padded = pad_sequence(each, batch_first=True), gru(x)[0]
-    valid = (torch.arange(x.shape[1]) < lengths[:, None])[..., None]
-    mean, masked = clean.sum(1) / lengths[:, None], (padded * valid).sum(1) / lengths[:, None]
-    last = torch.stack([_last(gru, one) for one in each])
-    late = torch.cat([padded[rows, lengths - 1, :size], padded[:, 0, size:]], 1)
-    before = torch.cat([clean[rows, lengths - 2, :size], clean[:, 0, size:]], 1)
-    ends = clean[rows, lengths - 1]
-    pairs = {
-        "last column": [
-            (clean[:, -1], mean),
-            (padded[:, -1], masked),
-            (clean[:, -1], clean.mean(1)),
-        ],
-        "backward": [(ends, mean)],
-        "step 0": [(clean[:, 0], mean)],
-        "mean": [(last, clean.mean(1)), (last, clean.sum(1) / x.shape[1])],
-        "padded": [(late, masked), (padded[rows, lengths - 1], masked)],
-        "off": [(before, mean)],
-        "turned": [(mean, last), (torch.cat([last[:, size:], last[:, :size]], 1), mean)],
-    }
     seen = [curve[: max(1, int((curve != 0).any(1).sum()))] for curve in curves]
-    return {"by value 0": _alone(gru, head, seen)} | {
-        f"{key} {k}": head(torch.cat(pair, 1))
-        for key, several in pairs.items()
-        for k, pair in enumerate(several)
-    }
+    yield "by value", {}, _alone(gru, head, seen)
+    right = torch.stack([_last(gru, one) for one in each]), clean.sum(1) / lengths[:, None]
+    halves = [right[0][:, size:], right[0][:, :size], right[1]]
+    for parts in (right[::-1], halves):
+        yield "turned", {}, head(torch.cat(parts, 1))
+    for outputs in (clean, padded):
+        valid = (torch.arange(outputs.shape[1]) < lengths[:, None])[..., None]
+        forward, backward = outputs[..., :size], outputs[:, 0, size:]
+        at = {"": lengths - 1, "last column": lengths * 0 - 1, "step 0": lengths * 0}
+        at["off"] = lengths - 2
+        lasts = [(key, torch.cat([forward[rows, t], backward], 1)) for key, t in at.items()]
+        lasts += [("last column", outputs[:, -1]), ("backward", outputs[rows, lengths - 1])]
+        if outputs is padded:
+            lasts.append(("off", torch.cat([forward[rows, lengths], backward], 1)))
+        elif backward.shape[1]:
+            both = torch.stack([lasts[0][1][:, :size], backward])
+            lasts.append(("mixed", both.reshape(len(x), -1)))
+        inside = (outputs * valid).sum(1)
+        means = [("", 0, inside / lengths[:, None]), ("sum", 0, inside)]
+        means += [("mean", n, outputs.sum(1) / n) for n in (outputs.shape[1], x.shape[1])]
+        means.append(("", 0, outputs.sum(1) / lengths[:, None]))
+        for (end, last), (kind, n, mean) in product(lasts, means):
+            key = end or kind
+            if outputs is padded and key != "last column":
+                key = "padded"
+            yield key, {"columns": n}, head(torch.cat([last, mean], 1))
 
 
 @exercise("recurrent.6", MESSAGES["recurrent.6"])
@@ -475,7 +543,10 @@ def read(answer) -> Verdict:
                     return "batch first"
                 if f"index {max(sizes)} is out of bounds" in said:
                     return "off"
+                if f"and {head.in_features}x1)" in said:
+                    return "width", {"expected": head.in_features}
                 raise
+            got = torch.as_tensor(got) if isinstance(got, np.ndarray) else got
             if not torch.is_tensor(got) or got.numel() != len(want):
                 shape = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
                 return "shape", {"expected": tuple(want.shape), "got": shape}
@@ -485,10 +556,9 @@ def read(answer) -> Verdict:
             if near(results[1], want, rel=1e-4, absolute=1e-5):
                 continue
             return "padding matters"
-        for key, guess in _wrong_ways(gru, head, x, curves).items():
-            if near(got, guess, rel=1e-4, absolute=1e-5):
-                key = key.rpartition(" ")[0]
-                return key, {"columns": x.shape[1]} if key == "mean" else {}
+        for key, values, guess in _wrong_ways(gru, head, x, curves):
+            if key and near(got, guess, rel=1e-4, absolute=1e-5):
+                return key, values
         if near(got.flatten().sort().values, want.flatten().sort().values):
             return "order"
         k = int((got - want).abs().flatten().argmax())
