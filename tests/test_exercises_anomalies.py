@@ -1,5 +1,7 @@
 """The checks of anomalies and diffusion, fed with right, untouched and typically wrong answers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -18,10 +20,39 @@ def dice(found, truth):
     return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
-def honest(val_maps, val_truth, maps, truth, thresholds, how=""):
-    if how == "test":
-        val_maps, val_truth = maps, truth
-    found = np.array([dice(val_maps >= t, val_truth) for t in thresholds])
+def per_slice(found, truth, empty):
+    each = [dice(f, t) if f.any() or t.any() else empty for f, t in zip(found, truth, strict=True)]
+    return np.mean(each)
+
+
+def lesion_slices(found, truth):
+    return np.mean([dice(f, t) for f, t in zip(found, truth, strict=True) if t.any()])
+
+
+MEASURES = {
+    "slices": lambda found, truth: per_slice(found, truth, 0),
+    "empty slices": lambda found, truth: per_slice(found, truth, 1),
+    "no Dice": lambda found, truth: per_slice(found, truth, np.nan),
+    "ill slices": lesion_slices,
+    "iou": lambda found, truth: (found & truth).sum() / (found | truth).sum(),
+    "union": lambda found, truth: 2 * (found & truth).sum() / (found | truth).sum(),
+    "half": lambda found, truth: (found & truth).sum() / (found.sum() + truth.sum()),
+    "accuracy": lambda found, truth: (found == truth).mean(),
+    "precision": lambda found, truth: (found & truth).sum() / max(found.sum(), 1),
+    "sensitivity": lambda found, truth: (found & truth).sum() / truth.sum(),
+}
+
+
+def honest(val_maps, val_truth, maps, truth, thresholds, how="", choose=""):
+    """Mistakes of the measure stand in `how`, where also the choice is made by it in `choose`."""
+    parts = {"test": (maps, truth), "both": (np.r_[val_maps, maps], np.r_[val_truth, truth])}
+    chosen_on, true = parts.get(how, (val_maps, val_truth))
+    if how == "sorted":
+        thresholds = np.sort(thresholds)[::-1]
+    measure = MEASURES.get(choose, dice)
+    found = np.array(
+        [measure(chosen_on > t if choose == "strict" else chosen_on >= t, true) for t in thresholds]
+    )
     best = found.argmax()
     if how == "last":
         best = np.flatnonzero(found == found.max())[-1]
@@ -34,12 +65,10 @@ def honest(val_maps, val_truth, maps, truth, thresholds, how=""):
         return t, found[best]
     if how == "ceiling":
         return t, max(dice(maps >= v, truth) for v in thresholds)
-    if how == "slices":
-        return t, np.mean([dice(m >= t, v) for m, v in zip(maps, truth, strict=True) if v.any()])
     if how == "strict":
         return t, dice(maps > t, truth)
-    d = dice(maps >= t, truth)
-    return t, {"iou": d / (2 - d), "half": d / 2, "other": d / 3}.get(how, d)
+    value = MEASURES.get(how, dice)(maps >= t, truth)
+    return t, value / 3 if how == "other" else value
 
 
 def honest_by_library(val_maps, val_truth, maps, truth, thresholds):
@@ -155,28 +184,44 @@ def step(guess, adam, x0, left, t, noise, how=""):
         kept = (1 - left).cumprod(0)[t].view(-1, 1, 1, 1)
     if how == "product":
         kept = left.cumprod(0)[t].view(-1, 1, 1, 1)
+    if how == "neighbour":
+        kept = left[t - 1].view(-1, 1, 1, 1)
+    if how == "pairs":
+        kept = left[t].view(1, -1, 1, 1)
     a, b = kept.sqrt(), (1 - kept).sqrt()
-    if how == "swapped":
-        a, b = b, a
-    if how in ("no root", "half root"):
-        a, b = (kept if how == "no root" else a), 1 - kept
+    a, b = {
+        "swapped": (b, a),
+        "no root": (kept, 1 - kept),
+        "half root": (a, 1 - kept),
+        "one minus": (a, 1 - a),
+        "loud": (a, 1),
+        "full": (1, b),
+        "minus": (a, -b),
+    }.get(how, (a, b))
     if how == "random":
         noise = torch.randn(noise.shape)
     noisy = x0 if how == "clean" else a * x0 + b * noise
-    target = {"target": x0, "noisy": noisy}.get(how, noise)
+    target = {"target": x0, "noisy": noisy, "share": b * noise, "difference": noisy - x0}
+    target = target.get(how, noise)
     error = guess(noisy, t + 1 if how == "steps" else t) - target
     loss = error.abs().mean() if how == "absolute" else error.square().mean()
     if how == "sum":
         loss = error.square().sum()
+    if how == "root":
+        loss = loss.sqrt()
+    if how == "halved":
+        loss = loss / 2
     if how == "image sums":
         loss = error.square().flatten(1).sum(1).mean()
     if how != "stale":
         adam.zero_grad()
+    if how == "early":
+        adam.step()
     if how != "no backward":
         (loss / 3 if how == "other step" else loss).backward()
-    if how == "zeroed":
-        adam.zero_grad(set_to_none=False)
-    for _ in range({"no step": 0, "twice": 2}.get(how, 1)):
+    if how.startswith("zeroed"):
+        adam.zero_grad(set_to_none=how == "zeroed to none")
+    for _ in range({"no step": 0, "early": 0, "twice": 2}.get(how, 1)):
         adam.step()
     return error if how == "shape" else loss.item() / (3 if how == "other" else 1)
 
@@ -195,23 +240,40 @@ def step_by_library(guess, adam, x0, left, t, noise):
 
 
 def back(guess, x, beta, z, how=""):
-    left = torch.cumprod(1 - beta, 0)
+    left = torch.cumprod(beta if how == "rates" else 1 - beta, 0)
     steps = len(beta)
+    if how == "start":
+        x = z[-1]
     for k, t in enumerate(range(steps) if how == "order" else reversed(range(steps))):
         if (how == "stopped" and t == 0) or (how == "late" and k == 0):
             continue
-        before = left[t - 1] if t else torch.tensor(1.0)
-        e = guess(x, t + 1 if how == "times" else t)
-        share = {"root guess": beta[t] ** 0.5, "all": (1 - left[t]) ** 0.5}
-        x = x - share.get(how, beta[t] / (1 - left[t]) ** 0.5) * e
-        if how != "no division":
-            x = x / (1 - beta[t]) ** 0.5
+        before = left[t - 1] if t or how == "wrap" else torch.tensor(1.0 - (how == "nothing"))
+        e = guess(x, {"times": t + 1, "turned": k}.get(how, t))
+        share = beta[t] / (1 - left[t]) ** 0.5
+        share = {
+            "root": beta[t] ** 0.5,
+            "rate": beta[t],
+            "no root below": beta[t] / (1 - left[t]),
+            "all": (1 - left[t]) ** 0.5,
+            "plus": -share,
+        }.get(how, share)
         v = beta[t] * (1 - before) / (1 - left[t])
         if how == "beta" or (how == "last noise" and not t) or (how == "usual" and t):
             v = beta[t]
-        x = x + (v if how == "variance" else v**0.5) * z[k if how == "z order" else t] * (
-            how != "no noise"
+        v = {"ratio": beta[t] * (1 - left[t]) / (1 - before), "beta itself": beta[t] ** 2}.get(
+            how, v
         )
+        new = (v if how == "variance" else v**0.5) * z[k if how == "z order" else t]
+        if how == "random":
+            new = torch.randn(x.shape)
+        root = (1 - beta[t]) ** 0.5
+        old = {
+            "no division": x - share * e,
+            "no root": (x - share * e) / root**2,
+            "multiplied": (x - share * e) * root,
+            "x alone": x / root - share * e,
+        }.get(how, (x - share * e) / root)
+        x = old + new / (root if how == "noise too" else 1) * (how != "no noise")
         if how == "nan":
             x = x / 0
     return x * 1.5 if how == "other" else x
@@ -226,6 +288,14 @@ def back_through_the_image(guess, x, beta, z):
         mean = before.sqrt() * beta[t] * picture + (1 - beta[t]).sqrt() * (1 - before) * x
         x = mean / (1 - left) + (beta[t] * (1 - before) / (1 - left)).sqrt() * z[t]
     return x.numpy()
+
+
+def back_by_jumps(guess, x, beta, z):
+    for t in reversed(range(len(beta))):
+        left, before = torch.prod(1 - beta[: t + 1]), torch.prod(1 - beta[:t])
+        picture = (x - (1 - left).sqrt() * guess(x, t)) / left.sqrt()
+        x = before.sqrt() * picture + (1 - before).sqrt() * z[t]
+    return x
 
 
 def back_in_place(guess, x, beta, z):
@@ -270,10 +340,29 @@ CASES = [
     ("anomalies.1", how(honest, "position"), "not its position"),
     ("anomalies.1", how(honest, "val dice"), "that of the validation patients"),
     ("anomalies.1", how(honest, "ceiling"), "the Dice is the best one of the test"),
-    ("anomalies.1", how(honest, "slices"), "a mean over slices"),
-    ("anomalies.1", how(honest, "strict"), "*at* the threshold counts as found"),
-    ("anomalies.1", how(honest, "iou"), "intersection over union"),
-    ("anomalies.1", how(honest, "half"), "the 2 is missing"),
+    ("anomalies.1", how(honest, "both"), "on validation and test patients together"),
+    ("anomalies.1", how(honest, "sorted"), "not the first of them"),
+    *[
+        ("anomalies.1", answer, said)
+        for word, said in {
+            "slices": "a mean over slices",
+            "empty slices": "a mean over slices",
+            "ill slices": "a mean over slices",
+            "no Dice": "a mean over slices",
+            "strict": "*at* the threshold counts as found",
+            "iou": "took the intersection over union",
+            "union": "divided by |A ∪ B|",
+            "half": "the 2 is missing",
+            "accuracy": "took the share of pixels that are right",
+            "precision": "took the share of marked pixels that are lesion",
+            "sensitivity": "took the share of the lesion's pixels that are marked",
+        }.items()
+        for answer in (how(honest, word), partial(honest, how=word, choose=word))
+    ],
+    ("anomalies.1", partial(honest, choose="strict"), "*at* the threshold counts as found"),
+    ("anomalies.1", partial(honest, choose="ill slices"), "a mean over slices"),
+    ("anomalies.1", partial(honest, how="val dice", choose="ill slices"), "I expected threshold"),
+    ("anomalies.1", lambda *a: (honest(*a, how="test")[0], 0.5), "is best on the *test*"),
     ("anomalies.1", how(honest, "other"), "I expected threshold"),
     ("anomalies.1", lambda *a: (0.42, 0.42), "I expected threshold"),
     ("anomalies.2", residual, "✓"),
@@ -343,20 +432,32 @@ CASES = [
             "one step": "all images got the same step",
             "no root": "where its root belongs",
             "half root": "where its root belongs",
+            "one minus": "not 1 − √ᾱ",
+            "loud": "without its factor",
+            "full": "without its factor",
+            "minus": "you subtracted the noise",
+            "neighbour": "ᾱ of the step before",
+            "pairs": "of shape (5, 5, 3, 4)",
             "swapped": "each other's factors",
             "beta": "needs no cumulative product",
             "product": "needs no cumulative product",
             "target": "compared the guess with the picture",
             "noisy": "with the noisy picture",
+            "share": "the noise as it stands in the picture",
+            "difference": "in which the picture has shrunk too",
             "clean": "must see the noisy picture",
             "sum": "you summed the squares",
             "image sums": "you summed the squares",
             "absolute": "The loss is a square",
+            "root": "the root of the mean square",
+            "halved": "half of the mean square",
             "steps": "got another t than the images",
             "no step": "the network has not changed",
-            "no backward": "the network has not changed",
+            "no backward": "the network got no gradient",
+            "early": "came before `backward`",
             "stale": "of the step before is still in yours",
             "zeroed": "nothing is left",
+            "zeroed to none": "nothing is left",
             "twice": "made two steps",
             "other step": "but the network changed by",
             "other": "I expected",
@@ -376,16 +477,33 @@ CASES = [
             "beta": "has variance β_t",
             "usual": "has variance β_t",
             "variance": "by its variance",
+            "beta itself": "by its variance",
+            "nothing": "nothing is added",
+            "ratio": "turn the fraction round",
+            "wrap": "`left[-1]`, the last of all",
+            "rates": "not of all β",
+            "random": "differs from call to call",
+            "start": "begins with x itself",
             "z order": "in the order of your loop",
             "no division": "and yours is not",
-            "root guess": "not by √β_t",
+            "no root": "by 1 − β_t. Take the root",
+            "multiplied": "Divide by it",
+            "x alone": "but not the guess",
+            "noise too": "It stands outside the brackets",
+            "root": "and yours by √β_t",
+            "rate": "and yours by β_t.",
+            "no root below": "and yours by β_t / (1 − ᾱ_t)",
+            "plus": "you added the guessed noise",
             "all": "all the guessed noise away",
             "times": "other positions than the loop's",
+            "turned": "other positions than the loop's",
             "stopped": "one step is missing",
             "late": "one step is missing",
             "other": "with 7 steps I expected",
         }.items()
     ],
+    ("anomalies.6", back_by_jumps, "on the guessed x_0"),
+    ("anomalies.6", lambda guess, x, beta, z: x / 2, "never asked the network"),
     ("anomalies.6", every_x, "the last x only"),
     ("anomalies.6", back_in_place, "changed its arguments"),
 ]

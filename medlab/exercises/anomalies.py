@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -31,30 +31,34 @@ MESSAGES = {
         "val dice": "the threshold is right, but the Dice is that of the validation patients, on "
         "whom it was chosen. Measure it on the test.",
         "ceiling": "the threshold is right, but the Dice is the best one of the test.",
-        "slices": "the threshold is right; your Dice is a mean over slices. Count the pixels of "
-        "all slices together: a slice without lesion has no Dice.",
+        "slices": "your Dice is a mean over slices. Count the pixels of all slices together, for "
+        "the choice too: a slice without lesion has no Dice.",
         "strict": "a pixel *at* the threshold counts as found: `maps >= t`.",
-        "iou": "that is the intersection over union. Dice is 2·|A∩B| / (|A| + |B|).",
+        "both": "you chose {got:g} on validation and test patients together. The test may not take "
+        "part in the choice ({expected:g}).",
+        "measure": "you took {what}, not Dice: 2·|A∩B| / (|A| + |B|).",
         "half": "your Dice is half of what it should be: the 2 is missing.",
+        "union": "you divided by |A ∪ B|. Dice divides by |A| + |B|, which counts what both hold "
+        "twice.",
         "other": "I expected threshold {expected:g} and Dice {dice:.4f}; got {got:g} and "
         "{found:.4f}.",
     },
     "anomalies.2": {
-        "right": "AP {got:.2f}, and {plain:.2f} for |x − x̂|: edges cancel, lesions stay.",
+        "right": "AP {got:.3f}, and {plain:.3f} for |x − x̂|: edges cancel, lesions stay.",
         "format": "I expected a map for each slice, of shape {shape}; got {got}.",
         "nan": "your map holds NaN or infinite values.",
         "alone": "a slice's map depends on the other slices (blurred across them, or normalised "
         "together): a patient's result would depend on who else came.",
-        "low side": "AP {bright:.2f} of bright lesions, but {dark:.2f} of dark ones: the sign of "
+        "low side": "AP {bright:.3f} of bright lesions, but {dark:.3f} of dark ones: the sign of "
         "the residual must not count.",
-        "high side": "AP {dark:.2f} of dark lesions, but {bright:.2f} of bright ones: the sign of "
+        "high side": "AP {dark:.3f} of dark lesions, but {bright:.3f} of bright ones: the sign of "
         "the residual must not count.",
         "upside down": "your map is low where something is wrong. Turn it round.",
         "no drawing": "your map does not depend on x_hat: it cannot know what is normal.",
         "no image": "your map does not depend on x.",
-        "edges": "AP {got:.2f}, where |x − x̂| has {plain:.2f}: the edges are still in "
+        "edges": "AP {got:.3f}, where |x − x̂| has {plain:.3f}: the edges are still in "
         "it. A pair of lines of opposite sign cancels only if it is averaged with its signs.",
-        "close": "AP {got:.2f}, and {plain:.2f} for |x − x̂|; I asked for {least}. Lesions are "
+        "close": "AP {got:.3f}, and {plain:.3f} for |x − x̂|; I asked for {least}. Lesions are "
         "several pixels wide.",
     },
     "anomalies.3": {
@@ -98,19 +102,33 @@ MESSAGES = {
         "shape": "I expected the loss, one number; got {got}.",
         "random": "your loss differs from call to call. Use the `noise` that is given.",
         "one step": "all images got the same step. `left[t]` has one value an image.",
+        "pairs": "your noisy pictures are of shape {shape}: each image met each step. Of `left[t]` "
+        "every image needs its own value alone.",
         "no root": "you used ᾱ where its root belongs, or 1 − ᾱ: the variances are ᾱ and 1 − ᾱ, "
         "the factors their roots.",
+        "one minus": "the noise's factor is √(1 − ᾱ), not 1 − √ᾱ.",
+        "unscaled": "picture or noise came in without its factor: √ᾱ and √(1 − ᾱ).",
+        "neighbour": "you took ᾱ of the step before. `t` counts from 0, as `left` does: `left[t]`.",
+        "minus": "you subtracted the noise. It is added.",
         "swapped": "picture and noise have each other's factors: √ᾱ belongs to the picture.",
         "beta": "1 − `left` is not a rate: `left` holds ᾱ, and needs no cumulative product.",
         "target": "you compared the guess with the picture. It should find the noise.",
         "noisy": "you compared the guess with the noisy picture. It should find the noise.",
+        "share": "you compared the guess with √(1 − ᾱ) ε, the noise as it stands in the picture. "
+        "It should find ε itself.",
         "clean": "the network must see the noisy picture, not x0.",
         "sum": "you summed the squares. Take the mean over all pixels.",
+        "difference": "you compared the guess with x_t − x_0, in which the picture has shrunk "
+        "too. It should find ε.",
         "absolute": "you took the absolute difference. The loss is a square.",
+        "root": "you took the root of the mean square. The loss is the mean square.",
+        "half": "you took half of the mean square.",
         "steps": "your network got another t than the images: pass t on as it is.",
         "not asked": "your function never asked the network: call guess(noisy, t).",
-        "no training": "the loss is right, and the network has not changed: `backward`, then "
-        "`adam.step()`, and nothing that cuts the gradient off before.",
+        "no backward": "the loss is right, and the network got no gradient: `loss.backward()` "
+        "before `adam.step()`.",
+        "no step": "loss and gradient are right, and the network has not changed: `adam.step()`.",
+        "early": "`adam.step()` came before `backward`: it used the old gradient, or none.",
         "stale": "the gradient of the step before is still in yours: `adam.zero_grad()` before "
         "`backward`.",
         "zeroed": "you set the gradient to zero between `backward` and `step`: nothing is left.",
@@ -122,7 +140,15 @@ MESSAGES = {
     "anomalies.6": {
         "right": "every step back is the right one.",
         "format": "I expected a tensor of shape {shape}, the last x; got {got}.",
-        "nan": "your x becomes NaN or infinite. In the last step ᾱ of the step before is 1.",
+        "nan": "your x becomes NaN or infinite. In the last step ᾱ of the step before is 1, and "
+        "nothing can be divided by 1 − 1.",
+        "not asked": "your function never asked the network: call guess(x, t).",
+        "random": "your x differs from call to call. Use the `z` that is given.",
+        "start": "the loop begins with x itself. Your network first got something else.",
+        "rates": "ᾱ_t is the product of all 1 − β, not of all β.",
+        "wrap": "in the last step, position 0, your ᾱ of the step before is `left[-1]`, the last "
+        "of all. It should be 1.",
+        "ratio": "your variance is β_t (1 − ᾱ_t) / (1 − ᾱ_(t−1)): turn the fraction round.",
         "order": "you went from the first step to the last. Back is the other way.",
         "no noise": "you add no noise: the result is far too narrow.",
         "last noise": "in the last step, position 0, nothing is added: ᾱ_0 = 1 makes the variance "
@@ -131,7 +157,13 @@ MESSAGES = {
         "variance": "you multiplied the noise by its variance. Take the root.",
         "z order": "z[t] belongs to position t. You took them in the order of your loop.",
         "no division": "the mean is divided by √(1 − β_t), and yours is not.",
-        "root guess": "the guess is multiplied by β_t / √(1 − ᾱ_t), not by √β_t.",
+        "no root": "you divided the mean by 1 − β_t. Take the root.",
+        "multiplied": "you multiplied the mean by √(1 − β_t). Divide by it.",
+        "x alone": "you divided x by √(1 − β_t), but not the guess: both stand in the brackets.",
+        "noise too": "you divided the new noise by √(1 − β_t) too. It stands outside the brackets.",
+        "share": "the guess is multiplied by β_t / √(1 − ᾱ_t), and yours by {what}.",
+        "plus": "you added the guessed noise. It is taken away.",
+        "jump": "you put new noise on the guessed x_0. A step back begins at x_t, near it.",
         "all": "you took all the guessed noise away at once. A step takes β_t / √(1 − ᾱ_t) of it.",
         "times": "your network got other positions than the loop's, 0 … T − 1.",
         "stopped": "one step is missing: positions go down to 0, and begin with T − 1.",
@@ -176,26 +208,82 @@ def _maps(seed: int) -> _Maps:
         truth[2] = rng.random((8, 9)) < 0.5
         found += [np.round(rng.random(truth.shape) * 0.7 + lift * truth, 1), truth]
     thresholds = np.array([0.8, 0.3, 0.7, 0.65, 0.6, 0.5, 0.95, 0.1])
-    return _Maps._make([*found, thresholds])
+    return _Maps._make([*found, thresholds[:: -1 if seed % 2 else 1]])
 
 
 def honest(
     val_maps: ndarray, val_truth: ndarray, maps: ndarray, truth: ndarray, thresholds: ndarray
 ) -> tuple[float, float]:
     """The first best threshold of the validation, and the Dice of the test there."""
-    t = thresholds[int(np.argmax([_dice(val_maps, val_truth, t) for t in thresholds]))]
-    return float(t), _dice(maps, truth, t)
+    t = _best(val_maps, val_truth, thresholds)
+    return t, _overlap(maps, truth, t)
 
 
-def _dice(maps: ndarray, truth: ndarray, t: float) -> float:
-    found = maps >= t
-    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
+# Measures that are not Dice of all pixels: the key of their message, and what it calls them
+MEASURES = {
+    "strict": ("strict", ""),
+    "slices": ("slices", ""),
+    "ill slices": ("slices", ""),
+    "empty slices": ("slices", ""),
+    "half": ("half", ""),
+    "union": ("union", ""),
+    "iou": ("measure", "the intersection over union"),
+    "accuracy": ("measure", "the share of pixels that are right"),
+    "precision": ("measure", "the share of marked pixels that are lesion"),
+    "sensitivity": ("measure", "the share of the lesion's pixels that are marked"),
+}
+
+
+def _overlap(maps: ndarray, truth: ndarray, t: float, how: str = "") -> float:
+    """Dice of all pixels, or one of MEASURES."""
+    found = maps > t if how == "strict" else maps >= t
+    hits, sizes = (found & truth).sum((1, 2)), found.sum((1, 2)) + truth.sum((1, 2))
+    each, both, either = 2 * hits / np.maximum(sizes, 1), hits.sum(), (found | truth).sum()
+    others = {
+        "slices": each.mean(),
+        "ill slices": each[truth.any((1, 2))].mean(),
+        "empty slices": np.where(sizes > 0, each, 1).mean(),
+        "half": both / sizes.sum(),
+        "union": 2 * both / either,
+        "iou": both / either,
+        "accuracy": (found == truth).mean(),
+        "precision": both / max(found.sum(), 1),
+        "sensitivity": both / truth.sum(),
+    }
+    return float(others.get(how, 2 * both / sizes.sum()))
+
+
+def _best(maps: ndarray, truth: ndarray, thresholds: ndarray, how: str = "") -> float:
+    found = [_overlap(maps, truth, t, how) for t in thresholds]
+    return float(thresholds[int(np.argmax(found))])
+
+
+def _mistakes(m: _Maps) -> Iterator[tuple[str, str, float, float]]:
+    """Usual ones: the key of the message, a measure's name, and the answer, threshold and Dice."""
+    val, test, steps = m[:2], m[2:4], m.thresholds
+    on_val = [_overlap(*val, t) for t in steps]
+    want, dice = honest(*m)
+    yield "swapped", "", dice, want
+    yield "position", "", float(np.argmax(on_val)), dice
+    yield "val dice", "", want, max(on_val)
+    yield "ceiling", "", want, max(_overlap(*test, t) for t in steps)
+    both = np.concatenate([val[0], test[0]]), np.concatenate([val[1], test[1]])
+    for key, t in (
+        ("test", _best(*test, steps)),
+        ("both", _best(*both, steps)),
+        ("worst", steps[int(np.argmin(on_val))]),
+    ):
+        yield key, "", t, _overlap(*test, t)
+    for how, (key, what) in MEASURES.items():
+        for choice, measure in (("", how), (how, how), ("" if what else how, "")):
+            t = _best(*val, steps, choice)
+            yield key, what, t, _overlap(*test, t, measure)
 
 
 @exercise("anomalies.1", MESSAGES["anomalies.1"])
 def honest_dice(answer) -> Verdict:
-    for seed in (0, 1, 2):
-        m = _maps(seed)
+    fixtures, found = [_maps(seed) for seed in range(4)], []
+    for m in fixtures:
         raw = call(answer, *(a.copy() for a in m))
         if isinstance(raw, (tuple, list)) and any(entry is ... for entry in raw):
             raise NotAttempted
@@ -203,43 +291,27 @@ def honest_dice(answer) -> Verdict:
             t, got = (number(entry) for entry in raw)
         except (TypeError, ValueError, Wrong):
             return "format", {"got": str(raw)[:60]}
-        on_val = [_dice(m.val_maps, m.val_truth, v) for v in m.thresholds]
-        on_test = [_dice(m.maps, m.truth, v) for v in m.thresholds]
-        best = int(np.argmax(on_val))
-        want, dice = honest(*m)
-        expected = {"expected": want, "dice": dice, "got": t, "found": got}
-        if near(t, want) and near(got, dice):
-            continue
-        if near(got, want) and near(t, dice):
-            return "swapped"
-        if near(t, best):
-            return "position"
-        if near(t, want):
-            found = m.maps >= want
-            both, either = (found & m.truth).sum(), (found | m.truth).sum()
-            hits, sizes = (found & m.truth).sum((1, 2)), (found.sum((1, 2)) + m.truth.sum((1, 2)))
-            each = 2 * hits / np.maximum(sizes, 1)
-            strict = m.maps > want
-            tight = 2 * (strict & m.truth).sum() / (strict.sum() + m.truth.sum())
-            known = {
-                "val dice": [on_val[best]],
-                "ceiling": [max(on_test)],
-                "slices": [each.mean(), each[m.truth.any((1, 2))].mean()],
-                "strict": [tight],
-                "iou": [both / either],
-                "half": [dice / 2],
-            }
-            for key, values in known.items():
-                if any(near(got, v) for v in values):
-                    return key
-            return "other", expected
-        for key, values in (("test", on_test), ("last", on_val)):
-            if any(near(t, v) for v in m.thresholds[np.isclose(values, max(values))]):
-                return key, expected
-        if near(t, m.thresholds[int(np.argmin(on_val))]):
-            return "worst", expected
-        return "other", expected
-    return "right"
+        found.append((t, got))
+    want = [honest(*m) for m in fixtures]
+    if near(found, want):
+        return "right"
+    k = next(k for k, pair in enumerate(found) if not near(pair, want[k]))
+    told = {"expected": want[k][0], "dice": want[k][1], "got": found[k][0], "found": found[k][1]}
+    for ways in zip(*map(_mistakes, fixtures), strict=True):
+        if near(found, [way[2:] for way in ways]):
+            return ways[0][0], told | {"what": ways[0][1]}
+    chosen = [pair[0] for pair in found]
+    if np.isnan(found).any():
+        return "slices"
+    if near(chosen, [_best(m.maps, m.truth, m.thresholds) for m in fixtures]):
+        return "test", told
+    trios = zip(fixtures, found, want, strict=True)
+    if all(
+        near((_overlap(*m[:2], t), _overlap(*m[2:4], t)), (_overlap(*m[:2], best), value))
+        for m, (t, value), (best, _) in trios
+    ):
+        return "last", told
+    return "other", told
 
 
 # --- 2: a residual ---
@@ -470,13 +542,23 @@ def _asked() -> _Asked:
 
 
 class _Net:
-    """A network of one weight, with what it was asked, and an old gradient."""
+    """A network of one weight with an old gradient, what it was asked, and what came to it.
+
+    `log` holds "backward" for each gradient that reached the weight, and for each step of the
+    optimiser the gradient that it found, 0 for none.
+    """
 
     def __init__(self) -> None:
         self.weight = torch.tensor(0.6, requires_grad=True)
         self.weight.grad = torch.tensor(0.5)
         self.sgd = torch.optim.SGD([self.weight], lr=0.1)
         self.seen: list[tuple[Tensor, ndarray]] = []
+        self.log: list[str | float] = []
+        self.weight.register_hook(lambda _: self.log.append("backward"))
+        self.sgd.register_step_pre_hook(lambda *_: self.log.append(self.gradient()))
+
+    def gradient(self) -> float:
+        return 0.0 if self.weight.grad is None else float(self.weight.grad)
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         self.seen.append((x.detach().clone(), np.array(_arrays(t))))
@@ -505,28 +587,44 @@ def one_step(answer) -> Verdict:
         return "steps"
     if near(moved, expected):
         return "right"
-    ways = {"no training": 0, "zeroed": 0, "stale": expected - 0.05, "twice": 2 * expected}
-    key = first_match(moved, ways)
-    if key == "no training" and nets[0].weight.grad is not None and nets[0].weight.grad == 0:
-        key = "zeroed"
+    return _moved(nets[0].log, moved, expected)
+
+
+def _moved(log: list[str | float], moved: float, expected: float) -> Verdict:
+    """Why the weight moved by another amount than it should, though the loss is right."""
+    steps = [entry for entry in log if entry != "backward"]
+    if "backward" not in log:
+        return "no backward"
+    if not steps:
+        return "no step"
+    if log[0] != "backward":
+        return "early"
+    if steps[0] == 0:
+        return "zeroed"
+    key = first_match(moved, {"stale": expected - 0.05, "twice": 2 * expected})
     return "other step" if key == "other" else key, {"moved": moved, "expected": expected}
 
 
 def _lost(x: Tensor, got: float, want: float) -> Verdict:
     """Why the loss is another one than it should be, from it and from what the network saw."""
     x0, left, t, noise = _asked()
-    kept = left[t].view(-1, 1, 1, 1)
-    a, b, first = kept.sqrt(), (1 - kept).sqrt(), left[t[0]]
-    product, rates = (v.cumprod(0)[t].view(-1, 1, 1, 1) for v in (left, 1 - left))
-    others = {
-        "clean": [x0],
-        "one step": [first.sqrt() * x0 + (1 - first).sqrt() * noise],
-        "no root": [m * x0 + n * noise for m, n in ((kept, 1 - kept), (a, 1 - kept), (kept, b))],
-        "swapped": [b * x0 + a * noise],
-        "beta": [v.sqrt() * x0 + (1 - v).sqrt() * noise for v in (product, rates)],
+    if x.shape != x0.shape:
+        return "pairs", {"shape": tuple(x.shape)}
+    a, b = _factors(left[t])
+    kept, first = left[t].view(-1, 1, 1, 1), left[t[0]]
+    others: dict[str, list[tuple[Any, Any]]] = {
+        "clean": [(1, 0)],
+        "one step": [(first.sqrt(), (1 - first).sqrt())],
+        "no root": [(kept, 1 - kept), (a, 1 - kept), (kept, b)],
+        "one minus": [(a, 1 - a)],
+        "swapped": [(b, a)],
+        "unscaled": [(1, b), (a, 1), (1, 1)],
+        "minus": [(a, -b)],
+        "neighbour": [_factors(left[t - 1])],
+        "beta": [_factors(left.cumprod(0)[t]), _factors((1 - left).cumprod(0)[t])],
     }
-    for key, pictures in others.items():
-        if any(near(x, picture, absolute=1e-5) for picture in pictures):
+    for key, pairs in others.items():
+        if any(near(x, m * x0 + n * noise, absolute=1e-5) for m, n in pairs):
             return key
     noisy = a * x0 + b * noise
     guess = _Net()(noisy, t).detach()
@@ -534,10 +632,19 @@ def _lost(x: Tensor, got: float, want: float) -> Verdict:
     known = {
         "target": (guess - x0).square().mean(),
         "noisy": (guess - noisy).square().mean(),
+        "share": (guess - b * noise).square().mean(),
+        "difference": (guess - noisy + x0).square().mean(),
         "absolute": (guess - noise).abs().mean(),
+        "root": error.mean().sqrt(),
+        "half": error.mean() / 2,
     }
     summed = any(near(got, v) for v in (error.sum(), error.sum() / len(x0)))
     return "sum" if summed else first_match(got, known), {"expected": want, "got": got}
+
+
+def _factors(kept: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) shares of variance to the factors of picture and noise, each (N, 1, 1, 1)."""
+    return kept.view(-1, 1, 1, 1).sqrt(), (1 - kept).view(-1, 1, 1, 1).sqrt()
 
 
 # --- 6: the way back ---
@@ -563,27 +670,66 @@ def _perfect(beta: Tensor, x: Tensor, t: int) -> Tensor:
     return (1 - a).sqrt() * (x - 3 * a.sqrt()) / (0.25 * a + 1 - a)
 
 
+def draw(guess: Callable, x: Tensor, beta: Tensor, z: Tensor) -> Tensor:
+    """The chain of steps back from x to the last x."""
+    return _chain(guess, x, beta, z)[-1]
+
+
+# Wrong factors of the guess, as messages call them
+SHARES = {"root": "√β_t", "rate": "β_t", "no root below": "β_t / (1 − ᾱ_t)"}
+
+
 @torch.no_grad()
-def draw(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -> Tensor:
-    """The chain from x to the last x, or one of its usual mistakes."""
-    left = torch.cumprod(1 - beta, 0)
-    times = list(range(len(beta)))[::-1]
-    times = {"order": times[::-1], "stopped": times[:-1], "late": times[1:]}.get(how, times)
-    for k, t in enumerate(times):
-        before = left[t - 1] if t else torch.ones(())
-        share = beta[t] / (1 - left[t]).sqrt()
-        share = {"root guess": beta[t].sqrt(), "all": (1 - left[t]).sqrt()}.get(how, share)
-        x = x - share * guess(x, t)
-        if how != "no division":
-            x = x / (1 - beta[t]).sqrt()
+def _chain(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -> list[Tensor]:
+    """All x on the way back, the given one first; `how` is one of the usual mistakes."""
+    left = torch.cumprod(beta if how == "rates" else 1 - beta, 0)
+    chain = [x]
+    for k, t in enumerate(_times(len(beta), how)):
+        before = left[t - 1] if t or how == "wrap" else torch.ones(())
+        before = before * (t > 0 or how != "nothing before")
+        root, share = (1 - beta[t]).sqrt(), beta[t] / (1 - left[t]).sqrt()
+        factors = {
+            "root": beta[t].sqrt(),
+            "rate": beta[t],
+            "no root below": beta[t] / (1 - left[t]),
+        }
+        factors |= {"all": (1 - left[t]).sqrt(), "plus": -share}
         variance = beta[t] * (1 - before) / (1 - left[t])
         if how == "beta" or (how == "last noise" and t == 0):
             variance = beta[t]
+        if how == "beta itself":
+            variance = beta[t] ** 2
         if how == "beta but the last":
             variance = beta[t] * (t > 0)
-        spread = variance if how == "variance" else variance.sqrt()
-        x = x + spread * (how != "no noise") * z[k if how == "z order" else t]
-    return x
+        if how == "ratio":
+            variance = beta[t] * (1 - left[t]) / (1 - before)
+        spread = (variance if how == "variance" else variance.sqrt()) * (how != "no noise")
+        noise = spread * z[k if how == "z order" else t]
+        divisor = {"no division": 1.0, "no root": root**2, "multiplied": 1 / root}.get(how, root)
+        taken = factors.get(how, share) * guess(x, t)
+        if how == "x alone":
+            x = x / root - taken + noise
+        elif how == "jump":
+            x = (x - (1 - left[t]).sqrt() * guess(x, t)) / left[t].sqrt()
+            x = before.sqrt() * x + (1 - before).sqrt() * z[t]
+        else:
+            x = (x - taken) / divisor + noise / (root if how == "noise too" else 1)
+        chain.append(x)
+    return chain
+
+
+def _times(steps: int, how: str = "") -> list[int]:
+    """The positions of a chain in their order."""
+    times = list(range(steps))[::-1]
+    return {"order": times[::-1], "stopped": times[:-1], "late": times[1:]}.get(how, times)
+
+
+# How a chain goes wrong, and the key of its message
+WAYS = {how: how for how in ("order", "no noise", "last noise", "beta", "variance", "z order")}
+WAYS |= {how: how for how in ("no division", "no root", "multiplied", "x alone", "noise too")}
+WAYS |= {how: how for how in ("rates", "wrap", "ratio", "plus", "all", "jump", "stopped")}
+WAYS |= dict.fromkeys(SHARES, "share") | {"late": "stopped", "beta but the last": "beta"}
+WAYS |= {"nothing before": "last noise", "beta itself": "variance"}
 
 
 @exercise("anomalies.6", MESSAGES["anomalies.6"])
@@ -592,10 +738,14 @@ def way_back(answer) -> Verdict:
         x, beta, z = _start(steps)
         given = _Start(x.clone(), beta.clone(), z.clone())
         seen: list[int] = []
+        xs: list[Tensor] = []
         perfect = partial(_perfect, beta)
 
-        def guess(x: Tensor, t: Any, beta: Tensor = beta, seen: list = seen) -> Tensor:
+        def guess(
+            x: Tensor, t: Any, beta: Tensor = beta, seen: list = seen, xs: list = xs
+        ) -> Tensor:
             seen.append(int(t))
+            xs.append(x.clone())
             return _perfect(beta, x, min(max(int(t), 0), len(beta) - 1))
 
         raw = call(answer, guess, *given)
@@ -606,19 +756,42 @@ def way_back(answer) -> Verdict:
         if got.shape != tuple(x.shape):
             told = getattr(raw, "shape", type(raw).__name__)
             return "format", {"shape": tuple(x.shape), "got": told}
-        if not np.isfinite(got).all():
-            return "nan"
         want = draw(perfect, x, beta, z)
         if near(got, want, absolute=1e-4):
             if not all(torch.equal(a, b) for a, b in zip(given, (x, beta, z), strict=True)):
                 return "changed"
             continue
-        if seen and (min(seen) < 0 or max(seen) >= steps or len(set(seen)) < len(seen)):
-            return "times"
-        known = ["order", "no noise", "last noise", "beta", "variance", "z order", "no division"]
-        for how in [*known, "root guess", "all", "stopped", "late", "beta but the last"]:
-            if near(got, draw(perfect, x, beta, z, how), absolute=1e-4):
-                return {"late": "stopped", "beta but the last": "beta"}.get(how, how)
-        first = {"expected": f"{want.flatten()[0]:.4f}", "got": f"{got.flatten()[0]:.4f}"}
-        return "other", {"steps": steps} | first
+        return _strayed(answer, seen, [*xs, torch.from_numpy(got)], _Start(x, beta, z), want)
     return "right"
+
+
+def _strayed(
+    answer: Callable, seen: list[int], xs: list[Tensor], start: _Start, want: Tensor
+) -> Verdict:
+    """Why the last of `xs` is not what it should be; `seen` are the network's positions."""
+    x, beta, z = start
+    steps, got = len(beta), xs[-1]
+    if not seen:
+        return "not asked"
+    visited = [t for t, before in zip(seen, [None, *seen], strict=False) if t != before]
+    if min(visited) < 0 or max(visited) >= steps or len(set(visited)) < len(visited):
+        return "times"
+    # Where the end is no number, what came before it tells
+    ends = slice(-1, None) if got.isfinite().all() else slice(0, -1)
+    for how, key in WAYS.items():
+        chain = _chain(partial(_perfect, beta), x, beta, z, how)
+        pairs = list(zip(xs[ends], chain[ends], strict=False))
+        alike = all(near(a, b, absolute=1e-4) for a, b in pairs)
+        if visited == _times(steps, how) and alike:
+            return key, {"what": SHARES.get(how, "")}
+    if not got.isfinite().all():
+        return "nan"
+    again = call(answer, partial(_perfect, beta), x.clone(), beta.clone(), z.clone())
+    if not near(again, got, absolute=1e-4):
+        return "random"
+    if not near(xs[0], x):
+        return "start"
+    if visited != _times(steps):
+        return "times"
+    first = {"expected": f"{want.flatten()[0]:.4f}", "got": f"{got.flatten()[0]:.4f}"}
+    return "other", {"steps": steps} | first
