@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,14 @@ MESSAGES = {
         "class": "I expected a class of networks, `class Film(nn.Module)`; a call of yours gives "
         "{got}.",
         "parts": "`self.{name}` should have weights of the sizes {want}, and has {got}.",
+        "bias": "the convolutions of `self.features` should have no bias: the normalisation brings "
+        "one.",
+        "padding": "your convolutions have no padding: with padding=1 a 3×3 convolution keeps the "
+        "size.",
+        "pools": "the encoder pools once in between, with nn.MaxPool2d(2), and once at its end, "
+        "with nn.AdaptiveAvgPool2d(4). Yours pools in another way.",
+        "activation": "each convolution should pass batch normalisation and then a ReLU. With "
+        "yours it does not, or not in this order.",
         "kind": "`self.gru` should be an `nn.GRU`; it is {got}.",
         "one way": "your GRU reads forwards only: bidirectional=True.",
         "inputs": "each frame becomes 2·width maps of 4 × 4 cells, so with a width of 4 the GRU "
@@ -478,7 +487,7 @@ def film(answer) -> Verdict:
         part.data *= 1.5
     if not isinstance(own, nn.Module):
         raise Wrong("class", got=type(own).__name__)
-    if any(vars(own).get(name) is ... for name in ("gru", "classifier")):
+    if any(vars(own).get(name) is ... for name in ("features", "gru", "classifier")):
         raise NotAttempted
     if fault := _parts(net, own):
         return fault
@@ -500,6 +509,8 @@ def film(answer) -> Verdict:
 def _parts(net: CNNGRU, own: nn.Module) -> Verdict | None:
     """What is wrong with the GRU and the classifier, if their sizes are not those of `net`."""
     gru, classifier = (getattr(own, name, None) for name in ("gru", "classifier"))
+    if any(isinstance(part, nn.Conv2d) and part.bias is not None for part in own.modules()):
+        return "bias"
     if isinstance(gru, nn.Module) and not isinstance(gru, nn.GRU):
         return "kind", {"got": type(gru).__name__}
     if isinstance(gru, nn.GRU):
@@ -535,6 +546,9 @@ def _misread(net: CNNGRU, cines: Tensor) -> dict[str, Tensor]:
     def states_of(frames: Tensor, cut: tuple[int, int] = (n, t)) -> Tensor:
         return net.features(frames).flatten(1).unflatten(0, cut)
 
+    def encoded(*layers: nn.Module) -> Tensor:
+        return logits(nn.Sequential(*layers)(frames).flatten(1).unflatten(0, (n, t)))
+
     def logits(found: Tensor) -> Tensor:
         return net.classifier(net.gru(found)[0].mean(1))
 
@@ -542,7 +556,19 @@ def _misread(net: CNNGRU, cines: Tensor) -> dict[str, Tensor]:
     frames = ready.transpose(1, 2).flatten(0, 1)
     found = states_of(frames)
     states, last = net.gru(found)
+    conv, norm, relu, pool, conv2, norm2, _, cells = net.features
+    one, two = (deepcopy(layer) for layer in (conv, conv2))
+    one.padding = two.padding = (0, 0)
     return {
+        "padding": encoded(one, norm, relu, pool, two, norm2, relu, cells),
+        "pools": encoded(conv, norm, relu, conv2, norm2, relu, cells),
+        "pools/2": encoded(conv, norm, relu, pool, conv2, norm2, relu, pool, cells),
+        "pools/3": encoded(*net.features[:7], nn.AdaptiveMaxPool2d(4)),
+        "pools/4": encoded(*net.features[:3], nn.AvgPool2d(2), *net.features[4:]),
+        "activation": encoded(conv, norm, pool, conv2, norm2, cells),
+        "activation/2": encoded(*net.features[:6], cells),
+        "activation/3": encoded(conv, norm, *net.features[3:]),
+        "activation/4": encoded(conv, relu, norm, pool, conv2, relu, norm2, cells),
         "mixed": logits(states_of(ready.reshape(n * t, c, *size))),
         "time first": logits(states_of(frames, (t, n)).transpose(0, 1)),
         "time first/2": logits(states_of(ready.permute(2, 0, 1, 3, 4).flatten(0, 1))),
