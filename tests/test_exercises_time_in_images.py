@@ -298,6 +298,25 @@ def with_part(name, part):
     return Other
 
 
+def encoder(end=nn.AdaptiveAvgPool2d, middle=nn.MaxPool2d, after=(), order="cnr", **options):
+    """Features of two channels in which something is another; `order` of conv, norm, ReLU."""
+
+    def block(inputs, outputs):
+        parts = {
+            "c": nn.Conv2d(inputs, outputs, 3, **({"padding": 1, "bias": False} | options)),
+            "n": nn.BatchNorm2d(outputs),
+            "r": nn.ReLU(),
+        }
+        return [parts[name] for name in order]
+
+    return with_part(
+        "features",
+        lambda w, h, k: nn.Sequential(
+            *block(2, w), middle(2), *block(w, 2 * w), *[part(2) for part in after], end(4)
+        ),
+    )
+
+
 def two_ways(kind, inputs=lambda w: 32 * w, **options):
     ways = {"batch_first": True, "bidirectional": True} | options
     return lambda w, hidden, k: kind(inputs(w), hidden, **ways)
@@ -331,7 +350,7 @@ def attend(h, scores, there, how=""):
 def by_numpy(h, scores, there):
     pooled, weights = [], []
     for row, x, ok in zip(scores.numpy(), h.numpy(), there.numpy(), strict=True):
-        parts = np.where(ok, np.exp(row - row[ok].max()), 0)
+        parts = np.exp(np.where(ok, row - row[ok].max(), -np.inf))
         weights.append(parts / parts.sum())
         pooled.append(weights[-1] @ x)
     return np.stack(pooled), np.stack(weights)
@@ -527,6 +546,16 @@ CASES = [
     (4, film("folded"), "frames of one patient land in another"),
     (4, film("each frame"), "you answer each frame, (4, 6, 3)"),
     (4, film("over patients"), "you took the mean over patients"),
+    (4, encoder(), "✓"),
+    (4, encoder(bias=True), "should have no bias"),
+    (4, encoder(padding=0), "your convolutions have no padding"),
+    (4, encoder(end=nn.AdaptiveMaxPool2d), "Yours pools in another way"),
+    (4, encoder(middle=nn.AvgPool2d), "Yours pools in another way"),
+    (4, encoder(middle=nn.Identity), "Yours pools in another way"),
+    (4, encoder(after=[nn.MaxPool2d]), "Yours pools in another way"),
+    (4, encoder(order="cn"), "batch normalisation and then a ReLU"),
+    (4, encoder(order="crn"), "batch normalisation and then a ReLU"),
+    (4, encoder(order="cr"), "`self.features` should have weights of the sizes"),
     (4, with_part("gru", two_ways(nn.GRU, bidirectional=False)), "reads forwards only"),
     (4, with_part("gru", two_ways(nn.LSTM)), "should be an `nn.GRU`; it is LSTM"),
     (4, with_part("gru", two_ways(nn.GRU, lambda w: 2 * w)), "takes 128 numbers a frame; yours"),
@@ -669,11 +698,11 @@ def test_the_stacks_show_their_nodules():
 # over frames is the sum divided by their number; axes are named in either order.
 EQUIVALENT = [
     "time_in_images.1: rows.append((velocity * inside).sum((1, 2)) * area) → rows.append((velocity * inside).sum((2, 1)) * area)",
-    "time_in_images.3: r = [(a.roll(s) * b).sum() for s in shifts] → r = [(a.roll(s) * b).mean() for s in shifts]",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 1))",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 2 + 1))",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 2) // 2))",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), T + 1))",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 1) // 1):",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 1) // 2 + 1):",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 2) // 2):",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), T + 1):",
+    "time_in_images.3: r[s] = (a.roll(s) * b).sum() → r[s] = (a.roll(s) * b).mean()",
     "time_in_images.4: frames = self.standardise(cines).transpose(1, 2) → frames = self.standardise(cines).transpose(2, 1)",
 ]
 

@@ -480,6 +480,10 @@ def film(answer) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = CNNGRU(2, 3, width=4, hidden=5).eval()
+        for layer in (net.features[1], net.features[5]):
+            for value in layer.state_dict().values():
+                if value.ndim:
+                    value.uniform_(0.5, 1.5)  # else a normalisation would change nothing
         cines = 2 * torch.randn(4, 2, 6, 12, 19) + torch.arange(6.0)[:, None, None]
         own = call(answer, 2, 3, 4, 5)
     net.standardise.fit(cines)
@@ -507,7 +511,7 @@ def film(answer) -> Verdict:
 
 
 def _parts(net: CNNGRU, own: nn.Module) -> Verdict | None:
-    """What is wrong with the GRU and the classifier, if their sizes are not those of `net`."""
+    """What is wrong with the parts, if their sizes are not those of `net`; else None."""
     gru, classifier = (getattr(own, name, None) for name in ("gru", "classifier"))
     if any(isinstance(part, nn.Conv2d) and part.bias is not None for part in own.modules()):
         return "bias"
@@ -557,10 +561,10 @@ def _misread(net: CNNGRU, cines: Tensor) -> dict[str, Tensor]:
     found = states_of(frames)
     states, last = net.gru(found)
     conv, norm, relu, pool, conv2, norm2, _, cells = net.features
-    one, two = (deepcopy(layer) for layer in (conv, conv2))
-    one.padding = two.padding = (0, 0)
+    bare: Any = deepcopy(net.features)
+    bare[0].padding = bare[4].padding = (0, 0)
     return {
-        "padding": encoded(one, norm, relu, pool, two, norm2, relu, cells),
+        "padding": encoded(bare),
         "pools": encoded(conv, norm, relu, conv2, norm2, relu, cells),
         "pools/2": encoded(conv, norm, relu, pool, conv2, norm2, relu, pool, cells),
         "pools/3": encoded(*net.features[:7], nn.AdaptiveMaxPool2d(4)),
