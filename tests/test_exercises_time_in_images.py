@@ -48,6 +48,18 @@ def with_cord_in_front(velocity, masks, spacing):
     return torch.stack([(velocity * (masks >= k)).sum((1, 2)) * area for k in (1, 2)])
 
 
+def of_union(velocity, masks, spacing):
+    return flow(velocity, torch.where((masks == 1) | (masks == 2), 1, 0), spacing)[:1].repeat(2, 1)
+
+
+def from_zero(velocity, masks, spacing):
+    return flow(velocity, masks.int() + 1, spacing)
+
+
+def over_picture(velocity, masks, spacing):
+    return torch.stack([(velocity * (masks == k)).mean((1, 2)) for k in (1, 2)])
+
+
 def of_first_mask(velocity, masks, spacing):
     return flow(velocity, masks[:1].expand_as(masks), spacing)
 
@@ -94,6 +106,43 @@ def one_twice(patients, share):
     return np.append(learn, learn[:1]), judge
 
 
+def seeded(patients, share):
+    names = np.random.default_rng(3).permutation(np.unique(patients))
+    learn = np.isin(patients, names[: round(share * len(names))])
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def drawn_again(patients, share):
+    names = np.unique(patients)
+    learn = np.isin(patients, np.random.choice(names, round(share * len(names))))
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def by_coin(patients, share):
+    names = np.unique(patients)
+    learn = np.isin(patients, names[np.random.rand(len(names)) < share])
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def until_enough_frames(patients, share):
+    learn = np.zeros(len(patients), bool)
+    for name in np.random.permutation(np.unique(patients)):
+        if learn.mean() < share:
+            learn |= patients == name
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def last_to_come(patients, share):
+    names = list(dict.fromkeys(patients))
+    learn = np.isin(patients, names[len(names) - round(share * len(names)) :])
+    return np.flatnonzero(learn), np.flatnonzero(~learn)
+
+
+def numbers_of_patients(patients, share):
+    order = np.random.permutation(len(np.unique(patients)))
+    return order[: round(share * len(order))], order[round(share * len(order)) :]
+
+
 def two_patients(patients, share):
     return split(patients, 2 / len(np.unique(patients)))
 
@@ -112,6 +161,51 @@ def lag_by_fourier(a, b, frame_ms):
     r = np.fft.irfft(np.fft.rfft(b) * np.fft.rfft(a).conj(), len(a))
     s = int(r.argmax())
     return np.float32((s - len(a) if s >= len(a) / 2 else s) * frame_ms)
+
+
+def lag_by_distance(a, b, frame_ms):
+    n, y = len(a), b - b.mean()
+    x = (a - a.mean()) / a.std() * b.std()
+    gaps = {s: sum((x[(t - s) % n] - y[t]) ** 2 for t in range(n)) for s in range(n)}
+    s = min(gaps, key=gaps.get)
+    return frame_ms * (s - n if s > n / 2 else s)
+
+
+def moved(change):
+    """The answer whose shift is another, by (shift, frames, shift in 0 … T − 1)."""
+
+    def answer(a, b, frame_ms):
+        n, s = len(a), round(lag(a, b, 1))
+        return change(s, n, s % n) * frame_ms
+
+    return answer
+
+
+def tried(shifts, likeness=lambda a, b, s: (a.roll(s) * b).sum(), sign=1):
+    """The answer that tries these shifts of T frames, and takes the one most alike."""
+
+    def answer(a, b, frame_ms):
+        return sign * max(shifts(len(a)), key=lambda s: float(likeness(a, b, s))) * frame_ms
+
+    return answer
+
+
+def halves(n):
+    return range(-(n // 2), (n + 1) // 2)
+
+
+def cut(a, b, s):
+    n = len(a)
+    return (a[: n - s] * b[s:]).sum() if s >= 0 else (a[-s:] * b[:s]).sum()
+
+
+def cut_mean(a, b, s):
+    return cut(a - a.mean(), b - b.mean(), s) / (len(a) - abs(s))
+
+
+def of_harmonics(a, b, frame_ms):
+    one, other = (np.fft.fft(curve.numpy())[1] for curve in (a, b))
+    return np.angle(one * other.conj()) / (2 * np.pi) * len(a) * frame_ms
 
 
 def lag_wrapped(a, b, frame_ms):
@@ -155,6 +249,8 @@ class Film(nn.Module):
         frames = ready.transpose(1, 2).flatten(0, 1)
         if how == "mixed":
             frames = ready.reshape(n * t, c, *size)
+        if how == "folded":
+            frames = ready.permute(2, 0, 1, 3, 4).flatten(0, 1)
         found = self.features(frames).flatten(1)
         found = (
             found.view(t, n, -1).transpose(0, 1) if how == "time first" else found.view(n, t, -1)
@@ -170,6 +266,9 @@ class Film(nn.Module):
             "sum": states.sum(1),
             "max": states.amax(1),
             "first": states[:, 0],
+            "half": (states[:, 0] + states[:, -1]) / 2,
+            "each frame": states,
+            "over patients": states.mean(0),
         }.get(how, states.mean(1))
         logits = self.classifier(pooled)
         return {"softmax": logits.softmax(1), "shape": logits[0]}.get(how, logits)
@@ -188,10 +287,49 @@ class InLoops(Film):
         return torch.stack(rows)
 
 
-class OtherGRU(Film):
+def with_part(name, part):
+    """A class whose part `name` is another."""
+
+    class Other(Film):
+        def __init__(self, channels, classes, width, hidden):
+            super().__init__(channels, classes, width, hidden)
+            setattr(self, name, part(width, hidden, classes))
+
+    return Other
+
+
+def encoder(end=nn.AdaptiveAvgPool2d, middle=nn.MaxPool2d, after=(), order="cnr", **options):
+    """Features of two channels in which something is another; `order` of conv, norm, ReLU."""
+
+    def block(inputs, outputs):
+        parts = {
+            "c": nn.Conv2d(inputs, outputs, 3, **({"padding": 1, "bias": False} | options)),
+            "n": nn.BatchNorm2d(outputs),
+            "r": nn.ReLU(),
+        }
+        return [parts[name] for name in order]
+
+    return with_part(
+        "features",
+        lambda w, h, k: nn.Sequential(
+            *block(2, w), middle(2), *block(w, 2 * w), *[part(2) for part in after], end(4)
+        ),
+    )
+
+
+def two_ways(kind, inputs=lambda w: 32 * w, **options):
+    ways = {"batch_first": True, "bidirectional": True} | options
+    return lambda w, hidden, k: kind(inputs(w), hidden, **ways)
+
+
+class Frameless(nn.Module):
     def __init__(self, channels, classes, width, hidden):
-        super().__init__(channels, classes, width, hidden)
-        self.gru = nn.GRU(32 * width, hidden, batch_first=True)
+        super().__init__()
+        self.features = nn.Sequential()
+        self.gru = ...
+        self.classifier = ...
+
+    def forward(self, cines): ...
 
 
 class Untouched(nn.Module):
@@ -212,7 +350,7 @@ def attend(h, scores, there, how=""):
 def by_numpy(h, scores, there):
     pooled, weights = [], []
     for row, x, ok in zip(scores.numpy(), h.numpy(), there.numpy(), strict=True):
-        parts = np.where(ok, np.exp(row - row[ok].max()), 0)
+        parts = np.exp(np.where(ok, row - row[ok].max(), -np.inf))
         weights.append(parts / parts.sum())
         pooled.append(weights[-1] @ x)
     return np.stack(pooled), np.stack(weights)
@@ -235,6 +373,21 @@ def hidden(scores, there):
 def plain_exp(scores, there):
     parts = scores.exp() * there
     return parts / parts.sum(1, keepdim=True)
+
+
+def exp_then_hide(scores, there):
+    parts = (scores - hidden(scores, there).amax(1, keepdim=True)).exp() * there
+    return parts / parts.sum(1, keepdim=True)
+
+
+def topped(top):
+    """Weights after `top` of scores (all, and of what is there) was subtracted."""
+
+    def answer(scores, there):
+        parts = (hidden(scores, there) - top(scores, hidden(scores, there))).exp()
+        return parts / parts.sum(1, keepdim=True)
+
+    return weighing(answer)
 
 
 def pooling(change):
@@ -269,6 +422,18 @@ def rolling(axis=1, sign=-1, names=lambda x, s: (x - s) % 7):
     return answer
 
 
+def by_clamping(cines, labels, starts):
+    at = (starts[:, None] + torch.arange(7)).clamp(max=6)
+    return torch.stack([c[:, k] for c, k in zip(cines, at, strict=True)]), (labels - starts) % 7
+
+
+def with_empty_ends(cines, labels, starts):
+    moved = torch.zeros_like(cines)
+    for i, s in enumerate(starts.tolist()):
+        moved[i, :, : 7 - s] = cines[i, :, s:]
+    return moved, (labels - starts) % 7
+
+
 CASES = [
     (1, flow, "✓"),
     (1, flow_in_loops, "✓"),
@@ -290,6 +455,17 @@ CASES = [
     (1, with_cord_in_front, "hold more than they should"),
     (1, above, "I expected"),
     (1, of_first_mask, "mask of one frame for all"),
+    (1, of_union, "front and back together"),
+    (1, from_zero, "you counted parts from 0"),
+    (1, over_picture, "a mean over the whole picture"),
+    (1, lambda v, m, s: over_picture(v, m, s) * s[0] * s[1] / 100, "over the whole picture"),
+    (1, lambda v, m, s: flow(v.clamp(min=0), m, s), "you left out what flows to the head"),
+    (1, lambda *t: 60 * flow(*t), "what flows in a minute"),
+    (1, lambda v, m, s: flow(v, m, (s[0], 10)), "one side of a pixel"),
+    (1, lambda v, m, s: flow(v, m, (100, s[1])), "one side of a pixel"),
+    (1, lambda *t: -100 * flow(*t), "has the other sign"),
+    (1, lambda *t: 100 * flow(*t).flip(0), "the rows are exchanged"),
+    (1, lambda v, m, s: -flow(v, m, (10, 10)).flip(0), "the rows are exchanged"),
     (1, lambda *t: 3 * flow(*t), "ml/s in front, and got"),
     (1, lambda *t: "much", "I expected a number here"),
     (1, lambda *t: [[1.0, 2], [3]], "a list of unequal parts"),
@@ -298,7 +474,14 @@ CASES = [
     (2, split_masks, "✓"),
     (2, lambda *t: [torch.from_numpy(part) for part in split(*t)], "✓"),
     (2, lambda *t: split(*t)[0], "I expected two lists of positions"),
-    (2, lambda p, share: (p, p), "I expected two lists of positions"),
+    (2, seeded, "✓"),
+    (2, lambda p, share: (p, p), "those are patients: their names"),
+    (2, numbers_of_patients, "or their numbers in a list of names"),
+    (2, lambda p, share: (p == "P1", [0.5]), "I expected two lists of positions"),
+    (2, drawn_again, "changes from call to call. I expected 7 each time"),
+    (2, by_coin, "changes from call to call"),
+    (2, until_enough_frames, "count patients, not frames"),
+    (2, last_to_come, "your patients are the first or the last ones"),
     (2, lambda p, share: ([0], [999]), "the position 999"),
     (2, frames_at_random, "has frames on both sides"),
     (2, one_lost, "1 frames stand on neither side"),
@@ -311,12 +494,37 @@ CASES = [
     (3, lambda *t: torch.tensor([lag(*t)]), "✓"),
     (3, lambda a, b, ms: lag(b, a, ms), "your sign is the other one"),
     (3, lambda a, b, ms: lag(a, b, 1), "the lag in frames"),
-    (3, lag_wrapped, "by nearly a whole beat"),
+    (3, lag_by_distance, "✓"),
+    (3, tried(lambda n: range(-(n // 2), n // 2 + 1)), "✓"),
+    (3, tried(lambda n: range((n - 1) // 2, -(n // 2) - 1, -1)), "✓"),
+    (3, tried(halves, lambda a, b, s: (a.roll(-s) * b).sum()), "your sign is the other one"),
+    (3, tried(halves, lambda a, b, s: (a.roll(-s) * b).sum(), sign=1e-3), "your sign is the other"),
+    (3, moved(lambda s, n, r: -r), "your sign is the other one"),
+    (3, moved(lambda s, n, r: -s % n), "your sign is the other one"),
+    (3, lambda a, b, ms: lag(a, b, ms) / 1000, "the lag in seconds"),
+    (3, lambda a, b, ms: lag(a, b, 1) / len(a), "a share of the beat"),
+    (3, lambda a, b, ms: lag_wrapped(a, b, 1), "follows, with you, by T − 1 frames"),
+    (3, lag_wrapped, "follows, with you, by T − 1 frames"),
+    (3, tried(lambda n: range(-n + 1, 1)), "goes ahead, with you, by T − 1 frames"),
+    (3, moved(lambda s, n, r: r - n // 2), "half a beat the wrong way"),
+    (3, moved(lambda s, n, r: r - n if r < n / 2 else r), "half a beat the wrong way"),
+    (3, moved(lambda s, n, r: r - n // 2 if r > n / 2 else r), "half a beat the wrong way"),
+    (3, tried(lambda n: range(n // 2 + 1)), "you try no negative shifts"),
+    (3, tried(lambda n: range((n + 1) // 2)), "you try no negative shifts"),
+    (3, tried(lambda n: range(-(n // 2), n // 2)), "leave out the last, (T − 1)/2"),
+    (3, tried(lambda n: range(-8, 8)), "for one of 16 frames"),
+    (3, of_harmonics, "the angle between first harmonics"),
+    (3, tried(halves, cut), "and the means were left in"),
+    (3, tried(lambda n: range(1 - n, n), cut), "and the means were left in"),
+    (3, tried(halves, cut_mean), "has to come in at the other"),
+    (3, tried(halves, lambda a, b, s: cut(a, b, s) / (len(a) - abs(s))), "means were left in"),
+    (3, tried(halves, lambda a, b, s: (a.roll(s) * b).sum().abs()), "the largest size of r"),
+    (3, lambda a, b, ms: (b.argmin() - a.argmin()) * ms, "where the two are highest, or lowest"),
     (3, lambda a, b, ms: (b.argmax() - a.argmax()) * ms, "where the two are highest"),
     (3, lag_without_wrap, "has to come in at the other"),
     (3, lambda a, b, ms: lag(a, -b, ms), "at which the curves are least alike"),
     (3, lambda *t: abs(lag(*t)), "you lost the sign"),
-    (3, lambda a, b, ms: lag(a, b, ms) + len(a) // 2 * ms, "the position in your list"),
+    (3, lambda a, b, ms: lag(a, b, ms) + len(a) // 2 * ms, "the position in a list of shifts"),
     (3, lambda *t: 7.0, "I expected 100 ms, and got 7"),
     (3, lambda *t: "late", "I expected a number here"),
     (4, Film, "✓"),
@@ -326,15 +534,35 @@ CASES = [
     (4, film("time first"), "frames of one patient land in another"),
     (4, film("patients"), "reads from patient to patient"),
     (4, film("raw"), "pass no `self.standardise`"),
-    (4, film("last"), "the state of the last frame"),
+    (4, film("last"), "the state of one frame alone"),
     (4, film("ends"), "the last state of either direction"),
     (4, film("sum"), "the sum over frames"),
     (4, film("max"), "the maximum over frames"),
     (4, film("reversed"), "your frames come in reverse"),
     (4, film("softmax"), "those are probabilities"),
     (4, film("shape"), "I expected logits of shape (4, 3)"),
-    (4, film("first"), "your logits and those of the network differ"),
-    (4, OtherGRU, "`self.gru` should have weights of the sizes"),
+    (4, film("first"), "the state of one frame alone"),
+    (4, film("half"), "your logits and those of the network differ"),
+    (4, film("folded"), "frames of one patient land in another"),
+    (4, film("each frame"), "you answer each frame, (4, 6, 3)"),
+    (4, film("over patients"), "you took the mean over patients"),
+    (4, encoder(), "✓"),
+    (4, encoder(bias=True), "should have no bias"),
+    (4, encoder(padding=0), "your convolutions have no padding"),
+    (4, encoder(end=nn.AdaptiveMaxPool2d), "Yours pools in another way"),
+    (4, encoder(middle=nn.AvgPool2d), "Yours pools in another way"),
+    (4, encoder(middle=nn.Identity), "Yours pools in another way"),
+    (4, encoder(after=[nn.MaxPool2d]), "Yours pools in another way"),
+    (4, encoder(order="cn"), "batch normalisation and then a ReLU"),
+    (4, encoder(order="crn"), "batch normalisation and then a ReLU"),
+    (4, encoder(order="cr"), "`self.features` should have weights of the sizes"),
+    (4, with_part("gru", two_ways(nn.GRU, bidirectional=False)), "reads forwards only"),
+    (4, with_part("gru", two_ways(nn.LSTM)), "should be an `nn.GRU`; it is LSTM"),
+    (4, with_part("gru", two_ways(nn.GRU, lambda w: 2 * w)), "takes 128 numbers a frame; yours"),
+    (4, with_part("gru", lambda w, h, k: nn.GRU(32 * w, 2 * h)), "a state should have 5 numbers"),
+    (4, with_part("gru", two_ways(nn.GRU, num_layers=2)), "should have weights of the sizes"),
+    (4, with_part("classifier", lambda w, h, k: nn.Linear(h, k)), "the classifier takes 10; yours"),
+    (4, with_part("classifier", lambda w, h, k: nn.Linear(2 * h, 2)), "`self.classifier` should"),
     (4, lambda *t: 5, "I expected a class of networks"),
     (5, attend, "✓"),
     (5, by_numpy, "✓"),
@@ -355,6 +583,20 @@ CASES = [
     ),
     (5, weighing(lambda s, t: hidden(2 * s, t).softmax(1)), "of the scores [0.2, 0.7]"),
     (5, weighing(plain_exp), "Subtract the largest score"),
+    (5, weighing(lambda s, t: s.masked_fill(~t, -1e9).softmax(1)), "✓"),
+    (5, weighing(lambda s, t: s.masked_fill(~t, -100).softmax(1)), "their score is a number"),
+    (
+        5,
+        topped(lambda s, known: s.amax(1, keepdim=True)),
+        "a slice that is not there has the largest",
+    ),
+    (5, weighing(exp_then_hide), "a slice that is not there has the largest"),
+    (5, topped(lambda s, known: known.max()), "Each stack needs its own largest"),
+    (5, topped(lambda s, known: s.mean(1, keepdim=True)), "is too large for a float"),
+    (5, weighing(lambda s, t: s.exp() * t), "your weights of a stack sum to"),
+    (5, weighing(lambda s, t: s.sigmoid() * t), "your weights of a stack sum to"),
+    (5, weighing(lambda s, t: hidden(s, t).softmax(1) / 2), "your weights of a stack sum to 0.500"),
+    (5, lambda *t: attend(*t)[::-1], "the pair is exchanged"),
     (5, pooling(lambda p, a, h, t: p / 4), "divide no more"),
     (5, pooling(lambda p, a, h, t: p / t.sum(1, keepdim=True)), "divide no more"),
     (5, pooling(lambda p, a, h, t: a[..., None] * h), "Add up the weighted features"),
@@ -366,6 +608,17 @@ CASES = [
     (6, rolling(names=lambda x, s: x), "and the labels stay"),
     (6, rolling(names=lambda x, s: (x + s) % 7), "labels move the wrong way"),
     (6, rolling(names=lambda x, s: x - s), "take the remainder by T"),
+    (6, rolling(names=lambda x, s: x + s), "labels move the wrong way"),
+    (6, rolling(names=lambda x, s: (s - x) % 7), "labels move the wrong way"),
+    (6, rolling(names=lambda x, s: (x - s) % 4), "the remainder by 4, the length of another axis"),
+    (6, rolling(names=lambda x, s: (x - s) % 2), "the remainder by 2, the length of another axis"),
+    (6, rolling(names=lambda x, s: (x - s).abs()), "the distance of label and start"),
+    (6, rolling(names=lambda x, s: (x - s + 1) % 7), "the label 2 should become 6; got 0"),
+    (6, rolling(axis=0), "you rolled along channels"),
+    (6, rolling(axis=0, sign=1), "you rolled along channels"),
+    (6, lambda c, x, s: (c.roll(-1, 0), (x - s) % 7), "cine 0 is another patient's"),
+    (6, by_clamping, "show one frame again and again"),
+    (6, with_empty_ends, "those places are empty"),
     (6, rolling(sign=1, names=lambda x, s: (x + s) % 7), "should begin with what was its frame"),
     (6, lambda c, x, s: (c.roll(-3, 2), (x - 3) % 7), "all cines have one start"),
     (6, rolling(axis=2), "you rolled along rows or columns"),
@@ -398,6 +651,7 @@ def test_untouched_and_broken_answers(id, capsys):
         (1, lambda *t: [..., ...]),
         (2, lambda *t: (..., ...)),
         (4, Untouched),
+        (4, Frameless),
         (5, lambda *t: (..., ...)),
         (6, lambda *t: (..., ...)),
     ],
@@ -421,11 +675,17 @@ def test_every_message_is_said(capsys):
 
 
 def test_the_stacks_show_their_nodules():
-    features, there, nodule, stacks = material("time_in_images", count=12)
+    features, there, nodule, box, stacks = material("time_in_images", count=12)
     assert features.shape == (12, 16, 6)
     assert there.sum(1).tolist() == [len(stack) for stack in stacks]
     assert not (nodule & ~there).any() and nodule.any() and not nodule.any(1).all()
     assert (features[~there] == 0).all()
+    # The box lies around what is brighter than lung, and nodules are 14 to 24 mm in it.
+    for k in nodule.any(1).nonzero()[:, 0].tolist():
+        x0, y0, x1, y1 = box[k]
+        assert 3.8 <= x1 - x0 <= 11.6 and x1 - x0 == pytest.approx((y1 - y0).item())
+        row, column = int((y0 + y1) / 2), int((x0 + x1) / 2)
+        assert (stacks[k][nodule[k, : len(stacks[k])], row, column] > -150).all()
     fewer = material("time_in_images", count=3)
     assert torch.equal(fewer[0], features[:3])
     # The best spot of the ring of 3 pixels is brighter in slices with a nodule.
@@ -438,11 +698,11 @@ def test_the_stacks_show_their_nodules():
 # over frames is the sum divided by their number; axes are named in either order.
 EQUIVALENT = [
     "time_in_images.1: rows.append((velocity * inside).sum((1, 2)) * area) → rows.append((velocity * inside).sum((2, 1)) * area)",
-    "time_in_images.3: r = [(a.roll(s) * b).sum() for s in shifts] → r = [(a.roll(s) * b).mean() for s in shifts]",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 1))",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 1) // 2 + 1))",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), (T + 2) // 2))",
-    "time_in_images.3: shifts = list(range(-(T // 2), (T + 1) // 2)) → shifts = list(range(-(T // 2), T + 1))",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 1) // 1):",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 1) // 2 + 1):",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 2) // 2):",
+    "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), T + 1):",
+    "time_in_images.3: r[s] = (a.roll(s) * b).sum() → r[s] = (a.roll(s) * b).mean()",
     "time_in_images.4: frames = self.standardise(cines).transpose(1, 2) → frames = self.standardise(cines).transpose(2, 1)",
 ]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -21,45 +24,76 @@ MESSAGES = {
         "shape": "I expected a row for the fluid in front and one for the fluid behind, a number a "
         "frame, {expected}; got {got}.",
         "mean": "you return the mean velocity. Flow is the sum over pixels of velocity times area.",
+        "picture": "you take a mean over the whole picture. Flow is the sum, over a part's pixels, "
+        "of velocity times area.",
         "no area": "you summed velocities and left out the area of a pixel.",
         "mm": "your flow is a hundred times too large: a pixel's area is in mm², and 100 mm² are "
         "1 cm².",
         "cm": "your flow is ten times too large: 1 cm is 10 mm, and 1 cm² is 100 mm².",
+        "minute": "that is what flows in a minute: velocities are a second's, and so is flow.",
         "square": "a pixel is {rows} mm high and {columns} mm wide. You took it for a square.",
+        "side": "you used one side of a pixel. Its area is height times width.",
         "sign": "your flow has the other sign. Velocity is positive to the feet, and so is flow.",
         "absolute": "you lost the direction: flow to the head is negative.",
+        "feet": "you left out what flows to the head. It counts, and is negative.",
         "swapped": "the rows are exchanged: first the fluid in front (mask 1), then that behind.",
         "together": "both rows hold the flow of front and back together.",
         "more": "your parts hold more than they should: 1 is the fluid in front, 2 that behind, "
         "and 3 to 6 are cord, tonsils and vessels.",
+        "from zero": "you counted parts from 0. 0 is all the rest; 1 is the fluid in front, 2 that "
+        "behind.",
         "first mask": "you used the mask of one frame for all. Here they differ.",
         "other": "of the first frame I expected {expected} ml/s in front, and got {got}.",
     },
     "time_in_images.2": {
         "right": "all frames of a patient stand on one side.",
         "format": "I expected two lists of positions of frames; got {got}.",
+        "names": "those are patients: their names, or their numbers in a list of names. I expected "
+        "positions of frames, of which a patient has several.",
         "both sides": "{name} has frames on both sides. Draw patients, then take their frames.",
         "lost": "{count} frames stand on neither side.",
         "twice": "some frames come twice.",
         "swapped": "the first list should hold the share to learn from; the two are exchanged.",
         "share": "of {patients} patients with frames of unequal number I expected {want} to learn "
         "from, a share of {share:g}; got {got}.",
-        "fixed": "no chance is at work: two calls take the same patients. Shuffle the names first.",
+        "varies": "the number of patients to learn from changes from call to call. I expected "
+        "{want} each time, a share of {share:g} of {patients}: count patients, not frames, and "
+        "draw without replacement.",
+        "fixed": "no chance is at work: your patients are the first or the last ones. Shuffle the "
+        "names.",
     },
     "time_in_images.3": {
         "right": "positive if the second curve follows, negative if it goes ahead.",
         "sign": "your sign is the other one. If b is a curve that comes later than a, the lag is "
         "positive.",
+        "unsigned": "you lost the sign: a curve that goes ahead has a negative lag.",
         "frames": "that is the lag in frames. Multiply by frame_ms.",
-        "wrapped": "of a curve that goes ahead you say it follows by nearly a whole beat: {got:g} "
-        "ms. Count shifts from −T/2 to T/2.",
-        "peaks": "you compared where the two are highest. One noisy frame moves that; the "
-        "correlation uses all frames.",
+        "seconds": "that is the lag in seconds. frame_ms is in ms, and the lag should be.",
+        "share": "that is the lag as a share of the beat. Multiply the shift by frame_ms.",
+        "wrapped": "a curve that goes ahead by one frame follows, with you, by T − 1 frames. Count "
+        "shifts from −T/2 to T/2.",
+        "behind": "a curve that follows by one frame goes ahead, with you, by T − 1 frames. Count "
+        "shifts from −T/2 to T/2.",
+        "half": "you wrap half a beat the wrong way. Of shifts 0 … T − 1, those above T/2 should "
+        "lose a whole T, and those below it stay.",
+        "offset": "you return the position in a list of shifts that begins with −T/2, not the "
+        "shift itself.",
+        "only later": "you try no negative shifts. The curve may also go ahead.",
+        "edge": "of an odd number of frames your shifts leave out the last, (T − 1)/2: a range "
+        "does not hold its end.",
+        "sixteen": "you take every curve for one of 16 frames. Take T from the curve.",
+        "peaks": "you compared where the two are highest, or lowest. One noisy frame moves that; "
+        "the correlation uses all frames.",
+        "harmonic": "that is the angle between first harmonics. I expected the whole shift at "
+        "which r is largest.",
         "linear": "what is shifted out at one end has to come in at the other: the heart beats on. "
         "torch.roll does that.",
-        "lowest": "you took the shift at which the curves are least alike.",
-        "unsigned": "you lost the sign.",
-        "offset": "you return the position in your list of shifts, not the shift itself.",
+        "mean": "what is shifted out at one end is lost, and the means were left in, so the shift "
+        "that keeps most frames or fewest may win. With torch.roll nothing is lost, and means "
+        "change nothing.",
+        "lowest": "you took the shift at which the curves are least alike: r should be largest.",
+        "absolute": "you took the largest size of r. A curve upside down is not alike: r itself "
+        "should be largest.",
         "other": "of a curve and the same {shift} frames later, {ms:g} ms a frame, I expected "
         "{expected:g} ms, and got {got:g}.",
     },
@@ -68,16 +102,35 @@ MESSAGES = {
         "class": "I expected a class of networks, `class Film(nn.Module)`; a call of yours gives "
         "{got}.",
         "parts": "`self.{name}` should have weights of the sizes {want}, and has {got}.",
+        "bias": "the convolutions of `self.features` should have no bias: the normalisation brings "
+        "one.",
+        "padding": "your convolutions have no padding: with padding=1 a 3×3 convolution keeps the "
+        "size.",
+        "pools": "the encoder pools once in between, with nn.MaxPool2d(2), and once at its end, "
+        "with nn.AdaptiveAvgPool2d(4). Yours pools in another way.",
+        "activation": "each convolution should pass batch normalisation and then a ReLU. With "
+        "yours it does not, or not in this order.",
+        "kind": "`self.gru` should be an `nn.GRU`; it is {got}.",
+        "one way": "your GRU reads forwards only: bidirectional=True.",
+        "inputs": "each frame becomes 2·width maps of 4 × 4 cells, so with a width of 4 the GRU "
+        "takes {want} numbers a frame; yours takes {got}.",
+        "hidden": "a state should have {want} numbers, as `hidden` says; yours has {got}.",
+        "states": "there is a state of {hidden} numbers in each direction, so the classifier takes "
+        "{want}; yours takes {got}.",
+        "each frame": "you answer each frame, {got}. Take the mean of the states over frames, for "
+        "logits of shape {expected}.",
+        "over patients": "you took the mean over patients, and have an answer a frame, {got}. The "
+        "mean is over frames, axis 1 of (N, T, 2·hidden).",
         "shape": "I expected logits of shape {expected}; got {got}.",
         "mixed": "patients, channels or frames are mixed. In (N, C, T, H, W) the frame is not "
         "beside the patient: exchange C and T before you fold N and T into one axis. `.view` and "
         "`.reshape` never exchange axes, they only cut anew.",
-        "time first": "you unfolded to (T, N) what was folded as (N, T): frames of one patient "
-        "land in another.",
+        "time first": "you fold patients and frames in one order and unfold them in the other: "
+        "frames of one patient land in another. Keep to (N, T).",
         "patients": "your GRU reads from patient to patient. Build it with batch_first=True: "
         "then it takes (N, T, F).",
         "raw": "your frames pass no `self.standardise`.",
-        "last": "you took the state of the last frame. The network takes the mean over frames.",
+        "last": "you took the state of one frame alone. The network takes the mean over frames.",
         "ends": "you took the last state of either direction. The network takes the mean over "
         "frames.",
         "sum": "you took the sum over frames: average them.",
@@ -89,6 +142,7 @@ MESSAGES = {
     "time_in_images.5": {
         "right": "weights above 0 that sum to 1, and none where there is no slice.",
         "format": "I expected a pair, the pooled features and the weights; got {got}.",
+        "exchanged": "the pair is exchanged: first the pooled features, then the weights.",
         "shape": "I expected weights of shape {expected}, as the scores; got {got}.",
         "divided": "the weights are right. They sum to 1 already, so the sum over slices is the "
         "weighted mean: divide no more.",
@@ -99,11 +153,19 @@ MESSAGES = {
         "not one": "the absent have no weight, and the rest no longer sum to 1: leave the absent "
         "out of the sum below the line too.",
         "zero": "you set scores of absent slices to 0, and exp(0) = 1: they take part.",
-        "overflow": "large scores give {got}: exp(1000) is too large for a float. Subtract the "
-        "largest score of the slices that are there first; the weights stay the same.",
+        "overflow": "large scores give {got}: exp(1000) is too large for a float, and exp(−1000) "
+        "is 0. Subtract the largest score of the slices that are there first; the weights stay the "
+        "same.",
+        "filled": "with scores far below 0 slices that are not there get weight: their score is a "
+        "number of yours. It should be −∞.",
+        "top": "large scores give {got} where a slice that is not there has the largest. Leave it "
+        "out before you take the largest, and before exp: ∞ · 0 is no number.",
+        "one top": "large scores give {got} in stacks whose scores lie far below those of others. "
+        "Each stack needs its own largest to subtract.",
         "columns": "your weights sum to 1 over stacks. They belong to the slices of one stack.",
         "whole": "your weights sum to 1 over all stacks together; they should in each.",
         "no exp": "you divided the scores by their sum. Take exp of each first.",
+        "sum": "your weights of a stack sum to {sum:.3f}. Divide exp of each score by their sum.",
         "equal": "every slice has the same weight: that is the mean.",
         "one": "one slice has all the weight: that is the maximum.",
         "other": "of the scores {scores} I expected {expected}, and got {got}.",
@@ -115,18 +177,30 @@ MESSAGES = {
         "labels back": "labels move the wrong way. If a cine starts with what was frame 3, frame 5 "
         "becomes frame 2.",
         "outside": "some labels lie outside of 0 … T − 1: take the remainder by T.",
+        "size": "labels come in again at the other end of T frames. You take the remainder by "
+        "{size}, the length of another axis.",
+        "distance": "you took the distance of label and start. A frame before the start comes in "
+        "at the end: take the remainder by T.",
+        "label": "the cines are right. Of cine {k}, which begins with frame {start}, the label "
+        "{label} should become {expected}; got {got}.",
         "cines back": "your cine i should begin with what was its frame starts[i]. It begins with "
         "another: torch.roll by k moves frame 0 to place k.",
         "one start": "all cines have one start. Each has its own.",
+        "ends": "what comes before the start has to follow after the end of the cine. With you, "
+        "those places are empty, or show one frame again and again.",
         "space": "you rolled along rows or columns: hearts leave the picture on one side and come "
-        "in on the other. Time is axis 2 of (N, C, T, H, W).",
-        "unrolled": "the labels are right, and the cines stay as they were.",
+        "in on the other. Time is axis 2 of (N, C, T, H, W), and axis 1 of one cine.",
+        "channels": "you rolled along channels. Time is axis 2 of (N, C, T, H, W), and axis 1 of "
+        "one cine.",
+        "cines mixed": "you rolled along patients: cine {k} is another patient's. Time is axis 2 "
+        "of (N, C, T, H, W).",
+        "unrolled": "the cines stay as they were.",
         "other": "the frames of cine {k} come in another order than I expected.",
     },
 }
 
 
-def material(count: int = 150) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def material(count: int = 150) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
     """Stacks of simulated chest CT for attention pooling, their slices' features beside them.
 
     Half of the stacks, of 8 to 16 slices 10 mm apart, hold a nodule of 14 to 24 mm. Stack k does
@@ -138,10 +212,12 @@ def material(count: int = 150) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     Returns:
         Features (count, 16, 6), 0 where a stack has no slice: by how much its two best spots are
         brighter than everything on a ring of 2, 3 and 4 pixels; which slices are there, and which
-        of them show the nodule, both (count, 16); the stacks in HU, (slices, 64, 64) each.
+        of them show the nodule, both (count, 16); a box around it in these, (count, 4): x0, y0,
+        x1, y1 in pixels; the stacks in HU, (slices, 64, 64) each.
     """
     features = torch.zeros(count, 16, 6)
     there, nodule = torch.zeros(2, count, 16).bool()
+    box = torch.zeros(count, 4)
     stacks = []
     for k in progress(range(count), desc="simulating"):
         rng = np.random.default_rng(k)
@@ -154,8 +230,11 @@ def material(count: int = 150) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         there[k, :slices] = True
         if body.nodule is not None:
             away = (torch.arange(slices) - body.nodule[0]).abs() * 10
-            nodule[k, :slices] = away < mm / 2
-    return features, there, nodule, stacks
+            # Its disc is so wide that it covers the centre of a pixel of 5 mm
+            nodule[k, :slices] = away**2 < mm**2 / 4 - 12.5
+            row, column, half = *body.nodule[1:], mm / 10 + 1  # pixels of 5 mm, and one around
+            box[k] = torch.tensor([column - half, row - half, column + half, row + half]) + 0.5
+    return features, there, nodule, box, stacks
 
 
 def _spots(slices: Tensor, radius: int) -> Tensor:
@@ -182,6 +261,14 @@ def _tensor(answer: Any) -> Tensor:
         raise Wrong("not a number", kind=type(answer).__name__) from None
 
 
+def _simplest(got: Any, guesses: dict[tuple[str, ...], Any], **tolerance: float) -> str:
+    """Of the guesses that match, the first mistake of the one with the fewest; else "other"."""
+    for names in sorted(guesses, key=lambda names: sum(map(bool, names))):
+        if near(got, guesses[names], **tolerance):
+            return next(filter(None, names), "other").partition("/")[0]
+    return "other"
+
+
 # --- 1: flow ---
 
 
@@ -201,27 +288,30 @@ def flow(answer) -> Verdict:
         return "right"
     if got.shape != want.shape:
         return "shape", {"expected": tuple(want.shape), "got": tuple(got.shape)}
-    first = torch.stack([masks[:1] == k for k in (1, 2)])
-    above = torch.stack([masks >= k for k in (1, 2)])
-    known = {
-        "mean": total / inside.sum((2, 3)),
-        "no area": total,
-        "mm": want * 100,
-        "cm": want * 10,
-        "sign": -want,
-        "absolute": (velocity.abs() * inside).sum((2, 3)) * area,
-        "swapped": want.flip(0),
-        "together": want.sum(0).expand(2, -1),
-        "first mask": (velocity * first).sum((2, 3)) * area,
-        "more": (velocity * above).sum((2, 3)) * area,
+    parts = {
+        "": inside,
+        "swapped": inside.flip(0),
+        "together": inside.sum(0).expand_as(inside),
+        "more": torch.stack([masks >= k for k in (1, 2)]),
+        "from zero": torch.stack([masks == k for k in (0, 1)]),
+        "first mask": torch.stack([masks[:1] == k for k in (1, 2)]).expand_as(inside),
     }
-    key = first_match(got, known)
-    if key == "other" and near(got, want.abs()):
-        key = "absolute"
-    squares = (total * side**2 / 100 for side in (rows, columns))
-    if key == "other" and any(near(got, square) for square in squares):
-        return "square", {"rows": rows, "columns": columns}
-    return key, {"expected": f"{want[0, 0]:.3f}", "got": f"{got[0, 0]:.3f}"}
+    signs = {"": velocity, "sign": -velocity, "absolute": velocity.abs()}
+    signs |= {"feet": velocity.clamp(min=0)}
+    pixels = masks[0].numel()
+    factors = {"": area, "mm": area * 100, "cm": area * 10, "no area": 1, "minute": area * 60}
+    factors |= {"square": rows**2 / 100, "square/2": columns**2 / 100}
+    factors |= {"side": rows / 10, "side/2": columns / 10, "side/3": rows, "side/4": columns}
+    factors |= {"picture": 1 / pixels, "picture/2": area / pixels}
+    guesses: dict[tuple[str, ...], Tensor] = {}
+    for part, mask in parts.items():
+        sums = {sign: (v * mask).sum((2, 3)).double() for sign, v in signs.items()}
+        sums["absolute/2"] = sums[""].abs()
+        for sign, sum_ in sums.items():
+            guesses |= {(part, sign, unit): sum_ * factor for unit, factor in factors.items()}
+            guesses[part, sign, "mean"] = sum_ / mask.sum((2, 3))
+    told = {"expected": f"{want[0, 0]:.3f}", "got": f"{got[0, 0]:.3f}"}
+    return _simplest(got, guesses), told | {"rows": rows, "columns": columns}
 
 
 # --- 2: a split ---
@@ -230,6 +320,7 @@ def flow(answer) -> Verdict:
 @exercise("time_in_images.2", MESSAGES["time_in_images.2"])
 def split(answer) -> Verdict:
     rng = np.random.default_rng(0)
+    orderly = True
     for count, share in ((10, 0.7), (8, 0.25)):
         names = np.array([f"P{k}" for k in rng.permutation(count)])
         patients = np.repeat(names, rng.integers(1, 9, count))
@@ -241,6 +332,8 @@ def split(answer) -> Verdict:
                 np.random.seed(seed)
                 parts = _positions(call(answer, patients.copy(), share), len(patients))
             (learn, judge), everything = parts, np.concatenate(parts)
+            if sorted(everything) == list(range(count)):
+                return "names"
             if len(set(everything)) < len(everything):
                 return "twice"
             if lost := len(patients) - len(everything):
@@ -248,14 +341,17 @@ def split(answer) -> Verdict:
             one, other = (set(patients[part]) for part in (learn, judge))
             if one & other:
                 return "both sides", {"name": min(one & other)}
-            want = share * count
-            if abs(len(one) - want) >= 1:
-                told = {"patients": count, "want": f"{want:g}", "share": share, "got": len(one)}
-                return "swapped" if abs(len(other) - want) < 1 else "share", told
             learnt.append(frozenset(one))
-        if len(set(learnt)) == 1:
-            return "fixed"
-    return "right"
+        want, sizes = share * count, [len(one) for one in learnt]
+        told = {"patients": count, "want": f"{want:g}", "share": share, "got": sizes[0]}
+        if any(abs(size - want) >= 1 for size in sizes):
+            if all(abs(count - size - want) < 1 for size in sizes):
+                return "swapped", told
+            return "share" if len(set(sizes)) == 1 else "varies", told
+        orders = (np.unique(names), np.array(list(dict.fromkeys(patients))))
+        ends = [part for order in orders for part in (order[: sizes[0]], order[-sizes[0] :])]
+        orderly &= set(learnt) <= set(map(frozenset, ends))
+    return "fixed" if orderly else "right"
 
 
 def _positions(answer: Any, length: int) -> list[np.ndarray]:
@@ -268,6 +364,8 @@ def _positions(answer: Any, length: int) -> list[np.ndarray]:
     parts = [np.asarray(part) for part in answer]
     parts = [np.flatnonzero(p) if p.dtype == bool and p.shape == (length,) else p for p in parts]
     for part in parts:
+        if part.dtype.kind in "US":
+            raise Wrong("names")
         numbers = part.dtype.kind in "iu" or part.size == 0
         if part.ndim != 1 or not numbers or (part.size and not 0 <= part.min() <= part.max()):
             raise Wrong("format", got=f"{told} of {part.dtype} {part.shape}")
@@ -294,56 +392,84 @@ def _later(frames: int, shift: int, seed: int) -> tuple[Tensor, Tensor]:
     t = 2 * torch.pi * torch.arange(frames) / frames
     clean = torch.cos(t - 1) + 0.35 * torch.cos(2 * t + 0.7 * seed)
     a = clean + 0.12 * torch.randn(frames, generator=rng) + 0.4
-    b = 0.6 * clean.roll(shift) + 0.08 * torch.randn(frames, generator=rng) - 1.3
+    b = 0.6 * clean.roll(shift) + 0.08 * torch.randn(frames, generator=rng) + (-1.3) ** seed
     return a, b
 
 
 @exercise("time_in_images.3", MESSAGES["time_in_images.3"])
 def lag(answer) -> Verdict:
-    rows = []
+    curves, got = [], []
     for frames, ms, seed, shifts in _LAGS:
         for shift in shifts:
             a, b = _later(frames, shift, seed)
-            got = number(call(answer, a.clone(), b.clone(), ms))
-            rows.append((a, b, frames, ms, got))
-    wanted = [_best(a, b) * ms for a, b, _, ms, _ in rows]
-    wrong = [k for k, row in enumerate(rows) if not near(row[4], wanted[k], absolute=1e-3)]
-    if not wrong:
+            got.append(number(call(answer, a.clone(), b.clone(), ms)))
+            curves.append((a, b, ms))
+    guesses = [_lags(*three) for three in curves]
+    want = [guess["", "", "", ""] for guess in guesses]
+    if near(got, want):
         return "right"
-
-    def all_like(guess) -> bool:
-        return all(near(row[4], guess(k, *row[:4]), absolute=1e-3) for k, row in enumerate(rows))
-
-    known = {
-        "sign": lambda k, a, b, n, ms: -wanted[k],
-        "frames": lambda k, a, b, n, ms: wanted[k] / ms,
-        "wrapped": lambda k, a, b, n, ms: wanted[k] % (n * ms),
-        "unsigned": lambda k, a, b, n, ms: abs(wanted[k]),
-        "peaks": lambda k, a, b, n, ms: (b.argmax() - a.argmax()) * ms,
-        "lowest": lambda k, a, b, n, ms: _best(a, -b) * ms,
-        "linear": lambda k, a, b, n, ms: _best(a, b, wrap=False) * ms,
-        "offset": lambda k, a, b, n, ms: wanted[k] + (n // 2) * ms,
-    }
-    ahead = next((row[4] for row, want in zip(rows, wanted, strict=True) if want < 0), 0.0)
-    for key, guess in known.items():
-        if all_like(guess):
-            return key, {"got": ahead}
-    _, _, _, ms, got = rows[wrong[0]]
-    want = wanted[wrong[0]]
-    return "other", {"shift": round(want / ms), "ms": ms, "expected": want, "got": got}
+    key = _simplest(got, {names: [guess[names] for guess in guesses] for names in guesses[0]})
+    k = next(k for k, row in enumerate(zip(got, want, strict=True)) if not near(*row))
+    ms = curves[k][2]
+    return key, {"shift": round(want[k] / ms), "ms": ms, "expected": want[k], "got": got[k]}
 
 
-def _best(a: Tensor, b: Tensor, *, wrap: bool = True) -> int:
-    """The shift of most likeness, −T/2 … T/2, of b against a; positive if b comes later."""
+def _lags(a: Tensor, b: Tensor, ms: float) -> dict[tuple[str, ...], float]:
+    """What each chain of mistakes calls the lag: in the shift, its sign, its range, its unit."""
     n = len(a)
-    shifts = range(-(n // 2), (n + 1) // 2)
     x, y = a - a.mean(), b - b.mean()
-    if wrap:
-        return max(shifts, key=lambda s: float((x.roll(s) * y).sum()))
-    return max(
-        shifts,
-        key=lambda s: float((x[max(0, -s) : n - max(0, s)] * y[max(0, s) : n - max(0, -s)]).sum()),
-    )
+    half, short, all_ = range(-(n // 2), (n + 1) // 2), range(-(n // 2), n // 2), range(1 - n, n)
+    waves = (torch.fft.fft(curve)[1] for curve in (x, y))
+    harmonic = next(waves) * next(waves).conj()
+    shifts = {
+        "": _best(_circular, x, y, half),
+        "lowest": _best(_circular, x, -y, half),
+        "absolute": _best(lambda *three: abs(_circular(*three)), x, y, half),
+        "absolute/2": _best(lambda *three: abs(_circular(*three)), a, b, half),
+        "only later": _best(_circular, x, y, range((n + 1) // 2)),
+        "only later/2": _best(_circular, x, y, range(n // 2 + 1)),
+        "edge": _best(_circular, x, y, short),
+        "sixteen": _best(_circular, x, y, range(-8, 8)),
+        "harmonic": harmonic.angle().item() * n / (2 * math.pi),
+        "peaks": (b.argmax() - a.argmax()).item(),
+        "peaks/2": (b.argmin() - a.argmin()).item(),
+    }
+    for name, one, other in (("linear", x, y), ("mean", a, b)):
+        shifts[name] = _best(_linear, one, other, half)
+        shifts[f"{name}/2"] = _best(_linear, one, other, all_)
+        shifts[f"{name}/3"] = _best(lambda *three: _linear(*three, mean=True), one, other, half)
+    signs = {"": 1, "sign": -1}
+    ranges = {
+        "": lambda s: s,
+        "unsigned": abs,
+        "wrapped": lambda s: s % n,
+        "behind": lambda s: -(-s % n),
+        "offset": lambda s: s + n // 2,
+        "half": lambda s: s % n - n // 2,
+        "half/2": lambda s: s % n - n * (s % n < n / 2),
+        "half/3": lambda s: s % n - n // 2 * (s % n > n / 2),
+        "centred": lambda s: (s + n // 2) % n - n // 2,
+    }
+    units = {"": ms, "frames": 1, "seconds": ms / 1000, "share": 1 / n}
+    return {
+        names: ranges[names[2]](shifts[names[0]] * signs[names[1]]) * units[names[3]]
+        for names in itertools.product(shifts, signs, ranges, units)
+    }
+
+
+def _best(likeness: Callable[..., float], a: Tensor, b: Tensor, shifts: range) -> int:
+    """The first of the shifts at which b is most like a, moved so far."""
+    return max(shifts, key=lambda s: likeness(a, b, s))
+
+
+def _circular(a: Tensor, b: Tensor, s: int) -> float:
+    return float((a.roll(s) * b).sum())
+
+
+def _linear(a: Tensor, b: Tensor, s: int, *, mean: bool = False) -> float:
+    n = len(a)
+    both = a[max(0, -s) : n - max(0, s)] * b[max(0, s) : n - max(0, -s)]
+    return float(both.mean() if mean else both.sum())
 
 
 # --- 4: CNN and GRU ---
@@ -354,6 +480,10 @@ def film(answer) -> Verdict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = CNNGRU(2, 3, width=4, hidden=5).eval()
+        for layer in (net.features[1], net.features[5]):
+            for value in layer.state_dict().values():
+                if value.ndim:
+                    value.uniform_(0.5, 1.5)  # else a normalisation would change nothing
         cines = 2 * torch.randn(4, 2, 6, 12, 19) + torch.arange(6.0)[:, None, None]
         own = call(answer, 2, 3, 4, 5)
     net.standardise.fit(cines)
@@ -361,17 +491,43 @@ def film(answer) -> Verdict:
         part.data *= 1.5
     if not isinstance(own, nn.Module):
         raise Wrong("class", got=type(own).__name__)
+    if any(vars(own).get(name) is ... for name in ("features", "gru", "classifier")):
+        raise NotAttempted
+    if fault := _parts(net, own):
+        return fault
     _copy(net, own)
     with torch.no_grad():
         want = net(cines)
         got = _tensor(call(own.eval(), cines.clone())).float()
         if got.shape != want.shape:
-            return "shape", {"expected": tuple(want.shape), "got": tuple(got.shape)}
+            shapes = {"over patients": (6, 3), "each frame": (4, 6, 3)}
+            key = next((key for key, shape in shapes.items() if got.shape == shape), "shape")
+            return key, {"expected": tuple(want.shape), "got": tuple(got.shape)}
         if near(got, want, absolute=1e-4):
             return "right"
         known = _misread(net, cines)
     key = first_match(got, known, absolute=1e-4)
-    return key, {"gap": (got - want).abs().max().item()}
+    return key.partition("/")[0], {"gap": (got - want).abs().max().item()}
+
+
+def _parts(net: CNNGRU, own: nn.Module) -> Verdict | None:
+    """What is wrong with the parts, if their sizes are not those of `net`; else None."""
+    gru, classifier = (getattr(own, name, None) for name in ("gru", "classifier"))
+    if any(isinstance(part, nn.Conv2d) and part.bias is not None for part in own.modules()):
+        return "bias"
+    if isinstance(gru, nn.Module) and not isinstance(gru, nn.GRU):
+        return "kind", {"got": type(gru).__name__}
+    if isinstance(gru, nn.GRU):
+        if gru.input_size != net.gru.input_size:
+            return "inputs", {"want": net.gru.input_size, "got": gru.input_size}
+        if gru.hidden_size != net.gru.hidden_size:
+            return "hidden", {"want": net.gru.hidden_size, "got": gru.hidden_size}
+        if not gru.bidirectional:
+            return "one way"
+    want, got = net.classifier.in_features, getattr(classifier, "in_features", None)
+    if got not in (None, want):
+        return "states", {"hidden": net.gru.hidden_size, "want": want, "got": got}
+    return None
 
 
 def _copy(net: nn.Module, own: nn.Module) -> None:
@@ -394,6 +550,9 @@ def _misread(net: CNNGRU, cines: Tensor) -> dict[str, Tensor]:
     def states_of(frames: Tensor, cut: tuple[int, int] = (n, t)) -> Tensor:
         return net.features(frames).flatten(1).unflatten(0, cut)
 
+    def encoded(*layers: nn.Module) -> Tensor:
+        return logits(nn.Sequential(*layers)(frames).flatten(1).unflatten(0, (n, t)))
+
     def logits(found: Tensor) -> Tensor:
         return net.classifier(net.gru(found)[0].mean(1))
 
@@ -401,12 +560,26 @@ def _misread(net: CNNGRU, cines: Tensor) -> dict[str, Tensor]:
     frames = ready.transpose(1, 2).flatten(0, 1)
     found = states_of(frames)
     states, last = net.gru(found)
+    conv, norm, relu, pool, conv2, norm2, _, cells = net.features
+    bare: Any = deepcopy(net.features)
+    bare[0].padding = bare[4].padding = (0, 0)
     return {
+        "padding": encoded(bare),
+        "pools": encoded(conv, norm, relu, conv2, norm2, relu, cells),
+        "pools/2": encoded(conv, norm, relu, pool, conv2, norm2, relu, pool, cells),
+        "pools/3": encoded(*net.features[:7], nn.AdaptiveMaxPool2d(4)),
+        "pools/4": encoded(*net.features[:3], nn.AvgPool2d(2), *net.features[4:]),
+        "activation": encoded(conv, norm, pool, conv2, norm2, cells),
+        "activation/2": encoded(*net.features[:6], cells),
+        "activation/3": encoded(conv, norm, *net.features[3:]),
+        "activation/4": encoded(conv, relu, norm, pool, conv2, relu, norm2, cells),
         "mixed": logits(states_of(ready.reshape(n * t, c, *size))),
         "time first": logits(states_of(frames, (t, n)).transpose(0, 1)),
+        "time first/2": logits(states_of(ready.permute(2, 0, 1, 3, 4).flatten(0, 1))),
         "patients": net.classifier(net.gru(found.transpose(0, 1))[0].transpose(0, 1).mean(1)),
         "raw": logits(states_of(cines.transpose(1, 2).flatten(0, 1))),
         "last": net.classifier(states[:, -1]),
+        "last/2": net.classifier(states[:, 0]),
         "ends": net.classifier(last.transpose(0, 1).flatten(1)),
         "sum": net.classifier(states.sum(1)),
         "max": net.classifier(states.amax(1)),
@@ -428,7 +601,8 @@ def attend(answer) -> Verdict:
     hidden = scores.masked_fill(~there, -torch.inf)
     want = hidden.softmax(1)
     if got.shape != want.shape:
-        return "shape", {"expected": tuple(want.shape), "got": tuple(got.shape)}
+        key = "exchanged" if pooled.shape == want.shape and got.shape == (3, 2) else "shape"
+        return key, {"expected": tuple(want.shape), "got": tuple(got.shape)}
     if not near(got, want, absolute=1e-5):
         row, kept = there.float(), scores * there
         known = {
@@ -441,10 +615,12 @@ def attend(answer) -> Verdict:
             "equal": row / row.sum(1, keepdim=True),
             "one": (want == want.amax(1, keepdim=True)).float(),
         }
+        key, sums = first_match(got.nan_to_num(), known, absolute=1e-4), got.sum(1)
+        off = next((k for k in range(3) if not near(sums[k], 1.0)), None)
+        if key == "other" and off is not None:
+            return "sum", {"sum": sums[off].item()}
         told = {"scores": _rounded(scores[1, :2]), "got": _rounded(got[1])}
-        return first_match(got.nan_to_num(), known, absolute=1e-4), told | {
-            "expected": _rounded(want[1])
-        }
+        return key, told | {"expected": _rounded(want[1])}
     mean = (want[..., None] * features).sum(1)
     if not near(pooled, mean, absolute=1e-5):
         sides = {
@@ -456,10 +632,17 @@ def attend(answer) -> Verdict:
         return {"other": "pooled", "divided by own": "divided"}.get(key, key), {
             "expected": tuple(mean.shape)
         }
-    big = 1000 * scores
+    # Stack 0 has its largest score where it has no slice; the scores of stack 1 lie far below 0
+    big = 1000 * scores - torch.tensor([[0.0], [3000], [0]])
+    big[1, 2:] = -2e6
     sharp = big.masked_fill(~there, -torch.inf).softmax(1)
     _, got = _two(call(answer, features.clone(), big.clone(), there.clone()))
-    return "right" if near(got, sharp, absolute=1e-4) else ("overflow", {"got": _rounded(got[0])})
+    if near(got, sharp, absolute=1e-4):
+        return "right"
+    wrong = [k for k in range(3) if not near(got[k], sharp[k], absolute=1e-4)]
+    nan = not got[wrong[0]].isfinite().all()
+    key = {(0,): "top", (1,): "one top", (1, 2): "one top"}.get(tuple(wrong), "overflow")
+    return key if nan else "filled", {"got": _rounded(got[wrong[0]])}
 
 
 def _two(answer: Any, **told: Any) -> tuple[Tensor, Tensor]:
@@ -486,29 +669,42 @@ def rolled(answer) -> Verdict:
     moved, named = _two(call(answer, cines.clone(), labels.clone(), starts.clone()), **shape)
     if moved.shape != cines.shape or named.shape != labels.shape:
         return "format", shape | {"got": f"{tuple(moved.shape)} and {tuple(named.shape)}"}
-    right = torch.stack([c.roll(-s, 1) for c, s in zip(cines, starts.tolist(), strict=True)])
-    back = torch.stack([c.roll(s, 1) for c, s in zip(cines, starts.tolist(), strict=True)])
-    spaces = [
-        torch.stack([c.roll(sign * s, axis) for c, s in zip(cines, starts.tolist(), strict=True)])
-        for axis in (2, 3)
-        for sign in (1, -1)
-    ]
-    want = (labels - starts) % 7
-    sound = near(named, want)
+    pairs = list(zip(cines, starts.tolist(), strict=True))
+
+    def along(axis: int, sign: int = -1) -> Tensor:
+        return torch.stack([cine.roll(sign * start, axis) for cine, start in pairs])
+
+    right, want = along(1), (labels - starts) % 7
     if near(moved, right):
-        if sound:
+        if near(named, want):
             return "right"
-        if near(named, labels):
-            return "labels"
-        outside = (named < 0).any() or (named > 6).any()
-        return "outside" if outside else "labels back"
-    if any(near(moved, one) for one in spaces):
-        return "space"
-    if near(moved, back):
-        return "cines back"
-    if near(moved, cines):
-        return "unrolled"
-    if any(near(moved, cines.roll(-s, 2)) or near(moved, cines.roll(s, 2)) for s in range(1, 7)):
-        return "one start"
-    wrong = [k for k in range(4) if not near(moved[k], right[k])]
-    return "other", {"k": wrong[0]}
+        known = {
+            "labels": labels,
+            "labels back": labels + starts,
+            "labels back/2": (labels + starts) % 7,
+            "labels back/3": (starts - labels) % 7,
+            "labels back/4": starts - labels,
+            "outside": labels - starts,
+            "distance": (labels - starts).abs(),
+        }
+        sizes = {f"size/{size}": (labels - starts) % size for size in (4, 2, 8, 9)}
+        key, _, size = first_match(named, known | sizes).partition("/")
+        k = next(k for k in range(4) if not near(named[k], want[k]))
+        told = {"k": k, "start": starts[k].item(), "label": labels[k].item(), "size": size}
+        told |= {"expected": want[k].item(), "got": round(named[k].item(), 3)}
+        return "label" if key == "other" else key, told
+    later = starts[:, None] + torch.arange(7)
+    clamped = torch.stack([cine[:, at.clamp(max=6)] for cine, at in zip(cines, later, strict=True)])
+    inside = (later < 7).float()[:, None, :, None, None]
+    known = {
+        "unrolled": cines,
+        "cines back": along(1, 1),
+        "ends": clamped,
+        "ends/2": clamped * inside,
+        **{f"space/{axis}{sign}": along(axis, sign) for axis in (2, 3) for sign in (1, -1)},
+        **{f"channels/{sign}": along(0, sign) for sign in (1, -1)},
+        **{f"one start/{s}": cines.roll(s, 2) for s in range(1, 7)},
+        **{f"cines mixed/{s}": cines.roll(s, 0) for s in range(1, 4)},
+    }
+    key = first_match(moved, known).partition("/")[0]
+    return key, {"k": next(k for k in range(4) if not near(moved[k], right[k]))}
