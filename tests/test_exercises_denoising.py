@@ -94,10 +94,10 @@ def report(denoise, val, test, strengths, *, choose="val", measure="val", how=""
 
 
 def apart(denoise, truth, noises, place, how=""):
-    outputs = torch.stack([denoise((truth + noise)[None])[0] for noise in noises])
+    outputs = denoise(truth + noises)
     off = outputs.mean(0) - truth
-    clean = denoise(truth[None])[0] - truth
-    averaged = denoise((truth + noises.mean(0))[None])[0] - truth
+    clean = denoise(truth) - truth
+    averaged = denoise(truth + noises.mean(0)) - truth
     inside = ... if how == "everywhere" else place
     bias = {
         "signed": off[inside].mean(), "absolute": off[inside].abs().mean(),

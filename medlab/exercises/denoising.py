@@ -366,7 +366,9 @@ def fair_report(answer) -> Verdict:
 
 def _bent(noisy: Tensor) -> Tensor:
     """A filter that is not linear: the mean of 3 × 3 pixels, small values drawn to 0."""
-    smooth = torch.nn.functional.avg_pool2d(noisy[None], 3, 1, 1, count_include_pad=False)[0]
+    images = noisy.reshape(-1, 1, *noisy.shape[-2:])
+    smooth = torch.nn.functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    smooth = smooth.view(noisy.shape)
     return smooth.sign() * (smooth.abs() - 0.2).clamp(min=0)
 
 
@@ -394,7 +396,7 @@ def bias_and_noise(answer) -> Verdict:
             bias, noise = (number(value) for value in raw)
         except (TypeError, ValueError, Wrong):
             return "format", {"got": str(raw)[:60]}
-        outputs = torch.stack([_bent((truth + one)[None])[0] for one in noises])
+        outputs = _bent(truth + noises)
         off, spreads = outputs.mean(0) - truth, [outputs.var(0, correction=k) for k in (0, 1)]
         biases = off[place].square().mean().sqrt()
         right = [_root(spread[place]) for spread in spreads]
@@ -408,8 +410,8 @@ def bias_and_noise(answer) -> Verdict:
             return "squares"
         if near(bias, _root(off.square())) or any(near(noise, _root(v)) for v in spreads):
             return "everywhere"
-        cleaned = _bent(truth[None])[0] - truth
-        averaged = _bent((truth + noises.mean(0))[None])[0] - truth
+        cleaned = _bent(truth) - truth
+        averaged = _bent(truth + noises.mean(0)) - truth
         wrong = (outputs - truth)[:, place]
         firsts: dict[str, list[Tensor]] = {
             "signed": [off[place].mean(), off[place].mean().abs(), off[place].abs().mean()],
