@@ -289,7 +289,6 @@ EQUIVALENT = [
     "autoencoders.3: found.append((depth, values // places)) → found.append((depth, values / places))",
     "autoencoders.3: places = height // step * (width // step) → places = height / step * (width // step)",
     "autoencoders.3: places = height // step * (width // step) → places = height // step * (width / step)",
-    # 4
     "autoencoders.5: squares = (decode(code) - x).square().flatten(1).sum(1) → squares = (x - decode(code)).square().flatten(1).sum(1)",
 ]
 

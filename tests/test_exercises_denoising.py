@@ -249,7 +249,7 @@ def test_the_noise_that_is_left_is_that_of_filtered_noise():
     assert left(power, kernel).item() == pytest.approx(np.sqrt(np.mean(np.square(filtered))))
 
 
-# PLACEHOLDER
+# A square does not know its sign; a sum is a multiple of a mean, with the same minimum.
 EQUIVALENT = [
     "denoising.2: error = (shown - wanted).square().flatten(1).mean(1) → error = (wanted - shown).square().flatten(1).mean(1)",
     "denoising.2: return 10 * torch.log10((bright - dark) ** 2 / error) → return 10 * torch.log10((dark - bright) ** 2 / error)",
@@ -258,6 +258,7 @@ EQUIVALENT = [
     "denoising.3: level = (noisy - clean).std() → level = (clean - noisy).std()",
     "denoising.3: squares = (denoise(noisy, best * level) - clean).square().flatten(1).mean(1) → squares = (clean - denoise(noisy, best * level)).square().flatten(1).mean(1)",
     "denoising.3: squares = (denoise(noisy, best * level) - clean).square().flatten(1).mean(1) → squares = (denoise(noisy, best * level) - clean).square().flatten(2).mean(1)",
+    "denoising.4: bias = (outputs.mean(0) - truth)[place] → bias = (truth - outputs.mean(0))[place]",
 ]
 
 
