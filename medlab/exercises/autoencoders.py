@@ -328,7 +328,7 @@ def smallest_spots(answer) -> Verdict:
             forms = (value, value.ceil(), value.floor(), value.floor() + 1)
             if any(near(got.clamp(min=0), form.clamp(min=0)) for form in forms):
                 return key, {"pixels": pixels}
-        forms = {
+        rounded = {
             "negative": missing.ceil(),
             "at least one": want.clamp(min=1),
             "down": missing.floor(),
@@ -336,7 +336,7 @@ def smallest_spots(answer) -> Verdict:
             "one more": missing.floor() + 1,
             "not whole": missing,
         }
-        for key, value in forms.items():
+        for key, value in rounded.items():
             if near(got, value) or (key != "negative" and near(got, value.clamp(min=0))):
                 return key
         i = int((got - want).abs().argmax())

@@ -29,7 +29,7 @@ MESSAGES = {
         "sum": "you added up the power of all frequencies. The variance is their mean.",
         "roots": "you averaged amplitudes. Powers add up: average power · |H|², then take the "
         "root.",
-        "other": "of {size} pixels and a kernel {kernel} I expected {expected:.4g}, and got "
+        "other": "of {size} pixels and a kernel of {kernel} I expected {expected:.4g}, and got "
         "{got:.4g}.",
     },
     "denoising.2": {
@@ -170,7 +170,10 @@ def noise_left(answer) -> Verdict:
         for key, value in known.items():
             if near(got, value) or (key != "variance" and near(got, value**2)):
                 return key
-        told = {"size": f"{len(power)} × {power.shape[1]}", "kernel": str(kernel.tolist())[:60]}
+        told = {
+            "size": f"{len(power)} × {power.shape[1]}",
+            "kernel": f"{len(kernel)} × {kernel.shape[1]}",
+        }
         return "other", told | {"expected": want.item(), "got": got}
     return "right"
 
