@@ -20,7 +20,7 @@ REAL = {
     **dict.fromkeys(("17", "18"), ("hippocampus", REAL_PARTS["hippocampus"], "posterior")),
     "19": ("nuclei", REAL_PARTS["nuclei"], "cell nuclei"),
     "20": ("lung_nodules", "lung_nodules", "patches to learn from"),
-    "21": ("lung_nodules", "lung_nodules", "Lung nodules: candidates"),
+    **dict.fromkeys(("21", "21b"), ("lung_nodules", "lung_nodules", "Lung nodules: candidates")),
     "24": ("cardiac_cine", "cardiac_cine", "short-axis MRI of the heart"),
 }
 
@@ -48,7 +48,7 @@ def test_a_notebook_runs_unchanged_on_real_images(number, real_data, tmp_path):
     if not (real_data / file).exists():
         pytest.skip(f"{real_data / file} does not exist")
     lay_out(real_data, tmp_path, name)
-    [path] = [path for path in NOTEBOOKS if path.name.startswith(number)]
+    [path] = [path for path in NOTEBOOKS if path.name.startswith(f"{number}_")]
     course = nbformat.read(path, as_version=4)
     stored = "".join(output_text(cell) for cell in course.cells if cell.cell_type == "code")
     notebook = edition.learners(course, solutions="none")
