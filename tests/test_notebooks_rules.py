@@ -69,7 +69,7 @@ def model() -> nbformat.NotebookNode:
     address = repository(ROOT)
     head = (
         f"# Start here\n\nTrain something.\n\n{badge(address, NAME)}\n\n"
-        "| Time | Needs | Before this | Data |\n|---|---|---|---|\n| 45 min | 2 GB | - | - |\n\n"
+        "| Time | Needs | Before this | Data |\n|---|---|---|---|\n| about 45 minutes | 2 GB | - | - |\n\n"
         "## You will be able to\n\n- load\n- look\n- train\n"
     )
     cells = [new_markdown_cell(head), new_code_cell(setup_cell(address, edition(ROOT)), id="setup")]
@@ -219,6 +219,8 @@ DAMAGE = {
         n, "x2 ="
     ).metadata.update(HIDDEN),
     ("one_sitting", "a long section"): replaced("## Words 2", "Words"),
+    ("one_sitting", "two sittings"): replaced("about 45 minutes", "about 76 minutes"),
+    ("one_sitting", "no time of its own"): replaced("about 45 minutes", "45 min to read"),
     ("one_sitting", "no quiz"): replaced("## Quiz", "## Other"),
     ("one_sitting", "questions without answers"): replaced("<details><summary>Outline", "Outline"),
     ("one_sitting", "the learner watches"): lambda n: [
