@@ -334,7 +334,8 @@ def intervals(
         value, low, high = (row.value, row.low, row.high) if hasattr(row, "low") else row
         ax.plot([low, high], [i, i], color=COLOURS[0], solid_capstyle="butt")
         ax.plot(value, i, "o", color=COLOURS[0])
-        ax.annotate(f"{value:.2f}", (value, i), (0, 4), **place)
+        told = f"{value:.1f}" if abs(value) >= 10 else f"{round(value, 2) + 0:.2f}"  # no −0.00
+        ax.annotate(told, (value, i), (0, 4), **place)
     if reference is not None:
         ax.axvline(reference, ls=":", color="grey", lw=1.2, zorder=0)
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(-0.5, len(names) - 0.3))
