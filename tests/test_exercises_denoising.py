@@ -25,6 +25,8 @@ def left(power, kernel, how=""):
         return (power.sqrt() * H.abs()).mean()
     if how == "shifted":
         H = torch.fft.fftshift(H)
+    if how == "real":
+        H = H.real
     if how == "complex":
         return (power * H**2).mean().sqrt()
     passed = power * (H.abs() if how == "amplitude" else H.abs() ** 2)
@@ -59,6 +61,19 @@ def own_range(truth, output, dark, bright):
     return decibels(truth, output, dark, bright, span=(truth.max() - truth.min()).item())
 
 
+def inside(truth, output, dark, bright, *, whole=False):
+    """Of the pixels whose truth lies in the window, over their number or that of all."""
+    squares = (truth - output).square() * ((truth > dark) & (truth < bright))
+    count = ((truth > dark) & (truth < bright)).flatten(1).sum(1)
+    error = squares.flatten(1).sum(1) / (truth[0].numel() if whole else count)
+    return 10 * ((bright - dark) ** 2 / error).log10()
+
+
+def difference(truth, output, dark, bright):
+    error = (output - truth).clamp(dark, bright).square().flatten(1).mean(1)
+    return 10 * ((bright - dark) ** 2 / error).log10()
+
+
 def in_numpy(truth, output, dark, bright):
     pairs = zip(truth.numpy().clip(dark, bright), output.numpy().clip(dark, bright), strict=True)
     return [20 * np.log10((bright - dark) / np.sqrt(np.mean((t - o) ** 2))) for t, o in pairs]
@@ -69,7 +84,9 @@ def in_numpy(truth, output, dark, bright):
 
 def report(denoise, val, test, strengths, *, choose="val", measure="val", how=""):
     parts = {"val": val, "test": test}
-    level = 1 if how == "no level" else (parts[measure][0] - parts[measure][1]).std()
+    rest = parts[measure][0] - parts[measure][1]
+    level = rest.flatten(1).std(1).mean() if how == "levels" else rest.std()
+    level = 1 if how == "no level" else level
     noisy, clean, _ = parts[choose]
     cost = [(denoise(noisy, s * level) - clean).square().mean().item() for s in strengths]
     best = strengths[int(np.argmax(cost) if how == "worst" else np.argmin(cost))]
@@ -87,7 +104,8 @@ def report(denoise, val, test, strengths, *, choose="val", measure="val", how=""
         "short": mine[1:],
         "dict": dict(zip(names, mine, strict=True)),
     }
-    return (best * level if how == "strength" else best), answers.get(how, mine)
+    first = {"strength": best * level, "index": int(np.argmin(cost))}.get(how, best)
+    return first, answers.get(how, mine)
 
 
 # ------------------------------------------------------------------------ 4: bias and noise
@@ -146,6 +164,7 @@ CASES = [
     (ONE, told(left, "untouched"), "the kernel does nothing here"),
     (ONE, told(left, "amplitude"), "square the absolute value"),
     (ONE, told(left, "complex"), "H is complex"),
+    (ONE, told(left, "real"), "the real part of H alone"),
     (ONE, told(left, "scaled"), "which divides by the root of the number of pixels"),
     (ONE, told(left, "shifted"), "one of the two spectra"),
     (ONE, told(left, "sum"), "added up the power of all frequencies"),
@@ -161,6 +180,9 @@ CASES = [
     (TWO, lambda *t: decibels(*t, clip=(False, False)), "you did not clip"),
     (TWO, lambda *t: decibels(*t, clip=(True, False)), "clipped one of the two"),
     (TWO, lambda *t: decibels(*t, clip=(False, True)), "clipped one of the two"),
+    (TWO, inside, "you left out the pixels outside the window"),
+    (TWO, lambda *t: inside(*t, whole=True), "you left out the pixels outside the window"),
+    (TWO, difference, "you clipped the difference"),
     (TWO, own_range, "the brightest minus the darkest"),
     (TWO, lambda t, o, d, b: decibels(t, o, d, b, span=b), "HU begin below 0"),
     (TWO, lambda *t: 2 * decibels(*t), "or took 10 for 20"),
@@ -181,6 +203,8 @@ CASES = [
     (THREE, told(report, "test level"), "needs no filter"),
     (THREE, told(report, "level"), "applied without the noise level"),
     (THREE, told(report, "no level"), "the strengths as they stand, in the choice and after it"),
+    (THREE, told(report, "levels"), "the mean over slices of their standard deviations"),
+    (THREE, told(report, "index"), "the place of the best strength in the list"),
     (THREE, told(report, "worst"), "with the largest error"),
     (THREE, lambda *t: (3.5, report(*t)[1]), "is not the best one"),
     (THREE, told(report, "strength"), "as it stands in `strengths`"),

@@ -23,6 +23,8 @@ MESSAGES = {
         "amplitude": "the kernel damps the amplitude of a frequency by |H|, so its *power* by "
         "|H|²: square the absolute value.",
         "complex": "H is complex: its square is not |H|². Take the absolute value first.",
+        "real": "you squared the real part of H alone. Take the absolute value, which has the "
+        "imaginary part too.",
         "scaled": 'you transformed the kernel with norm="ortho", which divides by the root of '
         "the number of pixels. H is the sum of the kernel at frequency 0, unscaled.",
         "shifted": "one of the two spectra has frequency 0 in the middle, the other in a corner.",
@@ -41,6 +43,10 @@ MESSAGES = {
         "no clip": "you did not clip to the window: outside it all is black or white, and an error "
         "there is seen by nobody.",
         "one clip": "you clipped one of the two images. Both are shown in the window.",
+        "inside": "you left out the pixels outside the window. They are shown too, as black or "
+        "white: clip them, and average over all pixels of an image.",
+        "difference": "you clipped the difference of the images. Clip each of the two, as it is "
+        "shown, and then subtract.",
         "own range": "your range is the brightest minus the darkest value of the images. It is "
         "that of the window, bright − dark, whatever happens to lie in the picture.",
         "maximum": "your range is the upper end of the window. HU begin below 0: bright − dark.",
@@ -63,6 +69,10 @@ MESSAGES = {
         "with strength · standard deviation, as in the choice.",
         "no level": "you gave `denoise` the strengths as they stand, in the choice and after it. "
         "It filters with strength · standard deviation of the noise.",
+        "levels": "your noise level is the mean over slices of their standard deviations. σ is "
+        "one standard deviation, of the noise of all validation slices together.",
+        "index": "you returned {got}, the place of the best strength in the list. Return the "
+        "strength: strengths[{got}].",
         "choice": "the strength {got:g} is not the best one: of the validation patients' slices, "
         "filtered with strength · standard deviation of their noise, {want:g} leaves the smallest "
         "mean squared error.",
@@ -162,6 +172,7 @@ def noise_left(answer) -> Verdict:
             "white": power.mean().sqrt() * kernel.norm(),
             "untouched": power.mean().sqrt(),
             "amplitude": _left(power, damping.abs()),
+            "real": _left(power, damping.real.square()),
             "scaled": want / count**0.5,
             "shifted": _left(torch.fft.fftshift(power), damping.abs().square()),
             "sum": want * count**0.5,
@@ -215,11 +226,23 @@ def peak_signal_to_noise(answer) -> Verdict:
         spans = [x.max() - x.min() for x in (t, truth, o, output)]
         spans += [x.flatten(1).amax(1) - x.flatten(1).amin(1) for x in (t, truth, o, output)]
         raws = (truth - output).square().flatten(1).mean(1)
+        shown = [(dark < x) & (x < bright) for x in (truth, output)]
+        shown.append(shown[0] & shown[1])
         known: dict[str, list[Tensor]] = {
             "no clip": [10 * (span**2 / raws).log10()],
             "one clip": [
                 10 * (span**2 / x.square().flatten(1).mean(1)).log10()
                 for x in (t - output, truth - o)
+            ],
+            "inside": [
+                10 * (span**2 / (e * m).flatten(1).sum(1) * count).log10()
+                for e in ((t - o).square(), (truth - output).square())
+                for m in shown
+                for count in (m.flatten(1).sum(1), m[0].numel())
+            ],
+            "difference": [
+                10 * (span**2 / x.clamp(dark, bright).square().flatten(1).mean(1)).log10()
+                for x in (truth - output, output - truth)
             ],
             "own range": [10 * (s**2 / e).log10() for s in spans for e in (error, raws)],
             "maximum": [10 * (bright**2 / error).log10(), 10 * (dark**2 / error).log10()],
@@ -320,9 +343,17 @@ def fair_report(answer) -> Verdict:
         want = best["val", "val"]
         each = _of_slices(test, want, level)
         right = _of_patients(test, each, names).sqrt()
+        spread = (val[0] - val[1]).flatten(1).std(1).mean().item()
+        chosen = _STRENGTHS[int(np.argmin(_costs(val, spread)))]
+        if strength == chosen and near(
+            errors, _of_patients(test, _of_slices(test, chosen, spread), names).sqrt()
+        ):
+            return "levels"
         if not math.isclose(strength, want, rel_tol=1e-6):
             if math.isclose(strength, want * level, rel_tol=1e-4):
                 return "strength"
+            if strength == _STRENGTHS.index(want) and near(errors, right):
+                return "index", {"got": f"{strength:g}"}
             plain = _STRENGTHS[int(np.argmin(_costs(val, 1.0)))]
             if strength == plain and near(
                 errors.sort().values,
