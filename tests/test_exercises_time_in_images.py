@@ -190,6 +190,15 @@ def tried(shifts, likeness=lambda a, b, s: (a.roll(s) * b).sum(), sign=1):
     return answer
 
 
+def place_in(shifts):
+    """The answer that returns where in the list of shifts the best one stands."""
+
+    def answer(a, b, frame_ms):
+        return torch.stack([(a.roll(s) * b).sum() for s in shifts(len(a))]).argmax().item()
+
+    return answer
+
+
 def halves(n):
     return range(-(n // 2), (n + 1) // 2)
 
@@ -298,7 +307,7 @@ def with_part(name, part):
     return Other
 
 
-def encoder(end=nn.AdaptiveAvgPool2d, middle=nn.MaxPool2d, after=(), order="cnr", **options):
+def encoder(end=nn.AdaptiveAvgPool2d, order="cnr", **options):
     """Features of two channels in which something is another; `order` of conv, norm, ReLU."""
 
     def block(inputs, outputs):
@@ -311,9 +320,7 @@ def encoder(end=nn.AdaptiveAvgPool2d, middle=nn.MaxPool2d, after=(), order="cnr"
 
     return with_part(
         "features",
-        lambda w, h, k: nn.Sequential(
-            *block(2, w), middle(2), *block(w, 2 * w), *[part(2) for part in after], end(4)
-        ),
+        lambda w, h, k: nn.Sequential(*block(2, w), nn.MaxPool2d(2), *block(w, 2 * w), end(4)),
     )
 
 
@@ -380,16 +387,6 @@ def exp_then_hide(scores, there):
     return parts / parts.sum(1, keepdim=True)
 
 
-def topped(top):
-    """Weights after `top` of scores (all, and of what is there) was subtracted."""
-
-    def answer(scores, there):
-        parts = (hidden(scores, there) - top(scores, hidden(scores, there))).exp()
-        return parts / parts.sum(1, keepdim=True)
-
-    return weighing(answer)
-
-
 def pooling(change):
     def answer(h, scores, there):
         pooled, a = attend(h, scores, there)
@@ -441,7 +438,9 @@ CASES = [
     (1, lambda *t: list(flow(*t)), "✓"),
     (1, lambda *t: flow(*t).T, "a row for the fluid in front"),
     (1, lambda *t: flow(*t)[0], "a row for the fluid in front"),
-    (1, mean_speed, "you return the mean velocity"),
+    (1, mean_speed, "you take the mean over a part's pixels"),
+    (1, lambda v, m, s: mean_speed(v, m, s) * s[0] * s[1] / 100, "the mean over a part's pixels"),
+    (1, lambda v, m, s: mean_speed(v, m, s) * s[0] * s[1], "the mean over a part's pixels"),
     (1, lambda v, m, s: flow(v, m, (10, 10)), "left out the area"),
     (1, lambda *t: 100 * flow(*t), "a hundred times too large"),
     (1, lambda *t: 10 * flow(*t), "ten times too large"),
@@ -512,6 +511,11 @@ CASES = [
     (3, tried(lambda n: range(n // 2 + 1)), "you try no negative shifts"),
     (3, tried(lambda n: range((n + 1) // 2)), "you try no negative shifts"),
     (3, tried(lambda n: range(-(n // 2), n // 2)), "leave out the last, (T − 1)/2"),
+    (3, tried(lambda n: range(-n // 2, n // 2 + 1)), "since -T // 2 rounds down"),
+    (3, tried(lambda n: range(-n // 2, n // 2)), "since -T // 2 rounds down"),
+    (3, place_in(lambda n: range(-n // 2, n // 2)), "the position in a list of shifts"),
+    (3, place_in(lambda n: range(-n // 2, n // 2 + 1)), "the position in a list of shifts"),
+    (3, place_in(halves), "the position in a list of shifts"),
     (3, tried(lambda n: range(-8, 8)), "for one of 16 frames"),
     (3, of_harmonics, "the angle between first harmonics"),
     (3, tried(halves, cut), "and the means were left in"),
@@ -547,14 +551,10 @@ CASES = [
     (4, film("each frame"), "you answer each frame, (4, 6, 3)"),
     (4, film("over patients"), "you took the mean over patients"),
     (4, encoder(), "✓"),
-    (4, encoder(bias=True), "should have no bias"),
-    (4, encoder(padding=0), "your convolutions have no padding"),
-    (4, encoder(end=nn.AdaptiveMaxPool2d), "Yours pools in another way"),
-    (4, encoder(middle=nn.AvgPool2d), "Yours pools in another way"),
-    (4, encoder(middle=nn.Identity), "Yours pools in another way"),
-    (4, encoder(after=[nn.MaxPool2d]), "Yours pools in another way"),
-    (4, encoder(order="cn"), "batch normalisation and then a ReLU"),
-    (4, encoder(order="crn"), "batch normalisation and then a ReLU"),
+    (4, encoder(bias=True), "`self.features` should have weights of the sizes"),
+    (4, encoder(padding=0), "your logits and those of the network differ"),
+    (4, encoder(end=nn.AdaptiveMaxPool2d), "your logits and those of the network differ"),
+    (4, encoder(order="cn"), "your logits and those of the network differ"),
     (4, encoder(order="cr"), "`self.features` should have weights of the sizes"),
     (4, with_part("gru", two_ways(nn.GRU, bidirectional=False)), "reads forwards only"),
     (4, with_part("gru", two_ways(nn.LSTM)), "should be an `nn.GRU`; it is LSTM"),
@@ -582,17 +582,11 @@ CASES = [
         "that is the maximum",
     ),
     (5, weighing(lambda s, t: hidden(2 * s, t).softmax(1)), "of the scores [0.2, 0.7]"),
-    (5, weighing(plain_exp), "Subtract the largest score"),
+    (5, weighing(plain_exp), "✓"),
+    (5, weighing(exp_then_hide), "✓"),
     (5, weighing(lambda s, t: s.masked_fill(~t, -1e9).softmax(1)), "✓"),
     (5, weighing(lambda s, t: s.masked_fill(~t, -100).softmax(1)), "their score is a number"),
-    (
-        5,
-        topped(lambda s, known: s.amax(1, keepdim=True)),
-        "a slice that is not there has the largest",
-    ),
-    (5, weighing(exp_then_hide), "a slice that is not there has the largest"),
-    (5, topped(lambda s, known: known.max()), "Each stack needs its own largest"),
-    (5, topped(lambda s, known: s.mean(1, keepdim=True)), "is too large for a float"),
+    (5, weighing(lambda s, t: s.masked_fill(~t, -10).softmax(1)), "their score is a number"),
     (5, weighing(lambda s, t: s.exp() * t), "your weights of a stack sum to"),
     (5, weighing(lambda s, t: s.sigmoid() * t), "your weights of a stack sum to"),
     (5, weighing(lambda s, t: hidden(s, t).softmax(1) / 2), "your weights of a stack sum to 0.500"),
@@ -694,8 +688,11 @@ def test_the_stacks_show_their_nodules():
     assert ranks > 0.85
 
 
+FEATURES = "self.features = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(width, 2 * width, 3, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.AdaptiveAvgPool2d(4))"
+
 # Shifts beyond half a cycle repeat what came before, and the first of equals is taken; the mean
-# over frames is the sum divided by their number; axes are named in either order.
+# over frames is the sum divided by their number; axes are named in either order;
+# a ReLU and the maximum of four may change places.
 EQUIVALENT = [
     "time_in_images.1: rows.append((velocity * inside).sum((1, 2)) * area) → rows.append((velocity * inside).sum((2, 1)) * area)",
     "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 1) // 1):",
@@ -703,7 +700,8 @@ EQUIVALENT = [
     "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), (T + 2) // 2):",
     "time_in_images.3: for s in range(-(T // 2), (T + 1) // 2): → for s in range(-(T // 2), T + 1):",
     "time_in_images.3: r[s] = (a.roll(s) * b).sum() → r[s] = (a.roll(s) * b).mean()",
-    "time_in_images.4: frames = self.standardise(cines).transpose(1, 2) → frames = self.standardise(cines).transpose(2, 1)",
+    f"time_in_images.4: {FEATURES} → {FEATURES.replace('nn.ReLU(), nn.MaxPool2d(2)', 'nn.MaxPool2d(2), nn.ReLU()')}",
+    "time_in_images.4: x = x.transpose(1, 2).flatten(0, 1) → x = x.transpose(2, 1).flatten(0, 1)",
 ]
 
 
