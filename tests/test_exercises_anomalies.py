@@ -85,8 +85,8 @@ def residual(x, x_hat, how=""):
     r = {"no drawing": x, "no image": x_hat}.get(how, x - x_hat)
     if how == "edges":
         return ndimage.gaussian_filter(abs(r), (0, 2, 2))
-    if how == "close":
-        return abs(ndimage.gaussian_filter(r, (0, 0.95, 0.95)))
+    if how.startswith("width"):
+        return abs(ndimage.gaussian_filter(r, (0, float(how[5:]), float(how[5:]))))
     blurred = ndimage.gaussian_filter(r, 2 if how == "alone" else (0, 2, 2))
     signs = {"low side": blurred, "high side": -blurred, "upside down": -abs(blurred)}
     return signs.get(how, abs(blurred))
@@ -240,6 +240,8 @@ def step_by_library(guess, adam, x0, left, t, noise):
 
 
 def back(guess, x, beta, z, how=""):
+    if how == "alpha":
+        beta = 1 - beta
     left = torch.cumprod(beta if how == "rates" else 1 - beta, 0)
     steps = len(beta)
     if how == "start":
@@ -254,6 +256,7 @@ def back(guess, x, beta, z, how=""):
             "root": beta[t] ** 0.5,
             "rate": beta[t],
             "no root below": beta[t] / (1 - left[t]),
+            "one minus": (1 - beta[t]) / (1 - left[t]) ** 0.5,
             "all": (1 - left[t]) ** 0.5,
             "plus": -share,
         }.get(how, share)
@@ -271,6 +274,7 @@ def back(guess, x, beta, z, how=""):
             "no division": x - share * e,
             "no root": (x - share * e) / root**2,
             "multiplied": (x - share * e) * root,
+            "all steps": (x - share * e) / left[t] ** 0.5,
             "x alone": x / root - share * e,
         }.get(how, (x - share * e) / root)
         x = old + new / (root if how == "noise too" else 1) * (how != "no noise")
@@ -381,7 +385,11 @@ CASES = [
     ("anomalies.2", how(residual, "no image"), "does not depend on x."),
     ("anomalies.2", lambda x, y: abs(x - y), "the edges are still in it"),
     ("anomalies.2", how(residual, "edges"), "the edges are still in it"),
-    ("anomalies.2", how(residual, "close"), "Lesions are several pixels wide"),
+    *[
+        ("anomalies.2", how(residual, f"width {width}"), "too narrow or too wide")
+        for width in (0.5, 0.95, 5, 6)
+    ],
+    ("anomalies.2", lambda x, y: ndimage.gaussian_filter((x - y) ** 2, (0, 6, 6)), "the edges are"),
     ("anomalies.3", matched, "✓"),
     ("anomalies.3", matched_in_arrays, "✓"),
     ("anomalies.3", lambda *a: "half", "I expected one number"),
@@ -488,6 +496,9 @@ CASES = [
             "no division": "and yours is not",
             "no root": "by 1 − β_t. Take the root",
             "multiplied": "Divide by it",
+            "all steps": "by √ᾱ_t, the factor of all steps",
+            "alpha": "took it for 1 − β_t",
+            "one minus": "and yours by (1 − β_t)",
             "x alone": "but not the guess",
             "noise too": "It stands outside the brackets",
             "root": "and yours by √β_t",

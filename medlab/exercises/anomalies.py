@@ -58,8 +58,8 @@ MESSAGES = {
         "no image": "your map does not depend on x.",
         "edges": "AP {got:.3f}, where |x − x̂| has {plain:.3f}: the edges are still in "
         "it. A pair of lines of opposite sign cancels only if it is averaged with its signs.",
-        "close": "AP {got:.3f}, and {plain:.3f} for |x − x̂|; I asked for {least}. Lesions are "
-        "several pixels wide.",
+        "close": "AP {got:.3f}, and {plain:.3f} for |x − x̂|; I asked for {least}. The order "
+        "is right, but the blur is too narrow or too wide: lesions have a radius of 3 to 5 pixels.",
     },
     "anomalies.3": {
         "right": "only like is compared with like, so neither height nor scanner can win.",
@@ -146,6 +146,7 @@ MESSAGES = {
         "random": "your x differs from call to call. Use the `z` that is given.",
         "start": "the loop begins with x itself. Your network first got something else.",
         "rates": "ᾱ_t is the product of all 1 − β, not of all β.",
+        "alpha": "`beta` holds β_t, and you took it for 1 − β_t.",
         "wrap": "in the last step, position 0, your ᾱ of the step before is `left[-1]`, the last "
         "of all. It should be 1.",
         "ratio": "your variance is β_t (1 − ᾱ_t) / (1 − ᾱ_(t−1)): turn the fraction round.",
@@ -159,6 +160,8 @@ MESSAGES = {
         "no division": "the mean is divided by √(1 − β_t), and yours is not.",
         "no root": "you divided the mean by 1 − β_t. Take the root.",
         "multiplied": "you multiplied the mean by √(1 − β_t). Divide by it.",
+        "all steps": "you divided the mean by √ᾱ_t, the factor of all steps together. Divide by "
+        "√(1 − β_t), that of one.",
         "x alone": "you divided x by √(1 − β_t), but not the guess: both stand in the brackets.",
         "noise too": "you divided the new noise by √(1 − β_t) too. It stands outside the brackets.",
         "share": "the guess is multiplied by β_t / √(1 − ᾱ_t), and yours by {what}.",
@@ -371,7 +374,6 @@ def residual_score(answer) -> Verdict:
     told = {"got": _precision(maps, lesion), "plain": _precision(abs(x - x_hat), lesion)}
     told |= {"bright": _precision(maps, lesion, 1), "dark": _precision(maps, lesion, -1)}
     told |= {"least": LEAST}
-    late = ndimage.gaussian_filter(abs(x - x_hat), (0, 2, 2))  # blurred without its signs
     if told["got"] >= LEAST:
         return "right", told
     if told["bright"] > 5 * told["dark"]:
@@ -380,7 +382,9 @@ def residual_score(answer) -> Verdict:
         return "high side", told
     if _precision(-maps, lesion) > told["got"]:
         return "upside down"
-    return ("edges" if told["got"] < _precision(late, lesion) + 0.02 else "close"), told
+    residual, nothing = x - x_hat, np.zeros_like(x)
+    bare = np.allclose(scored(abs(residual), nothing), scored(residual, nothing))
+    return ("edges" if bare else "close"), told  # bare: blurred, if at all, without its signs
 
 
 # --- 3: matched pairs ---
@@ -677,11 +681,13 @@ def draw(guess: Callable, x: Tensor, beta: Tensor, z: Tensor) -> Tensor:
 
 # Wrong factors of the guess, as messages call them
 SHARES = {"root": "√β_t", "rate": "β_t", "no root below": "β_t / (1 − ᾱ_t)"}
+SHARES |= {"one minus": "(1 − β_t) / √(1 − ᾱ_t)"}
 
 
 @torch.no_grad()
 def _chain(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -> list[Tensor]:
     """All x on the way back, the given one first; `how` is one of the usual mistakes."""
+    beta = 1 - beta if how == "alpha" else beta
     left = torch.cumprod(beta if how == "rates" else 1 - beta, 0)
     chain = [x]
     for k, t in enumerate(_times(len(beta), how)):
@@ -692,6 +698,7 @@ def _chain(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -
             "root": beta[t].sqrt(),
             "rate": beta[t],
             "no root below": beta[t] / (1 - left[t]),
+            "one minus": (1 - beta[t]) / (1 - left[t]).sqrt(),
         }
         factors |= {"all": (1 - left[t]).sqrt(), "plus": -share}
         variance = beta[t] * (1 - before) / (1 - left[t])
@@ -705,7 +712,8 @@ def _chain(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -
             variance = beta[t] * (1 - left[t]) / (1 - before)
         spread = (variance if how == "variance" else variance.sqrt()) * (how != "no noise")
         noise = spread * z[k if how == "z order" else t]
-        divisor = {"no division": 1.0, "no root": root**2, "multiplied": 1 / root}.get(how, root)
+        divisors = {"no division": 1.0, "no root": root**2, "multiplied": 1 / root}
+        divisor = (divisors | {"all steps": left[t].sqrt()}).get(how, root)
         taken = factors.get(how, share) * guess(x, t)
         if how == "x alone":
             x = x / root - taken + noise
@@ -728,6 +736,7 @@ def _times(steps: int, how: str = "") -> list[int]:
 WAYS = {how: how for how in ("order", "no noise", "last noise", "beta", "variance", "z order")}
 WAYS |= {how: how for how in ("no division", "no root", "multiplied", "x alone", "noise too")}
 WAYS |= {how: how for how in ("rates", "wrap", "ratio", "plus", "all", "jump", "stopped")}
+WAYS |= {how: how for how in ("all steps", "alpha")}
 WAYS |= dict.fromkeys(SHARES, "share") | {"late": "stopped", "beta but the last": "beta"}
 WAYS |= {"nothing before": "last noise", "beta itself": "variance"}
 
