@@ -208,6 +208,14 @@ class KeepsAll(Network):
         self.merge = nn.ModuleList(two(3 * c, c) for c in channels)
 
 
+class ListsOnTheWayUp(Network):
+    def __init__(self, *args):
+        super().__init__(*args)
+        up, merge = list(self.up), list(self.merge)
+        del self.up, self.merge
+        self.up, self.merge = up, merge
+
+
 class OwnBottom(Network):
     def __init__(self, *args):
         super().__init__(*args)
@@ -363,7 +371,8 @@ CASES = [
     ("unet.3", Network, "✓"),
     ("unet.3", lambda i, k, w, d: UNet(i, k, w, depth=d), "✓"),
     ("unet.3", lambda *a: Network(*a).forward, "calling it gave method"),
-    ("unet.3", changed(listed=True), "in a Python list"),
+    ("unet.3", changed(listed=True), "`down`, `up`, `merge` are in a Python list"),
+    ("unet.3", ListsOnTheWayUp, "the layers of `up`, `merge` are in a Python list"),
     ("unet.3", changed(deeper=1), "`depth` counts the halvings."),
     ("unet.3", changed(deeper=-1), "there are depth + 1 blocks down"),
     ("unet.3", changed(joined=1), "neither left out nor added"),

@@ -54,13 +54,13 @@ MESSAGES = {
         "then take the spread over the other.",
         "inside": "you took spreads within each row or column and averaged those. Average first: "
         "what remains is the other reason's.",
-        "no root": "the spread over draws is that of one draw. Your gain is a mean of R of them: "
-        "divide by √R.",
-        "biased": "a spread of few draws is divided by R − 1, not R: correction=1.",
+        "no root": "that is the spread of one draw. Your gain is a mean of R of them: for its "
+        "standard error divide by √R.",
+        "biased": "a spread of few draws is divided by R − 1, not R: ddof=1.",
         "root B": "do not divide the spread over test patients by √B: resamples are no new "
         "patients, and more of them do not make the test set larger.",
         "variance": "that is a variance: take its root.",
-        "other": "the spread over {what} should be {expected:.5f}, and yours is {got:.5f}.",
+        "other": "the standard error over {what} should be {expected:.5f}, and yours is {got:.5f}.",
     },
     "little.3": {
         "right": "what is frozen stays as it is, what learns trains, and a layer thawed later "
@@ -100,7 +100,7 @@ MESSAGES = {
         "drawn a step, zero_grad, backward, descent.step(), fall.step().",
     },
     "little.5": {
-        "right": "every layer keeps its numbers, and none of them its place.",
+        "right": "every layer keeps its numbers, in random places.",
         "model": "I expected a model like the one given; got {kind}.",
         "original": "{name} of the model that was given has changed. Shuffle a copy.",
         "still": "{name} is as it was.",
@@ -285,12 +285,17 @@ def _gain_fault(got: Any, a: np.ndarray, b: np.ndarray) -> Verdict:
     columns, rows = d.mean(0).std(ddof=1), d.mean(1).std(ddof=1)
     apart = [np.hypot(p, q) for p, q in zip(gain(a, 0)[1:], gain(b, 0)[1:], strict=True)]
     alone = np.hypot(a.mean(1).std(ddof=1), b.mean(1).std(ddof=1))
+    inside = [d.std(axis, ddof=1).mean() for axis in (0, 1)]
     root = n**0.5
     draws = {
         "unpaired": [apart[0], alone],
         "axes": [columns, columns / root, columns / B**0.5],
         "all": [d.std(ddof=1), d.std(), d.std(ddof=1) / root],
-        "inside": [d.std(0, ddof=1).mean() / root, d.std(0, ddof=1).mean(), d.std(1).mean()],
+        "inside": [
+            v / divisor
+            for v in (*inside, d.std(0).mean(), d.std(1).mean())
+            for divisor in (1, root)
+        ],
         "no root": [rows],
         "biased": [d.mean(1).std() / root, d.mean(1).std()],
         "variance": [rows**2, rows**2 / n, want[1] ** 2],
@@ -299,7 +304,7 @@ def _gain_fault(got: Any, a: np.ndarray, b: np.ndarray) -> Verdict:
         "unpaired": [apart[1]],
         "axes": [rows, want[1]],
         "all": [d.std(ddof=1), d.std()],
-        "inside": [d.std(1, ddof=1).mean(), d.std(1).mean(), d.std(0, ddof=1).mean()],
+        "inside": [*inside, d.std(1).mean()],
         "root B": [columns / B**0.5, d.mean(0).std() / B**0.5],
         "variance": [columns**2],
     }

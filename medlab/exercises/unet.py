@@ -68,8 +68,8 @@ MESSAGES = {
         "weights the same answer for every pixel.",
         "no network": "I expected a class whose objects are nn.Module; calling it gave {got}.",
         "unfinished": "still `...`: {names}. The rest holds {got:,} of {want:,} parameters.",
-        "in a list": "I find {got:,} parameters, and expected {want:,}: those of layers in a "
-        "Python list are not seen. Put them in an nn.ModuleList.",
+        "in a list": "I find {got:,} parameters, and expected {want:,}: the layers of "
+        "{names} are in a Python list, where they are not seen. Put them in an nn.ModuleList.",
         "too deep": "I find {got:,} parameters, and expected {want:,}: that is a network of depth "
         "{depth} + 1. `depth` counts the halvings.",
         "too shallow": "I find {got:,} parameters, and expected {want:,}: that is a network of "
@@ -335,17 +335,21 @@ def _parameters(net: nn.Module, arguments: tuple[int, int, int, int]) -> Verdict
         _count(UNet(inputs, classes, width, depth=depth + 1)): "too deep",
         want - halves: "no bridges",
         want + doubles: "not halved",  # 2c maps from below beside the bridge's c
-        width * classes + classes: "in a list",
-        0: "in a list",
     }
     if depth > 1:
         known[_count(UNet(inputs, classes, width, depth=depth - 1))] = "too shallow"
-    told = f"in_channels, num_classes, width, depth = {arguments}"
-    return known.get(got, "parameters"), {
+    unseen = [
+        f"`{name}`"
+        for name, part in vars(net).items()
+        if isinstance(part, list | tuple) and any(isinstance(one, nn.Module) for one in part)
+    ]
+    fault = "in a list" if unseen else known.get(got, "parameters")
+    return fault, {
         "got": got,
         "want": want,
         "depth": depth,
-        "arguments": told,
+        "arguments": f"in_channels, num_classes, width, depth = {arguments}",
+        "names": ", ".join(unseen),
     }
 
 
