@@ -30,6 +30,7 @@ def lstm(x, W, V, b, d, how="", order=(0, 1, 2, 3)):
     h = c = x.new_zeros(len(x), size)
     gate = torch.tanh if "no sigmoid" in how else torch.sigmoid
     gate = (lambda z: z) if "bare gates" in how else gate
+    gate = (lambda z: z.sigmoid().sigmoid()) if "twice" in how else gate
     states = []
     for t in range(x.shape[1]):
         start = h
@@ -42,9 +43,10 @@ def lstm(x, W, V, b, d, how="", order=(0, 1, 2, 3)):
         i, f, g, o = sums
         new = torch.sigmoid(g) if "g gated" in how else g if "bare g" in how else torch.tanh(g)
         new = new if "ungated" in how else gate(i) * new
+        before = c
         c = 0 * c if "new only" in how else c
         c = c + new if "no forget" in how else gate(f) * c + new
-        h = c if "o c" in how else torch.tanh(c)
+        h = c if "o c" in how else torch.tanh(before if "old c" in how else c)
         h = h if "no output gate" in how else gate(o) * h
         states.append(start if "early" in how else c if "cell" in how else h)
     return torch.stack(states, 1)
@@ -78,6 +80,7 @@ def gru(x, W, V, b, d, how="", order=(0, 1, 2)):
     h, states = torch.zeros(len(x), V.shape[1]), []
     gate = torch.tanh if "no sigmoid" in how else torch.sigmoid
     gate = (lambda z: z) if "bare gates" in how else gate
+    gate = (lambda z: z.sigmoid().sigmoid()) if "twice" in how else gate
     rows = [k * V.shape[1] + torch.arange(V.shape[1]) for k in order]
     (W_r, W_u, W_n), (V_r, V_u, V_n), (b_r, b_u, b_n), (d_r, d_u, d_n) = (
         [part[row] for row in rows] for part in (W, V, b, d)
@@ -95,6 +98,7 @@ def gru(x, W, V, b, d, how="", order=(0, 1, 2)):
         inner = r * (h @ V_n.T + d_n)
         inner = (r * h) @ V_n.T + d_n if "paper" in how else inner
         inner = r * (h @ V_n.T) + d_n if "bias outside" in how else inner
+        inner = r * (h @ V_n.T) if "no d_n" in how else inner
         n = now @ W_n.T + b_n + inner
         n = r * (now @ W_n.T + b_n + h @ V_n.T + d_n) if "inside" in how else n
         n = n if "no tanh" in how else torch.tanh(n)
@@ -115,6 +119,7 @@ def through(hs, V, h_bar, how=""):
     how = how.split(", ")
     steps = list(range(len(hs) - 1, 0, -1))
     steps = steps[:-1] if "no first" in how else steps[1:] if "no last" in how else steps
+    steps = range(len(hs) - 1, -1, -1) if "long" in how else steps
     V_bar, b_bar, start = 0 * V, 0 * h_bar, h_bar
     z_bar = 0 * h_bar
     for t in reversed(steps) if "forwards" in how else steps:
@@ -151,6 +156,10 @@ def by_autograd(hs, V, h_bar):
 # ------------------------------------------------------------------------ 4: a bias
 
 
+def odds(steps, kept):
+    return math.exp(bias(steps, kept))
+
+
 def bias(steps, kept, how=""):
     f = {"power": kept**steps, "divided": kept / steps}.get(how, kept ** (1 / steps))
     return math.log(f / (1 - f))
@@ -174,6 +183,10 @@ def holder(cell, opened=10.0, shut=10.0, order="ifgo", how=""):
             cell.bias_ih[place["i"]], cell.weight_ih[place["i"], 1] = -3, 13
         if how == "closed":
             cell.weight_ih[place["i"], 1] = 0
+        if how == "half open":
+            cell.bias_ih[place["i"]] = -2 * opened
+        if how == "no content":
+            cell.weight_ih[place["g"], 0] = 0
         if how == "constant":
             cell.bias_ih[place["g"]] = 0.2
         if how == "small":  # an old value that holds on a little, and enters a little late
@@ -277,6 +290,21 @@ def masked_by_value(gru, head, x, lengths):
     return read(gru, head, x, (x != 0).any(2).sum(1))
 
 
+def mean_by_value(gru, head, x, lengths, masked=True):
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    inside, last = gru(packed)
+    outputs, _ = pad_packed_sequence(inside, batch_first=True)
+    valid = (x[:, : outputs.shape[1]] != 0).any(2)[..., None]
+    mean = (outputs * valid if masked else outputs).sum(1) / valid.sum(1)
+    return head(torch.cat([*last, mean], 1))
+
+
+def all_last_steps(gru, head, x, lengths):
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    outputs, _ = pad_packed_sequence(gru(packed)[0], batch_first=True)
+    return head(torch.cat([outputs[:, lengths - 1], outputs.sum(1) / lengths[:, None]], 1))
+
+
 def sorted_batch(gru, head, x, lengths):
     order = lengths.argsort(descending=True)
     return read(gru, head, x[order], lengths[order])
@@ -330,6 +358,8 @@ CASES = [
     ("recurrent.1", lambda *t: lstm(*t, "bare g"), "g goes through a tanh"),
     ("recurrent.1", lambda *t: lstm(*t, "no sigmoid"), "send their sums through a sigmoid"),
     ("recurrent.1", lambda *t: lstm(*t, "bare gates"), "send their sums through a sigmoid"),
+    ("recurrent.1", lambda *t: lstm(*t, "old c"), "h takes the old c"),
+    ("recurrent.1", lambda *t: lstm(*t, "twice"), "through a sigmoid twice"),
     ("recurrent.1", lambda *t: lstm(*t, "transposed"), "each part of V is turned round"),
     ("recurrent.1", lambda x, W, V, b, d: lstm(x, W, V, b, 0 * d), "second bias, d, does not"),
     ("recurrent.1", lambda x, W, V, b, d: lstm(x, W, V, 0 * b, d), "first bias, b, does not"),
@@ -351,6 +381,8 @@ CASES = [
     ("recurrent.2", lambda *t: gru(*t, "paper, inverted"), "that is the paper's form"),
     ("recurrent.2", lambda *t: gru(*t, "paper, transposed"), "that is the paper's form"),
     ("recurrent.2", lambda *t: gru(*t, "bias outside"), "stands outside the reset gate"),
+    ("recurrent.2", lambda *t: gru(*t, "no d_n"), "d_n is left out"),
+    ("recurrent.2", lambda *t: gru(*t, "twice"), "through a sigmoid twice"),
     ("recurrent.2", lambda *t: gru(*t, "inside"), "multiplies what comes from x, too"),
     ("recurrent.2", lambda *t: gru(*t, "no reset"), "it multiplies V_n h + d_n"),
     ("recurrent.2", lambda *t: gru(*t, "inverted"), "is turned round: where u is 1"),
@@ -394,6 +426,7 @@ CASES = [
     ("recurrent.3", lambda *t: through(*t, "one back"), "lacks the last step back"),
     ("recurrent.3", lambda *t: through(*t, "no first"), "a step is missing at one end"),
     ("recurrent.3", lambda *t: through(*t, "no last"), "a step is missing at one end"),
+    ("recurrent.3", lambda *t: through(*t, "long"), "one step too many"),
     ("recurrent.3", lambda *t: through(*t, "outer, one back"), "of V is transposed"),
     ("recurrent.3", lambda *t: through(*t, "no tanh, late"), "the slope of the tanh is missing"),
     ("recurrent.3", lambda *t: (*through(*t)[:2], 2 * through(*t)[2]), "right: V, b. Wrong: h₀."),
@@ -402,6 +435,7 @@ CASES = [
     ("recurrent.4", lambda *t: torch.tensor(bias(*t)), "✓"),
     ("recurrent.4", lambda steps, kept: torch.logit(torch.tensor(kept) ** (1 / steps)), "✓"),
     ("recurrent.4", lambda steps, kept: kept ** (1 / steps), "you return f itself"),
+    ("recurrent.4", odds, "you return the odds"),
     ("recurrent.4", lambda *t: -bias(*t), "your sign is turned"),
     ("recurrent.4", lambda *t: bias(*t, "power"), "T-th root"),
     ("recurrent.4", lambda *t: bias(*t, "divided"), "a root, not a quotient"),
@@ -421,7 +455,9 @@ CASES = [
     ("recurrent.5", lambda cell: holder(cell, order="ifog"), "gates stacked as i, f, o, g"),
     ("recurrent.5", lambda cell: holder(cell, order="figo"), "gates stacked as f, i, g, o"),
     ("recurrent.5", lambda cell: holder(cell, order="gifo"), "gates stacked as g, i, f, o"),
-    ("recurrent.5", lambda cell: holder(cell, how="closed"), "hardly anything enters"),
+    ("recurrent.5", lambda cell: holder(cell, how="closed"), "the input gate lets 0% enter"),
+    ("recurrent.5", lambda cell: holder(cell, how="half open"), "the input gate lets 50% enter"),
+    ("recurrent.5", lambda cell: holder(cell, how="no content"), "c is 0.00 times the marked"),
     ("recurrent.5", lambda cell: holder(cell, how="leaks"), "values without a mark enter too"),
     ("recurrent.5", lambda cell: holder(cell, shut=4.0), "Open the forget gate further"),
     ("recurrent.5", lambda cell: holder(cell, how="adds"), "a second mark adds"),
@@ -452,6 +488,9 @@ CASES = [
     ("recurrent.6", lambda *t: read(*t, "halves"), "head expects forward, backward, mean"),
     ("recurrent.6", lambda *t: read(*t).numpy(), "✓"),
     ("recurrent.6", masked_by_value, "you took zeros for padding"),
+    ("recurrent.6", mean_by_value, "you took zeros for padding"),
+    ("recurrent.6", lambda *t: mean_by_value(*t, masked=False), "you took zeros for padding"),
+    ("recurrent.6", all_last_steps, "index the curves, too"),
     ("recurrent.6", lambda g, h, x, n: read(g, h, x, n) + x[:, -1:, 0], "stands in the padding"),
     ("recurrent.6", after_the_last, "beside the last valid one"),
     ("recurrent.6", unpacked_second, "`batch_first=True`, for packing"),

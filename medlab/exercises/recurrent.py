@@ -26,12 +26,14 @@ MESSAGES = {
         "cell": "you return c. What the layer gives is h = o ⊙ tanh(c).",
         "o c": "the tanh is missing in h = o ⊙ tanh(c).",
         "no output gate": "h is o ⊙ tanh(c); the output gate is missing.",
+        "old c": "h takes the old c. Renew c first: h = o ⊙ tanh(c) with the new one.",
         "new only": "the old c is lost: c = f ⊙ c + i ⊙ g, from step to step.",
         "ungated": "what is new enters whole: c = f ⊙ c + i ⊙ g.",
         "no forget": "the old c stays whole: c = f ⊙ c + i ⊙ g.",
         "g gated": "g is no gate: it goes through a tanh, not through a sigmoid.",
         "bare g": "g goes through a tanh.",
         "no sigmoid": "i, f and o are gates: send their sums through a sigmoid.",
+        "twice": "your gates go through a sigmoid twice. Once will do.",
         "transposed": "each part of V is turned round: h @ V.T, as in the step above, not h @ V.",
         "no first bias": "the first bias, b, does not reach your answer.",
         "no second bias": "the second bias, d, does not reach your answer.",
@@ -50,11 +52,13 @@ MESSAGES = {
         "after it: r ⊙ (V_n h + d_n).",
         "bias outside": "your second bias d_n stands outside the reset gate. It belongs within: "
         "r ⊙ (V_n h + d_n).",
+        "no d_n": "d_n is left out: the reset gate multiplies V_n h + d_n.",
         "inside": "your reset gate multiplies what comes from x, too. It acts on V_n h + d_n only.",
         "no reset": "the reset gate does not reach your answer: it multiplies V_n h + d_n.",
         "inverted": "your update gate is turned round: where u is 1, the old state stays.",
         "no tanh": "the new content n goes through a tanh.",
         "no sigmoid": "r and u are gates: send their sums through a sigmoid.",
+        "twice": "your gates go through a sigmoid twice. Once will do.",
         "new alone": "you return n. The new state mixes it with the old one, by the update gate.",
         "mix": "the old state and n share the new one, u ⊙ h + (1 − u) ⊙ n: one share is wrong.",
         "transposed": "each part of V is turned round: h @ V.T, as in the steps above, not h @ V.",
@@ -83,6 +87,7 @@ MESSAGES = {
         "forwards": "you went from t = 1 to T. The gradient starts at T: go backwards.",
         "one back": "those of V and b are right. Yours of h₀ lacks the last step back, Vᵀ z̄₁.",
         "short": "a step is missing at one end: t goes from T down to 1, both included.",
+        "long": "one step too many: t goes from T down to 1, and no tanh of yours gave h₀.",
         "some": "right: {right}. Wrong: {wrong}.",
     },
     "recurrent.4": {
@@ -91,6 +96,7 @@ MESSAGES = {
         "sign": "your sign is turned: the sigmoid of your bias is 1 − f.",
         "power": "f^T = kept, so f is the T-th root, kept ** (1 / steps).",
         "divided": "the gate multiplies at each step, so kept is f^T: a root, not a quotient.",
+        "no log": "you return the odds, f / (1 − f). The bias is their logarithm.",
         "no odds": "you return log f. The sigmoid is turned round by log(f / (1 − f)).",
         "base": "log to the base {base:g}: the sigmoid is built on e.",
         "other": "to keep {kept:g} over {steps} steps I expected {expected:.4f}; got {got:.4f}.",
@@ -101,7 +107,7 @@ MESSAGES = {
         "random": "weights that PyTorch drew are still in {where}, so your cell does something "
         "else each time: set all four, the state's weights and the second bias too.",
         "order": "with gates stacked as {order} it would work. PyTorch's order is i, f, g, o.",
-        "never opens": "at a mark hardly anything enters. The input gate has to be open there: "
+        "never opens": "at a mark the input gate lets {share:.0%} enter. It has to be open there: "
         "its sum well above 0.",
         "leaks": "values without a mark enter too: of one never marked, {got:.3f} is in c. "
         "Shut the input gate firmly where the mark is 0.",
@@ -109,8 +115,7 @@ MESSAGES = {
         "of it. Open the forget gate further.",
         "adds": "a second mark adds to what is there. The forget gate has to shut at a mark.",
         "constant": "c is {got:.3f} where 0 was marked: a bias of g enters.",
-        "scale": "c is {slope:.2f} times the marked value: g should be tanh(v), with weight 1, and "
-        "the input gate fully open at a mark.",
+        "scale": "c is {slope:.2f} times the marked value: g should be tanh(v), with weight 1.",
         "other": "the mean error is {error:.3f}; it has to be below {limit}.",
     },
     "recurrent.6": {
@@ -128,6 +133,8 @@ MESSAGES = {
         "mixes the curves.",
         "mean": "your mean divides by {columns} columns. Divide by the number of valid steps.",
         "sum": "you add up the valid steps: a mean divides by their number.",
+        "all of them": "`outputs[:, lengths - 1]` takes all these steps of every curve. Take one "
+        "of each: index the curves, too.",
         "width": "head wants {expected} numbers of each curve: the last output of each direction, "
         "then the mean.",
         "padded": "the GRU ran through the padding, and the backward direction starts there: give "
@@ -145,14 +152,14 @@ MESSAGES = {
 # --- 1 and 2: LSTM and GRU ---
 
 _LSTM = (
-    "frozen", "cell", "early", "o c", "no output gate", "new only", "ungated", "no forget",
-    "g gated", "bare g", "no sigmoid", "bare gates", "transposed", "no first bias",
-    "no second bias",
+    "frozen", "cell", "early", "o c", "no output gate", "old c", "new only", "ungated",
+    "no forget", "g gated", "bare g", "no sigmoid", "twice", "bare gates", "transposed",
+    "no first bias", "no second bias",
 )  # fmt: skip
 _GRU = (
-    "frozen", "new alone", "early", "paper", "bias outside", "inside", "no reset", "inverted",
-    "no tanh", "n gated", "no sigmoid", "bare gates", "n whole", "old lost", "old whole",
-    "transposed", "no first bias", "no second bias",
+    "frozen", "new alone", "early", "paper", "bias outside", "no d_n", "inside", "no reset",
+    "inverted", "no tanh", "n gated", "no sigmoid", "twice", "bare gates", "n whole", "old lost",
+    "old whole", "transposed", "no first bias", "no second bias",
 )  # fmt: skip
 _CALLED = {"n gated": "no tanh", "bare gates": "no sigmoid"} | dict.fromkeys(
     ("n whole", "old lost", "old whole"), "mix"
@@ -167,20 +174,28 @@ def _spoilt(weights: tuple, how: tuple) -> tuple[Tensor, ...]:
     return W, V, b * ("no first bias" not in how), d * ("no second bias" not in how)
 
 
+def _squash(z: Tensor, how: tuple) -> Tensor:
+    """A gate of its sum."""
+    if "bare gates" in how:
+        return z
+    gate = torch.tanh(z) if "no sigmoid" in how else torch.sigmoid(z)
+    return torch.sigmoid(gate) if "twice" in how else gate
+
+
 def _lstm(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2, 3)) -> Tensor:
     """nn.LSTM with mistakes; `order` says where i, f, g, o are looked for."""
     W, V, b, d = _spoilt(weights, how)
     h = c = torch.zeros(len(x), V.shape[1])
-    squash = torch.tanh if "no sigmoid" in how else torch.sigmoid
     states, cells = [h], [c]
     for t in range(x.shape[1]):
         parts = (x[:, t] @ W.T + b + h * ("frozen" not in how) @ V.T + d).chunk(4, 1)
         i, f, g, o = (parts[k] for k in order)
-        i, f, o = (i, f, o) if "bare gates" in how else (squash(i), squash(f), squash(o))
+        i, f, o = (_squash(gate, how) for gate in (i, f, o))
         g = torch.sigmoid(g) if "g gated" in how else g if "bare g" in how else torch.tanh(g)
         kept = c if "no forget" in how else f * c * ("new only" not in how)
         c = kept + (g if "ungated" in how else i * g)
-        h = c if "o c" in how else torch.tanh(c)
+        shown = cells[-1] if "old c" in how else c
+        h = shown if "o c" in how else torch.tanh(shown)
         h = h if "no output gate" in how else o * h
         states.append(h)
         cells.append(c)
@@ -192,7 +207,6 @@ def _gru(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2)) -
     """nn.GRU with mistakes; `order` says where reset, update, new are looked for."""
     W, V, b, d = _spoilt(weights, how)
     h, states = torch.zeros(len(x), V.shape[1]), []
-    squash = torch.tanh if "no sigmoid" in how else torch.sigmoid
     bend = torch.sigmoid if "n gated" in how else torch.tanh
     at, bias = V.chunk(3)[order[2]], d.chunk(3)[order[2]]
     for t in range(x.shape[1]):
@@ -200,12 +214,12 @@ def _gru(x: Tensor, weights: tuple, how: tuple = (), order: tuple = (0, 1, 2)) -
         h = h * ("frozen" not in how)
         from_x, from_h = (x[:, t] @ W.T + b).chunk(3, 1), (h @ V.T + d).chunk(3, 1)
         (r_x, u_x, n_x), (r_h, u_h, n_h) = ([part[k] for k in order] for part in (from_x, from_h))
-        r, u = r_x + r_h, u_x + u_h
-        r, u = (r, u) if "bare gates" in how else (squash(r), squash(u))
+        r, u = _squash(r_x + r_h, how), _squash(u_x + u_h, how)
         r = torch.ones_like(r) if "no reset" in how else r
         inner = n_x + r * n_h
         inner = n_x + (r * h) @ at.T + bias if "paper" in how else inner
         inner = n_x + r * (h @ at.T) + bias if "bias outside" in how else inner
+        inner = n_x + r * (h @ at.T) if "no d_n" in how else inner
         inner = r * (n_x + n_h) if "inside" in how else inner
         n = inner if "no tanh" in how else bend(inner)
         u = 1 - u if "inverted" in how else u
@@ -283,7 +297,7 @@ def _same(got: Any, want: Any) -> bool:
 _BACK = (
     "no transpose", "outer", "last step", "first step", "mean", "no tanh", "slope", "no square",
     "tanh twice", "same", "late state", "h in the sum", "h on the way", "forwards", "short",
-    "late start", "one back",
+    "late start", "long", "one back",
 )  # fmt: skip
 
 
@@ -291,7 +305,7 @@ def _back(hs: Tensor, V: Tensor, h_bar: Tensor, how: tuple = ()) -> list[Tensor]
     """Gradients of V, b and h₀, with mistakes."""
     V_bar, b_bar, last = torch.zeros_like(V), torch.zeros_like(h_bar), len(hs) - 1
     first = z_bar = h_bar
-    steps = list(range(last, 0, -1))
+    steps = list(range(last, -1 if "long" in how else 0, -1))
     steps = steps[:: -1 if "forwards" in how else 1]
     steps = steps[1 if "late start" in how else 0 : -1 if "short" in how else None]
     for t in steps:
@@ -361,6 +375,7 @@ def forget_bias(answer) -> Verdict:
         known: dict[str, Any] = {
             "gate": f,
             "sign": -expected,
+            "no log": f / (1 - f),
             "no odds": math.log(f),
             "power": _logit(kept**steps),
             "divided": _logit(kept / steps),
@@ -451,8 +466,9 @@ def holder(answer) -> Verdict:
     if offset[0].abs() > 0.01:
         return "constant", {"got": offset[0].item()}
     kept = _run(cell, 0.4 * start, start)
-    if kept[0].abs() < 0.1:
-        return "never opens"
+    at_mark = cell.weight_ih[0] @ torch.tensor([0.4, 1]) + cell.bias_ih[0] + cell.bias_hh[0]
+    if (share := torch.sigmoid(at_mark).item()) < 0.97:
+        return "never opens", {"share": share}
     if abs(kept[0].item() / 0.4 - 1) > 0.08:
         return "scale", {"slope": kept[0].item() / 0.4}
     leaked = _run(cell, 0.4 * start.flip(0), zero)[-1].item()
@@ -510,6 +526,9 @@ def _wrong_ways(
         means = [("", 0, inside / lengths[:, None]), ("sum", 0, inside)]
         means += [("mean", n, outputs.sum(1) / n) for n in (outputs.shape[1], x.shape[1])]
         means.append(("", 0, outputs.sum(1) / lengths[:, None]))
+        measured = torch.tensor([len(curve) for curve in seen])[:, None]
+        nonzero = (x[:, : outputs.shape[1]] != 0).any(2)[..., None]
+        means += [("by value", 0, (outputs * m).sum(1) / measured) for m in (nonzero, valid)]
         for (end, last), (kind, n, mean) in product(lasts, means):
             key = end or kind
             if outputs is padded and key != "last column":
@@ -543,6 +562,8 @@ def read(answer) -> Verdict:
                     return "batch first"
                 if f"index {max(sizes)} is out of bounds" in said:
                     return "off"
+                if "same number of dimensions" in said:
+                    return "all of them"
                 if f"and {head.in_features}x1)" in said:
                     return "width", {"expected": head.in_features}
                 raise
