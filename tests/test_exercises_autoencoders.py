@@ -16,10 +16,10 @@ from tests.mutants import ticked
 # ------------------------------------------------------------------------ 1: a linear one
 
 
-def narrow(X, k, steps, *, zero=True, relu=False, layer="last", rate=0.01):
+def narrow(X, k, steps, *, zero=True, relu=False, layer="last", rate=0.01, held=None):
     first, last = nn.Linear(X.shape[1], k, bias=False), nn.Linear(k, X.shape[1], bias=False)
     net = nn.Sequential(first, nn.ReLU(), last) if relu else nn.Sequential(first, last)
-    adam = torch.optim.Adam(net.parameters(), lr=rate)
+    adam = torch.optim.Adam((net if held is None else net[held]).parameters(), lr=rate)
     for _ in range(steps):
         loss = (net(X) - X).square().mean()
         if zero:
@@ -116,7 +116,8 @@ def bound(x, encode, decode, noise, spread, how=""):
     n = noise.shape[1]
     each = {
         "no kl": fit, "kl only": kl, "kl sign": fit - kl, "kl mean": fit + kl / n,
-        "kl twice": fit + 2 * kl, "pixels": fit / x[0].numel() + kl,
+        "both means": fit / x[0].numel() + kl / n, "negative": -fit - kl,
+        "spread once": fit * spread + kl, "kl twice": fit + 2 * kl, "pixels": fit / x[0].numel() + kl,
         "spread": fit * 2 * spread**2 + kl, "half": 2 * fit + kl,
     }.get(how, fit + kl)  # fmt: skip
     total = each.sum() if how == "sum" else each.mean()
@@ -145,6 +146,8 @@ CASES = [
     (ONE, lambda X, k, steps: narrow(X, k, 60), "goes down and does not arrive"),
     (ONE, lambda *t: narrow(*t, relu=True), "goes down and does not arrive"),
     (ONE, lambda *t: narrow(*t, zero=False), "that were set to 0 before"),
+    (ONE, lambda *t: narrow(*t, held=1), "does not arrive. Does Adam hold both layers"),
+    (ONE, lambda *t: narrow(*t, held=0), "Does Adam hold both layers?"),
     (ONE, lambda X, k, steps: narrow(X, k, 1200), "with 0 steps I expected"),
     (ONE, lambda X, k, steps: torch.linalg.svd(X).Vh[:k].T, "with 0 steps I expected"),
     (ONE, lambda *t: narrow(*t)[:, :1], "the weights of the last layer, of shape (9, 2)"),
@@ -193,6 +196,10 @@ CASES = [
     (FOUR, lambda e, a, c, n: ((a - e) / c**2).clamp(min=0), "left the number of pixels out"),
     (FOUR, lambda e, a, c, n: needed(e, a, c**0.5, n), "you did not square it"),
     (FOUR, lambda e, a, c, n: ((a**0.5 - e**0.5) ** 2 * n / c**2).ceil(), "subtracted roots"),
+    (FOUR, lambda e, a, c, n: ((a**0.5 - e**0.5) * n / c).ceil(), "subtracted roots"),
+    (FOUR, lambda e, a, c, n: ((a**0.5 - e**0.5) * n / c**2).ceil().clamp(min=0), "subtracted roo"),
+    (FOUR, lambda e, a, c, n: needed(e, a**2, c, n), "squared `alarm`"),
+    (FOUR, lambda *t: needed(*t, least=None).abs(), "`abs` makes some"),
     (FOUR, lambda e, a, c, n: ((e - a) * n / c**2).ceil(), "the wrong way round"),
     (FOUR, lambda *t: needed(*t, least=None), "needs 0 pixels, not fewer"),
     (FOUR, lambda *t: needed(*t, least=1), "needs none: 0, not 1"),
@@ -219,6 +226,9 @@ CASES = [
     (FIVE, told(bound, "kl only"), "the reconstruction is missing"),
     (FIVE, told(bound, "kl sign"), "it is a price"),
     (FIVE, told(bound, "kl mean"), "averaged the divergence over the code"),
+    (FIVE, told(bound, "both means"), "Within an image both are sums"),
+    (FIVE, told(bound, "negative"), "that is the bound itself"),
+    (FIVE, told(bound, "spread once"), "The spread is squared"),
     (FIVE, told(bound, "kl twice"), "mind the ½"),
     (FIVE, told(bound, "pixels"), "averaged the squared error over pixels"),
     (FIVE, told(bound, "spread"), "not divided by 2 · spread²"),

@@ -20,12 +20,12 @@ MESSAGES = {
         "the last, ({dims}, {k}).",
         "untrained": "after {steps} steps the plane is no better than one drawn at random: error "
         "{error:.3g}, that of PCA is {least:.3g}. Does each step "
-        "change the weights, with gradients that were set to 0 before?",
+        "change the weights, with gradients that were set to 0 before? Does Adam hold both layers?",
         "steps": "with 0 steps I expected weights that are not trained, and got the plane of PCA: "
         "take as many steps as `steps` says.",
         "not there": "after {steps} steps the error is {error:.4g}, that of PCA {least:.4g}: it "
-        "goes down and does not arrive. Are the gradients set to 0 before each backward pass, is "
-        "the rate 0.01, is there no activation function and no bias?",
+        "goes down and does not arrive. Does Adam hold both layers, are the gradients set to 0 "
+        "before each backward pass, is the rate 0.01, is there no activation function and no bias?",
     },
     "autoencoders.2": {
         "right": "two bases of one subspace have angles of 0, however different they look.",
@@ -69,6 +69,9 @@ MESSAGES = {
         "contrast": "a pixel that is wrong by contrast adds contrast² to the squares; you did not "
         "square it.",
         "roots": "you subtracted roots. Squares add up, their roots do not.",
+        "alarm twice": "you squared `alarm`. It is a mean squared error already, in HU².",
+        "abs": "an image whose error is above the alarm needs 0 pixels: `abs` makes some of what "
+        "is too much. Use clamp(min=0).",
         "sign": "your difference is the wrong way round: how much is missing to the alarm?",
         "negative": "an image whose error is at the alarm without a spot needs 0 pixels, not "
         "fewer.",
@@ -103,10 +106,14 @@ MESSAGES = {
         "kl only": "the divergence is right, and the reconstruction is missing.",
         "kl sign": "the divergence enters with the wrong sign: it is a price.",
         "kl mean": "you averaged the divergence over the code. Its entries add up.",
+        "both means": "you averaged the squared error over pixels and the divergence over the "
+        "code. Within an image both are sums; the mean is over images alone.",
+        "negative": "that is the bound itself, which grows in training. The loss is its negative.",
         "kl twice": "your divergence is twice as large: mind the ½.",
         "pixels": "you averaged the squared error over pixels. The log-likelihood of an image is a "
         "sum over its pixels; averaged, the divergence outweighs it hundreds of times.",
         "spread": "the squared error is not divided by 2 · spread².",
+        "spread once": "you divided the squared error by 2 · spread. The spread is squared.",
         "half": "the squared error is divided by spread², and the 2 is missing.",
         "sum": "you added up the images. Take their mean.",
         "no gradient": "the number is right, but no gradient reaches {what}. Draw with tensors "
@@ -317,19 +324,23 @@ def smallest_spots(answer) -> Verdict:
             return "one"
         if got.shape != want.shape or not got.isfinite().all():
             return "format", {"count": len(want), "got": f"{got.tolist()}"[:60]}
-        roots = (alarm**0.5 - errors.sqrt()) ** 2 * pixels / contrast**2
-        off = {
-            "no mean": missing / pixels,
-            "contrast": missing * contrast,
-            "roots": roots,
-            "sign": -missing,
-        }
-        for key, value in off.items():
+        roots = (alarm**0.5 - errors.sqrt()) * pixels
+        off = (
+            ("no mean", missing / pixels),
+            ("contrast", missing * contrast),
+            ("roots", (alarm**0.5 - errors.sqrt()) * roots / contrast**2),
+            ("roots", roots / contrast),
+            ("roots", roots / contrast**2),
+            ("alarm twice", (alarm**2 - errors) * pixels / contrast**2),
+            ("sign", -missing),
+        )
+        for key, value in off:
             forms = (value, value.ceil(), value.floor(), value.floor() + 1)
             if any(near(got.clamp(min=0), form.clamp(min=0)) for form in forms):
                 return key, {"pixels": pixels}
         rounded = {
             "negative": missing.ceil(),
+            "abs": missing.ceil().abs(),
             "at least one": want.clamp(min=1),
             "down": missing.floor(),
             "nearest": missing.round(),
@@ -411,9 +422,12 @@ def evidence_bound(answer) -> Verdict:
             "kl only": kl.mean(),
             "kl sign": (fits - kl).mean(),
             "kl mean": (fits + kl / 3).mean(),
+            "both means": (fits / 15 + kl / 3).mean(),
+            "negative": -expected,
             "kl twice": (fits + 2 * kl).mean(),
             "pixels": (fits / 15 + kl).mean(),
             "spread": (error + kl).mean(),
+            "spread once": (error / (2 * spread) + kl).mean(),
             "half": (2 * fits + kl).mean(),
             "sum": (fits + kl).sum(),
         }
