@@ -415,8 +415,8 @@ def one_sitting(page: Page) -> list[str]:
     told = re.search(r"^\| about (\d+) minutes\b", page.head, re.M)
     if not told or int(told[1]) > MAX_MINUTES:
         found.append(
-            f"the table does not open with 'about … minutes', {MAX_MINUTES} at most; what is beyond "
-            "them is marked *extra*"
+            f"the table does not open with 'about … minutes', {MAX_MINUTES} at most; mark what is "
+            "beyond as *extra*"
         )
     for section in re.split(r"^(?=#{2,} )", page.text, flags=re.M)[1:]:
         title = section.split("\n", 1)[0]

@@ -69,7 +69,8 @@ def model() -> nbformat.NotebookNode:
     address = repository(ROOT)
     head = (
         f"# Start here\n\nTrain something.\n\n{badge(address, NAME)}\n\n"
-        "| Time | Needs | Before this | Data |\n|---|---|---|---|\n| about 45 minutes | 2 GB | - | - |\n\n"
+        "| Time | Needs | Before this | Data |\n|---|---|---|---|\n"
+        "| about 45 minutes | 2 GB | - | - |\n\n"
         "## You will be able to\n\n- load\n- look\n- train\n"
     )
     cells = [new_markdown_cell(head), new_code_cell(setup_cell(address, edition(ROOT)), id="setup")]
