@@ -34,6 +34,7 @@ __all__ = [
     "material",
     "near",
     "number",
+    "numbers",
 ]
 
 # Narrower than a page of JupyterLab, which would break a longer line inside a word.
@@ -216,6 +217,23 @@ def number(answer: Any) -> float:
     if array.size != 1:
         raise Wrong("not a number", kind=f"{type(answer).__name__} of shape {array.shape}")
     return array.item()
+
+
+def numbers(answer: Any) -> torch.Tensor:
+    """The answer's numbers as a tensor of its shape; `NotAttempted` if one of a list is a `...`.
+
+    What holds no numbers is `Wrong` with the exercise's own message "format".
+    """
+    if torch.is_tensor(answer):
+        return answer
+    if isinstance(answer, (list, tuple)):
+        if any(entry is ... for entry in answer):
+            raise NotAttempted
+        answer = [number(entry) for entry in answer]
+    try:
+        return torch.as_tensor(np.asarray(answer, float))
+    except (TypeError, ValueError):
+        raise Wrong("format", got=type(answer).__name__) from None
 
 
 def _array(answer: Any) -> np.ndarray:

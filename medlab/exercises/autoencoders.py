@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import Verdict, Wrong, call, exercise, near, number, numbers
 
 MESSAGES = {
     "autoencoders.1": {
@@ -123,18 +123,6 @@ MESSAGES = {
 }
 
 
-def _tensor(answer: Any) -> Tensor:
-    """The learner's numbers as a flat double tensor; `NotAttempted` where one is a `...`."""
-    if isinstance(answer, (list, tuple)):
-        if any(entry is ... for entry in answer):
-            raise NotAttempted
-        answer = [number(entry) for entry in answer]
-    try:
-        return torch.as_tensor(np.asarray(answer, float) if not torch.is_tensor(answer) else answer)
-    except (TypeError, ValueError):
-        raise Wrong("format", got=type(answer).__name__) from None
-
-
 # --- 1: going down to the plane ---
 
 
@@ -210,7 +198,7 @@ def principal_angles(answer) -> Verdict:
         count = min(told["a"], told["b"])
         raw = call(answer, a.clone(), b.clone())
         try:
-            got = _tensor(raw).detach().double().flatten().sort().values
+            got = numbers(raw).detach().double().flatten().sort().values
         except Wrong:
             return "format", told | {"count": count, "got": type(raw).__name__}
         want = _cosines(a, b).arccos().rad2deg().sort().values
@@ -313,7 +301,7 @@ def smallest_spots(answer) -> Verdict:
         errors = torch.tensor(values).double()
         raw = call(answer, errors.clone(), alarm, contrast, pixels)
         try:
-            got = _tensor(raw).detach().double().flatten()
+            got = numbers(raw).detach().double().flatten()
         except Wrong:
             return "format", {"count": len(errors), "got": type(raw).__name__}
         missing = (alarm - errors) * pixels / contrast**2

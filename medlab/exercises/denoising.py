@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import Verdict, Wrong, call, exercise, near, number, numbers
 
 MESSAGES = {
     "denoising.1": {
@@ -116,18 +116,6 @@ MESSAGES = {
 }
 
 
-def _tensor(answer: Any) -> Tensor:
-    """The learner's numbers as a flat double tensor; `NotAttempted` where one is a `...`."""
-    if isinstance(answer, (list, tuple)):
-        if any(entry is ... for entry in answer):
-            raise NotAttempted
-        answer = [number(entry) for entry in answer]
-    try:
-        return torch.as_tensor(np.asarray(answer, float) if not torch.is_tensor(answer) else answer)
-    except (TypeError, ValueError):
-        raise Wrong("format", got=type(answer).__name__) from None
-
-
 # --- 1: what a kernel leaves of noise ---
 
 
@@ -208,7 +196,7 @@ def peak_signal_to_noise(answer) -> Verdict:
         truth, output, dark, bright = _slices(seed)
         raw = call(answer, truth.clone(), output.clone(), dark, bright)
         try:
-            got = _tensor(raw).detach().double().flatten()
+            got = numbers(raw).detach().double().flatten()
         except Wrong:
             return "format", {"count": len(truth), "got": type(raw).__name__}
         span = bright - dark
@@ -328,7 +316,7 @@ def fair_report(answer) -> Verdict:
         try:
             strength, errors = got
             strength = number(strength)
-            errors = _tensor([*errors.values()] if isinstance(errors, dict) else errors)
+            errors = numbers([*errors.values()] if isinstance(errors, dict) else errors)
             errors = errors.detach().double().flatten()
         except (TypeError, ValueError, Wrong):
             return "format", shown

@@ -102,7 +102,10 @@ class Froc:
 
     @property
     def cpm(self) -> Any:
-        """LUNA16's score: mean sensitivity at ⅛, ¼, ½, 1, 2, 4 and 8 false positives a scan."""
+        """LUNA16's score: mean sensitivity at ⅛, ¼, ½, 1, 2, 4 and 8 false positives a scan.
+
+        One number, or (B,) with weights of B draws.
+        """
         mean = self.at(_RATES).mean(-1)
         return mean if mean.ndim else float(mean)
 
@@ -137,20 +140,20 @@ def froc(
     scans = np.arange(len(truth)) if groups is None else identifiers(groups, "groups")
     _check(truth, found, scans, times.T)
     first = np.unique(scans, return_index=True)[1]
-    scores, image, hit = [np.empty(0)], np.empty(0, int), np.empty(0, bool)
+    scores, images, hits_of = [np.empty(0)], [np.empty(0, int)], [np.empty(0, bool)]
     for i, (boxes, (marks, values)) in enumerate(zip(truth, found, strict=True)):
         hits, values = centre_hits(boxes, marks).cpu(), values.double().cpu()
         wrong = values[~hits.any(1)]
         best = torch.where(hits, values[:, None], -torch.inf).amax(0) if len(marks) else wrong
         best = best[best > -torch.inf]
         scores += [wrong.numpy(), best.numpy()]
-        image = np.append(image, np.full(len(wrong) + len(best), i))
-        hit = np.append(hit, np.arange(len(wrong) + len(best)) >= len(wrong))
+        images.append(np.full(len(wrong) + len(best), i))
+        hits_of.append(np.arange(len(wrong) + len(best)) >= len(wrong))
     each = np.atleast_2d(times).T  # (N, B)
     lesions = np.array([len(boxes) for boxes in truth]) @ each
     if not lesions.all():
         raise UndefinedMetric("no image that counts holds a lesion: there is nothing to find")
-    curves = []
+    image, hit, curves = np.concatenate(images), np.concatenate(hits_of), []
     for kind, total in ((~hit, each[first].sum(0)), (hit, lesions)):
         thresholds, counts = _running(np.concatenate(scores), each[image] * kind[:, None])
         curve = np.concatenate([np.zeros((1, len(total))), counts]) / total
