@@ -51,7 +51,7 @@ def test_a_smaller_wide_cohort_is_the_beginning_of_a_larger_one(wide):
 
 
 def test_an_unknown_variety_is_named():
-    with pytest.raises(DataError, match="'usual' or 'wide'; got 'broad'"):
+    with pytest.raises(DataError, match="'usual', 'many' or 'wide'; got 'broad'"):
         simulate.chest_xray(n=2, variety="broad")
 
 
@@ -68,7 +68,7 @@ def test_it_is_loaded_by_name_and_kept_apart_from_the_usual_one(tmp_path):
 def test_hospitals_are_many_and_keep_their_habits_from_seed_to_seed(wide):
     assert len(np.unique(wide.sites)) > 80
     exposures = [
-        e for seed in (0, 1) for p in range(150) for e in cohorts._exposures(seed, p, True)
+        e for seed in (0, 1) for p in range(150) for e in cohorts._exposures(seed, p, "wide")
     ]
     habits = {}
     for e in exposures:
@@ -104,7 +104,7 @@ def test_masks_are_the_opacity_on_the_picture(wide):
 
 
 def test_outside_a_narrow_beam_there_is_one_grey_and_no_mask():
-    rows = [r for p in range(40) for r in cohorts._exposures(0, p, True)[:1] if r.ill][:8]
+    rows = [r for p in range(40) for r in cohorts._exposures(0, p, "wide")[:1] if r.ill][:8]
     for i, row in enumerate(rows):
         row.habits.update({"open": 0.4, "x": 0.0, "y": 0.0, "outside": i / 8})
     pictures = cohorts._radiographs(rows, 32)
@@ -119,7 +119,7 @@ def test_outside_a_narrow_beam_there_is_one_grey_and_no_mask():
 
 def people(count=700):
     """One exposure of each of many patients of the wide variety: chests, facts."""
-    rows = [cohorts._exposures(0, patient, True)[0] for patient in range(count)]
+    rows = [cohorts._exposures(0, patient, "wide")[0] for patient in range(count)]
     numbers = {k: torch.tensor([float(r.habits[k]) for r in rows]) for k in rows[0].habits}
     draws = (np.stack([getattr(r, name) for r in rows]) for name in ("anatomy", "moment"))
     return thorax.build(*draws, opacity=torch.ones(count), variety=numbers)
@@ -181,7 +181,7 @@ def test_a_childs_ribs_lie_flatter(chests):
 
 def test_a_small_chest_stops_fewer_photons():
     """Beer-Lambert: a body half as large, drawn twice as large, has half the mm in every ray."""
-    rows = [cohorts._exposures(0, 1, True)[0] for _ in range(2)]
+    rows = [cohorts._exposures(0, 1, "wide")[0] for _ in range(2)]
     for row, mm in zip(rows, (1.0, 0.5), strict=True):
         row.habits.update({"mm": mm, "leads": 0.0})
     assert rows[0].habits is not rows[1].habits
@@ -228,10 +228,51 @@ def test_everybodys_lungs_lie_in_the_trunk_and_every_pneumonia_in_lungs(chests):
 def test_perihilar_foci_lie_nearer_the_hila_than_lobar_ones(chests):
     body, _ = chests
     kinds = torch.tensor(
-        [cohorts._exposures(0, patient, True)[0].habits["kind"] for patient in range(700)]
+        [cohorts._exposures(0, patient, "wide")[0].habits["kind"] for patient in range(700)]
     )
     cloud = body.clouds["opacity"]
     weight = cloud.mass / cloud.mass.sum(1, keepdim=True)
     middle = (body.solids["lung_r"].centre[:, None] + body.solids["lung_l"].centre[:, None]) / 2
     away = ((cloud.points - middle)[..., 0].abs() * weight).sum(1)
     assert away[kinds == 2].mean() < 0.9 * away[kinds == 0].mean()
+
+
+@pytest.fixture(scope="module")
+def many():
+    return simulate.chest_xray(n=900, seed=5, size=32, variety="many")
+
+
+def test_six_hospitals_have_the_shares_of_patients_and_of_pneumonia_that_are_told(many):
+    told = cohorts._MANY["sites"]
+    assert sum(site["share"] for site in told.values()) == pytest.approx(1)
+    assert many.spacing is None and "six hospitals" in many.card.description
+    _, first = np.unique(many.patients, return_index=True)
+    sites, ill = many.sites[first], many.labels[first].numpy()
+    assert set(sites) == set(told)
+    for name, site in told.items():
+        for found, share in (
+            (sites == name, site["share"]),
+            (ill[sites == name], site["prevalence"]),
+        ):
+            assert abs(found.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(found)), name
+
+
+def test_a_smaller_field_of_view_shows_larger_lungs(many):
+    """An area on the picture goes with the square of the zoom, 344 mm over the field."""
+    for name, site in cohorts._MANY["sites"].items():
+        here = many.sites == name
+        assert many.extras["field"][here].numpy() == pytest.approx(344 / site["zoom"], abs=1e-3)
+    zoom = 344 / many.extras["field"]
+    pixels = many.extras["lungs"].float().mean((1, 2))
+    healthy = (many.labels == 0) & ~many.extras["portable"] & (zoom < 1.1)  # all of the lungs seen
+    slope = np.polyfit(zoom[healthy].log(), pixels[healthy].log(), 1)[0]
+    assert 1.5 < slope < 2.5
+
+
+def test_the_hospitals_differ_in_noise_and_sharpness_as_their_habits_say(many):
+    mean = {name: many.extras["dose"][many.sites == name].log().mean() for name in set(many.sites)}
+    assert min(mean, key=mean.get) == "Lake" and max(mean, key=mean.get) == "Hill"
+    images = many.images[:, 0].float() / 255
+    fine = (images[:, :, 1:] - images[:, :, :-1]).abs().mean((1, 2)) / images.std((1, 2))
+    sharp = {name: fine[many.sites == name].mean() for name in set(many.sites)}
+    assert sharp["Lake"] < min(v for k, v in sharp.items() if k != "Lake")

@@ -30,8 +30,10 @@ SITES: dict[str, dict[str, float]] = _FACTS["sites"]
 
 Shares: `share` of all patients, `prevalence` of pneumonia, `portable` exposures at the bedside,
 `leads` for an ECG, `marker` L (the others have R). `photons` of an open-beam pixel, `blur` in mm
-(standard deviation), `scatter` in ratio to the primary photons; the rest is for `xray.film`.
+(standard deviation), `scatter` in ratio to the primary photons; `zoom` by which a picture shows
+less than the usual field; the rest is for `xray.film`.
 """
+_MANY: dict[str, dict] = _FACTS["many"]  # six hospitals
 _WIDE: dict[str, dict] = _FACTS["wide"]  # ranges for hospitals, patients, images, pneumonias
 
 HOSPITALS = 300  # of the wide variety
@@ -55,8 +57,9 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usu
         seed: ≥ 0; another seed gives other patients.
         size: side in pixels, 32 … 512, even, of a field of 344 mm. Photons are counted per pixel:
             a larger picture has had more dose.
-        variety: "usual", or "wide": 300 hospitals with dose, blur, scatter and display of their
-            own; framing, zoom and collimation; patients from infancy on, with a child's
+        variety: "usual"; "many": six hospitals that lie further apart in dose, blur, scatter,
+            display, field of view and prevalence; or "wide": 300 hospitals with all of these of
+            their own; framing and collimation; patients from infancy on, with a child's
             proportions; lobar, patchy, perihilar and diffuse pneumonia (domain randomisation, for
             a network that is to meet real images: Tobin et al., arXiv:1703.06907).
 
@@ -65,32 +68,32 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usu
         right. `masks`: 1 where the opacity adds more than 4 mm of water along the ray. `extras`:
         severity (air of the lungs replaced by fluid, 0 … 1), lungs (uint8 masks of the aerated
         lungs), dose (open-beam photons a pixel), portable, age (years), female, fat (mm), heart
-        (size, 1 usual), breath (0 shallow … 1 deep), yaw (degrees). If wide, no `spacing`: each
-        image has its own extra field (mm, side of the area shown); and kind (of pneumonia, 0 … 3).
+        (size, 1 usual), breath (0 shallow … 1 deep), yaw (degrees). If many or wide, no
+        `spacing`: each image has its own extra field (mm, side of the area shown). If wide, kind
+        (of pneumonia, 0 … 3).
 
     Raises:
         DataError: n, seed or size out of range, or an unknown variety.
     """
-    if variety not in ("usual", "wide"):
-        raise DataError(f"variety must be 'usual' or 'wide'; got {variety!r}")
+    if variety not in ("usual", "many", "wide"):
+        raise DataError(f"variety must be 'usual', 'many' or 'wide'; got {variety!r}")
     check_images(n, size, least=32)
     rows: list[_Exposure] = []
-    wide = variety == "wide"
     while len(rows) < n:
         patient = rows[-1].patient + 1 if rows else 0
-        rows += _exposures(seed, patient, wide)[: n - len(rows)]
+        rows += _exposures(seed, patient, variety)[: n - len(rows)]
     # Every chunk is full, the last one by repetition: a shorter vector may be rounded differently.
-    filled = rows + _exposures(seed, rows[-1].patient, wide)[:1] * (-n % CHUNK)
+    filled = rows + _exposures(seed, rows[-1].patient, variety)[:1] * (-n % CHUNK)
     parts = side_by_side(lambda i: _radiographs(filled[i : i + CHUNK], size), range(0, n, CHUNK))
     merged: dict[str, Any] = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
     return Cohort(
         images=merged.pop("image")[:, None],
-        card=replace(CHEST_XRAY, **_WIDE["card"]) if wide else CHEST_XRAY,
+        card=replace(CHEST_XRAY, **_FACTS.get(variety, {"card": {}})["card"]),
         labels=torch.tensor([int(r.ill) for r in rows]),
         masks=merged.pop("mask"),
         patients=np.array([f"P{r.patient:05d}" for r in rows]),
         sites=np.array([r.site for r in rows]),
-        spacing=None if wide else (FIELD / size, FIELD / size),
+        spacing=None if "field" in merged else (FIELD / size, FIELD / size),
         extras=merged,
     )
 
@@ -100,9 +103,10 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usu
 _Exposure = namedtuple("_Exposure", "patient site ill habits anatomy moment choices noise")
 
 
-def _exposures(seed: int, patient: int, wide: bool) -> list[_Exposure]:
+def _exposures(seed: int, patient: int, variety: str) -> list[_Exposure]:
     """All images of one patient: 1 to 4."""
-    name, version = CHEST_XRAY.name + " wide" * wide, CHEST_XRAY.version
+    name, version = f"{CHEST_XRAY.name} {variety}".removesuffix(" usual"), CHEST_XRAY.version
+    wide = variety == "wide"
     place = (name, version, seed, patient)
     rng = stream(*place)
     anatomy = rng.random(DRAWS[0] + MORE_DRAWS * wide)
@@ -113,9 +117,10 @@ def _exposures(seed: int, patient: int, wide: bool) -> list[_Exposure]:
         habits = _between(_WIDE["hospital"], stream(f"{name} hospitals", version, 0, number))
         habits |= _patient(habits["children"], rng)
     else:
-        shares = np.cumsum([site["share"] for site in SITES.values()])
-        site = list(SITES)[min(int(np.searchsorted(shares, where)), len(SITES) - 1)]
-        habits = SITES[site] | {"mm": 1.0, "zoom": 1.0}
+        sites = _MANY["sites"] if variety == "many" else SITES
+        shares = np.cumsum([site["share"] for site in sites.values()])
+        site = list(sites)[min(int(np.searchsorted(shares, where)), len(sites) - 1)]
+        habits = {"mm": 1.0} | sites[site]
     ill = bool(illness < habits["prevalence"])
     rows = []
     for image in range(1 + int(np.searchsorted([0.35, 0.65, 0.87], often))):
@@ -155,7 +160,8 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
     )
     fine = 2 if size <= 128 else 1
     source, distance = (torch.where(portable, *mm) for mm in ((1050.0, 1650.0), (1200.0, 1800.0)))
-    beam = Beam(source, distance * of["zoom"], FIELD / (size * fine), size * fine)
+    zoom = of.get("zoom", torch.ones(len(rows)))
+    beam = Beam(source, distance * zoom, FIELD / (size * fine), size * fine)
     path = water_path(thorax, beam)
     body = path["total"] * of["mm"].view(-1, 1, 1)
     primary = torch.exp(-MU_WATER * (body + _metal(u, of["leads"], of["marker"], beam)))
@@ -188,7 +194,9 @@ def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
         across, along = ((edge - of[k][:, None]).abs() < of["open"][:, None] for k in ("x", "y"))
         lit = across[:, None, :] & along[:, :, None]
         image = torch.where(lit, image, (of["outside"] > 0.8).byte().view(-1, 1, 1) * 255)
-        facts |= {"field": FIELD * of["mm"] / of["zoom"], "kind": of["kind"]}
+        facts["kind"] = of["kind"]
+    if "zoom" in of:
+        facts["field"] = FIELD * of["mm"] / zoom
     return {
         "image": image,
         "mask": (lit & (opacity > MASK_MM)).to(torch.uint8),
