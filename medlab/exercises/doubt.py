@@ -1,4 +1,4 @@
-"""Exercises of notebook 27: dropout kept on, refusing, conformal quantile and sets, local labels."""
+"""Exercises of notebook 27: dropout kept on, refusing, conformal sets, local labels, strangers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from medlab.exercises import Verdict, Wrong, call, exercise, near, number, numbers
+from medlab.models import SmallCNN
 
 MOST = 1000  # local patients that a search looks at
 
@@ -27,18 +28,29 @@ MESSAGES = {
         "averaged": "your draws are averaged already. Return each of them, shape {want}.",
         "both classes": "your answer has both classes. Return that of class 1 alone, shape {want}.",
         "off": "all draws are the same: dropout is off. `eval()` turns it off; turn the Dropout "
-        "layers alone on again.",
+        "layer alone on again.",
         "norm": "batch normalisation is in training mode: each image is judged by its neighbours "
-        "in the batch. Only the Dropout layers belong in training mode.",
+        "in the batch. Only the Dropout layer belongs in training mode.",
         "memory": "the running mean of batch normalisation has changed: a network must not learn "
         "from patients whom it judges.",
         "logits": "these are logits. Softmax makes them probabilities, before anything is "
         "averaged.",
         "class": "these are probabilities of class 0.",
         "left on": "the probabilities are right, but you left a layer in training mode: the next "
-        "answer is a lottery. End with `model.eval()`.",
-        "other": "a probability of {got:.3f} for an image that can have only {want}, whatever "
-        "is dropped.",
+        "answer is a lottery. End with `self.eval()`.",
+        "no network": "I expected a network, `class DropoutNet(SmallCNN)`; got {got}.",
+        "no small": "the network should be a SmallCNN of as many channels as it is told: begin "
+        "`__init__` with `super().__init__(channels, 2, width)`. Got {got}.",
+        "sizes": "SmallCNN takes the channels, the number of classes (2) and the width, in this "
+        "order, and the last layer gives 2 logits.",
+        "share": "your layer drops a share of {got}; it was told {want}.",
+        "forward": "at rest, `forward` should give the logits of the last layer for the features "
+        "averaged over places, as SmallCNN does; got {what}.",
+        "no draws": "the network has no method `draws(images, number)`.",
+        "undropped": "`draws` is right, but in training nothing is dropped: `forward` needs the "
+        "dropout too.",
+        "other": "a probability of {got:.3f} for an image that can have {count} others only, from "
+        "{low:.3f} to {high:.3f}, whatever is dropped. Dropout belongs just before the last layer.",
     },
     "doubt.2": {
         "right": "the surest are kept first, and each place of the curve says how often they are "
@@ -53,7 +65,7 @@ MESSAGES = {
         "alone.",
         "refused": "you took the errors of those refused. Risk is that of those kept.",
         "ties": "of equal doubt, the image that stands first is kept first: `argsort` with "
-        "`kind=\"stable\"`.",
+        '`kind="stable"`.',
         "other": "with the {kept} surest kept I expected {want:.3f}, and got {got:.3f}.",
     },
     "doubt.3": {
@@ -133,13 +145,40 @@ MESSAGES = {
         "probability {share:.3f} only; I asked for {chance}.",
         "too many": "{got} is enough, but so is {want} and every number above.",
     },
+    "doubt.7": {
+        "right": "each image is measured from the nearer class, in units of the spread within the "
+        "classes.",
+        "format": "I expected one number for each of the {n} new images; got {got}.",
+        "root": "you took the root. I asked for the square of the distance.",
+        "euclid": "all features count alike in yours. Σ⁻¹ counts a step in units of its spread.",
+        "spread": "you multiplied by Σ. Its *inverse* belongs there.",
+        "diagonal": "you used the variances of single features. Features go together: Σ is a "
+        "whole matrix.",
+        "all spread": "your Σ is the covariance of all features. The spread *within* classes is "
+        "that of h − μ of the own class.",
+        "one mean": "you measured from the mean of all. Each class has its own.",
+        "farther": "you took the farther of the two means. An image may belong to either class.",
+        "sum": "you added, or averaged, the distances from both means. The nearer one counts.",
+        "class zero": "you measured from the mean of class {c} alone. An image may belong to "
+        "either class.",
+        "new": "your means or your Σ come from the new images. They are those of the training "
+        "images: a stranger must not say what is usual.",
+        "other": "I expected {want:.3f} for the first image, and got {got:.3f}.",
+    },
 }
 
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    answers = {"dropped": dropped, "risk_curve": risk_curve, "quantile": quantile, "sets": sets}
-    return SimpleNamespace(**answers, coverage=coverage, patients_needed=patients_needed)
+    answers = {
+        "DropoutNet": DropoutNet,
+        "risk_curve": risk_curve,
+        "quantile": quantile,
+        "sets": sets,
+    }
+    return SimpleNamespace(
+        **answers, coverage=coverage, patients_needed=patients_needed, mahalanobis=mahalanobis
+    )
 
 
 def _plain(answer: Any) -> ndarray:
@@ -159,97 +198,147 @@ def _shape(answer: Any) -> str:
 # --- 1: dropout kept on ---
 
 
-def dropped(model: nn.Module, images: Tensor, draws: int) -> Tensor:
-    """(draws, N) probabilities of class 1 with the Dropout layers on, all else at rest."""
-    model.eval()
-    for layer in model.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.train()
-    with torch.no_grad():
-        found = [model(images).softmax(1)[:, 1] for _ in range(draws)]
-    model.eval()
-    return torch.stack(found)
+class DropoutNet(SmallCNN):
+    """A SmallCNN whose pooled features may be dropped, in training and on demand afterwards.
 
+    Args:
+        channels: of the images.
+        width: as of a SmallCNN.
+        share: of the features that is dropped, 0 … 1.
+    """
 
-class _Net(nn.Module):
-    """Three features that may be dropped: an image can have eight answers, all known."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm, self.dropout = nn.BatchNorm2d(3), nn.Dropout(0.5)
-        self.classifier = nn.Linear(3, 2)
-        with torch.no_grad():
-            self.norm.running_mean += torch.tensor([0.3, -0.2, 0.5])
-            self.norm.running_var *= torch.tensor([0.5, 2.0, 1.5])
-            self.classifier.weight.copy_(torch.tensor([[0.9, -0.4, 0.3], [-0.7, 0.8, 1.1]]))
-            self.classifier.bias.copy_(torch.tensor([0.2, -0.1]))
-
-    def features(self, images: Tensor) -> Tensor:
-        return self.norm(images).relu().mean((2, 3))
+    def __init__(self, channels: int, width: int, share: float):
+        super().__init__(channels, 2, width)
+        self.dropout = nn.Dropout(share)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.dropout(self.features(images)))
+        return self.classifier(self.dropout(self.features(images).mean((2, 3))))
+
+    def draws(self, images: Tensor, number: int) -> Tensor:
+        """(number, N) probabilities of class 1 with dropout on and all else at rest."""
+        self.eval()
+        self.dropout.train()
+        with torch.no_grad():
+            pooled = self.features(images).mean((2, 3))
+            found = [self.classifier(self.dropout(pooled)).softmax(1)[:, 1] for _ in range(number)]
+        self.eval()
+        return torch.stack(found)
 
 
-def _possible(model: _Net, images: Tensor, training: bool) -> Tensor:
-    """(8, N, 2) the logits with each choice of features dropped."""
-    model.norm.train(training)
+SHARE = 0.4  # of the four features that the checked network drops
+
+
+def _trained(answer: Any) -> nn.Module:
+    """The learner's network, with weights and a memory of other patients."""
+    net = call(answer, 1, 1, SHARE)
+    if not isinstance(net, nn.Module):
+        raise Wrong("no network", got=type(net).__name__)
+    if not isinstance(net, SmallCNN) or not net.arguments["in_channels"] == 1:
+        raise Wrong("no small", got=type(net).__name__)
+    if net.arguments["width"] != 1 or _linear(net).out_features != 2:
+        raise Wrong("sizes")
+    shares = [
+        layer.p for layer in net.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)
+    ]
+    if shares and any(p != SHARE for p in shares):
+        raise Wrong("share", got=shares[0], want=SHARE)
+    rng = torch.Generator().manual_seed(8)
     with torch.no_grad():
-        kept = 2 * torch.tensor(list(product((0.0, 1.0), repeat=3)))
-        logits = model.classifier(model.features(images) * kept[:, None])
-    model.eval()
+        for value in net.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(0.3 + 0.7 * torch.rand(value.shape, generator=rng))
+        _linear(net).weight.copy_(torch.tensor([[0.9, -0.4, 0.3, 0.2], [-0.7, 0.8, 1.1, -0.5]]))
+    return net
+
+
+def _linear(net: nn.Module) -> nn.Linear:
+    found = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    if not found:
+        raise Wrong("sizes")
+    return found[-1]
+
+
+def _pooled(net: Any, images: Tensor) -> Tensor:
+    return net.features(images).mean((2, 3))
+
+
+def _possible(net: Any, images: Tensor) -> Tensor:
+    """(16, N, 2) logits of the network as it is set, with each choice of its four features kept."""
+    memory = {name: value.clone() for name, value in net.state_dict().items()}
+    with torch.no_grad():
+        kept = torch.tensor(list(product((0.0, 1.0), repeat=4))) / (1 - SHARE)
+        logits = _linear(net)(_pooled(net, images) * kept[:, None])
+    net.load_state_dict(memory)
     return logits
 
 
 def _among(found: ndarray, possible: Tensor) -> bool:
-    """Whether every (draw, image) is one of the (8, N) possible numbers."""
+    """Whether every (draw, image) is one of the (16, N) possible numbers."""
     return bool((np.abs(found[:, None] - possible.numpy()).min(1) < 1e-4).all())
+
+
+def _seeded(function: Any, *args: Any) -> Any:
+    """A call that leaves the global random numbers as they were."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    try:
+        return call(function, *args)
+    finally:
+        torch.random.set_rng_state(state)
 
 
 @exercise("doubt.1", MESSAGES["doubt.1"])
 def _dropped(answer) -> Verdict:
-    draws, n = 12, 5
-    images = torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(3)) * 2
-    logits = _possible(_Net(), images, False)
-    batch = _possible(_Net(), images, True)
-    model = _Net().train()
-    before = model.norm.running_mean.clone()
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    try:
-        raw = call(answer, model, images.clone(), draws)
-    finally:
-        torch.random.set_rng_state(state)
-    if isinstance(raw, (list, tuple)) and all(map(torch.is_tensor, raw)):
-        raw = torch.stack([row.detach() for row in raw]) if len(raw) else raw
-    got, told = _plain(raw), {"want": (draws, n), "got": _shape(raw)}
+    number_, n = 16, 5
+    rng = torch.Generator().manual_seed(3)
+    images = torch.rand(n, 1, 16, 16, generator=rng) * torch.arange(1, n + 1).view(-1, 1, 1, 1)
+    net = _trained(answer)
+    rest = _possible(net.eval(), images)
+    batch = _possible(net.train(), images)
+    plain = _linear(net)(_pooled(net.eval(), images)).detach()
+    out = _plain(call(net.eval(), images))
+    if not near(out, plain, absolute=1e-4):
+        return (
+            ("forward", {"what": "softmax"})
+            if near(out, plain.softmax(1), absolute=1e-4)
+            else ("forward", {"what": "something else"})
+        )
+    if not callable(getattr(net, "draws", None)):
+        return "no draws"
+    net.train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    raw = _seeded(net.draws, images.clone(), number_)
+    changed = any(not torch.equal(before[name], v) for name, v in net.state_dict().items())
+    awake = any(layer.training for layer in net.modules())
+    if isinstance(raw, (list, tuple)) and raw and all(map(torch.is_tensor, raw)):
+        raw = torch.stack([row.detach() for row in raw])
+    got, told = _plain(raw), {"want": (number_, n), "got": _shape(raw)}
     if got.shape in ((n,), (1, n), (n, 2)):
         return "averaged", told
-    if got.shape == (draws, n, 2):
+    if got.shape == (number_, n, 2):
         return "both classes", told
-    if got.shape != (draws, n):
+    if got.shape != (number_, n):
         return "format", told
-    changed = not torch.equal(model.norm.running_mean, before)
-    if _among(got, logits.softmax(2)[..., 1]):
-        if (np.ptp(got, axis=0) < 1e-6).all():
-            return "off"
+    if (np.ptp(got, axis=0) < 1e-6).all():
+        return "off"
+    if _among(got, rest.softmax(2)[..., 1]):
         if changed:
             return "memory"
-        return "left on" if any(m.training for m in model.modules()) else "right"
-    plain = _Net().eval()(images).softmax(1)[:, 1].detach().numpy()
-    if near(got, np.tile(plain, (draws, 1)), absolute=1e-4):
-        return "off"
+        if awake:
+            return "left on"
+        training = _plain(_seeded(net.train(), images))
+        return "undropped" if near(training, batch[-1] * (1 - SHARE)) else "right"
     for key, possible in (
-        ("class", logits.softmax(2)[..., 0]),
-        ("logits", logits[..., 1]),
-        ("logits", logits[..., 1] - logits[..., 0]),
+        ("class", rest.softmax(2)[..., 0]),
+        ("logits", rest[..., 1]),
+        ("logits", rest[..., 1] - rest[..., 0]),
     ):
         if _among(got, possible):
             return key
     if changed or _among(got, batch.softmax(2)[..., 1]):
         return "norm"
-    values = sorted({round(v, 3) for v in logits.softmax(2)[:, 0, 1].tolist()})
-    return "other", {"got": got[0, 0], "want": ", ".join(f"{v:.3f}" for v in values)}
+    values = sorted({round(v, 3) for v in rest.softmax(2)[:, 0, 1].tolist()})
+    return "other", {"got": got[0, 0], "low": values[0], "high": values[-1], "count": len(values)}
 
 
 # --- 2: the risk of those kept ---
@@ -489,7 +578,7 @@ def _coverage(answer) -> Verdict:
     if near(got, want):
         return "right"
 
-    def each(of: Callable[[ndarray, int], float], mixed: bool = False) -> ndarray:
+    def each(of: Callable[[ndarray, int], Any], mixed: bool = False) -> ndarray:
         both = []
         for c in (0, 1):
             values = []
@@ -565,16 +654,18 @@ def _needed(answer) -> Verdict:
         got = number(call(answer, alpha, least, chance))
         want = patients_needed(alpha, least, chance)
         first = first or want
-        told = {"alpha": alpha, "least": least, "chance": chance, "want": want, "got": f"{got:g}"}
+        told: dict[str, Any] = {"alpha": alpha, "least": least, "chance": chance, "want": want}
+        told["got"] = f"{got:g}"
         if got == want:
             continue
         if got != round(got) or not 0 < got < MOST:
             return "range", told
-        told["share"] = _holds(int(got), alpha, least)
-        return _needed_fault(int(got), alpha, least, chance, want), told | {
-            "later": _later(int(got), alpha, least, chance),
-            **({"share": 1 - told["share"]} if got == _by_mean(alpha, least) else {}),
-        }
+        key, share = (
+            _needed_fault(int(got), alpha, least, chance, want),
+            _holds(int(got), alpha, least),
+        )
+        told["later"] = _later(int(got), alpha, least, chance)
+        return key, told | {"share": 1 - share if key == "mean" else share}
     return "right", {"n": first}
 
 
@@ -612,3 +703,75 @@ def _needed_fault(got: int, alpha: float, least: float, chance: float, want: int
     if got == _always(no_plus_one, chance):
         return "no plus one"
     return "plain" if got == _always(plain, chance) else "too few"
+
+
+# --- 7: the distance of a stranger ---
+
+
+def mahalanobis(h: ndarray, labels: ndarray, new: ndarray) -> ndarray:
+    """(N,) squared Mahalanobis distance of new features to the nearer class mean of training."""
+    means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
+    return _distances(new, means, np.linalg.pinv(np.cov((h - means[labels]).T))).min(0)
+
+
+def _distances(new: ndarray, means: ndarray, inverse: ndarray) -> ndarray:
+    """(means, N) squares."""
+    apart = new - means[:, None]
+    return np.einsum("cnd,de,cne->cn", apart, inverse, apart)
+
+
+def _features() -> tuple[ndarray, ndarray, ndarray]:
+    """Correlated features of 50 training images of two classes, and nine new ones."""
+    rng = np.random.default_rng(2)
+    mix = np.array([[1.0, 0.8, 0.0], [0.0, 0.7, 0.3], [0.5, 0.0, 2.0]])
+    labels = (rng.random(50) < 0.35).astype(int)
+    h = rng.normal(size=(50, 3)) @ mix + np.c_[labels] * [1.0, -2.0, 1.5]
+    return (
+        h,
+        labels,
+        rng.normal(size=(9, 3)) @ mix * 1.5 + rng.integers(0, 2, (9, 1)) * [1, -2, 1.5],
+    )
+
+
+@exercise("doubt.7", MESSAGES["doubt.7"])
+def _mahalanobis(answer) -> Verdict:
+    h, labels, new = _features()
+    raw = call(answer, h.copy(), labels.copy(), new.copy())
+    got, want = _plain(raw), mahalanobis(h, labels, new)
+    if got.shape != (len(new),):
+        return "format", {"n": len(new), "got": _shape(raw)}
+    # Divided by the images, by one less, or by one less in each class
+    scales = [1, len(h) / (len(h) - 1), (len(h) - 2) / (len(h) - 1)]
+    if any(near(got, want * scale) for scale in scales):
+        return "right"
+    means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
+    within = np.cov((h - means[labels]).T)
+    inverse = np.linalg.inv(within)
+    apart = _distances(new, means, inverse)
+    every = np.linalg.inv(np.cov(h.T))
+    own = np.linalg.inv(np.cov(new.T))
+    wrong = {
+        "root": np.sqrt(want),
+        "euclid": _distances(new, means, np.eye(3)).min(0),
+        "spread": _distances(new, means, within).min(0),
+        "diagonal": _distances(new, means, np.diag(1 / np.diag(within))).min(0),
+        "all spread": _distances(new, means, every).min(0),
+        "farther": apart.max(0),
+        "sum": apart.sum(0),
+    }
+    key = next((key for key, value in wrong.items() if near(got, value)), "other")
+    if key == "other":
+        for c in (0, 1):
+            if near(got, apart[c]):
+                return "class zero", {"c": c}
+        middle = h.mean(0)[None]
+        if any(near(got, _distances(new, middle, m)[0]) for m in (inverse, every, np.eye(3))):
+            key = "one mean"
+        elif near(got, apart.mean(0)):
+            key = "sum"
+        elif any(
+            near(got, _distances(new, centre, m).min(0))
+            for centre, m in ((means, own), (new.mean(0)[None], own), (new.mean(0)[None], inverse))
+        ):
+            key = "new"
+    return key, {"want": want[0], "got": got[0]}
