@@ -155,7 +155,7 @@ def rank(scores, alpha, how=""):
         ordered = np.unique(scores)
         k = min(math.ceil((len(ordered) + 1) * (1 - alpha)), len(ordered))
     if how == "other":
-        return ordered[k - 1] + 0.003
+        return ordered[k - 1] + 0.003 * (n + 1)
     return ordered[k - 1]
 
 
@@ -268,7 +268,7 @@ def needed(alpha, least, chance, how=""):
     if how == "lucky":
         return next(n for n in range(1, 1000) if holds(n) >= chance)
     last = max(n for n in range(1, 1001) if holds(n) < chance)
-    return {"last": last, "late": last + 30, "early": last - 3, "half": last + 0.5}.get(
+    return {"last": last, "late": last + 30, "early": last - 9, "half": last + 0.5}.get(
         how, last + 1
     )
 
@@ -394,11 +394,11 @@ CASES = [
             "never few": "are enough",
             "no plus one": "you forgot the + 1",
             "down": "round k up",
-            "low": "the lowest scores",
+            "low": "one of the lowest scores",
             "unsorted": "Sort them first",
             "next": "places count from 0",
             "before": "you took the one before",
-            "largest": "from the largest score down",
+            "largest": "one of the lowest scores",
             "unique": "patients are counted, not values",
             "other": "I expected",
         }.items()
@@ -412,7 +412,6 @@ CASES = [
         ("doubt.4", with_fault(word), said)
         for word, said in {
             "swapped": "columns are exchanged",
-            "likely": "labels of *high* score",
             "outside": "turned round",
             "probability": "the score is 1 − it",
             "ill score": "do not look at the label",
@@ -569,7 +568,21 @@ def test_the_sets_are_those_of_mapie(n, alpha):
 
 
 # Other ways to the same numbers
-EQUIVALENT: list[str] = []
+EQUIVALENT = [
+    "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2))",
+    "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2)) (2)",
+    "doubt.5: own = (patients == name) & (labels == c) → own = (labels == c) & (patients == name)",
+    "doubt.6: for n in range(1, 1001): → for n in range(0, 1001):",
+    "doubt.6: for n in range(1, 1001): → for n in range(1, 1000):",
+    "doubt.6: for n in range(1, 1001): → for n in range(1, 1002):",
+    "doubt.6: for n in range(1, 1001): → for n in range(2, 1001):",
+    "doubt.6: if holds < chance: → if holds <= chance:",
+    "doubt.6: needed = 1 → needed = 0",
+    "doubt.6: needed = 1 → needed = 2",
+    "doubt.6: needed = 1 → pass",
+    "doubt.7: apart = new - mean → apart = mean - new",
+    "doubt.7: within = h - means[labels] → within = means[labels] - h",
+]
 
 
 def test_no_changed_solution_is_called_right():
