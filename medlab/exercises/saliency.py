@@ -1,4 +1,4 @@
-"""Exercises of notebook 25: occlusion, integrated gradients, Grad-CAM, maps that mislead."""
+"""Exercises of notebook 25: occlusion, integrated gradients, Grad-CAM, a map without a network."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 from torch.nn import functional as F
 
+from medlab.cohort import Cohort, to_float
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near
-from medlab.explain import energy_inside
+from medlab.explain import energy_inside, pointing_game
+from medlab.simulate import chest_xray
 
+SHARE = 0.4  # energy inside that a rival must reach
 LEAST = 0.9  # energy inside that a map must reach
 Score = Callable[[Tensor], Tensor]
 
@@ -79,7 +84,7 @@ MESSAGES = {
         "mean": "you averaged over the feature maps. Equation 2 has a sum.",
         "batch": "your weights are averaged over the images too. Each image has its own.",
         "size": "you took the weights' absolute values: a map that speaks against must subtract.",
-        "nearest": "you enlarged by repeating pixels. Use `mode=\"bilinear\"`.",
+        "nearest": 'you enlarged by repeating pixels. Use `mode="bilinear"`.',
         "corners": "you enlarged with `align_corners=True`, which moves the map by half a cell.",
         "scaled": "you divided the map by its maximum. Keep the unit.",
         "changed": "your function changed its arguments in place. Make new tensors.",
@@ -87,6 +92,21 @@ MESSAGES = {
         "{got:.4f}.",
     },
     "saliency.4": {
+        "right": "energy inside {got:.2f}, pointing game {hits:.2f}, and nobody asked a network.",
+        "format": "I expected maps of shape {shape}; got {got}.",
+        "nan": "your map holds NaN or infinite values.",
+        "alone": "an image's map changes with the other images. Knowledge comes from the training "
+        "patients; each new image is judged by itself.",
+        "usual": "energy inside {got:.2f}: your map is the same for every image. Look at the image "
+        "too.",
+        "no place": "energy inside {got:.2f}; I asked for {least}. Your map makes no use of the "
+        "training masks: where are lesions, usually?",
+        "no healthy": "energy inside {got:.2f}; I asked for {least}. Your map makes no use of the "
+        "healthy training images: bright in comparison with what?",
+        "weak": "energy inside {got:.2f}; I asked for {least}. Multiply what is brighter than in "
+        "the healthy by the usual place of lesions.",
+    },
+    "saliency.5": {
         "right": "sure, right, and looking elsewhere.",
         "format": "I expected positions of images, whole numbers 0 to {most}; got {got}.",
         "inside": "these are the images whose highest point lies *inside*.",
@@ -103,7 +123,7 @@ MESSAGES = {
         "flags": "return positions, not True and False: `np.flatnonzero`, say.",
         "other": "I expected {expected}, and got {got}.",
     },
-    "saliency.5": {
+    "saliency.6": {
         "right": "energy inside {got:.2f}; covered with black it is {black:.2f}, with the image's "
         "own mean {own:.2f}.",
         "format": "I expected maps of shape {shape}; got {got}.",
@@ -120,7 +140,8 @@ MESSAGES = {
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    return SimpleNamespace(occlude=occlude, integrate=integrate, cam=cam, misled=misled)
+    answers = {"occlude": occlude, "integrate": integrate, "cam": cam, "misled": misled}
+    return SimpleNamespace(**answers, rivals=rivals, once=once, each=each)
 
 
 def _maps(raw: Any, shape: tuple[int, ...]) -> Tensor:
@@ -198,7 +219,8 @@ def _mistaken_covers(
         fall = before - f(one)
         rest = cover.clone()
         rest[where] = x[where]
-        pasted = {"zero": 0.0, "mean": cover.mean((2, 3), keepdim=True)}
+        mean = cover.mean((2, 3), keepdim=True)
+        pasted = {"zero": torch.zeros_like(mean), "mean": mean}
         pasted["elsewhere"] = cover[..., :patch, :patch]
         falls = {
             "pile": plain - f(piled),
@@ -283,8 +305,8 @@ def _path(seed: int) -> tuple[Tensor, Tensor, int]:
 def _mistaken_paths(x: Tensor, b: Tensor, steps: int) -> Iterator[tuple[str, Tensor]]:
     middles = [(k + 0.5) / steps for k in range(steps)]
     slopes = [_slope(_curve, b + a * (x - b)) for a in middles]
-    mean = sum(slopes) / steps
-    from_black = sum(_slope(_curve, a * x) for a in middles) / steps
+    mean = torch.stack(slopes).mean(0)
+    from_black = torch.stack([_slope(_curve, a * x) for a in middles]).mean(0)
     at_x, at_b = _slope(_curve, x), _slope(_curve, b.expand_as(x))
     way = x - b
     piled, running = torch.zeros_like(x), torch.zeros_like(x)
@@ -300,6 +322,7 @@ def _mistaken_paths(x: Tensor, b: Tensor, steps: int) -> Iterator[tuple[str, Ten
     yield "sign", -mean * way
     yield "size", (mean * way).abs()
     yield "size", mean.abs() * way
+    yield "size", torch.stack(slopes).abs().mean(0) * way
     yield "added up", piled / steps * way
     yield "added up", piled * way
     yield "total", (mean * way).sum(0, keepdim=True).expand_as(x)
@@ -311,8 +334,8 @@ def _mistaken_paths(x: Tensor, b: Tensor, steps: int) -> Iterator[tuple[str, Ten
         [k / steps for k in range(steps + 1)],
     ):
         points = [_slope(_curve, b + a * (x - b)) for a in alphas]
-        yield "ends", sum(points) / len(points) * way
-        yield "ends", sum(points) / steps * way
+        yield "ends", torch.stack(points).mean(0) * way
+        yield "ends", torch.stack(points).sum(0) / steps * way
 
 
 @exercise("saliency.2", MESSAGES["saliency.2"])
@@ -392,7 +415,80 @@ def grad_cam(answer) -> Verdict:
     return "right"
 
 
-# --- 4: maps that mislead ---
+# --- 4: a rival ---
+
+
+def rivals(train: Cohort, part: Cohort) -> dict[str, Tensor]:
+    """Maps (N, H, W) of the images of `part` that ask no network, by name."""
+    images, healthy = to_float(part.images)[:, 0], to_float(train.images[train.labels == 0])
+    brighter = (images - healthy.mean(0)[0]).clamp_min(0)
+    if train.masks is None:
+        return {"bright": images, "brighter than healthy": brighter}
+    usual = (train.masks[train.labels == 1] > 0).float().mean(0)
+    lungs = torch.as_tensor(part.extras["lungs"]).float()
+    return {
+        "the lungs": lungs,
+        "brighter, in usual place": brighter * usual,
+        "usual place": usual.expand_as(images),
+        "bright in the lungs": images * lungs,
+        "brighter than healthy": brighter,
+    }
+
+
+def once(p: Tensor, patients: Any) -> list[int]:
+    """Positions of each patient's image with the highest p, the highest first."""
+    order = p.argsort(descending=True, stable=True).tolist()
+    names = range(len(p)) if patients is None else patients
+    first: dict[Any, int] = {}
+    for i in order:
+        first.setdefault(names[i], i)
+    return list(first.values())
+
+
+def each(score: Callable, maps: Tensor | list[Tensor], masks: Tensor) -> ndarray:
+    """The score of every image by itself, (networks, N), of one map or of several networks'."""
+    runs = [maps] if torch.is_tensor(maps) else maps
+    return np.array(
+        [[score(m[None], k[None]) for m, k in zip(r, masks, strict=True)] for r in runs]
+    )
+
+
+@cache
+def _patients() -> tuple[Tensor, ...]:
+    """Images, labels and masks of training patients, images and masks of ill ones of others."""
+    cohort = chest_xray(360, size=32, seed=5)
+    train, _, test = cohort.split(fractions=(0.6, 0.05, 0.35))
+    new = test[np.flatnonzero(test.labels == 1)]
+    shown = to_float(train.images), train.labels, train.masks, to_float(new.images), new.masks
+    return tuple(map(torch.as_tensor, shown))
+
+
+@exercise("saliency.4", MESSAGES["saliency.4"])
+def rival(answer) -> Verdict:
+    known, labels, outlines, x, truth = _patients()
+
+    def made(images: Tensor, known: Tensor = known, masks: Tensor = outlines) -> Tensor:
+        raw = call(answer, images.clone(), known.clone(), labels.clone(), masks.clone())
+        return _maps(raw, (len(images), *x.shape[2:]))
+
+    maps = made(x)
+    if not maps.isfinite().all():
+        return "nan"
+    some = [7, 2, 5]
+    if not near(made(x[some]), maps[some]):
+        return "alone"
+    told = {"hits": pointing_game(maps, truth), "got": energy_inside(maps, truth)}
+    told |= {"least": SHARE}
+    if told["got"] >= SHARE:
+        return "right", told
+    if near(maps, maps[:1].expand_as(maps)):
+        return "usual", told
+    if near(made(x, masks=outlines.flip(1)), maps):
+        return "no place", told
+    return ("no healthy" if near(made(x, known.flip(2)), maps) else "weak"), told
+
+
+# --- 5: maps that mislead ---
 
 
 def misled(p: Tensor, maps: Tensor, masks: Tensor, sure: float) -> list[int]:
@@ -414,12 +510,13 @@ def _sure(seed: int) -> tuple[Tensor, Tensor, Tensor, float]:
     return p, maps, masks.to(torch.uint8), (0.8, 0.65)[seed]
 
 
-@exercise("saliency.4", MESSAGES["saliency.4"])
+@exercise("saliency.5", MESSAGES["saliency.5"])
 def misleading(answer) -> Verdict:
     for seed in (0, 1):
         p, maps, masks, sure = _sure(seed)
         raw = call(answer, p.clone(), maps.clone(), masks.clone(), sure)
-        want, told = misled(p, maps, masks, sure), {"sure": sure, "most": len(p) - 1}
+        want = misled(p, maps, masks, sure)
+        told: dict[str, Any] = {"sure": sure, "most": len(p) - 1}
         entries = raw.tolist() if hasattr(raw, "tolist") else raw
         if isinstance(entries, tuple) and len(entries) == 1:  # as np.nonzero gives them
             entries = entries[0].tolist() if hasattr(entries[0], "tolist") else entries[0]
@@ -456,7 +553,7 @@ def misleading(answer) -> Verdict:
     return "right"
 
 
-# --- 5: a design ---
+# --- 6: a design ---
 
 
 @cache
@@ -488,7 +585,7 @@ def _unusual(images: Tensor) -> Tensor:
     return (blurred.abs() - 0.1).relu().sum((1, 2))
 
 
-@exercise("saliency.5", MESSAGES["saliency.5"])
+@exercise("saliency.6", MESSAGES["saliency.6"])
 def design(answer) -> Verdict:
     train, labels, x, masks, _ = _chests()
     shape = (len(x), *x.shape[2:])
@@ -504,7 +601,7 @@ def design(answer) -> Verdict:
         return "not asked"
     if made(lambda images: 0 * images.sum((1, 2, 3)), x).abs().max() > 1e-6:
         return "silent"
-    if not near(made(_unusual, x[[3, 1]]), maps[[3, 1]], rel=1e-2, absolute=1e-4):
+    if not near(made(_unusual, x[[3, 1]]), maps[[3, 1]], rel=1e-3, absolute=1e-5):
         return "ill"
     starts = [0, 2, 4, 6, 8, 10, 12, 14, 16]
     plain = {"black": torch.zeros(1, 1, 1, 1), "own": x.mean((2, 3), keepdim=True)}
