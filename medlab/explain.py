@@ -1,7 +1,8 @@
-"""What did the model look at? Occlusion and Grad-CAM, and a score for the answer.
+"""What did the model look at? Four kinds of map, and two scores for the answer.
 
-Maps are (N, H, W), float32 on the CPU, the size of the image and in the unit of the model's output;
-high is important. The model is left as it was found: mode, gradients, hooks and buffers.
+Maps are (N, H, W), float32 on the CPU, the size of the image and in the unit of the model's output
+(a gradient: of the output for one unit of a pixel); high is important. The model is left as it was
+found: mode, gradients, hooks and buffers.
 """
 
 from itertools import product
@@ -14,7 +15,14 @@ from medlab.cohort import Cohort, images_of, to_float
 from medlab.errors import DataError
 from medlab.models import undisturbed
 
-__all__ = ["grad_cam", "occlusion", "pointing_game"]
+__all__ = [
+    "energy_inside",
+    "grad_cam",
+    "gradient",
+    "integrated_gradients",
+    "occlusion",
+    "pointing_game",
+]
 
 _BATCH = 64  # images a forward pass
 
@@ -69,6 +77,59 @@ def occlusion(
     return maps / cover
 
 
+def gradient(model: nn.Module, images: Cohort | Tensor, target: int) -> Tensor:
+    """How fast does the output change with each pixel? |∂ output / ∂ pixel|, of channels the most.
+
+    Arguments are as for `occlusion`; an output that does not depend on the image is a `DataError`.
+
+    Source: Simonyan et al. (2014), arXiv:1312.6034, section 3.1.
+    """
+    images = _checked(images)
+    found = []
+    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
+        for part in images.split(_BATCH):
+            found.append(_slope(model, part.to(device), target).abs().amax(1).float().cpu())
+    return torch.cat(found)
+
+
+def integrated_gradients(
+    model: nn.Module,
+    images: Cohort | Tensor,
+    target: int,
+    *,
+    baseline: Tensor | None = None,
+    steps: int = 32,
+) -> Tensor:
+    """What each pixel adds to the output on the straight path from a baseline image; signed.
+
+    Map = (x − b) · mean of ∂ output / ∂ pixel along b + α (x − b), summed over channels. The sum
+    over the map's pixels is output(x) − output(b), as nearly as the mean over `steps` midpoints is
+    an integral: compare the two. Every step costs one pass forward and back.
+
+    The `baseline` b is one image (C, H, W) or (1, C, H, W) of the kind of `images`; black, 0, if
+    not given. The rest is as for `gradient`; a baseline or steps that do not fit are a `DataError`.
+
+    Source: Sundararajan et al., ICML (2017), arXiv:1703.01365, eq. 1 and 3.
+    """
+    images = _checked(images)
+    one = tuple(images.shape[1:])
+    start = torch.zeros(one) if baseline is None else to_float(torch.as_tensor(baseline)).detach()
+    if start.shape not in (one, (1, *one)) or steps not in range(1, 10**6):
+        raise DataError(
+            f"baseline must be one image {one} and steps a whole number from 1; got a baseline "
+            f"{tuple(start.shape)} and {steps} steps"
+        )
+    found = []
+    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
+        start = start.clone().to(device)
+        for part in images.split(_BATCH):
+            way = part.clone().to(device) - start
+            points = (start + (step + 0.5) / steps * way for step in range(steps))
+            mean = sum(_slope(model, point, target) for point in points) / steps
+            found.append((way * mean).sum(1).float().cpu())
+    return torch.cat(found)
+
+
 def grad_cam(model: nn.Module, images: Cohort | Tensor, target: int) -> Tensor:
     """Grad-CAM: feature maps A_k, weighted by how much the output answers to each; ≥ 0.
 
@@ -117,16 +178,35 @@ def pointing_game(maps: Tensor, masks: Tensor) -> float:
 
     Source: Zhang et al., IJCV 126:1084 (2018), section 4.1, without its margin of 15 pixels.
     """
+    maps, inside = _inside(maps, masks)
+    highest = maps == maps.amax(1, keepdim=True)
+    return float(((highest & inside).sum(1) / highest.sum(1)).double().mean())
+
+
+def energy_inside(maps: Tensor, masks: Tensor) -> float:
+    """Share, 0 to 1, of a map's positive sum that lies inside the mask; mean over images.
+
+    What is negative counts 0. A map without anything positive counts as a constant one does: the
+    mask's share of the image. Arguments, errors and images left out are those of `pointing_game`.
+
+    Source: Wang et al., CVPR Workshops (2020), arXiv:1910.01279, there with boxes for masks.
+    """
+    maps, inside = _inside(maps, masks)
+    positive = maps.double().clamp_min(0)
+    positive[positive.sum(1) == 0] = 1
+    return float(((positive * inside).sum(1) / positive.sum(1)).mean())
+
+
+def _inside(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps and what lies inside their masks, both (n, H·W), of the images with a lesion."""
     maps, masks = torch.as_tensor(maps).cpu(), torch.as_tensor(masks).cpu()
     if maps.shape != masks.shape or maps.isnan().any() or not (masks > 0).any():
         raise DataError(
             f"maps {tuple(maps.shape)} and masks {tuple(masks.shape)} must be of one shape, "
             "without NaN, and some mask must hold a lesion"
         )
-    inside, flat = masks.flatten(1) > 0, maps.flatten(1)
-    highest = flat == flat.amax(1, keepdim=True)
-    hits = (highest & inside).sum(1) / highest.sum(1)
-    return float(hits[inside.any(1)].double().mean())
+    inside = masks.flatten(1) > 0
+    return maps.flatten(1)[inside.any(1)], inside[inside.any(1)]
 
 
 def _checked(data: Cohort | Tensor) -> Tensor:
@@ -146,6 +226,21 @@ def _score(outputs: Tensor, target: int) -> Tensor:
             f"target must be 0 to {outputs.shape[1] - 1}, one of the model's classes; got {target}"
         )
     return outputs[:, target]
+
+
+def _slope(model: nn.Module, batch: Tensor, target: int) -> Tensor:
+    """∂ output / ∂ pixel of each image of a batch, in its shape."""
+    batch = batch.detach().clone().requires_grad_()
+    score = _score(model(batch.clone()), target)
+    slope = None
+    if score.requires_grad:
+        # In evaluation mode images do not influence each other: the sum's gradient is each one's.
+        (slope,) = torch.autograd.grad(score.sum(), batch, allow_unused=True)
+    if slope is None:
+        raise DataError(
+            "the output does not depend on the image: is it computed without torch.no_grad()?"
+        )
+    return slope
 
 
 def _cam(seen: list, score: Tensor, batch: Tensor) -> Tensor:

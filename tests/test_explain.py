@@ -1,6 +1,7 @@
 """Oracles: models whose maps are known in closed form, and loops written out."""
 
 from collections import OrderedDict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from medlab import explain
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError
+from medlab.models import ResNet, SmallCNN
 
-METHODS = [explain.occlusion, explain.grad_cam]
+METHODS = [
+    explain.occlusion,
+    explain.grad_cam,
+    explain.gradient,
+    explain.integrated_gradients,
+]
+OF_PIXELS = METHODS[2:]
 
 
 class Linear(nn.Module):
@@ -196,8 +204,13 @@ def test_a_model_that_changes_its_input_in_place():
             return super().forward(images)
 
     images = batch(size=16)
-    found = explain.grad_cam(Rude(), images, 0)
-    torch.testing.assert_close(found, explain.grad_cam(Usual(), images - 1, 0))
+    for method in METHODS[1:3]:
+        torch.testing.assert_close(method(Rude(), images, 0), method(Usual(), images - 1, 0))
+    found = explain.integrated_gradients(Rude(), images, 0)
+    shifted = explain.integrated_gradients(
+        Usual(), images - 1, 0, baseline=torch.full((1, 16, 16), -1.0)
+    )
+    torch.testing.assert_close(found, shifted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -232,6 +245,12 @@ def test_refusals():
         explain.occlusion(model, images, 0, patch=17)
     with pytest.raises(DataError, match="every pixel is covered"):
         explain.occlusion(model, images, 0, patch=4, stride=5)
+    for steps in (0, -1, 2.5, None):
+        with pytest.raises(DataError, match="steps a whole number from 1"):
+            explain.integrated_gradients(model, images, 0, steps=steps)
+    for shape in ((16, 16), (5, 1, 16, 16), (1, 8, 8), (3, 16, 16), (1,)):
+        with pytest.raises(DataError, match="baseline must be one image"):
+            explain.integrated_gradients(model, images, 0, baseline=torch.zeros(shape))
     with pytest.raises(DataError, match="needs a convolution"):
         explain.grad_cam(Linear(), batch(), 0)
 
@@ -257,6 +276,112 @@ def test_refusals():
     with pytest.raises(DataError, match="on which the output depends"):
         explain.grad_cam(Detached(), images, 0)
 
+    class Blind(Usual):
+        def forward(self, images):
+            return self.head.weight.sum().expand(len(images), 3)
+
+    for method, other in product(OF_PIXELS, (Detached(), Blind())):
+        with pytest.raises(DataError, match="does not depend on the image"):
+            method(other, images, 0)
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_the_gradient_of_a_linear_model_is_its_weights(target):
+    model, images = Linear(channels=3), batch(channels=3)
+    expected = model.weight[target].abs().amax(0).expand(5, -1, -1).detach()
+    torch.testing.assert_close(explain.gradient(model, images, target), expected)
+    way = images - 0.5
+    expected = (way * model.weight[target]).sum(1).detach()
+    for baseline in (torch.full((3, 12, 12), 0.5), np.full((1, 3, 12, 12), 0.5)):
+        found = explain.integrated_gradients(model, images, target, baseline=baseline, steps=1)
+        torch.testing.assert_close(found, expected)
+
+
+class Saturated(nn.Module):
+    """1 − ReLU(1 − x), pixel by pixel, weighted: flat above 1, where a gradient sees nothing."""
+
+    def forward(self, images):
+        bent = 1 - (1 - images).relu()
+        return torch.stack([bent.sum((1, 2, 3)), -2 * bent.sum((1, 2, 3))], 1)
+
+
+def test_integrated_gradients_see_what_saturated():
+    image = torch.tensor([[2.0, 0.5], [-1.0, 4.0]])[None, None]
+    found = explain.integrated_gradients(Saturated(), image, 1, steps=100)
+    # of the way to 2 half is steep, of that to 4 a quarter
+    expected = -2 * torch.tensor([[1.0, 0.5], [-1.0, 1.0]])[None]
+    torch.testing.assert_close(found, expected)
+    slopes = explain.gradient(Saturated(), image, 1)
+    torch.testing.assert_close(slopes, torch.tensor([[[0.0, 2.0], [2.0, 0.0]]]))
+
+
+def test_midpoints_integrate_a_curve():
+    class Square(nn.Module):
+        def forward(self, images):
+            return (images**3).sum((2, 3))
+
+    images = batch(size=4)
+    # mean of 3(αx)² over two midpoints, α = ¼ and ¾, is 3x² · 5/16
+    found = explain.integrated_gradients(Square(), images, 0, steps=2)
+    torch.testing.assert_close(found, images[:, 0] ** 3 * 15 / 16)
+
+
+def test_integrated_gradients_are_complete():
+    images, baseline = batch(7, channels=2, size=16), torch.rand(2, 16, 16)
+    for model in (SmallCNN(2, 3, width=4), ResNet(2, 3, width=4, blocks=(1, 1))):
+        found = explain.integrated_gradients(model, images, 2, baseline=baseline, steps=256)
+        with torch.no_grad():
+            gain = model.eval()(images)[:, 2] - model(baseline[None])[:, 2]
+        torch.testing.assert_close(found.sum((1, 2)), gain, atol=2e-3, rtol=0.02)
+
+
+def test_an_integer_baseline_is_scaled_as_integer_images_are():
+    images = batch(3, size=16).mul(60).add(128).clamp(0, 255).byte()
+    found = explain.integrated_gradients(Usual(), images, 1, baseline=images[0], steps=4)
+    scaled = images.float() / 255
+    expected = explain.integrated_gradients(Usual(), scaled, 1, baseline=scaled[:1], steps=4)
+    torch.testing.assert_close(found, expected)
+    assert (found[0] == 0).all()
+
+
+@pytest.mark.parametrize("model", [SmallCNN(2, 3, width=4), ResNet(2, 3, width=4, blocks=(1, 1))])
+def test_maps_are_those_of_captum(model):
+    attr = pytest.importorskip("captum.attr")
+    torch.manual_seed(0)
+    for module in model.modules():  # statistics unlike those of an untrained network
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    images, baseline, target = batch(4, channels=2, size=16), torch.rand(1, 2, 16, 16), 2
+    model.eval()
+
+    theirs = attr.Saliency(model).attribute(images.clone().requires_grad_(), target).amax(1)
+    close(explain.gradient(model, images, target), theirs)
+
+    for start, given in ((baseline, {"baseline": baseline}), (torch.zeros_like(baseline), {})):
+        theirs = attr.IntegratedGradients(model).attribute(
+            images, start, target, n_steps=8, method="riemann_middle"
+        )
+        found = explain.integrated_gradients(model, images, target, **given, steps=8)
+        close(found, theirs.sum(1))
+
+    theirs = attr.LayerGradCam(model, model.features).attribute(
+        images, target, relu_attributions=True
+    )
+    enlarged = attr.LayerAttribution.interpolate(theirs, (16, 16), "bilinear")
+    close(explain.grad_cam(model, images, target), enlarged[:, 0])
+
+    # Where patches do not overlap, the definitions meet; captum says it for every channel.
+    theirs = attr.Occlusion(model).attribute(
+        images, (2, 4, 4), (2, 4, 4), images.mean((2, 3), keepdim=True).expand_as(images), target
+    )
+    close(explain.occlusion(model, images, target, patch=4, stride=4), theirs[:, 0])
+
+
+def close(found, theirs):
+    assert theirs.abs().max() > 0
+    torch.testing.assert_close(found, theirs.detach().float(), atol=1e-5, rtol=1e-3)
+
 
 def test_pointing_game():
     maps, masks = torch.zeros(4, 5, 5), torch.zeros(4, 5, 5, dtype=torch.uint8)
@@ -274,9 +399,26 @@ def test_pointing_game():
         explain.pointing_game(maps * float("nan"), masks)
 
 
+def test_energy_inside():
+    maps, masks = torch.zeros(5, 5, 5), torch.zeros(5, 5, 5, dtype=torch.uint8)
+    masks[:4, 1:3, 1:3] = 2
+    maps[0, 1, 1], maps[0, 4, 4], maps[0, 2, 2] = 1, 3, -7  # 1 of 4: what is negative counts 0
+    maps[1, 1:4, 1] = 0.2  # two of three
+    maps[2] = -1  # nothing positive: the mask's share, 4 of 25, as for a constant map
+    maps[3] = 5
+    maps[4, 0, 0] = 9  # no lesion
+    expected = (1 / 4 + 2 / 3 + 4 / 25 + 4 / 25) / 4
+    assert explain.energy_inside(maps, masks) == pytest.approx(expected)
+    assert explain.energy_inside(maps.numpy(), masks.numpy()) == pytest.approx(expected)
+    assert (maps[2] == -1).all()
+    with pytest.raises(DataError, match="some mask must hold a lesion"):
+        explain.energy_inside(maps, torch.zeros(5, 5, 5))
+    with pytest.raises(DataError, match="of one shape"):
+        explain.energy_inside(maps, masks[:, None])
+
+
 def test_the_course_model_is_explained_by_its_last_maps():
-    models = pytest.importorskip("medlab.models")
-    model = models.SmallCNN(width=4)
+    model = SmallCNN(width=4)
     images = batch(2, size=32)
     for method in METHODS:
         found = method(model, images, 1)
