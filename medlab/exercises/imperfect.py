@@ -33,8 +33,8 @@ MESSAGES = {
         "both wrong": "a pair with two wrong labels is the wrong way round. It is won with "
         "1 − AUC, not with 0.5.",
         "lost": "a pair with two wrong labels is won with 1 − AUC. You counted it as {as_what}.",
-        "exchanged": "you took sensitivity for specificity.",
-        "prevalence": "you took the prevalence for that of the healthy.",
+        "exchanged": "you took sensitivity for specificity, or the prevalence for the share of the "
+        "healthy.",
         "inverse": "that is the way back, from the measured to the true AUC.",
         "other": "for an AUC of {auc}, a prevalence of {prevalence} and a reader with sensitivity "
         "{sensitivity} and specificity {specificity} I expected {want:.4f}, and got {got:.4f}.",
@@ -249,7 +249,6 @@ _MISREAD_SEEN: dict[str, Callable[..., float]] = {
     "lost/lost": _by_pairs(turned=lambda auc: 0.0),
     "lost/won with AUC": _by_pairs(turned=lambda auc: auc),
     "exchanged": _shrunk(lambda pi, se, sp: sum(_values(pi, sp, se)) - 1),
-    "prevalence": _shrunk(lambda pi, se, sp: sum(_values(1 - pi, se, sp)) - 1),
     "inverse": lambda auc, *reader: 0.5 + (auc - 0.5) / (sum(_values(*reader)) - 1),
 }
 
@@ -505,9 +504,10 @@ def drop(answer) -> Verdict:
         want = [1 - p + p**k / k for k in (1, 2, 3, 4)]
         # 4,800 patients of two views, so six standard errors are at most 0.04
         four = got[n == 4]
-        if len(np.unique(four, axis=0)) < 15:
-            few = len(np.unique(four, axis=0)) < 4
-            return "alike" if few else "whole"
+        if len(np.unique(four, axis=0)) < 4:
+            return "alike"
+        if np.isin(four.sum(1), (1, 4)).all():
+            return "whole"
         if not np.allclose(share, want, atol=0.04):
             if np.allclose(share, [p + (1 - p) ** k / k for k in (1, 2, 3, 4)], atol=0.04):
                 return "kept"
