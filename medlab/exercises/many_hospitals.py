@@ -153,16 +153,13 @@ def leave_one_out(sites: ndarray, patients: ndarray) -> dict[str, tuple[ndarray,
 
 @exercise("many_hospitals.1", MESSAGES["many_hospitals.1"])
 def splits(answer) -> Verdict:
-    for sites, patients in (
-        ("BACABCAABDD", "qptqrptssuv"),
-        ("YXXYXZZYX", "edcbafgea"),
-    ):
-        sites, patients = np.array(list(sites)), np.array(list(patients))
+    for pair in (("BACABCAABDD", "qptqrptssuv"), ("YXXYXZZYX", "edcbafgea")):
+        sites, patients = (np.array(list(text)) for text in pair)
         made = call(answer, sites.copy(), patients.copy())
-        for site, pair in _hospitals(made, np.unique(sites)).items():
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                return "format", {"got": f"{type(pair).__name__} for {site}"}
-            learn, test = (_positions(rows, site, len(sites)) for rows in pair)
+        for site, parts in _hospitals(made, np.unique(sites)).items():
+            if not isinstance(parts, tuple | list) or len(parts) != 2:
+                return "format", {"got": f"{type(parts).__name__} for {site}"}
+            learn, test = (_positions(rows, site, len(sites)) for rows in parts)
             verdict = _split_fault(learn, test, sites == site, patients)
             if verdict != "right":
                 key, values = verdict if isinstance(verdict, tuple) else (verdict, {})
@@ -176,7 +173,7 @@ def _positions(rows: Any, site: str, n: int) -> list[int]:
         if array.dtype == bool and array.shape == (n,):
             array = np.flatnonzero(array)
         found = [int(row) for row in array]
-        usable = array.ndim == 1 and (found == array).all()
+        usable = array.ndim == 1 and bool(np.all(array == found))
     except (TypeError, ValueError):
         usable = False
     if not usable or not all(0 <= row < n for row in found):
@@ -186,8 +183,8 @@ def _positions(rows: Any, site: str, n: int) -> list[int]:
 
 
 def _split_fault(learn: list[int], test: list[int], here: ndarray, patients: ndarray) -> Verdict:
-    for part, rows in (("learn", learn), ("test", test)):
-        if len(set(rows)) < len(rows):
+    for part, positions in (("learn", learn), ("test", test)):
+        if len(set(positions)) < len(positions):
             return "twice", {"part": part}
     rows = set(np.flatnonzero(here).tolist())
     if set(learn) == rows and set(test).isdisjoint(rows):
@@ -209,11 +206,9 @@ def _split_fault(learn: list[int], test: list[int], here: ndarray, patients: nda
 # ------------------------------------------------------------------------------------ 2
 
 
-def per_site(
-    labels: ndarray, scores: ndarray, sites: ndarray, patients: ndarray
-) -> dict[str, metrics.Interval | None]:
+def per_site(labels: ndarray, scores: ndarray, sites: ndarray, patients: ndarray) -> dict[str, Any]:
     """AUC of each hospital with an interval over its patients; None where a class is missing."""
-    table = {}
+    table: dict[str, Any] = {}
     for site in np.unique(sites):
         here, table[site] = sites == site, None
         if len(np.unique(labels[here])) > 1:
@@ -272,7 +267,7 @@ def tables(answer) -> Verdict:
 
 
 def _row(row: Any, site: str) -> tuple[float, float, float]:
-    if isinstance(row, metrics.Interval):
+    if hasattr(row, "low"):
         return row.value, row.low, row.high
     try:
         value, low, high = (number(part) for part in row)
