@@ -32,7 +32,6 @@ NEEDS = {
     "metrics.Froc": GIVEN,
     "training.Detection": "a user predicts from images without a card",
     "models.undisturbed": SHARED,
-    "metrics.Interval": GIVEN,
     "metrics.UndefinedMetric": CAUGHT,
     "metrics.binary_pairs": SHARED,
     "metrics.roc_curve": SHARED,
