@@ -149,7 +149,7 @@ def _clinic() -> tuple[ndarray, ndarray, ndarray, ndarray]:
         label += [ill] * (1 + k % 4)
         group += [name] * (1 + k % 4)
         owner += [f"P{97 - k}"] * (1 + k % 4)
-    label, group, owner = label + [0] * 3, group + ["east"] * 3, owner + ["P7", "P7", "P8"]
+    label, group, owner = label + [0] * 3, group + ["east"] * 3, [*owner, "P7", "P7", "P8"]
     y = np.array(label)
     order = rng.permutation(len(y))
     called = rng.random(len(y)) < np.where(y == 1, 0.75, 0.3)
@@ -233,8 +233,8 @@ def _p(seen: ndarray, shuffled: ndarray, how: str = "") -> ndarray:
     z, many = seen / spread, shuffled / spread
     if how != "signed":
         z, many = abs(z), abs(many)
-    reduce = {"smallest": np.min, "mean": np.mean}.get(how, np.max)
-    bar = many if how == "uncorrected" else reduce(many, 1)[:, None]
+    bars = {"uncorrected": many, "smallest": many.min(1)[:, None], "mean": many.mean(1)[:, None]}
+    bar = bars.get(how, many.max(1)[:, None])
     over = {"strict": bar > z, "complement": bar < z}.get(how, bar >= z).sum(0)
     return over / len(shuffled) if how == "no one" else (1 + over) / (1 + len(shuffled))
 
@@ -302,7 +302,9 @@ def _highest(ill: ndarray, least: float) -> float:
 def _scored(seed: int, sizes: dict[str, tuple[int, int]]) -> tuple[ndarray, ndarray, ndarray]:
     """Labels, scores with ties, and groups of (ill, healthy) images."""
     rng = np.random.default_rng(seed)
-    parts = [(name, ill, n) for name, both in sizes.items() for ill, n in zip((1, 0), both)]
+    parts = [
+        (name, ill, n) for name, both in sizes.items() for ill, n in zip((1, 0), both, strict=True)
+    ]
     y = np.concatenate([np.full(n, ill) for _, ill, n in parts])
     g = np.concatenate([np.full(n, name) for name, _, n in parts])
     shift = {name: 0.25 * k for k, name in enumerate(sizes)}
@@ -324,13 +326,14 @@ def equal_sensitivity(answer: Any) -> Verdict:
         calls = {name: s[g == name] >= t for name, t in got.items()}
         if all(((s[g == name] >= want[name]) == calls[name]).all() for name in want):
             continue
-        guesses: dict[str, Callable[[str], list[float]]] = {
-            "one": lambda name: _quantiles(s[y == 1], least),
-            "everybody": lambda name: _quantiles(s[g == name], least),
-            "healthy": lambda name: _quantiles(s[(g == name) & (y == 0)], least),
+        own = {name: g == name for name in want}
+        guesses = {
+            "one": dict.fromkeys(want, y == 1),
+            "everybody": own,
+            "healthy": {name: some & (y == 0) for name, some in own.items()},
         }
-        for key, guess in guesses.items():
-            if all(any(near(got[name], t) for t in guess(name)) for name in want):
+        for key, some in guesses.items():
+            if all(any(near(got[k], t) for t in _quantiles(s[some[k]], least)) for k in want):
                 return key
         for name, t in got.items():
             ill = s[(g == name) & (y == 1)]
