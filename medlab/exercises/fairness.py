@@ -69,11 +69,9 @@ MESSAGES = {
         "other side": "at your threshold for group {group} only {got:.2f} of the ill are called: "
         "you kept the share {least} *below* it.",
         "short": "at your threshold for group {group} {got:.3f} of the ill are called, and at "
-        "least {least} was asked. An interpolated quantile may fall between two patients.",
-        "float": "for group {group} you went one patient too low. {least} · {n} is a whole number, "
-        "but not for a computer; count the calls instead of rounding up a product.",
+        "least {least} was asked.",
         "low": "for group {group} a higher threshold still calls enough of the ill ({want:g}, not "
-        "{got:g}), and spares more of the healthy.",
+        "{got:g}), and spares more of the healthy. An interpolated quantile lies between two.",
     },
     "fairness.4": {
         "right": "{got} of the 40 charts were wrong; 40 at random hold about {chance:.0f}.",
@@ -141,11 +139,14 @@ def _keyed(answer: Any, names: Iterable[str]) -> dict:
 # ------------------------------------------------------------------------ 1: a table by group
 
 
+CELLS = [("north", 1), ("south", 0), ("south", 1), ("north", 0), ("north", 1)]
+
+
 def _clinic() -> tuple[ndarray, ndarray, ndarray, ndarray]:
     """Labels, calls, groups and patients of 60 images; group "east" has nobody ill."""
     rng = np.random.default_rng(3)
     label, group, owner = [], [], []
-    for k, (name, ill) in enumerate([("north", 1), ("south", 0), ("south", 1), ("north", 0)] * 6):
+    for k, (name, ill) in enumerate(CELLS * 5):
         label += [ill] * (1 + k % 4)
         group += [name] * (1 + k % 4)
         owner += [f"P{97 - k}"] * (1 + k % 4)
@@ -317,7 +318,7 @@ def _scored(seed: int, sizes: dict[str, tuple[int, int]]) -> tuple[ndarray, ndar
 def equal_sensitivity(answer: Any) -> Verdict:
     for seed, sizes, least in (
         (0, {"a": (20, 31), "b": (13, 9)}, 0.85),
-        (1, {"a": (10, 40), "b": (30, 12), "c": (20, 11)}, 0.7),
+        (1, {"a": (20, 40), "b": (40, 12), "c": (11, 9)}, 0.55),
     ):
         y, s, g = _scored(seed, sizes)
         want = thresholds(y, s, g, least)
@@ -342,9 +343,6 @@ def equal_sensitivity(answer: Any) -> Verdict:
             if share < least - 1e-9:
                 return ("other side" if share <= 1 - least + 1 / n else "short"), values
             if t < want[name] and (s[g == name] >= t).sum() > (s[g == name] >= want[name]).sum():
-                at = np.sort(ill)[::-1][math.ceil(least * n) - 1]
-                if t == at and math.ceil(least * n) > round(least * n):
-                    return "float", values
                 return "low", {"group": name, "want": want[name], "got": t}
         return "low", {"group": name, "want": want[name], "got": got[name]}
     return "right"
@@ -372,7 +370,7 @@ def _ward() -> tuple[ndarray, ndarray, ndarray, ndarray, dict[str, bool]]:
     rng = np.random.default_rng(5)
     names = np.array([f"W{k:03d}" for k in rng.permutation(340)])
     group, ill = np.arange(340) < 200, rng.random(340) < 0.5
-    recorded = ill & ~(group & (rng.random(340) < 0.55))
+    recorded = ill & ~(group & (rng.random(340) < 0.55)) & ~(~group & (rng.random(340) < 0.3))
     level = np.where(ill, rng.choice([1.7, -0.8], 340, p=[0.6, 0.4]), -1.7)
     owner = np.repeat(np.arange(340), rng.integers(1, 5, 340))
     z = (level + rng.normal(0, 1.1, 340))[owner] + rng.normal(0, 0.5, len(owner))
@@ -406,7 +404,7 @@ def reread(answer: Any) -> Verdict:
     got, best = (
         sum(truth[n] for n in some) for some in (chosen, charts(p, who, recorded, group, k))
     )
-    values = {"got": got, "k": k, "best": best}
+    values: dict[str, Any] = {"got": got, "k": k, "best": best}
     values["chance"] = k * sum(truth[n] for n in open_to) / len(open_to)
     if got >= best - 3:
         return "right", values
@@ -435,7 +433,7 @@ def _missing(p: Any, v: Any, s: Any, f: Any) -> float:
 
 
 QUESTIONS = [
-    (0.3, 0.6, 0.9, None),
+    (0.45, 0.6, 0.6, None),
     (0.3, 0.6, None, 0.2),
     (0.2, None, 0.8, 0.15),
     (None, 0.7, 0.6, 0.1),
@@ -509,7 +507,7 @@ def _tables() -> list[tuple[ndarray, ndarray, float]]:
     """Tables of sixteenths, so that a difference of just the tolerance is exact."""
     a = np.array([[8, 15, 4, 12], [6, 12, 2, 13], [4, 8, 1, 14]]) / 16
     b = np.array([[6, 15, 4, 8], [4, 13, 3, 9], [3, 11, 9, 14], [2, 8, 0, 11]]) / 16
-    return [(a, b, 1 / 16), (b, a[:2], 1 / 16), (a, b[2:], 0.0)]
+    return [(a, b[2:], 0.0), (a, b, 1 / 16), (b, a[:2], 1 / 16)]
 
 
 @exercise("fairness.6", MESSAGES["fairness.6"])
