@@ -120,7 +120,7 @@ MESSAGES = {
 def material(**which: Any) -> SimpleNamespace:
     """Finished answers, for the cells after an exercise."""
     return SimpleNamespace(
-        corrected=corrected, thresholds=thresholds, charts=charts, pairs=possible, gaps=gaps
+        corrected=corrected, holm=holm, thresholds=thresholds, charts=charts, pairs=possible
     )
 
 
@@ -222,6 +222,16 @@ def corrected(found: ndarray, images: ndarray, member: ndarray, orders: ndarray)
     Source: Westfall & Young, Resampling-Based Multiple Testing (1993), the single-step max T.
     """
     return _p(gaps(found, images, member), _shuffled(found, images, member, orders))
+
+
+def holm(p: ndarray) -> ndarray:
+    """Values of p corrected for their number: right whatever they share.
+
+    Source: Holm, Scandinavian Journal of Statistics 6:65 (1979).
+    """
+    order = p.argsort()
+    raised = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    return raised.clip(max=1)[order.argsort()]
 
 
 def _shuffled(found: ndarray, images: ndarray, member: ndarray, orders: ndarray) -> ndarray:
