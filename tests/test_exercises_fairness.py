@@ -371,7 +371,21 @@ def test_on_one_roc_curve_only_the_odds_can_be_equal():
     assert fairness.possible(table(0.5), table(0.2), 1e-3) == {(1, 2)}
 
 
-EQUIVALENT: list[str] = []
+# Operands exchanged; names that hold one label a patient; a bound no number meets; empty rounds
+EQUIVALENT = [
+    "fairness.1: ill = (groups == name) & (labels == 1) → ill = (labels == 1) & (groups == name)",
+    "fairness.1: well = (groups == name) & (labels == 0) → well = (labels == 0) & (groups == name)",
+    "fairness.3: ill = scores[(groups == name) & (labels == 1)] → ill = scores[(labels == 1) & (groups == name)]",
+    "fairness.4: open_to = group & (recorded == 0) → open_to = (recorded == 0) & group",
+    "fairness.4: own = open_to & (patients == name) → own = (patients == name) & open_to",
+    "fairness.4: own = open_to & (patients == name) → own = patients == name",
+    "fairness.5: if found > 1: → if found >= 1:",
+    "fairness.6: apart = abs(a[:, None] - b[None]) → apart = abs(b[None] - a[:, None])",
+    "fairness.6: for i in range(4): → for i in range(3):",
+    "fairness.6: for i in range(4): → for i in range(5):",
+    "fairness.6: had.add((i, j)) → had.add((j, i))",
+    "fairness.6: if (close[..., i] & close[..., j]).any(): → if (close[..., j] & close[..., i]).any():",
+]
 
 
 def test_no_changed_solution_is_called_right():

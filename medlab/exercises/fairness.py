@@ -450,6 +450,7 @@ QUESTIONS = [
     (0.5, 0.3, 0.9, None),
     (0.1, 0.8, None, 0.3),
     (0.4, 0.4, 0.95, None),
+    (0.5, 0.4, 0.9, None),
 ]
 
 
@@ -517,7 +518,7 @@ def _tables() -> list[tuple[ndarray, ndarray, float]]:
     """Tables of sixteenths, so that a difference of just the tolerance is exact."""
     a = np.array([[8, 15, 4, 12], [6, 12, 2, 13], [4, 8, 1, 14]]) / 16
     b = np.array([[6, 15, 4, 8], [4, 13, 3, 9], [3, 11, 9, 14], [2, 8, 0, 11]]) / 16
-    return [(a, b[2:], 0.0), (a, b, 1 / 16), (b, a[:2], 1 / 16)]
+    return [(a, b[2:], 0.0), (a, b, 1 / 16), (b, a[:2], 1 / 16), (a[:1], b, 1 / 16)]
 
 
 @exercise("fairness.6", MESSAGES["fairness.6"])
