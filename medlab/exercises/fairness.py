@@ -1,0 +1,544 @@
+"""Exercises of notebook 28: an audit, its multiplicity, thresholds, charts, what cannot be had."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray
+
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
+
+CRITERIA = 4  # columns of a table in exercise 6
+
+MESSAGES = {
+    "fairness.1": {
+        "right": "each share has its own denominator, and its weight is told in patients.",
+        "format": "I expected a dictionary with an entry (ill patients, sensitivity, specificity) "
+        "for each group; got {got}.",
+        "groups": "I expected the groups {want} as keys, and got {got}.",
+        "images": "your first number counts ill *images*. A patient with four images is still one "
+        "patient: count different names.",
+        "all patients": "your first number counts all patients of the group. Only the ill ones "
+        "carry its sensitivity.",
+        "healthy patients": "your first number counts the healthy patients.",
+        "swapped": "sensitivity and specificity have changed places: (ill patients, sensitivity, "
+        "specificity).",
+        "false alarms": "your third number is the share of the healthy that was called. "
+        "Specificity is the share that was not.",
+        "missed": "your second number is the share of the ill that was *not* called.",
+        "predictive": "you divided by the called. Sensitivity divides by the ill, specificity by "
+        "the healthy.",
+        "of all": "you divided by all images of the group.",
+        "whole": "every group got the shares of the whole cohort.",
+        "patients' means": "you averaged the shares of single patients. Here each image counts "
+        "once; the patients come in again with the intervals.",
+        "nobody": "group {group} has nobody ill, so that its sensitivity is not a number: I "
+        "expected NaN, and got {got}.",
+        "other": "for group {group} I expected {want}, and got {got}.",
+    },
+    "fairness.2": {
+        "right": "the luckiest group of each shuffle sets the bar for every group.",
+        "format": "I expected one p for each of the {want} groups; got shape {got}.",
+        "range": "a p lies above 0 and is at most 1; got {got}.",
+        "uncorrected": "you compared each group with its own shuffles. That is the p of somebody "
+        "who looked at one group only: compare with the *largest* of each shuffle.",
+        "no one": "the data as they are count as one more shuffle: (1 + number) / (1 + shuffles). "
+        "Without them p could be 0.",
+        "strict": "a shuffle that is just as large counts too: `>=`.",
+        "raw": "you compared raw gaps, or divided all by one spread. The smallest group wins that "
+        "contest by chance; divide each gap by its own spread over the shuffles: `std(0)`.",
+        "signed": "a gap in either direction counts: take absolute values.",
+        "smallest": "you compared with the smallest gap of each shuffle.",
+        "mean": "you compared with the mean gap of each shuffle.",
+        "complement": "you counted the shuffles that stay *below* the gap.",
+        "other": "for the groups I expected p = {want}, and got {got}.",
+    },
+    "fairness.3": {
+        "right": "equal sensitivity, and each group pays with its own specificity.",
+        "format": "I expected a dictionary with one threshold for each group; got {got}.",
+        "groups": "I expected the groups {want} as keys, and got {got}.",
+        "one": "all groups got one threshold, that of everybody together.",
+        "everybody": "you took all images of the group. Sensitivity is a share of the ill.",
+        "healthy": "you took the healthy of the group. Sensitivity is a share of the ill.",
+        "other side": "at your threshold for group {group} only {got:.2f} of the ill are called: "
+        "you kept the share {least} *below* it.",
+        "short": "at your threshold for group {group} {got:.3f} of the ill are called, and at "
+        "least {least} was asked.",
+        "low": "for group {group} a higher threshold still calls enough of the ill ({want:g}, not "
+        "{got:g}), and spares more of the healthy. An interpolated quantile lies between two.",
+    },
+    "fairness.4": {
+        "right": "{got} of the 40 charts were wrong; 40 at random hold about {chance:.0f}.",
+        "format": "I expected a list of patients' names; got {got}.",
+        "count": "I asked for {k} patients, and got {got}.",
+        "twice": "a patient stands in your list more than once: her images share one chart.",
+        "strange": "{who!r} is no patient's name. Return names, not positions or scores.",
+        "group": "you chose a patient outside the group, {who}.",
+        "ill": "you chose {who}, who is recorded as ill. What was missed hides among the "
+        "recorded healthy.",
+        "lowest": "you chose those whom the network finds most plainly healthy: {got} wrong "
+        "labels.",
+        "uncertain": "{got} wrong labels. You chose the scores nearest 0.5; a recorded healthy "
+        "patient with 0.9 contradicts her chart more plainly.",
+        "few": "{got} of your {k} charts were wrong; the best choice finds {best}, and a random "
+        "one about {chance:.0f}.",
+    },
+    "fairness.5": {
+        "right": "four numbers, one equation: three decide the fourth, or forbid it.",
+        "format": "I expected a number, or the word 'impossible'; got {got}.",
+        "no bounds": "you returned {got:.3g} as a share. Above 1 there is none: 'impossible'.",
+        "too strict": "prevalence {p}, PPV {v}, sensitivity {s}, false alarms {f} can be had: the "
+        "missing one is {want:.3g}.",
+        "no prevalence": "the prevalence does not appear in your answer, or not as odds p/(1 − p).",
+        "upside down": "you got {got:.3g} for {want:.3g}: one of the odds is upside down.",
+        "odds": "{got:.3g} are the odds. A share is odds / (1 + odds).",
+        "rest": "you returned one minus the share that is missing.",
+        "other": "of prevalence {p}, PPV {v}, sensitivity {s} and false alarms {f} the missing one "
+        "is {want:.4g}; you got {got:.4g}.",
+    },
+    "fairness.6": {
+        "right": "two thresholds can serve two criteria, where the curves allow it.",
+        "format": "I expected a set of pairs of column numbers, such as {{(0, 1)}}; got {got}.",
+        "alone": "a pair of criteria must be met by *one* pair of thresholds. You met each with "
+        "thresholds of its own.",
+        "same row": "you compared row k of one table with row k of the other only. Each group may "
+        "have its own threshold.",
+        "one suffices": "you kept pairs of which *one* criterion is met.",
+        "strict": "a difference of just `tolerance` is close enough: `<=`.",
+        "signed": "you left out the absolute value: a difference far below 0 is not close.",
+        "other": "at a tolerance of {tolerance} I expected {want}, and got {got}.",
+    },
+}
+
+
+def material(**which: Any) -> SimpleNamespace:
+    """Finished answers, for the cells after an exercise."""
+    return SimpleNamespace(
+        corrected=corrected, holm=holm, thresholds=thresholds, charts=charts, pairs=possible
+    )
+
+
+def _keyed(answer: Any, names: Iterable[str]) -> dict:
+    """The learner's dictionary with its keys as text; `Wrong` for another kind or other keys."""
+    if not isinstance(answer, dict):
+        raise Wrong("format", got=type(answer).__name__)
+    if any(value is ... for value in answer.values()):
+        raise NotAttempted
+    found, want = {str(key): value for key, value in answer.items()}, sorted(map(str, names))
+    if sorted(found) != want:
+        raise Wrong("groups", want=want, got=sorted(found))
+    return found
+
+
+# ------------------------------------------------------------------------ 1: a table by group
+
+
+CELLS = [("north", 1), ("south", 0), ("south", 1), ("north", 0), ("north", 1)]
+
+
+def _clinic() -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """Labels, calls, groups and patients of 60 images; group "east" has nobody ill."""
+    rng = np.random.default_rng(3)
+    label, group, owner = [], [], []
+    for k, (name, ill) in enumerate(CELLS * 5):
+        label += [ill] * (1 + k % 4)
+        group += [name] * (1 + k % 4)
+        owner += [f"P{97 - k}"] * (1 + k % 4)
+    label, group, owner = label + [0] * 3, group + ["east"] * 3, [*owner, "P7", "P7", "P8"]
+    y = np.array(label)
+    order = rng.permutation(len(y))
+    called = rng.random(len(y)) < np.where(y == 1, 0.75, 0.3)
+    return y[order], called[order], np.array(group)[order], np.array(owner)[order]
+
+
+def _row(y: ndarray, called: ndarray, who: ndarray, how: str = "") -> list[float]:
+    """(ill patients, sensitivity, specificity) of a group, or with a mistake."""
+    ill, well = y == 1, y == 0
+    people = {"images": ill.sum(), "all patients": len(set(who))}
+    people["healthy patients"] = len(set(who[well]))
+    of_ill, of_well = called[ill].sum(), (~called[well]).sum()
+    below = {"predictive": (called.sum(), (~called).sum()), "of all": (len(y), len(y))}
+    n_ill, n_well = below.get(how, (ill.sum(), well.sum()))
+    se, sp = (k / n if n else math.nan for k, n in ((of_ill, n_ill), (of_well, n_well)))
+    if how == "patients' means":
+        se, sp = (
+            float(np.mean([right[who == name].mean() for name in sorted(set(who[some]))]))
+            if some.any()
+            else math.nan
+            for right, some in ((called, ill), (~called, well))
+        )
+    first = people.get(how, len(set(who[ill])))
+    turned = {"swapped": (sp, se), "false alarms": (se, 1 - sp), "missed": (1 - se, sp)}
+    return [first, *turned.get(how, (se, sp))]
+
+
+@exercise("fairness.1", MESSAGES["fairness.1"])
+def audit(answer: Any) -> Verdict:
+    y, called, groups, who = _clinic()
+    got = call(answer, y.copy(), called.copy(), groups.copy(), who.copy())
+    found = _keyed(got, np.unique(groups))
+    for name in ("north", "south", "east"):
+        row = found[name]
+        if not isinstance(row, (tuple, list, ndarray, torch.Tensor)) or len(row) != 3:
+            return "format", {"got": row}
+        values, some = [number(v) for v in row], groups == name
+        want = _row(y[some], called[some], who[some])
+        if np.allclose(values, want, rtol=1e-3, equal_nan=True):
+            continue
+        if name == "east":
+            return "nobody", {"group": name, "got": values[1]}
+        wrong = {how: _row(y[some], called[some], who[some], how) for how in MESSAGES["fairness.1"]}
+        wrong["whole"] = [want[0], *_row(y, called, who)[1:]]
+        key = next((k for k, row in wrong.items() if row != want and near(values, row)), "other")
+        shown = [[round(float(v), 3) for v in numbers] for numbers in (want, values)]
+        return key, {"group": name, "want": shown[0], "got": shown[1]}
+    return "right"
+
+
+# ------------------------------------------------------------------------ 2: the largest gap
+
+
+def gaps(found: ndarray, images: ndarray, member: ndarray) -> ndarray:
+    """Share found in each group less that among the others, (G,).
+
+    Args:
+        found: (P,) how many images of each ill patient were called.
+        images: (P,) how many she has.
+        member: (P, G) whether she belongs to each group.
+    """
+    inside, size = found @ member, images @ member
+    return inside / size - (found.sum() - inside) / (images.sum() - size)
+
+
+def corrected(found: ndarray, images: ndarray, member: ndarray, orders: ndarray) -> ndarray:
+    """p of each gap, (G,), against the largest standardised gap of each shuffle of patients.
+
+    Source: Westfall & Young, Resampling-Based Multiple Testing (1993), the single-step max T.
+    """
+    return _p(gaps(found, images, member), _shuffled(found, images, member, orders))
+
+
+def holm(p: ndarray) -> ndarray:
+    """Values of p corrected for their number: right whatever they share.
+
+    Source: Holm, Scandinavian Journal of Statistics 6:65 (1979).
+    """
+    order = p.argsort()
+    raised = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    return raised.clip(max=1)[order.argsort()]
+
+
+def _shuffled(found: ndarray, images: ndarray, member: ndarray, orders: ndarray) -> ndarray:
+    return np.array([gaps(found, images, member[order]) for order in orders])
+
+
+def _p(seen: ndarray, shuffled: ndarray, how: str = "") -> ndarray:
+    """p from the gaps and those of shuffles, (S, G), or with a mistake."""
+    spread = 1.0 if how == "raw" else shuffled.std(0)
+    z, many = seen / spread, shuffled / spread
+    if how != "signed":
+        z, many = abs(z), abs(many)
+    bars = {"uncorrected": many, "smallest": many.min(1)[:, None], "mean": many.mean(1)[:, None]}
+    bar = bars.get(how, many.max(1)[:, None])
+    over = {"strict": bar > z, "complement": bar < z}.get(how, bar >= z).sum(0)
+    return over / len(shuffled) if how == "no one" else (1 + over) / (1 + len(shuffled))
+
+
+def _patients() -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """Ill patients with whole numbers throughout, groups of 40, 8, 5 and the rest, and orders."""
+    rng = np.random.default_rng(11)
+    images = rng.integers(1, 5, 48)
+    found = rng.binomial(images, np.where(np.arange(48) < 9, 0.55, 0.9))
+    member = np.zeros((48, 5), bool)
+    member[np.arange(40), 0], member[np.arange(8), 1] = True, True
+    member[[3, 15, 27, 39, 47], 2], member[::2, 3] = True, True
+    member[:, 4] = ~member[:, 3]
+    # The first order leaves all as it is: a tie.
+    orders = [np.arange(48), *(rng.permutation(48) for _ in range(198))]
+    return found, images, member, np.array(orders)
+
+
+@exercise("fairness.2", MESSAGES["fairness.2"])
+def largest(answer: Any) -> Verdict:
+    data = _patients()
+    found, images, member, orders = data
+    seen, shuffled = gaps(found, images, member), _shuffled(*data)
+    # The inverse of a shuffle is one as well: who moves the patients instead is right too.
+    inverse = _shuffled(found, images, member, np.argsort(orders, 1))
+    result = call(answer, *(part.copy() for part in data))
+    got = _vector(result, member.shape[1])
+    if not ((got > 0) & (got <= 1)).all() and not near(got, _p(seen, shuffled, "no one")):
+        return "range", {"got": got.round(3).tolist()}
+    want = _p(seen, shuffled)
+    if near(got, want) or near(got, _p(seen, inverse)):
+        return "right"
+    ways = ("uncorrected", "no one", "strict", "raw", "signed", "smallest", "mean")
+    both = [(w, _p(seen, many, w)) for many in (shuffled, inverse) for w in (*ways, "complement")]
+    key = next((w for w, p in both if near(got, p)), "other")
+    return key, {"want": want.round(3).tolist(), "got": got.round(3).tolist()}
+
+
+def _vector(answer: Any, size: int) -> ndarray:
+    """The answer's numbers (size,); `Wrong` for another shape."""
+    try:
+        got = np.asarray(answer.detach() if torch.is_tensor(answer) else answer, float)
+    except (TypeError, ValueError):
+        raise Wrong("format", want=size, got=type(answer).__name__) from None
+    if got.shape != (size,):
+        raise Wrong("format", want=size, got=got.shape)
+    return got
+
+
+# ------------------------------------------------------------------------ 3: a threshold a group
+
+
+def thresholds(labels: ndarray, scores: ndarray, groups: ndarray, least: float) -> dict[str, float]:
+    """Of each group the highest threshold that calls at least the share `least` of its ill."""
+    return {
+        str(name): _highest(scores[(groups == name) & (labels == 1)], least)
+        for name in np.unique(groups)
+    }
+
+
+def _highest(ill: ndarray, least: float) -> float:
+    return float(max(t for t in ill if (ill >= t).mean() >= least - 1e-9))
+
+
+def _scored(seed: int, sizes: dict[str, tuple[int, int]]) -> tuple[ndarray, ndarray, ndarray]:
+    """Labels, scores with ties, and groups of (ill, healthy) images."""
+    rng = np.random.default_rng(seed)
+    parts = [
+        (name, ill, n) for name, both in sizes.items() for ill, n in zip((1, 0), both, strict=True)
+    ]
+    y = np.concatenate([np.full(n, ill) for _, ill, n in parts])
+    g = np.concatenate([np.full(n, name) for name, _, n in parts])
+    shift = {name: 0.25 * k for k, name in enumerate(sizes)}
+    s = rng.normal(0.7 * y - np.vectorize(shift.get)(g), 0.45).round(2)
+    order = rng.permutation(len(y))
+    return y[order], s[order], g[order]
+
+
+@exercise("fairness.3", MESSAGES["fairness.3"])
+def equal_sensitivity(answer: Any) -> Verdict:
+    for seed, sizes, least in (
+        (0, {"a": (20, 31), "b": (13, 9)}, 0.85),
+        (1, {"a": (20, 40), "b": (40, 12), "c": (11, 9)}, 0.55),
+    ):
+        y, s, g = _scored(seed, sizes)
+        want = thresholds(y, s, g, least)
+        found = _keyed(call(answer, y.copy(), s.copy(), g.copy(), least), want)
+        got = {name: number(value) for name, value in found.items()}
+        calls = {name: s[g == name] >= t for name, t in got.items()}
+        if all(((s[g == name] >= want[name]) == calls[name]).all() for name in want):
+            continue
+        own = {name: g == name for name in want}
+        guesses = {
+            "one": dict.fromkeys(want, y == 1),
+            "everybody": own,
+            "healthy": {name: some & (y == 0) for name, some in own.items()},
+        }
+        for key, some in guesses.items():
+            if all(any(near(got[k], t) for t in _quantiles(s[some[k]], least)) for k in want):
+                return key
+        for name, t in got.items():
+            ill = s[(g == name) & (y == 1)]
+            share, n = float((ill >= t).mean()), len(ill)
+            values = {"group": name, "got": share, "least": least, "n": n}
+            if share < least - 1e-9:
+                return ("other side" if share <= 1 - least + 1 / n else "short"), values
+            if t < want[name] and (s[g == name] >= t).sum() > (s[g == name] >= want[name]).sum():
+                return "low", {"group": name, "want": want[name], "got": t}
+        return "low", {"group": name, "want": want[name], "got": got[name]}
+    return "right"
+
+
+def _quantiles(values: ndarray, least: float) -> list[float]:
+    return [_highest(values, least), float(np.quantile(values, 1 - least))]
+
+
+# ------------------------------------------------------------------------ 4: which charts
+
+
+def charts(
+    scores: ndarray, patients: ndarray, recorded: ndarray, group: ndarray, k: int
+) -> list[str]:
+    """Of the group's patients recorded healthy, the k with the highest mean score."""
+    some = group & (recorded == 0)
+    names, place = np.unique(patients[some], return_inverse=True)
+    mean = np.bincount(place, scores[some]) / np.bincount(place)
+    return names[np.argsort(-mean)[:k]].tolist()
+
+
+def _ward() -> tuple[ndarray, ndarray, ndarray, ndarray, dict[str, bool]]:
+    """Scores, patients, records and group of images, and of each patient whether she is ill."""
+    rng = np.random.default_rng(5)
+    names = np.array([f"W{k:03d}" for k in rng.permutation(340)])
+    group, ill = np.arange(340) < 200, rng.random(340) < 0.5
+    recorded = ill & ~(group & (rng.random(340) < 0.55)) & ~(~group & (rng.random(340) < 0.3))
+    level = np.where(ill, rng.choice([1.7, -0.8], 340, p=[0.6, 0.4]), -1.7)
+    owner = np.repeat(np.arange(340), rng.integers(1, 5, 340))
+    z = (level + rng.normal(0, 1.1, 340))[owner] + rng.normal(0, 0.5, len(owner))
+    truth = dict(zip(names.tolist(), ill.tolist(), strict=True))
+    p = 1 / (1 + np.exp(-z))
+    return p, names[owner], recorded[owner].astype(int), group[owner], truth
+
+
+@exercise("fairness.4", MESSAGES["fairness.4"])
+def reread(answer: Any) -> Verdict:
+    k = 40
+    p, who, recorded, group, truth = _ward()
+    result = call(answer, p.copy(), who.copy(), recorded.copy(), group.copy(), k)
+    try:
+        chosen = [str(name) for name in result]
+    except TypeError:
+        return "format", {"got": type(result).__name__}
+    if isinstance(result, (str, dict)):
+        return "format", {"got": type(result).__name__}
+    if len(set(chosen)) < len(chosen):
+        return "twice"
+    if strange := [name for name in chosen if name not in truth]:
+        return "strange", {"who": strange[0]}
+    if len(chosen) != k:
+        return "count", {"k": k, "got": len(chosen)}
+    if other := sorted(set(chosen) - set(who[group])):
+        return "group", {"who": other[0]}
+    if ill := sorted(set(chosen) & set(who[recorded == 1])):
+        return "ill", {"who": ill[0]}
+    open_to = sorted(set(who[group & (recorded == 0)]))
+    got, best = (
+        sum(truth[n] for n in some) for some in (chosen, charts(p, who, recorded, group, k))
+    )
+    values: dict[str, Any] = {"got": got, "k": k, "best": best}
+    values["chance"] = k * sum(truth[n] for n in open_to) / len(open_to)
+    if got >= best - 3:
+        return "right", values
+    unsure = charts(-abs(p - 0.5), who, recorded, group, k)
+    plain = charts(-p, who, recorded, group, k)
+    for key, other in (("lowest", plain), ("uncertain", unsure)):
+        if len(set(chosen) & set(other)) >= k - 6:
+            return key, values
+    return "few", values
+
+
+# ------------------------------------------------------------------------ 5: one equation
+
+
+def _missing(p: Any, v: Any, s: Any, f: Any) -> float:
+    """The missing one of prevalence, PPV, sensitivity and false alarms: above 1 if impossible."""
+    if p is None:
+        odds = v / (1 - v) * f / s
+        return odds / (1 + odds)
+    if v is None:
+        odds = p / (1 - p) * s / f
+        return odds / (1 + odds)
+    if s is None:
+        return f * v / (1 - v) * (1 - p) / p
+    return s * p / (1 - p) * (1 - v) / v
+
+
+QUESTIONS = [
+    (0.45, 0.6, 0.6, None),
+    (0.3, 0.6, None, 0.2),
+    (0.2, None, 0.8, 0.15),
+    (None, 0.7, 0.6, 0.1),
+    (0.5, 0.3, 0.9, None),
+    (0.1, 0.8, None, 0.3),
+    (0.4, 0.4, 0.95, None),
+    (0.5, 0.4, 0.9, None),
+]
+
+
+@exercise("fairness.5", MESSAGES["fairness.5"])
+def identity(answer: Any) -> Verdict:
+    for p, v, s, f in QUESTIONS:
+        want = _missing(p, v, s, f)
+        result = call(answer, p, v, s, f)
+        values = {"p": p, "v": v, "s": s, "f": f, "want": want}
+        if isinstance(result, str):
+            if result.strip().lower() != "impossible":
+                return "format", {"got": repr(result)}
+            if want > 1:
+                continue
+            return "too strict", values
+        got = number(result)
+        values["got"] = got
+        if want > 1:
+            return ("no bounds" if near(got, want) else "other"), values
+        if near(got, want):
+            continue
+        odds = want / (1 - want)
+        wrong = {"rest": 1 - want, "odds": odds}
+        if p is not None:
+            wrong["no prevalence"] = _missing(0.5, v, s, f)
+            ratio = _missing(p, v, s, f) if v is not None else odds
+            for even in (p / (1 - p), (1 - p) / p):
+                for turned in (ratio * even**2, ratio * even):
+                    share = turned / (1 + turned) if v is None else turned
+                    wrong.setdefault(f"upside down {even} {turned}", share)
+            plain = ratio * (1 - p) if v is None or s is not None else ratio / (1 - p)
+            wrong["no prevalence 2"] = plain / (1 + plain) if v is None else plain
+        if v is not None:
+            wrong["upside down v"] = _missing(p, 1 - v, s, f)
+        key = first_match(got, wrong)
+        return next((k for k in ("upside down", "no prevalence") if key.startswith(k)), key), values
+    return "right"
+
+
+# ------------------------------------------------------------------------ 6: pairs of criteria
+
+
+def possible(a: ndarray, b: ndarray, tolerance: float) -> set[tuple[int, int]]:
+    """Pairs of columns that a row of `a` and a row of `b` have in common, within the tolerance."""
+    return _pairs(a, b, tolerance)
+
+
+def _pairs(a: ndarray, b: ndarray, tolerance: float, how: str = "") -> set[tuple[int, int]]:
+    apart = a[:, None] - b[None]
+    apart = apart if how == "signed" else abs(apart)
+    close = apart < tolerance if how == "strict" else apart <= tolerance
+    if how == "same row":
+        n = min(len(a), len(b))
+        close = close[np.arange(n), np.arange(n)][:, None]
+    met: dict[str, Callable[[ndarray, ndarray], bool]] = {
+        "alone": lambda x, y: bool(x.any() and y.any()),
+        "one suffices": lambda x, y: bool((x | y).any()),
+    }
+    both = met.get(how, lambda x, y: bool((x & y).any()))
+    columns = itertools.combinations(range(a.shape[1]), 2)
+    return {(i, j) for i, j in columns if both(close[..., i], close[..., j])}
+
+
+def _tables() -> list[tuple[ndarray, ndarray, float]]:
+    """Tables of sixteenths, so that a difference of just the tolerance is exact."""
+    a = np.array([[8, 15, 4, 12], [6, 12, 2, 13], [4, 8, 1, 14]]) / 16
+    b = np.array([[6, 15, 4, 8], [4, 13, 3, 9], [3, 11, 9, 14], [2, 8, 0, 11]]) / 16
+    return [(a, b[2:], 0.0), (a, b, 1 / 16), (b, a[:2], 1 / 16), (a[:1], b, 1 / 16)]
+
+
+@exercise("fairness.6", MESSAGES["fairness.6"])
+def pairs(answer: Any) -> Verdict:
+    for a, b, tolerance in _tables():
+        want = possible(a, b, tolerance)
+        got = _as_pairs(call(answer, a.copy(), b.copy(), tolerance))
+        if got == want:
+            continue
+        ways = ("alone", "same row", "one suffices", "strict", "signed")
+        key = next((how for how in ways if got == _pairs(a, b, tolerance, how)), "other")
+        return key, {"tolerance": tolerance, "want": sorted(want), "got": sorted(got)}
+    return "right"
+
+
+def _as_pairs(answer: Any) -> set[tuple[int, int]]:
+    try:
+        rows = [tuple(sorted(int(number(k)) for k in row)) for row in answer]
+    except TypeError:
+        raise Wrong("format", got=answer) from None
+    if any(len(row) != 2 or not 0 <= row[0] < row[1] < CRITERIA for row in rows):
+        raise Wrong("format", got=answer)
+    return {(row[0], row[1]) for row in rows}
