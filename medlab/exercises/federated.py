@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from medlab import metrics
+from medlab.cohort import Cohort, to_float
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, numbers
 
 MESSAGES = {
@@ -71,17 +74,21 @@ MESSAGES = {
         "other": '{name} {expected}, by the interval {low:.3f} to {high:.3f}; you said "{got}".',
     },
     "federated.4": {
-        "right": "all but batch normalisation comes from the server, and that at any depth.",
-        "nothing": "the hospital's model is as it was. Load into it, in place.",
-        "all": "everything was loaded, batch normalisation too.",
-        "weights": "{name!r} should be the hospital's own: scale and shift stay too, not only the "
-        "memory.",
-        "memory": "{name!r} should be the hospital's own: mean, variance and counter stay too.",
-        "name": "{name!r} belongs to batch normalisation and was overwritten.",
+        "right": "all but batch normalisation is shared, and that at any depth.",
+        "calls": "`learn` was called {got} times for {sites} hospitals.",
+        "learn": "hospital {site} should train its own network, as it stands, on its own images.",
+        "nothing": "the networks are as `learn` left them. Load the average into them, in place.",
+        "all": "everything was averaged, batch normalisation too.",
+        "weights": "{name!r} of hospital {site} should be its own: scale and shift stay too, not "
+        "only the memory.",
+        "memory": "{name!r} of hospital {site} should be its own: mean, variance and counter stay "
+        "too.",
+        "name": "{name!r} of hospital {site} belongs to batch normalisation and was overwritten.",
+        "first": "batch normalisation of hospital {site} is another hospital's.",
+        "plain": "hospitals count alike. Weight them by their number of images.",
         "group": "{name!r} belongs to *group* normalisation, which has no memory. Only batch "
         "normalisation stays.",
-        "missed": "{name!r} should come from the server.",
-        "state": "the server's state has changed. It goes to other hospitals too: copy it.",
+        "missed": "{name!r} of hospital {site} should be the average.",
     },
     "federated.5": {
         "right": "rate and label never mattered: every unit that moved holds the whole image.",
@@ -118,15 +125,126 @@ MESSAGES = {
 
 
 def material() -> SimpleNamespace:
-    """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    return SimpleNamespace(
-        average=average,
-        fed_round=fed_round,
-        who_gains=who_gains,
-        keep_own=keep_own,
-        recover=recover,
-        masked=masked,
+    """Finished answers of the exercises, and what the notebook uses without reading it."""
+    answers = {"average": average, "fed_round": fed_round, "who_gains": who_gains}
+    answers |= {"fedbn_round": fedbn_round, "recover": recover, "masked": masked}
+    tools = {"with_sites": with_sites, "judge": judge, "table": table, "quarters": quarters}
+    return SimpleNamespace(**answers, **tools, change=change, private=private)
+
+
+def with_sites(cohort: Cohort) -> Cohort:
+    """A cohort with sites; where it names none, six groups of patients by brightness stand in."""
+    if cohort.sites is not None:
+        return cohort
+    print(
+        f"{cohort.card.name} names no hospitals. Six groups of its patients, from dark pictures "
+        "to\nbright ones, stand in for them."
     )
+    count = len(cohort)
+    patients = np.arange(count) if cohort.patients is None else cohort.patients
+    who = np.unique(patients, return_inverse=True)[1]
+    level = to_float(cohort.images).mean((1, 2, 3)).numpy()
+    level = (np.bincount(who, level) / np.bincount(who))[who]
+    sixth = np.searchsorted(np.quantile(level, np.arange(1, 6) / 6), level)
+    return replace(cohort, sites=np.array([f"group {k + 1}" for k in range(6)])[sixth])
+
+
+def judge(exams: list[tuple], draws: int = 400) -> Callable[[list[nn.Module]], np.ndarray]:
+    """A function of networks, one a hospital, that gives their AUC there (hospitals, 1 + draws).
+
+    Args:
+        exams: (images, labels, patients or None) of each hospital.
+        draws: resamples of the patients; the first column is the AUC itself.
+    """
+    counts = [
+        np.concatenate(
+            [np.ones((1, len(y)), int), *metrics.resamples(y, groups=patients, n=draws)]
+        )
+        for _, y, patients in exams
+    ]
+
+    @torch.no_grad()
+    def judged(models: list[nn.Module]) -> np.ndarray:
+        rows = []
+        for model, (images, labels, _), drawn in zip(models, exams, counts, strict=True):
+            z = model.eval()(images)
+            scores = z[:, 1] - z[:, 0]
+            rows.append(metrics.resampled_values(metrics.auc, labels, scores, drawn))
+        return np.stack(rows)
+
+    return judged
+
+
+def table(results: dict[str, np.ndarray]) -> None:
+    """Print AUCs in hundredths, the mean over runs ± half of its 95 % interval, and their mean.
+
+    Args:
+        results: name of a network → (runs, hospitals, 1 + draws), as `judge` gives them; the names
+            of the first are those of the hospitals, in their order.
+    """
+    sites = list(results)[: next(iter(results.values())).shape[1]]
+    print(f"{'trained at':11}", *[f"{name:>8}" for name in sites], "    mean  worst")
+    for name, runs in results.items():
+        auc = 100 * runs.mean(0)
+        low, high = np.nanpercentile(auc[:, 1:], [2.5, 97.5], axis=1)
+        cells = zip(auc[:, 0], (high - low) / 2, strict=True)
+        print(
+            f"{name:11}",
+            *[f"{value:5.0f}±{half:2.0f}" for value, half in cells],
+            f"{auc[:, 0].mean():8.0f} {auc[:, 0].min():6.0f}",
+        )
+
+
+def quarters(data: dict[str, tuple[Tensor, Tensor]]) -> tuple[dict, dict]:
+    """A small linear problem a hospital: A (N, 5) of 1 and four brightnesses, b (N,) of ±1.
+
+    The brightnesses are those of the pictures' quarters, less their mean over all hospitals and
+    divided by their spread.
+    """
+    levels = {k: nn.functional.adaptive_avg_pool2d(x, 2).flatten(1) for k, (x, _) in data.items()}
+    stack = torch.cat(list(levels.values()))
+    mean, spread = stack.mean(0), stack.std(0)
+    A = {
+        k: nn.functional.pad((level - mean) / spread, (1, 0), value=1.0).double()
+        for k, level in levels.items()
+    }
+    return A, {k: 2 * y.double() - 1 for k, (_, y) in data.items()}
+
+
+def change(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """How a first layer's weights (256, pixels) and biases (256,) change in one step.
+
+    The network has two linear layers with a ReLU between them, and weights of a seed; the step is
+    plain descent at a rate of 0.1 on all images together, in double precision.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, last = nn.Linear(images[0].numel(), 256), nn.Linear(256, 2)
+    model = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last).double()
+    loss = nn.functional.cross_entropy(model(images.double()), labels)
+    weights, biases = torch.autograd.grad(loss, [first.weight, first.bias])
+    return -0.1 * weights, -0.1 * biases
+
+
+def private(learn: Callable, sigma: float, rng: torch.Generator, limit: float = 1.0) -> Callable:
+    """`learn`, after which the change of weights is clipped to a length and gets noise.
+
+    Args:
+        learn: trains a network in place, `learn(model, images, labels, …)`.
+        sigma: standard deviation of the noise on each weight, in units of `limit`.
+        rng: of the noise.
+        limit: greatest length of the change.
+    """
+
+    def trained(model: nn.Module, *args: Any, **options: Any) -> None:
+        before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+        learn(model, *args, **options)
+        moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before
+        moved *= min(1.0, limit / float(moved.norm()))
+        moved += sigma * limit * torch.randn(len(moved), generator=rng)
+        nn.utils.vector_to_parameters(before + moved, model.parameters())
+
+    return trained
 
 
 # ------------------------------------------------------------------------------------ 1
@@ -408,12 +526,22 @@ def _apart(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------ 4
 
 
-def keep_own(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load all of a state into a hospital's model, but for batch normalisation."""
-    own = copy.deepcopy(model.state_dict())
-    layers = [name for name, layer in model.named_modules() if isinstance(layer, _BatchNorm)]
-    kept = {k: v for k, v in own.items() if k.rpartition(".")[0] in layers}
-    model.load_state_dict(state | kept)
+def fedbn_round(models: list[nn.Module], sites: list, learn: Callable) -> None:
+    """Each hospital's network learns, then shares all but batch normalisation, in place."""
+    for model, (images, labels) in zip(models, sites, strict=True):
+        learn(model, images, labels)
+    mean = average([model.state_dict() for model in models], [len(y) for _, y in sites])
+    for model in models:
+        model.load_state_dict(_merged(model, mean))
+
+
+def _merged(model: nn.Module, mean: dict[str, Tensor]) -> dict[str, Tensor]:
+    own = {k: v for k, v in model.state_dict().items() if _kind(model, k, _BatchNorm)}
+    return mean | own
+
+
+def _kind(model: nn.Module, entry: str, kind: type) -> bool:
+    return isinstance(model.get_submodule(entry.rpartition(".")[0]), kind)
 
 
 def _hospital(seed: int) -> nn.Module:
@@ -431,36 +559,61 @@ def _hospital(seed: int) -> nn.Module:
 
 @exercise("federated.4", MESSAGES["federated.4"])
 def own_memories(answer) -> Verdict:
-    model, server = _hospital(0), _hospital(1).state_dict()
-    before, given = copy.deepcopy(model.state_dict()), copy.deepcopy(server)
-    want = copy.deepcopy(model)
-    keep_own(want, server)
-    (result,) = call(lambda model, state: [answer(model, state)], model, given)
+    sizes = (3, 9, 5)
+    rng = torch.Generator().manual_seed(0)
+    sites = [
+        (torch.randn(n, 1, 5, 5, generator=rng) * (k + 1), torch.arange(n) % 2)
+        for k, n in enumerate(sizes)
+    ]
+    models = [_hospital(seed) for seed in range(3)]
+    before = [copy.deepcopy(model.state_dict()) for model in models]
+    learn = _Learn()
+    (result,) = call(lambda *args: [answer(*args)], list(models), list(sites), learn)
     if result is ...:
         raise NotAttempted
-    state = model.state_dict()
-    if any(not torch.equal(given[k], server[k]) for k in server):
-        return "state"
-    wrong = [k for k, v in want.state_dict().items() if not torch.equal(state[k], v)]
-    if not wrong:
-        return "right"
-    if all(torch.equal(state[k], before[k]) for k in state):
-        return "nothing"
-    if all(torch.equal(state[k], server[k]) for k in state):
-        return "all"
-    kinds = {name: layer for name, layer in model.named_modules()}
-    normal = [k for k in wrong if isinstance(kinds[k.rpartition(".")[0]], _BatchNorm)]
-    if not normal:
-        other = isinstance(kinds[wrong[0].rpartition(".")[0]], nn.GroupNorm)
-        return "group" if other else "missed", {"name": wrong[0]}
-    learnt = [k for k in normal if k.endswith(("weight", "bias"))]
-    memory = [k for k in normal if k not in learnt]
-    bn = [k for k in state if isinstance(kinds[k.rpartition(".")[0]], _BatchNorm)]
-    if not memory and len(learnt) == sum(k.endswith(("weight", "bias")) for k in bn):
-        return "weights", {"name": learnt[0]}
-    if not learnt:
-        return "memory", {"name": memory[0]}
-    return "name", {"name": normal[0]}
+    if len(learn.starts) != len(sites):
+        return "calls", {"got": len(learn.starts), "sites": len(sites)}
+    for k in range(len(sites)):
+        seen = learn.data[k][0].shape == sites[k][0].shape
+        if not seen or _far(learn.starts[k], before[k])[0] > 1e-6:
+            return "learn", {"site": k + 1}
+    states = [model.state_dict() for model in models]
+    return _sharing_fault(models, states, learn.ends, list(sizes))
+
+
+def _sharing_fault(models: list, states: list, ends: list, sizes: list[int]) -> Verdict:
+    def same(a: dict, b: dict) -> bool:
+        return _far(a, b)[0] < 1e-5
+
+    mean, plain = average(ends, sizes), average(ends, [1] * len(ends))
+    own = [k for k in mean if _kind(models[0], k, _BatchNorm)]
+    for site, (model, state, end) in enumerate(zip(models, states, ends, strict=True), 1):
+        others = [k for k in mean if k not in own]
+        wrong = [
+            k
+            for k in mean
+            if not near(state[k], end[k] if k in own else mean[k], absolute=1e-5, rel=1e-5)
+        ]
+        if not wrong:
+            continue
+        if same(state, end):
+            return "nothing"
+        if same(state, mean) or same(state, plain):
+            return "all"
+        normal, values = [k for k in wrong if k in own], {"site": site, "name": wrong[0]}
+        if not normal:
+            if all(near(state[k], plain[k], absolute=1e-5, rel=1e-5) for k in others):
+                return "plain"
+            return ("group" if _kind(model, wrong[0], nn.GroupNorm) else "missed"), values
+        learnt = [k for k in normal if k.endswith(("weight", "bias"))]
+        values["name"] = normal[0]
+        borrowed = any(all(near(state[k], e[k], absolute=1e-5) for k in own) for e in ends)
+        if borrowed:
+            return "first", values
+        if len(learnt) == len(normal) == sum(k.endswith(("weight", "bias")) for k in own):
+            return "weights", values
+        return ("name" if learnt else "memory"), values
+    return "right"
 
 
 # ------------------------------------------------------------------------------------ 5
