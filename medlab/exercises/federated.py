@@ -77,6 +77,7 @@ MESSAGES = {
         "right": "all but batch normalisation is shared, and that at any depth.",
         "calls": "`learn` was called {got} times for {sites} hospitals.",
         "learn": "hospital {site} should train its own network, as it stands, on its own images.",
+        "copies": "the networks that were given have not changed: learn and load in place.",
         "nothing": "the networks are as `learn` left them. Load the average into them, in place.",
         "all": "everything was averaged, batch normalisation too.",
         "weights": "{name!r} of hospital {site} should be its own: scale and shift stay too, not "
@@ -276,7 +277,7 @@ def _states(seed: int, count: int) -> list[dict[str, Tensor]]:
 
 @exercise("federated.1", MESSAGES["federated.1"])
 def averages(answer) -> Verdict:
-    for seed, images in ((0, [30, 10]), (1, [20, 60, 45]), (2, [8])):
+    for seed, images in ((1, [20, 60, 45]), (0, [30, 10]), (2, [8])):
         states = _states(seed, len(images))
         given = copy.deepcopy(states)
         got = call(answer, given, list(images))
@@ -578,6 +579,8 @@ def own_memories(answer) -> Verdict:
         if not seen or _far(learn.starts[k], before[k])[0] > 1e-6:
             return "learn", {"site": k + 1}
     states = [model.state_dict() for model in models]
+    if all(_far(a, b)[0] < 1e-7 for a, b in zip(states, before, strict=True)):
+        return "copies"
     return _sharing_fault(models, states, learn.ends, list(sizes))
 
 
@@ -631,7 +634,7 @@ def _steps() -> list[tuple[Tensor, ...]]:
     found = []
     for seed, units, delta in (
         (0, 6, [0.0, 0.5, -0.2, 0.0, 1e-6, 0.1]),
-        (1, 4, [-0.3, 0.0, -0.1, -0.02]),
+        (1, 4, [0.3, 0.0, 0.1, 0.02]),
         (2, 2, [0.4, -0.4]),
         (3, 5, [0.7, 0.1, -2e-6, 0.0, -0.5]),
     ):
@@ -661,25 +664,23 @@ def recoveries(answer) -> Verdict:
 
 def _image_fault(got: Tensor, x: Tensor, state: list[Tensor]) -> Verdict:
     W0, b0, W1, b1 = state
+    silent = (b1 == b0).any()
     if not got.isfinite().all():
-        return "nan"
+        return "nan" if silent else "rows"
     far = float((got - x).abs().max())
     if far < 2e-3:
         return "right"
     if near(got, -x, absolute=2e-3):
         return "negative"
-    moved = (W1 - W0).abs().sum(1) > 0
-    ratios = [(W / b[:, None]) for W, b in ((W0, b0), (W1, b1))]
+    ratios = [W / b[:, None] for W, b in ((W0, b0), (W1, b1))]
     if any(near(got, row) for r in ratios for row in (*r, r.mean(0))):
-        return "weights", {}
-    tiny = (b1 - b0).abs().sum() > 0 and (b1 - b0).sum().abs() < 1e-5
-    if tiny and float(got @ x) ** 2 < 0.9 * float((got @ got) * (x @ x)):
-        return "rows"
-    if float(got @ x) ** 2 > 0.9999 * float((got @ got) * (x @ x)):
+        return "weights"
+    alike = float(nn.functional.cosine_similarity(got, x, dim=0))
+    if abs(alike) > 0.9999:
         return "no bias"
-    if far < 3 * float(x.abs().max()) and int(moved.sum()) > 2:
-        return "rounding", {"far": far}
-    return "other", {"far": far}
+    if not silent:
+        return "rows"
+    return ("rounding" if alike > 0.5 else "other"), {"far": far}
 
 
 # ------------------------------------------------------------------------------------ 6
