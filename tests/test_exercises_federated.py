@@ -408,7 +408,7 @@ EQUIVALENT = [
     "federated.3: low, high = np.percentile(gain, [2.5, 97.5]) → low, high = np.percentile(gain, [2.5, 96.5])",
     "federated.3: low, high = np.percentile(gain, [2.5, 97.5]) → low, high = np.percentile(gain, [2.5, 98.5])",
     "federated.3: low, high = np.percentile(gain, [2.5, 97.5]) → low, high = np.percentile(gain, [3.5, 97.5])",
-    "federated.4: kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) → kinds = (nn.BatchNorm2d, nn.BatchNorm1d, nn.BatchNorm3d)",
+    "federated.4: kinds = (norm.BatchNorm1d, norm.BatchNorm2d, norm.BatchNorm3d) → kinds = (norm.BatchNorm2d, norm.BatchNorm1d, norm.BatchNorm3d)",
     "federated.4: states, images = ([], []) → images, states = ([], [])",
     "federated.6: for i in range(len(updates)): → for i in range(1, len(updates)):",
     "federated.6: for j in range(i): → for j in range(i + 1):",

@@ -622,7 +622,7 @@ def recover(W0: Tensor, b0: Tensor, W1: Tensor, b1: Tensor) -> Tensor:
 
 def _steps() -> list[tuple[Tensor, ...]]:
     """(W0, b0, W1, b1, x) before and after a step: silent units, both signs, δ that add up to 0."""
-    found = []
+    found: list[tuple[Tensor, ...]] = []
     for seed, units, delta in (
         (0, 6, [0.0, 0.5, -0.2, 0.0, 2e-7, 0.1]),
         (1, 4, [0.3, 0.0, 0.1, 0.02]),
