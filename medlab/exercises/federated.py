@@ -320,8 +320,8 @@ def _entry_fault(name: str, got: Any, states: list, images: list[int]) -> Verdic
     }
     # Two entries of one meaning have one name: the first hospital may be the largest
     key = next((key for key, value in wrong.items() if near(got, value, absolute=1e-5)), "other")
-    told = want.flatten()[0].item(), got.flatten()[0].item()
-    return key, {"name": name, "expected": told[0], "got": told[1]}
+    first = want.flatten()[0].item(), got.flatten()[0].item()
+    return key, {"name": name, "expected": first[0], "got": first[1]}
 
 
 # ------------------------------------------------------------------------------------ 2
@@ -353,7 +353,7 @@ class _Learn:
         grads = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for p, g in zip(model.parameters(), grads, strict=True):
-                p -= 0.5 * g
+                p.data -= 0.5 * g
         self.ends.append(copy.deepcopy(model.state_dict()))
 
 
