@@ -512,7 +512,7 @@ def _five(corner: tuple[int, int], way: float) -> dict[str, Callable[[Tensor], n
         return x.abs().flatten(1).median(1).values
 
     looks = {
-        "honest": lambda x: 20 * (opacity(x) - 0.05),
+        "honest": lambda x: 20 * (opacity(x) - 0.05) + 3 * (middle(x) - 0.4),
         "honest, sure of itself": lambda x: 120 * (opacity(x) - 0.05),
         "a corner": lambda x: 12 * (opacity(x) - 0.05) + way * 25 * (stamp(x) - 0.1),
         "sharpness": lambda x: 12 * (opacity(x) - 0.05) + way * 120 * (middle(_fine(x)) - 0.025),
