@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy import ndarray
+from scipy.stats import rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
@@ -116,9 +121,11 @@ MESSAGES = {
 
 
 def material() -> SimpleNamespace:
-    """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    answers = {"intervene": intervene, "average": average, "cells": cells, "guided": guided}
-    return SimpleNamespace(**answers, cover=cover, after=after)
+    """Finished answers of the exercises, for what follows, and what plants, cures and judges."""
+    answers = intervene, average, cells, guided, cover, after
+    planted = stamped, sharpened, random_stamp, random_edges, balanced
+    judged = redrawn, spearman, right_left, measured, regression
+    return SimpleNamespace(**{each.__name__: each for each in (*answers, *planted, *judged)})
 
 
 def _arrays(answer: Any) -> ndarray:
@@ -135,6 +142,106 @@ def _arrays(answer: Any) -> ndarray:
         return np.asarray(answer, float)
     except (TypeError, ValueError):
         raise Wrong("format", got=type(answer).__name__) from None
+
+
+# --- what the notebook plants, cures and judges with ---
+
+AP = torch.tensor(
+    [[int(dot) for dot in row] for row in ("0110110", "1010101", "1110110", "1010100", "1010100")]
+)
+
+
+def stamped(images: Tensor, places: Tensor, where: Tensor) -> Tensor:
+    """Images (N, 1, 64, 64) in 0 … 1 with AP in the lower left corner, at places (N, 2) of 0 … 3.
+
+    `where`: (N,) which images get it.
+    """
+    marks = torch.zeros_like(images)
+    for k in where.nonzero()[:, 0].tolist():
+        i, j = places[k].tolist()
+        marks[k, :, 54 + i : 59 + i, 2 + j : 9 + j] = 0.4 * AP
+    return (images + marks).clamp(0, 1)
+
+
+def sharpened(images: Tensor, amount: float | Tensor = 0.3) -> Tensor:
+    """Images with enhanced edges (unsharp masking over 3×3 pixels); softer if the amount is < 0."""
+    return (images + amount * _fine(images)).clamp(0, 1)
+
+
+def random_stamp(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures (N, 1, 32, 32), half of them with a stamp more, as an augmentation."""
+    n, device = len(pictures), generator.device
+    at = torch.randint(0, 4, (n, 2), generator=generator, device=device)
+    where = torch.rand(n, generator=generator, device=device) < 0.5
+    more = stamped(torch.zeros(n, 1, 64, 64, device=device), at, where)
+    return (pictures + F.avg_pool2d(more, 2)).clamp(0, 1)
+
+
+def random_edges(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures (N, 1, H, W) sharpened or softened by −0.5 … 0.5, as an augmentation."""
+    amount = torch.rand(len(pictures), 1, 1, 1, generator=generator, device=generator.device)
+    return sharpened(pictures, amount - 0.5)
+
+
+def balanced(labels: Tensor, sign: Tensor) -> Callable[[int], ndarray]:
+    """seed → rows drawn with replacement, every cell of label and sign equally often."""
+    cell = 2 * labels.numpy() + sign.numpy()
+    chance = 1 / np.bincount(cell)[cell]
+    chance = chance / chance.sum()
+    return lambda seed: np.random.default_rng(seed).choice(len(cell), len(cell), p=chance)
+
+
+def redrawn(model: nn.Module, layers: int, seed: int) -> nn.Module:
+    """A copy of the model whose last layers, so many, have new weights.
+
+    Source: Adebayo et al., NeurIPS (2018), arXiv:1810.03292, section 3.1.
+    """
+    model = copy.deepcopy(model)
+    drawn = [module for module in model.modules() if hasattr(module, "reset_parameters")]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in drawn[::-1][:layers]:
+            layer.reset_parameters()
+    return model
+
+
+def spearman(a: Tensor, b: Tensor) -> ndarray:
+    """(N,) rank correlation of each pair of maps (N, H, W); 0 where one is constant."""
+    one, other = (rankdata(maps.flatten(1), axis=1) for maps in (a, b))
+    one, other = (ranks - ranks.mean(1, keepdims=True) for ranks in (one, other))
+    norm = np.sqrt((one**2).sum(1) * (other**2).sum(1))
+    return (one * other).sum(1) / np.where(norm > 0, norm, np.inf)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)
+
+
+def right_left(grey: Tensor, lungs: Tensor) -> Tensor:
+    """(N,) mean grey of the right lung, on the picture's left, less that of the left; (N, H, W)."""
+    right = lungs * (torch.arange(grey.shape[-1]) < grey.shape[-1] // 2)
+    return _mean(grey, right) - _mean(grey, lungs - right)
+
+
+def measured(images: Tensor, lungs: Tensor, usual: float | Tensor) -> ndarray:
+    """(N, 5) features inside lungs (N, H, W) of 0 and 1, of images (N, 1, H, W).
+
+    Mean grey; how far right less left lies from what is usual; lower less upper part; standard
+    deviation; texture, the mean size of what lies between a pixel and its neighbourhood.
+    """
+    grey, row = images[:, 0], torch.arange(float(images.shape[2]))[:, None]
+    low = lungs * (row > _mean(row.expand_as(grey), lungs).view(-1, 1, 1))
+    spread = (_mean(grey**2, lungs) - _mean(grey, lungs) ** 2).clamp(min=0).sqrt()
+    zones = _mean(grey, low) - _mean(grey, lungs - low)
+    asymmetry = (right_left(grey, lungs) - usual).abs()
+    texture = _mean(_fine(images)[:, 0].abs(), lungs)
+    return torch.stack([_mean(grey, lungs), asymmetry, zones, spread, texture], 1).numpy()
+
+
+def regression(features: Any, labels: Any, weight: Any = None) -> Pipeline:
+    """Logistic regression on standardised features; `weight` counts each row so often."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
+    return model.fit(features, labels, logisticregression__sample_weight=weight)
 
 
 # --- 1: the intervention ---
@@ -518,7 +625,11 @@ def _five(corner: tuple[int, int], way: float) -> dict[str, Callable[[Tensor], n
         "sharpness": lambda x: 12 * (opacity(x) - 0.05) + way * 120 * (middle(_fine(x)) - 0.025),
         "brightness": lambda x: 12 * (opacity(x) - 0.05) - way * 25 * (middle(x) - 0.4),
     }
-    return {name: lambda x, f=f: torch.sigmoid(f(x)).numpy() for name, f in looks.items()}
+
+    def scored(look: Callable[[Tensor], Tensor]) -> Callable[[Tensor], ndarray]:
+        return lambda x: torch.sigmoid(look(x)).numpy()
+
+    return {name: scored(look) for name, look in looks.items()}
 
 
 def _chests(seed: int) -> Tensor:
