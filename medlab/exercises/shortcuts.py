@@ -197,7 +197,7 @@ def redrawn(model: nn.Module, layers: int, seed: int) -> nn.Module:
     Source: Adebayo et al., NeurIPS (2018), arXiv:1810.03292, section 3.1.
     """
     model = copy.deepcopy(model)
-    drawn = [module for module in model.modules() if hasattr(module, "reset_parameters")]
+    drawn: list[Any] = [m for m in model.modules() if hasattr(m, "reset_parameters")]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for layer in drawn[::-1][:layers]:
