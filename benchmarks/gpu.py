@@ -109,6 +109,8 @@ def measure(
     model = copy.deepcopy(reference).to(device, memory_format=layout)
     images = images.to(device).contiguous(memory_format=layout)
     if compiled:
+        # Else the many variants of one class share a cache, and soon run as they are.
+        torch.compiler.reset()
         model.compile()
 
     def forward(batch: Tensor) -> Tensor:

@@ -16,14 +16,11 @@ where a set does not know its patients). The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import time
-import zipfile
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -31,7 +28,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian
@@ -143,17 +139,7 @@ def children(root: str | None) -> tuple[Cohort, Cohort]:
 
 def adults(root: str | None) -> tuple[Cohort, Cohort]:
     """NIH subset: a quarter of the patients to go on with, the others to test, by patient."""
-    folder = Path(root or ".") / "chest_xray_nih"
-    table = pd.read_csv(folder / "labels.csv", dtype=str)
-    with zipfile.ZipFile(folder / "images.zip") as archive:
-        where = {Path(name).name: name for name in archive.namelist()}
-        pictures = [
-            np.asarray(Image.open(io.BytesIO(archive.read(where[file]))).convert("L"))
-            for file in table["file"]
-        ]
-    cohort = from_arrays(
-        np.stack(pictures), labels=table["label"], patient=table["patient_id"], name="nih"
-    )
+    cohort = medlab.load("chest_xray_nih", root=root)
     train, _, test = cohort.split(fractions=(0.2, 0.05, 0.75))
     return train, test
 

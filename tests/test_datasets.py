@@ -93,7 +93,7 @@ def test_every_card_is_complete():
 
 def test_cards_show_as_a_table():
     table = medlab.datasets.cards()
-    assert len(table) == 18 + 4 + len(medlab.simulate.COHORTS)
+    assert len(table) == 18 + 5 + len(medlab.simulate.COHORTS)
     octmnist = table.set_index("name").loc["octmnist"]
     assert (octmnist.classes, octmnist.licence) == (4, "CC BY 4.0")
     assert "pneumoniamnist" in table.to_string()

@@ -372,10 +372,104 @@ def test_hearts_of_other_shapes_and_damaged_ones_are_named(tmp_path):
         medlab.load("cardiac_cine", root=tmp_path)
 
 
+# ------------------------------------------------------------------------------ radiographs
+
+ENTRIES = [  # file, findings, patient
+    ("00000002_000.png", "No Finding", "2"),
+    ("00000001_001.png", "Cardiomegaly|Effusion", "1"),
+    ("00000001_002.png", "Edema|Pneumonia", "1"),
+    ("00000009_000.png", "No Finding", "9"),  # its picture is in an archive that nobody fetched
+    ("00000004_000.png", "Pneumonia", "4"),
+]
+
+
+def chosen(root):
+    """A choice of one's own: labels.csv and images.zip."""
+    home = root / "chest_xray_nih"
+    home.mkdir(parents=True)
+    rows = [ENTRIES[0], (ENTRIES[2][0], "Pneumonia", "1"), ENTRIES[4]]
+    lines = [
+        f"{file},{patient},{said.replace(' Finding', '_findings')}" for file, said, patient in rows
+    ]
+    (home / "labels.csv").write_text("\n".join(["file,patient_id,label", *lines]))
+    with zipfile.ZipFile(home / "images.zip", "w") as archive:
+        for seed, (name, *_) in enumerate(rows):
+            file = io.BytesIO()
+            Image.fromarray(grey(seed, (64, 64))).save(file, "PNG")
+            archive.writestr(name, file.getvalue())
+    return root
+
+
+def of_the_publisher(root):
+    """The publisher's table and some of the pictures, one of them RGBA as a few of his are."""
+    home = root / "chest_xray_nih"
+    lines = [
+        f"{file},{said},0,{patient},58,M,PA,2682,2749,0.143,0.143"
+        for file, said, patient in ENTRIES
+    ]
+    head = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
+    )
+    seeds = {ENTRIES[0][0]: 0, ENTRIES[2][0]: 1, ENTRIES[4][0]: 2, ENTRIES[1][0]: 3}
+    for name, seed in seeds.items():
+        save(home / "images" / name, grey(seed, (64, 64)), "RGBA" if seed == 1 else None)
+    tail = ",OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+    (home / "Data_Entry_2017_v2020.csv").write_text("\n".join([head + tail, *lines]))
+    return root
+
+
+@pytest.mark.parametrize("laid_out", [chosen, of_the_publisher])
+def test_radiographs_are_healthy_or_ill_and_nothing_else(tmp_path, laid_out):
+    cohort = medlab.load("chest_xray_nih", root=laid_out(tmp_path), size=64)
+    assert cohort.labels.tolist() == [0, 1, 1]
+    assert cohort.patients.tolist() == ["2", "1", "4"]
+    assert cohort.files.tolist() == [ENTRIES[k][0] for k in (0, 2, 4)]
+    for seed, image in enumerate(cohort.images[:, 0]):
+        assert torch.equal(image, torch.from_numpy(grey(seed, (64, 64))))
+    assert medlab.load("chest_xray_nih", root=tmp_path).images.shape == (3, 1, 128, 128)
+    smaller = medlab.load("chest_xray_nih", root=tmp_path, size=16).images.float()
+    means = cohort.images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5))
+    assert np.corrcoef(smaller.flatten(), means.flatten())[0, 1] > 0.8  # scaled, and not cut
+
+
+def test_radiographs_that_do_not_fit_their_table(tmp_path):
+    home = chosen(tmp_path) / "chest_xray_nih"
+    table = home / "labels.csv"
+    right = table.read_text()
+    with pytest.raises(DataError, match="16 to 1024; got 8"):
+        medlab.load("chest_xray_nih", root=tmp_path, size=8)
+    table.write_text(right + "\n00000007_000.png,7,Infiltration")
+    with pytest.raises(DataError, match="as pneumonia or no finding; not so: 00000007_000.png"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+    table.write_text(right + "\n00000002_000.png,2,Pneumonia")
+    with pytest.raises(DataError, match="each picture once.*00000002_000.png"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+    table.write_text(right + "\n00000008_000.png,8,Pneumonia")
+    with pytest.raises(DataError, match="00000008_000.png must be a grey picture"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+    table.write_text(right.replace("patient_id", "who"))
+    with pytest.raises(DataError, match="must hold a table and pictures.*patient_id"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+    table.write_text(right.splitlines()[0])
+    with pytest.raises(DataError, match="no picture of the table is there"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+    table.unlink()
+    with pytest.raises(DataError, match="must hold a table and pictures. Get Data_Entry_2017"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+
+
+def test_a_coloured_radiograph_is_refused(tmp_path):
+    home = of_the_publisher(tmp_path) / "chest_xray_nih"
+    colours = np.stack([grey(k, (64, 64)) for k in range(3)], -1)
+    save(home / "images" / ENTRIES[0][0], colours)
+    with pytest.raises(DataError, match="00000002_000.png must be a grey picture: it is coloured"):
+        medlab.load("chest_xray_nih", root=tmp_path)
+
+
 # ------------------------------------------------------------------------------ all of them
 
 
-@pytest.mark.parametrize("name", ["nuclei", "lung_nodules", "cardiac_cine"])
+@pytest.mark.parametrize("name", ["nuclei", "lung_nodules", "cardiac_cine", "chest_xray_nih"])
 def test_without_its_folder_a_set_says_how_to_get_it(tmp_path, name):
     card = medlab.datasets.card(name)
     with pytest.raises(DataError) as told:
@@ -384,8 +478,8 @@ def test_without_its_folder_a_set_says_how_to_get_it(tmp_path, name):
     assert f"folder {name} of your data folder" in card.obtain
     assert card.url in card.obtain
     assert card.obtain.split()[0] in str(card)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
-        medlab.load(name, root=tmp_path, size=32)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n'"):
+        medlab.load(name, root=tmp_path, n=32)
 
 
 def test_a_card_prints_what_was_measured_only_where_something_was():
@@ -452,6 +546,17 @@ def test_the_real_lung_nodules(real_data):
         gap = nodules[nodules > between].min() - nodules[nodules < between].max()
         assert gap >= 1240
     assert len({image.tobytes() for image in cohort.images.numpy()}) == 6615  # none stands twice
+
+
+def test_the_real_radiographs(real_data):
+    cohort = medlab.load("chest_xray_nih", root=real_data)
+    assert cohort.images.shape == (743, 1, 128, 128)
+    assert cohort.labels.bincount().tolist() == [400, 343]
+    assert len(set(cohort.patients)) == 591
+    ill, well = (set(cohort.patients[cohort.labels.numpy() == k]) for k in (1, 0))
+    assert len(ill & well) == 21  # some patients stand in both classes
+    parts = cohort.split()
+    assert not set(parts[0].patients) & set(parts[2].patients)
 
 
 def test_the_real_hearts(real_data):

@@ -11,9 +11,11 @@ from medlab.datasets._download import data_root
 from medlab.datasets.arrays import from_arrays
 from medlab.datasets.by_hand import (
     CARDIAC_CINE,
+    CHEST_XRAY_NIH,
     LUNG_NODULES,
     NUCLEI,
     load_cardiac_cine,
+    load_chest_xray_nih,
     load_lung_nodules,
     load_nuclei,
 )
@@ -34,9 +36,12 @@ __all__ = [
     "published",
 ]
 
-_OTHERS = {one.name: one for one in (CARDIAC_CINE, HIPPOCAMPUS, LUNG_NODULES, NUCLEI)}
+_OTHERS = {
+    one.name: one for one in (CARDIAC_CINE, CHEST_XRAY_NIH, HIPPOCAMPUS, LUNG_NODULES, NUCLEI)
+}
 _BY_HAND = {
     CARDIAC_CINE.name: load_cardiac_cine,
+    CHEST_XRAY_NIH.name: load_chest_xray_nih,
     NUCLEI.name: load_nuclei,
     LUNG_NODULES.name: load_lung_nodules,
 }
@@ -58,8 +63,8 @@ def load(
     A simulated set is made once and kept under `root`: the same name, version and options give the
     same bytes. A real set is read from `root` (`medmnist/<name>.npz`, `hippocampus/imagesTr`), or
     downloaded there, from its makers or the web folder that the variable MEDLAB_MIRROR names. Where
-    that cannot be (`nuclei`, `lung_nodules`, `cardiac_cine`) its card says how to get it and where
-    to put it.
+    that cannot be (`nuclei`, `lung_nodules`, `cardiac_cine`, `chest_xray_nih`) its card says how to
+    get it and where to put it.
 
     Args:
         name: see `medlab.datasets.cards()`.
@@ -68,7 +73,8 @@ def load(
         verify: whether a file whose hash is not the official one is refused (default, unless
             MEDLAB_VERIFY is 0) or used with a warning and a remark on the card.
         options: for simulated sets, those of their maker (`n`, `seed`, `size`, …); for MedMNIST
-            `size`, the edge length in pixels: 28 (default), 64, 128 or 224; 28 or 64 in 3-D.
+            `size`, the edge length in pixels: 28 (default), 64, 128 or 224; 28 or 64 in 3-D; for
+            `chest_xray_nih` any of 16 to 1024 (default 128).
 
     Returns:
         The cohort, with `official` parts where the makers fixed a split.

@@ -1,4 +1,4 @@
-"""Real sets that a user puts on disk: nuclei, candidates for lung nodules, beating hearts."""
+"""Real sets that a user puts on disk: nuclei, lung nodules, beating hearts, radiographs."""
 
 import os
 import zipfile
@@ -13,16 +13,18 @@ from scipy import ndimage
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root
 from medlab.datasets._files import reading, some
-from medlab.datasets._pictures import decode
+from medlab.datasets._pictures import decode, fit
 from medlab.datasets._tables import read_table
 from medlab.errors import DataError, read_facts
 
-_FACTS = [read_facts(f"datasets/{name}") for name in ("nuclei", "lung_nodules", "cardiac_cine")]
+_NAMES = ("nuclei", "lung_nodules", "cardiac_cine", "chest_xray_nih")
+_FACTS = [read_facts(f"datasets/{name}") for name in _NAMES]
 _FIELDS = {name: names[0] for names in _FACTS[0].pop("fields") for name in names}
-NUCLEI, LUNG_NODULES, CARDIAC_CINE = (DataCard(**facts) for facts in _FACTS)
+NUCLEI, LUNG_NODULES, CARDIAC_CINE, CHEST_XRAY_NIH = (DataCard(**facts) for facts in _FACTS)
 _FIELD = (256, 256)  # pixels: the size of which this set holds all images
 _PATCH = 50  # pixels
 _LAST = 450_000  # the set ends before this candidate
+_NIH = {"Image Index": "file", "Patient ID": "patient_id", "Finding Labels": "label"}
 _APART = 1240  # candidates of two scans of mean length: 2 × 551,065 / 888
 
 
@@ -179,6 +181,54 @@ def _heart(path: Path) -> dict[str, torch.Tensor]:
         "pixel_mm": torch.from_numpy(pixel.astype(np.float32)).expand(n, 2),
         "slice_mm": torch.from_numpy(place.astype(np.float32)),
     }
+
+
+def load_chest_xray_nih(root: str | os.PathLike | None, *, size: int = 128) -> Cohort:
+    """The radiographs at `root`/chest_xray_nih whose label is pneumonia, or that nothing was found.
+
+    Read are the publisher's Data_Entry_2017*.csv, of which other findings and pictures that are not
+    there are left out, or labels.csv with columns `file`, `patient_id` and `label`, all of whose
+    pictures must be there; in images.zip or the folder images. Images uint8 (N, 1, size, size), in
+    the order of the table; labels 1 for pneumonia, whatever else was found with it.
+
+    Args:
+        root: data folder.
+        size: side in pixels, 16 … 1024, to which every picture is scaled.
+    """
+    home = _folder(CHEST_XRAY_NIH, root)
+    if not 16 <= size <= 1024:
+        raise DataError(f"size is a picture's side in pixels, 16 to 1024; got {size}")
+    packed, publishers = home / "images.zip", sorted(home.glob("Data_Entry_2017*.csv"))
+    with reading(f"{home} must hold a table and pictures. {CHEST_XRAY_NIH.obtain}"):
+        source = zipfile.Path(packed) if packed.exists() else home / "images"
+        rows = pd.read_csv((*publishers, home / "labels.csv")[0], dtype=str, keep_default_na=False)
+        table = rows.rename(columns=_NIH)[["file", "patient_id", "label"]]
+        if publishers:
+            there = table["file"].isin([path.name for path in source.iterdir()])
+            table = table[there & table["label"].str.contains("No Finding|Pneumonia")]
+        findings = table["label"].str.replace("No_findings", "No Finding").str.split("|")
+        ill = findings.apply(lambda found: "Pneumonia" in found)
+        healthy = findings.apply(lambda found: found == ["No Finding"])
+    bad = table["file"].duplicated() | ~(ill | healthy)
+    if bad.any() or table.empty:
+        raise DataError(
+            f"{home} needs each picture once, as pneumonia or no finding; not so: "
+            f"{some(table['file'][bad]) or 'no picture of the table is there'}"
+        )
+    images = np.zeros((len(table), 1, size, size), np.uint8)
+    for image, name in zip(images, table["file"], strict=True):
+        with reading(f"{source / name} must be a grey picture"):
+            pixels = decode(source / name)
+            if (pixels != pixels[:1]).any():
+                raise ValueError("it is coloured")
+            image[:] = fit(pixels[:1], (size, size))
+    return Cohort(
+        images=torch.from_numpy(images),
+        labels=torch.tensor(ill.to_numpy().astype(int)),
+        patients=table["patient_id"].to_numpy(),
+        files=table["file"].to_numpy(),
+        card=CHEST_XRAY_NIH,
+    )
 
 
 def _folder(card: DataCard, root: str | os.PathLike | None) -> Path:

@@ -1,0 +1,539 @@
+"""Checks of 30b: a score by wrong labels, votes, Dawid and Skene, missing views."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import norm
+from torch import Tensor
+
+from medlab.cohort import Cohort, to_float
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
+
+MESSAGES = {
+    "imperfect.1": {
+        "right": "what counts is how far the labels can be trusted, PPV + NPV − 1.",
+        "youden": "you used sensitivity + specificity − 1 of the reader. A pair is drawn from "
+        "those called ill and those called healthy, so PPV and NPV count.",
+        "accuracy": "you used the share of right labels, as if PPV and NPV were both that. They "
+        "are only where half are ill and the reader errs both ways alike.",
+        "one": "you used {name} for both groups. Among those called ill the PPV is truly ill, "
+        "among those called healthy the NPV is truly healthy.",
+        "scaled": "you shrank the AUC towards 0. Worthless labels make it 0.5: only AUC − 0.5 "
+        "shrinks.",
+        "half": "a pair with exactly one wrong label is of two patients of one class. It is won "
+        "half the time, not never.",
+        "both wrong": "a pair with two wrong labels is the wrong way round. It is won with "
+        "1 − AUC, not with 0.5.",
+        "lost": "a pair with two wrong labels is won with 1 − AUC. You counted it as {as_what}.",
+        "exchanged": "you took sensitivity for specificity, or the prevalence for the share of the "
+        "healthy.",
+        "inverse": "that is the way back, from the measured to the true AUC.",
+        "other": "for an AUC of {auc}, a prevalence of {prevalence} and a reader with sensitivity "
+        "{sensitivity} and specificity {specificity} I expected {want:.4f}, and got {got:.4f}.",
+    },
+    "imperfect.2": {
+        "right": "all ways to be outvoted, each with its own probability.",
+        "average": "you gave every reader the mean probability. That is right only where all are "
+        "equally good.",
+        "exactly": "you counted only the closest result, one vote more than half. Larger "
+        "majorities are right, too.",
+        "all": "you asked that all are right. More than half suffice.",
+        "any": "you asked that one is right. More than half must be.",
+        "mean": "that is how often one reader drawn at random is right.",
+        "best": "that is the best reader alone.",
+        "fewer": "half, rounded down, is no majority: of {readers} readers {need} must be right.",
+        "more": "you asked for one vote more than is needed: of {readers} readers {need} suffice.",
+        "wrong": "that is how often the majority is wrong.",
+        "range": "a probability lies between 0 and 1, and you returned {got:.4f}.",
+        "other": "for readers who are right with {right_with} I expected {want:.4f}, and got "
+        "{got:.4f}.",
+    },
+    "imperfect.3": {
+        "right": "Bayes: prevalence times what each reader would say of an ill patient, divided "
+        "by the same for both.",
+        "shape": "I expected one probability a patient, shape {expected}; got {got}.",
+        "prior": "you left the prevalence out, as if half were ill.",
+        "unread": "−1 says that nobody read. You counted it as {as_what}.",
+        "exchanged": "sensitivity and specificity are exchanged: of the ill a reader calls a share "
+        "`sensitivity` ill.",
+        "well": "that is the probability of being healthy.",
+        "joint": "that is the probability of being ill *and* of being read so. Divide by the sum "
+        "of this and the same for the healthy.",
+        "odds": "those are odds. A probability is odds / (1 + odds).",
+        "log odds": "those are log odds. A probability is 1 / (1 + exp(−log odds)).",
+        "vote": "that is the share of readers who say ill. Each reader should count by what is "
+        "known of him.",
+        "hard": "you rounded to 0 and 1. The doubt is needed: return the probability.",
+        "healthy": "of the healthy a reader calls the share 1 − specificity ill; you took "
+        "specificity.",
+        "only ill": "only readings of ill counted. That a good reader says healthy tells as much.",
+        "sum": "you added what the readers say. They read independently: multiply.",
+        "other": "for readings {readings} I expected {want}, and got {got}.",
+    },
+    "imperfect.4": {
+        "right": "shares, with the probability as weight in place of a count.",
+        "format": "I expected a prevalence, and sensitivity and specificity of each of {readers} "
+        "readers; got {got}.",
+        "exchanged": "sensitivity and specificity are exchanged.",
+        "hard": "you rounded p to 0 and 1 first. A patient with p = 0.6 counts as 0.6 ill and 0.4 "
+        "healthy.",
+        "unread": "a patient whom the reader did not read counts neither above nor below the line.",
+        "predictive": "you divided by what the reader called ill, or healthy: that is PPV and NPV. "
+        "Sensitivity divides by the ill whom he read.",
+        "alarm": "that is how often a healthy one is called ill. Specificity is the rest.",
+        "over all": "you divided by all readings. Sensitivity divides by the ill among them.",
+        "prevalence": "of the prevalence I expected {want:.4f}, the mean of p, and got {got:.4f}.",
+        "other": "for the first reader I expected sensitivity {want[0]:.4f} and specificity "
+        "{want[1]:.4f}, and got {got[0]:.4f} and {got[1]:.4f}.",
+    },
+    "imperfect.5": {
+        "right": "a mean over what is there, however much that is.",
+        "shape": "I expected features of shape {expected}, a row a patient; got {got}.",
+        "all": "you averaged over all places. What stands where no view is must not count.",
+        "slots": "you divided by the number of places. A patient with two views is the sum of two, "
+        "divided by two.",
+        "sum": "you did not divide: a patient with more views gets larger numbers.",
+        "total": "you divided by the views of all patients together. Each has a number of his own.",
+        "first": "that is the first view alone.",
+        "places": "views need not stand first: ask `there`, not how many there are.",
+        "max": "you took the maximum, which grows with the number of views. I expected the mean.",
+        "missing": "you averaged over the places without a view.",
+        "other": "for the first patient I expected {want}, and got {got}.",
+    },
+    "imperfect.6": {
+        "right": "views go missing at random, and nobody is left without one.",
+        "format": "I expected an array of true and false of shape {expected}; got {got}.",
+        "changed": "you changed the array that you were given. Return another.",
+        "made up": "a view appears that was not there.",
+        "nobody": "some patients have no view left. Where all would be hidden, one stays.",
+        "none": "nothing was hidden.",
+        "whole": "of a patient you hide all views but one, or none. Each view has its own luck.",
+        "alike": "you hide the same places in all patients. Draw for each of them.",
+        "kept": "you keep a view with probability p. It should be hidden with p.",
+        "favourite": "where all would be hidden, your view in place {place} stays most often. "
+        "Draw which one.",
+        "fixed": "two calls hid the same views. Use the `rng` that you are given.",
+        "other": "with p = {p:g}, patients with {views} views should keep {want:.2f} of them on "
+        "average; yours keep {got:.2f}.",
+    },
+}
+
+
+def material() -> Any:
+    """The patients of a cohort, readers, and finished answers for the cells that follow them."""
+    return SimpleNamespace(
+        by_patient=_by_patient,
+        read=_read,
+        seen=_seen,
+        majority=_majority,
+        e_step=_e_step,
+        m_step=_m_step,
+        pool=_pool,
+        drop=_drop,
+    )
+
+
+def _by_patient(cohort: Cohort) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+    """At most 700 patients with up to four views each, told in a line.
+
+    Of a patient whose images stand in both classes, the views are those of the first one's class.
+    Where a set has one image a patient, further views are the same image, moved by a pixel; where
+    it knows no severity, how white the middle of the picture is stands in for it.
+
+    Returns:
+        Views (P, 4, 1, 16, 16), zeros where there is none; which there are (P, 4); labels (P,);
+        severities of the first views (P,).
+    """
+    x = F.interpolate(to_float(cohort.images), (16, 16), mode="bilinear", antialias=True)
+    y, who, rng = np.asarray(cohort.labels), cohort.patients, np.random.default_rng(0)
+    severity = np.asarray(cohort.extras.get("severity", x[:, 0, 4:12, 4:12].mean((1, 2))))
+    if "severity" not in cohort.extras:
+        print("no severity here: how white the middle of an X-ray is stands in for it")
+    if who is None:
+        print("one X-ray a patient: further views are the same one, moved by a pixel")
+        luck, moves = rng.random(len(y)), ((0, 0), (0, 1), (1, 0), (-1, -1))
+        kept = [np.flatnonzero(luck < share) for share in (1, 0.65, 0.35, 0.13)]
+        x = torch.cat([x.roll(move, (2, 3))[k] for move, k in zip(moves, kept, strict=True)])
+        who = np.concatenate(kept)
+        y = y[who]
+    names, first, number = np.unique(who, return_index=True, return_inverse=True)
+    views, there = torch.zeros(len(names), 4, *x.shape[1:]), np.zeros((len(names), 4), bool)
+    for i, p in enumerate(number):
+        if y[i] == y[first[p]] and not there[p].all():
+            views[p, there[p].sum()] = x[i]
+            there[p, there[p].sum()] = True
+    share = np.bincount(number, y) / np.bincount(number)
+    rows = rng.permutation(len(names))[:700]
+    several = ", ".join(str(n) for n in np.bincount(there[rows].sum(1), minlength=5)[1:])
+    print(
+        f"{len(rows)} patients, {y[first][rows].mean():.0%} ill; with 1, 2, 3, 4 views: {several}; "
+        f"{((share > 0) & (share < 1)).sum()} stand in both classes"
+    )
+    return views[rows], there[rows], y[first][rows], severity[first][rows]
+
+
+def _read(
+    truth: np.ndarray, sensitivity: Any, specificity: Any, shared: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Readings (N, R) of patients (N,) whose difficulty is `shared`, 0 … 1, by all readers."""
+    right = np.where(truth[:, None] == 1, sensitivity, specificity)
+    patient, own = rng.standard_normal((len(truth), 1)), rng.standard_normal(right.shape)
+    luck = norm.cdf(shared**0.5 * patient + (1 - shared) ** 0.5 * own)
+    return np.where(luck < right, truth[:, None], 1 - truth[:, None])
+
+
+# --- 1: the AUC that wrong labels show ---
+
+# AUC, prevalence, sensitivity, specificity
+_STUDIES = ((0.9, 0.3, 0.8, 0.95), (0.75, 0.1, 0.6, 0.9), (0.85, 0.6, 0.95, 0.7), (0.6, 0.5, 1, 1))
+
+
+def _values(prevalence: float, sensitivity: float, specificity: float) -> tuple[float, float]:
+    """PPV and NPV."""
+    ill, well = prevalence * sensitivity, (1 - prevalence) * (1 - specificity)
+    missed, clear = prevalence * (1 - sensitivity), (1 - prevalence) * specificity
+    return ill / (ill + well), clear / (clear + missed)
+
+
+def _seen(auc: float, prevalence: float, sensitivity: float, specificity: float) -> float:
+    return 0.5 + (auc - 0.5) * (sum(_values(prevalence, sensitivity, specificity)) - 1)
+
+
+@exercise("imperfect.1", MESSAGES["imperfect.1"])
+def seen(answer) -> Verdict:
+    got = [number(call(answer, *study)) for study in _STUDIES]
+    want = [_seen(*study) for study in _STUDIES]
+    if near(got, want):
+        return "right"
+    key = first_match(got, {k: [f(*s) for s in _STUDIES] for k, f in _MISREAD_SEEN.items()})
+    k = next(k for k in range(len(want)) if not near(got[k], want[k]))
+    names = ("auc", "prevalence", "sensitivity", "specificity")
+    told = dict(zip(names, _STUDIES[k], strict=True)) | {"want": want[k], "got": got[k]}
+    key, _, what = key.partition("/")
+    return key, told | {"name": what, "as_what": what}
+
+
+def _by_pairs(won: float = 0.5, turned: Callable[[float], float] = lambda auc: 1 - auc):
+    """The mixture written out, with another chance to win the pairs of one class or two errors."""
+
+    def answer(auc: float, *reader: float) -> float:
+        a, b = _values(*reader)
+        one = a * (1 - b) + (1 - a) * b
+        return a * b * auc + won * one + (1 - a) * (1 - b) * turned(auc)
+
+    return answer
+
+
+def _shrunk(factor: Callable[..., float]) -> Callable[..., float]:
+    return lambda auc, *reader: 0.5 + (auc - 0.5) * factor(*reader)
+
+
+_MISREAD_SEEN: dict[str, Callable[..., float]] = {
+    "youden": _shrunk(lambda pi, se, sp: se + sp - 1),
+    "accuracy": _shrunk(lambda pi, se, sp: 2 * (pi * se + (1 - pi) * sp) - 1),
+    "one/PPV": _shrunk(lambda *reader: 2 * _values(*reader)[0] - 1),
+    "one/NPV": _shrunk(lambda *reader: 2 * _values(*reader)[1] - 1),
+    "one/sensitivity": _shrunk(lambda pi, se, sp: 2 * se - 1),
+    "one/specificity": _shrunk(lambda pi, se, sp: 2 * sp - 1),
+    "scaled": lambda auc, *reader: auc * (sum(_values(*reader)) - 1),
+    "half": _by_pairs(won=0.0),
+    "both wrong": _by_pairs(turned=lambda auc: 0.5),
+    "lost/lost": _by_pairs(turned=lambda auc: 0.0),
+    "lost/won with AUC": _by_pairs(turned=lambda auc: auc),
+    "exchanged": _shrunk(lambda pi, se, sp: sum(_values(pi, sp, se)) - 1),
+    "inverse": lambda auc, *reader: 0.5 + (auc - 0.5) / (sum(_values(*reader)) - 1),
+}
+
+# --- 2: a majority ---
+
+_PANELS = ([0.9, 0.6, 0.7], [0.8], [0.55, 0.95, 0.6, 0.75, 0.4], [0.7, 0.7, 0.7])
+
+
+def _counts(right: list[float]) -> np.ndarray:
+    """Probability that 0, 1, … readers are right."""
+    found = np.ones(1)
+    for p in right:
+        found = np.convolve(found, [1 - p, p])
+    return found
+
+
+def _majority(right: list[float]) -> float:
+    return float(_counts(right)[len(right) // 2 + 1 :].sum())
+
+
+@exercise("imperfect.2", MESSAGES["imperfect.2"])
+def majority(answer) -> Verdict:
+    got = [number(call(answer, list(panel))) for panel in _PANELS]
+    want = [_majority(panel) for panel in _PANELS]
+    if near(got, want):
+        return "right"
+    known: dict[str, Callable[[list[float]], float]] = {
+        "average": lambda p: _majority([sum(p) / len(p)] * len(p)),
+        "exactly": lambda p: _counts(p)[len(p) // 2 + 1],
+        "all": math.prod,
+        "any": lambda p: 1 - math.prod(1 - x for x in p),
+        "mean": lambda p: sum(p) / len(p),
+        "best": max,
+        "fewer": lambda p: _counts(p)[len(p) // 2 :].sum(),
+        "more": lambda p: _counts(p)[len(p) // 2 + 2 :].sum(),
+        "wrong": lambda p: _counts(p)[: len(p) // 2 + 1].sum(),
+    }
+    key = first_match(got, {name: [f(p) for p in _PANELS] for name, f in known.items()})
+    k = next(k for k in range(len(want)) if not near(got[k], want[k]))
+    if key == "other" and not 0 <= got[k] <= 1:
+        key = "range"
+    panel = _PANELS[0] if key in ("fewer", "more") else _PANELS[k]
+    told = {"readers": len(panel), "need": len(panel) // 2 + 1, "right_with": panel}
+    return key, told | {"want": want[k], "got": got[k]}
+
+
+# --- 3 and 4: Dawid and Skene's steps ---
+
+_READINGS = np.array(
+    [
+        *([1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0], [-1, 1, 0, -1], [1, -1, -1, 0]),
+        *([-1, -1, -1, -1], [0, -1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [-1, 0, 1, 0]),
+    ]
+)
+_PRIOR, _SENSITIVE, _SPECIFIC = (
+    0.3,
+    np.array([0.9, 0.7, 0.6, 0.8]),
+    np.array([0.95, 0.8, 0.65, 0.7]),
+)
+
+
+def _likelihoods(
+    readings: np.ndarray, ill: np.ndarray, well: np.ndarray, unread: tuple = (1.0, 1.0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, R) of each reading, of an ill and of a healthy patient, if `ill` and `well` call ill."""
+    pairs = ((ill, unread[0]), (well, unread[1]))
+    one, other = (
+        np.select([readings == 1, readings == 0], [p + 0 * readings, 1 - p + 0 * readings], none)
+        for p, none in pairs
+    )
+    return one, other
+
+
+def _e_step(
+    readings: np.ndarray, prevalence: float, sensitivity: np.ndarray, specificity: np.ndarray
+) -> np.ndarray:
+    return _bayes(prevalence, *_likelihoods(readings, sensitivity, 1 - specificity))
+
+
+def _bayes(prevalence: float, ill: np.ndarray, well: np.ndarray) -> np.ndarray:
+    ill, well = prevalence * ill.prod(1), (1 - prevalence) * well.prod(1)
+    return ill / (ill + well)
+
+
+def _m_step(readings: np.ndarray, p: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    read, p = readings >= 0, p[:, None]
+    sensitivity = (p * (readings == 1)).sum(0) / (p * read).sum(0)
+    specificity = ((1 - p) * (readings == 0)).sum(0) / ((1 - p) * read).sum(0)
+    return float(p.mean()), sensitivity, specificity
+
+
+@exercise("imperfect.3", MESSAGES["imperfect.3"])
+def e_step(answer) -> Verdict:
+    given = _READINGS.copy(), _PRIOR, _SENSITIVE.copy(), _SPECIFIC.copy()
+    got = _array(call(answer, *given), "shape", expected=(len(_READINGS),))
+    want = _e_step(_READINGS, _PRIOR, _SENSITIVE, _SPECIFIC)
+    if got.shape != want.shape:
+        return "shape", {"expected": want.shape, "got": got.shape}
+    if near(got, want):
+        return "right"
+    key, _, what = first_match(got, _misread_e()).partition("/")
+    k = int(np.flatnonzero(~np.isclose(got, want, rtol=1e-3, atol=1e-6))[0])
+    told = {"readings": _READINGS[k].tolist(), "want": f"{want[k]:.4f}", "got": f"{got[k]:.4f}"}
+    return key, told | {"as_what": what}
+
+
+def _misread_e() -> dict[str, np.ndarray]:
+    """Answers with one mistake each."""
+    r, pi, se, sp = _READINGS, _PRIOR, _SENSITIVE, _SPECIFIC
+    ill, well = _likelihoods(r, se, 1 - sp)
+    right = _bayes(pi, ill, well)
+    read = (r >= 0).sum(1).clip(1)
+    with np.errstate(divide="ignore"):
+        only = _bayes(pi, np.where(r == 1, ill, 1), np.where(r == 1, well, 1))
+        log_odds = np.log(right / (1 - right))
+    sums = pi * np.where(r >= 0, ill, 0).sum(1), (1 - pi) * np.where(r >= 0, well, 0).sum(1)
+    return {
+        "prior": _bayes(0.5, ill, well),
+        "unread/healthy": _e_step(r.clip(0), pi, se, sp),
+        "unread/ill": _e_step(np.abs(r), pi, se, sp),
+        "exchanged": _e_step(r, pi, sp, se),
+        "well": 1 - right,
+        "joint": pi * ill.prod(1),
+        "odds": right / (1 - right),
+        "log odds": log_odds,
+        "vote": (r == 1).sum(1) / read,
+        "vote/2": (r == 1).mean(1),
+        "hard": (right > 0.5).astype(float),
+        "healthy": _bayes(pi, *_likelihoods(r, se, sp)),
+        "only ill": only,
+        "sum": sums[0] / np.where(sum(sums) > 0, sum(sums), 1),
+        "sum/2": pi * ill.sum(1) / (pi * ill.sum(1) + (1 - pi) * well.sum(1)),
+    }
+
+
+@exercise("imperfect.4", MESSAGES["imperfect.4"])
+def m_step(answer) -> Verdict:
+    p = np.array([0.9, 0.2, 0.6, 0.55, 0.7, 0.35, 0.3, 0.45, 0.99, 0.05, 0.4])
+    readers = _READINGS.shape[1]
+    answer = call(answer, _READINGS.copy(), p.copy())
+    if not isinstance(answer, (tuple, list)) or len(answer) != 3:
+        raise Wrong("format", readers=readers, got=type(answer).__name__)
+    if any(part is ... for part in answer):
+        raise NotAttempted
+    prevalence = number(answer[0])
+    se, sp = (_array(part, "format", readers=readers) for part in answer[1:])
+    if se.shape != (readers,) or sp.shape != (readers,):
+        return "format", {"readers": readers, "got": f"shapes {se.shape} and {sp.shape}"}
+    pi, *want = _m_step(_READINGS, p)
+    if near([se, sp], want):
+        if near(prevalence, pi):
+            return "right"
+        return "prevalence", {"want": pi, "got": prevalence}
+    key = first_match([se, sp], _misread_m(p)).partition("/")[0]
+    k = int(np.flatnonzero(~np.isclose([se, sp], want, rtol=1e-3).all(0))[0])
+    told = {"want": (want[0][0], want[1][0]), "got": (se[0], sp[0])}
+    if key == "other" and k:
+        told = {"want": (want[0][k], want[1][k]), "got": (se[k], sp[k])}
+    return key, told
+
+
+def _misread_m(p: np.ndarray) -> dict[str, Any]:
+    """Sensitivities and specificities with one mistake each."""
+    r, q = _READINGS, p[:, None]
+    read, ill, well = r >= 0, r == 1, r == 0
+    right = _m_step(r, p)[1:]
+
+    def shares(above: tuple, below: tuple) -> list[np.ndarray]:
+        return [a.sum(0) / b.sum(0) for a, b in zip(above, below, strict=True)]
+
+    above = (q * ill, (1 - q) * well)
+    whole = np.ones_like(q) + 0 * read
+    return {
+        "exchanged": right[::-1],
+        "hard": _m_step(r, (p > 0.5).astype(float))[1:],
+        "unread": shares(above, (q * whole, (1 - q) * whole)),
+        "unread/2": _m_step(r.clip(0), p)[1:],
+        "unread/3": _m_step(np.abs(r), p)[1:],
+        "predictive": shares(above, (ill, well)),
+        "alarm": [right[0], 1 - right[1]],
+        "over all": shares(above, (read, read)),
+        "over all/2": shares(above, (whole, whole)),
+    }
+
+
+# --- 5 and 6: views that are missing ---
+
+_THERE = np.array([[1, 0, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 1]]).astype(
+    bool
+)
+
+
+def _pool(features: np.ndarray, there: np.ndarray) -> np.ndarray:
+    return (features * there[..., None]).sum(1) / there.sum(1)[:, None]
+
+
+@exercise("imperfect.5", MESSAGES["imperfect.5"])
+def pool(answer) -> Verdict:
+    features = np.random.default_rng(0).normal(1, 2, (*_THERE.shape, 3))
+    features[~_THERE] += 5  # what stands there is no view
+    want, there = _pool(features, _THERE), _THERE[..., None]
+    got = _array(call(answer, features.copy(), _THERE.copy()), "shape", expected=want.shape)
+    if got.shape != want.shape:
+        return "shape", {"expected": want.shape, "got": got.shape}
+    if near(got, want):
+        return "right"
+    kept, n = features * there, _THERE.sum(1)
+    gone = np.where(there, 0, features).sum(1) / np.maximum(4 - n, 1)[:, None]
+    known = {
+        "all": features.mean(1),
+        "slots": kept.mean(1),
+        "sum": kept.sum(1),
+        "total": kept.sum(1) / _THERE.sum(),
+        "first": features[:, 0],
+        "places": np.stack([row[:k].mean(0) for row, k in zip(features, n, strict=True)]),
+        "max": np.where(there, features, -np.inf).max(1),
+        "max/2": kept.max(1),
+        "missing": gone,
+    }
+    rows = slice(0, 1) if np.isnan(got).any() else slice(None)  # a mean over nothing
+    known = {name: value[rows] for name, value in known.items()}
+    key = first_match(got[rows], known).partition("/")[0]
+    return key, {"want": want[0].round(3).tolist(), "got": got[0].round(3).tolist()}
+
+
+def _drop(there: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray:
+    draw = np.where(there, rng.random(there.shape), -1)
+    kept = draw >= p
+    kept[np.arange(len(kept)), draw.argmax(1)] = True
+    return kept
+
+
+@exercise("imperfect.6", MESSAGES["imperfect.6"])
+def drop(answer) -> Verdict:
+    patterns = [p for p in itertools.product((0, 1), repeat=4) if any(p)]
+    there = np.array(patterns * 1200).astype(bool)
+    n = there.sum(1)
+    for p in (0.3, 0.6):
+        given, rng = there.copy(), np.random.default_rng(1)
+        got = _hidden(call(answer, given, p, rng), there)
+        again = _hidden(call(answer, there.copy(), p, rng), there)
+        if (given != there).any():
+            return "changed"
+        if (got & ~there).any():
+            return "made up"
+        if not got.any(1).all():
+            return "nobody"
+        if (got == there).all():
+            return "none"
+        if (got == again).all():
+            return "fixed"
+        share = [got[n == k].sum(1).mean() / k for k in (1, 2, 3, 4)]
+        want = [1 - p + p**k / k for k in (1, 2, 3, 4)]
+        # 4,800 patients of two views, so six standard errors are at most 0.04
+        four = got[n == 4]
+        if len(np.unique(four, axis=0)) < 4:
+            return "alike"
+        if np.isin(four.sum(1), (1, 4)).all():
+            return "whole"
+        if not np.allclose(share, want, atol=0.04):
+            if np.allclose(share, [p + (1 - p) ** k / k for k in (1, 2, 3, 4)], atol=0.04):
+                return "kept"
+            k = int(np.abs(np.subtract(share, want)).argmax())
+            return "other", {"p": p, "views": k + 1, "want": want[k], "got": share[k]}
+        single = four[four.sum(1) == 1].mean(0)
+        if np.ptp(single) > 0.15:
+            return "favourite", {"place": int(single.argmax())}
+    return "right"
+
+
+def _hidden(answer: Any, there: np.ndarray) -> np.ndarray:
+    """The answer as true and false; `Wrong` if it is not, or of another shape."""
+    found = _array(answer, "format", expected=there.shape)
+    if found.shape != there.shape or not np.isin(found, (0, 1)).all():
+        raise Wrong("format", expected=there.shape, got=f"{found.dtype} of shape {found.shape}")
+    return found.astype(bool)
+
+
+def _array(answer: Any, key: str, **told: Any) -> np.ndarray:
+    """The answer's numbers; `Wrong` with this message if it holds none."""
+    if hasattr(answer, "detach"):
+        answer = answer.detach().cpu()
+    if isinstance(answer, (list, tuple)) and any(part is ... for part in answer):
+        raise NotAttempted
+    try:
+        return np.asarray(answer, float)
+    except (TypeError, ValueError):
+        raise Wrong(key, got=type(answer).__name__, **told) from None

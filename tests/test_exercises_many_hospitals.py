@@ -1,0 +1,451 @@
+"""The checks of the notebook on many hospitals, fed with right, untouched and wrong answers."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from medlab import metrics
+from medlab.exercises import check, many_hospitals
+from medlab.exercises.many_hospitals import MESSAGES
+from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
+from tests.mutants import ticked
+
+# ------------------------------------------------------------------------ 1: leave one out
+
+
+def split(sites, patients, how=""):
+    made = {}
+    for site in np.unique(sites):
+        here = sites == site
+        known = np.isin(patients, patients[here])
+        learn, test = {
+            "sites": (~here, here),
+            "swapped": (here, ~here),
+            "nothing kept": (np.ones(len(sites), bool), here),
+            "patients": (~known, known),
+            "lost": (~known, here & ~np.isin(patients, patients[~here])),
+            "careful": (~known & (np.cumsum(~known) > 1), here),
+        }.get(how, (~known, here))
+        pair = np.flatnonzero(learn), np.flatnonzero(test)
+        if how == "masks":
+            pair = torch.tensor(learn), list(test)
+        if how == "twice":
+            pair = np.repeat(pair[0], 2), pair[1]
+        if how == "lists":
+            pair = pair[0][::-1].tolist(), torch.tensor(pair[1])
+        made[site] = pair
+    if how == "one less":
+        made.popitem()
+    return made
+
+
+def names_of_images(sites, patients):
+    return {s: (patients[sites != s], patients[sites == s]) for s in np.unique(sites)}
+
+
+# ------------------------------------------------------------------------ 2: a row a hospital
+
+
+def table(labels, scores, sites, patients, how=""):
+    made = {}
+    for site in np.unique(sites):
+        here = sites == site
+        y, s, who = labels[here], scores[here], patients[here]
+        if len(np.unique(y)) < 2:
+            made[site] = {"half": (0.5, 0.4, 0.6), "nan": (np.nan, np.nan, np.nan)}.get(how)
+            continue
+        if how == "pooled":
+            y, s, who = labels, scores, patients
+        if how == "reversed":
+            s = -s
+        groups = None if how == "images" else who
+        seed = 7 if how == "seed" else 0
+        row = metrics.bootstrap(metrics.auc, y, s, groups=groups, n=1000, seed=seed)
+        if how == "other auc":
+            row = metrics.bootstrap(lambda y, s: metrics.auc(y, s) - 0.05, y, s, groups=who, n=200)
+        parts = row.value, row.low, row.high
+        middle = (row.low + row.high) / 2
+        made[site] = {
+            "tuples": parts,
+            "arrays": np.array(parts),
+            "ends": parts[1:],
+            "order": (parts[1], parts[0], parts[2]),
+            "90 %": (row.value, 0.6 * middle + 0.4 * row.low, 0.6 * middle + 0.4 * row.high),
+            "99 %": (row.value, 1.4 * row.low - 0.4 * middle, 1.4 * row.high - 0.4 * middle),
+            "none": None,
+            "number": row.value,
+        }.get(how, row)
+    return list(made.values()) if how == "list" else made
+
+
+# ------------------------------------------------------------------------ 3: two kinds of pairs
+
+
+def kinds(labels, scores, sites, how=""):
+    won, pairs, each = [0.0, 0.0], [0, 0], []
+    for i in np.flatnonzero(labels == 1):
+        for j in np.flatnonzero(labels == 0):
+            kind = int(sites[i] != sites[j])
+            tie = scores[i] == scores[j]
+            if how == "ties out" and tie:
+                continue
+            half = {"ties lost": 0, "ties won": 1}.get(how, 0.5)
+            win = half if tie else float(scores[i] > scores[j])
+            won[kind] += 1 - win if how == "reversed" else win
+            pairs[kind] += 1
+    shares = won[0] / pairs[0], won[1] / pairs[1]
+    if how == "mean":
+        each = [metrics.auc(labels[sites == s], scores[sites == s]) for s in np.unique(sites)]
+        return np.mean(each), shares[1]
+    return {
+        "swapped": shares[::-1],
+        "shares": (won[0] / sum(pairs), won[1] / sum(pairs)),
+        "all": (metrics.auc(labels, scores), shares[1]),
+        "list": [torch.tensor(shares[0]), shares[1]],
+        "three": (*shares, 1),
+        "other": (shares[0], shares[1] + 0.05),
+        "number": shares[0],
+    }.get(how, shares)
+
+
+def test_one_hospital_is_the_statistic_of_mann_and_whitney():
+    labels, scores, sites = many_hospitals._pairs(4)
+    within, between = many_hospitals.two_kinds(labels, scores, sites)
+    won = pairs = 0
+    for site in np.unique(sites):
+        ill, well = (scores[(sites == site) & (labels == k)] for k in (1, 0))
+        won += mannwhitneyu(ill, well).statistic
+        pairs += len(ill) * len(well)
+    assert within == pytest.approx(won / pairs)
+    everything = (labels == 1).sum() * (labels == 0).sum()
+    w = pairs / everything
+    assert w * within + (1 - w) * between == pytest.approx(metrics.auc(labels, scores))
+
+
+# ------------------------------------------------------------------------ 4: new statistics
+
+
+def renormalised(model, images, how=""):
+    if how == "in place":
+        model.eval()
+    else:
+        model = copy.deepcopy(model).eval()
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if how == "dropout":
+        model.train()
+    for layer in layers:
+        if how not in ("memory", "count"):
+            layer.reset_running_stats()
+        if how not in ("memory", "reset only"):
+            layer.momentum = 1.0 if how == "one" else None
+        if how != "reset":
+            layer.train()
+    if how == "twice":
+        model(images[:150])
+    if how == "first":
+        layers[1].eval()
+    with torch.no_grad():
+        model(images[:64] if how == "part" else images)
+    if how == "twice far":
+        model(images + 5)
+    if how == "weights":
+        layers[0].weight.data += 1
+    if how == "frozen":
+        model.requires_grad_(False)
+    if how == "untracked":
+        layers[1].track_running_stats = False
+    return model if how == "training" else model.eval()
+
+
+def in_batches(model, images):
+    """Old statistics before, means of batches: what a hook on each layer's input would see."""
+    model = copy.deepcopy(model).eval()
+    seen = {}
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda layer, args: seen.update({layer: args[0]}))
+    with torch.no_grad():
+        model(images)
+    for layer in layers:
+        layer.running_mean = seen[layer].mean((0, 2, 3))
+        layer.running_var = seen[layer].var((0, 2, 3))
+    return model
+
+
+def layer_by_layer(model, images):
+    """The same with a pass for each layer, front to back: right in another form."""
+    model = copy.deepcopy(model).eval()
+    for layer in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        seen = []
+        hook = layer.register_forward_pre_hook(lambda layer, args, seen=seen: seen.append(args[0]))
+        with torch.no_grad():
+            model(images)
+        hook.remove()
+        layer.running_mean.copy_(seen[0].mean((0, 2, 3)))
+        layer.running_var.copy_(seen[0].var((0, 2, 3), correction=0))
+    return model
+
+
+def test_the_new_statistics_give_every_channel_mean_0_and_variance_1():
+    model, images = many_hospitals._network(), torch.rand(50, 1, 9, 9) * 7 - 1
+    made = many_hospitals.renormalise(model, images)
+    with torch.no_grad():
+        out = made[1](made[0](images))
+    bare = (out - made[1].bias.view(1, -1, 1, 1)) / made[1].weight.view(1, -1, 1, 1)
+    assert bare.mean((0, 2, 3)).detach() == pytest.approx(np.zeros(3), abs=1e-4)
+    assert bare.var((0, 2, 3)).detach() == pytest.approx(np.ones(3), abs=1e-3)
+    assert [layer.momentum for layer in (made[1], made[4][1])] == [0.1, 0.1]
+
+
+# ------------------------------------------------------------------------ 5: histograms
+
+
+def matched(images, reference, how=""):
+    shares = np.linspace(0, 1, {"coarse": 6}.get(how, 401))
+    own, wanted = (np.quantile(x, shares) for x in (images, reference))
+    if how == "each":
+        return np.stack([np.interp(x, np.quantile(x, shares), wanted) for x in images])
+    if how == "ranks":
+        place = images.ravel().argsort().argsort() / (images.size - 1)
+        return np.interp(place, shares, wanted).reshape(images.shape)
+    if how == "moments":
+        return (images - images.mean()) / images.std() * reference.std() + reference.mean()
+    if how == "mean":
+        return images - images.mean() + reference.mean()
+    if how == "reversed":
+        return np.interp(images, own, wanted[::-1])
+    return np.interp(images, own, wanted)
+
+
+def by_sorting(images, reference):
+    _, place, n = np.unique(images, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(n) - n / 2) / images.size
+    return torch.tensor(np.quantile(reference, rank)[place.reshape(images.shape)])
+
+
+# ------------------------------------------------------------------------ 6: location and scale
+
+
+def aligned(features, sites, labels, how="", ddof=0):
+    made = np.full(features.shape, 0.0)
+    for site in np.unique(sites):
+        here = sites == site
+        x, y = features[here], labels[here]
+        ill, well = x[y == 1], x[y == 0]
+        centre = (ill.mean(0) + well.mean(0)) / 2
+        spread = np.sqrt((ill.var(0, ddof=ddof) + well.var(0, ddof=ddof)) / 2)
+        if how == "plain":
+            centre, spread = x.mean(0), x.std(0)
+        if how == "all images":
+            spread = x.std(0)
+        if how == "healthy":
+            centre, spread = well.mean(0), well.std(0)
+        if how == "no spread":
+            spread = 1
+        if how == "spreads":
+            spread = (ill.std(0) + well.std(0)) / 2
+        if how == "variance":
+            spread = spread**2
+        if how == "classes":
+            centre = np.where(y[:, None] == 1, ill.mean(0), well.mean(0))
+        if how == "nan":
+            made[here] = (x - centre) / np.where(spread < 1e-9, 0, spread)
+        else:
+            made[here] = (x - centre) / (spread + 1e-8)
+    return made + (how == "other")
+
+
+def together(features, sites, labels):
+    return StandardScaler().fit_transform(features)
+
+
+def how(function, word):
+    return lambda *args: function(*args, how=word)
+
+
+def cases(id, function, said):
+    return [(id, how(function, word), text) for word, text in said.items()]
+
+
+CASES = [
+    ("many_hospitals.1", split, "✓"),
+    *cases(
+        "many_hospitals.1",
+        split,
+        {
+            "masks": "✓",
+            "lists": "✓",
+            "sites": "its patient was X-rayed there too",
+            "swapped": "you return (test, learn)",
+            "nothing kept": "is learnt from and tested on",
+            "patients": "was not taken there, and you test on it",
+            "lost": "test on *all* images of the hospital",
+            "careful": "and you do not learn from it",
+            "twice": "stands more than once in your learn rows",
+            "one less": "the keys should be the hospitals A, B, C, D",
+        },
+    ),
+    ("many_hospitals.1", names_of_images, "positions are whole numbers from 0 to 10"),
+    ("many_hospitals.1", lambda s, p: list(split(s, p).values()), "I expected a dictionary"),
+    ("many_hospitals.1", lambda s, p: dict.fromkeys(s, 3), "got int for"),
+    ("many_hospitals.2", table, "✓"),
+    *cases(
+        "many_hospitals.2",
+        table,
+        {
+            "tuples": "✓",
+            "arrays": "✓",
+            "seed": "✓",
+            "nan": "✓",
+            "half": "has images of one class only",
+            "pooled": "is the AUC of all hospitals together",
+            "reversed": "is 1 − AUC",
+            "other auc": "I expected an AUC of",
+            "images": "as if every image were another patient",
+            "order": "an interval is (AUC, low, high)",
+            "ends": "got 2 numbers",
+            "number": "or (AUC, low, high); got float",
+            "90 %": "as if every image were another patient",
+            "99 %": "(95 %, by patient)",
+            "none": "has images of both classes",
+            "list": "I expected a dictionary with an interval",
+        },
+    ),
+    ("many_hospitals.2", lambda *a: {}, "the keys should be the hospitals"),
+    ("many_hospitals.3", kinds, "✓"),
+    *cases(
+        "many_hospitals.3",
+        kinds,
+        {
+            "list": "✓",
+            "swapped": "I asked for (within, between)",
+            "mean": "you averaged the AUCs of the hospitals",
+            "all": "is the AUC of all pairs",
+            "ties lost": "with you it is lost",
+            "ties won": "with you it is won",
+            "ties out": "you left out pairs with equal scores",
+            "reversed": "in which the *healthy* image scores higher",
+            "shares": "by the number of pairs of its kind",
+            "three": "got 3 numbers",
+            "number": "I expected two numbers",
+            "other": "I expected 0.",
+        },
+    ),
+    ("many_hospitals.4", renormalised, "✓"),
+    ("many_hospitals.4", layer_by_layer, "✓"),
+    *cases(
+        "many_hospitals.4",
+        renormalised,
+        {
+            "one": "✓",
+            "in place": "you changed the model that was given",
+            "dropout": "dropout was active",
+            "memory": "batch normalisation moves its memory",
+            "count": "is an average of new values and of old ones",
+            "reset": "is what it was: nothing was estimated",
+            "first": "is what it was: nothing was estimated",
+            "reset only": "batch normalisation moves its memory",
+            "part": "stems from a part of the images",
+            "twice far": "should begin with",
+            "weights": "Only the remembered means and variances may",
+            "frozen": "no longer learns",
+            "untracked": "the track_running_stats of a normalisation",
+            "training": "is in training mode",
+        },
+    ),
+    ("many_hospitals.4", in_batches, "it still used their old values"),
+    ("many_hospitals.4", lambda m, x: copy.deepcopy(m), "nothing was estimated"),
+    ("many_hospitals.4", lambda m, x: m, "it is the same object"),
+    ("many_hospitals.4", lambda m, x: m(x), "return the model, a copy"),
+    ("many_hospitals.5", matched, "✓"),
+    ("many_hospitals.5", by_sorting, "✓"),
+    ("many_hospitals.5", lambda x, r: x, "the images are what they were"),
+    ("many_hospitals.5", lambda x, r: matched(r, x), "I expected an array of shape"),
+    *cases(
+        "many_hospitals.5",
+        matched,
+        {
+            "each": "Match all images of the hospital together",
+            "ranks": "pixels of the same grey level in one image",
+            "moments": "mean and spread agree",
+            "mean": "as in the reference",
+            "coarse": "as in the reference",
+            "reversed": "a darker pixel became the lighter one",
+        },
+    ),
+    ("many_hospitals.6", aligned, "✓"),
+    ("many_hospitals.6", partial(aligned, ddof=1), "✓"),
+    ("many_hospitals.6", together, "over all hospitals together"),
+    ("many_hospitals.6", lambda f, s, y: aligned(f, s, y)[0], "I expected an array of shape"),
+    *cases(
+        "many_hospitals.6",
+        aligned,
+        {
+            "plain": "nearer to the ill, and is taken away",
+            "all images": "grows with the distance between the classes",
+            "healthy": "of the healthy alone",
+            "no spread": "Divide by the spread too",
+            "spreads": "Average the variances",
+            "variance": "divided by the variance",
+            "classes": "nothing is left to tell",
+            "nan": "you divided by it",
+            "other": "I expected [",
+        },
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
+@pytest.mark.parametrize(("id", "answer", "said"), CASES)
+def test_answers(id, answer, said, capsys):
+    is_told(id, answer, said, capsys)
+
+
+@pytest.mark.parametrize("id", sorted(MESSAGES))
+def test_untouched_and_broken_answers(id, capsys):
+    is_told_what_is_no_answer(id, capsys)
+
+
+RIGHT = {"many_hospitals.1": split, "many_hospitals.2": table, "many_hospitals.3": kinds}
+RIGHT |= {"many_hospitals.4": renormalised, "many_hospitals.5": matched}
+RIGHT |= {"many_hospitals.6": aligned}
+
+
+@pytest.mark.parametrize("id", sorted(RIGHT))
+def test_answers_that_change_their_arguments_are_right(id, capsys):
+    def spoils(*args):
+        made = RIGHT[id](*args)
+        args[-1][...] = args[-1][0]
+        return made
+
+    check(id, spoils if id in ("many_hospitals.1", "many_hospitals.2") else hasty(RIGHT[id]))
+    assert capsys.readouterr().out.startswith("✓")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:divide by zero")
+def test_every_message_is_said(capsys):
+    assert unheard(MESSAGES, CASES, capsys) == []
+
+
+# Fewer or more quantiles are good enough, or the same numbers
+EQUIVALENT = [
+    "many_hospitals.3: won, pairs = ({True: 0, False: 0}, {True: 0, False: 0}) → pairs, won = ({True: 0, False: 0}, {True: 0, False: 0})",
+    "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1)",
+    "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1, 256)",
+    "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1, 258)",
+    "many_hospitals.6: ill = features[here & (labels == 1)] → ill = features[(labels == 1) & here]",
+    "many_hospitals.6: made = np.zeros(features.shape) → made = np.ones(features.shape)",
+    "many_hospitals.6: made[here] = (features[here] - centre) / np.where(varies, spread, 1) → made[here] = (features[here] - centre) / np.where(varies, spread, 2)",
+    "many_hospitals.6: varies = spread > 1e-12 → varies = spread >= 1e-12",
+    "many_hospitals.6: well = features[here & (labels == 0)] → well = features[(labels == 0) & here]",
+]
+
+
+def test_no_changed_solution_is_called_right():
+    assert ticked("29_many_hospitals", "many_hospitals") == EQUIVALENT
