@@ -1,0 +1,368 @@
+"""The checks of shortcuts, fed with right, untouched and typically wrong answers."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from medlab import explain
+from medlab.exercises import check, material
+from medlab.exercises.shortcuts import MESSAGES
+from medlab.metrics import Interval
+from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
+from tests.mutants import ticked
+
+done = material("shortcuts")
+
+# ------------------------------------------------------------------------ 1: the intervention
+
+
+def moved(score, images, change):
+    return np.asarray(score(change(images)), float) - np.asarray(score(images), float)
+
+
+def by_loop(score, images, change, patients):
+    d, of = moved(score, images, change), {}
+    for value, patient in zip(d, patients, strict=True):
+        of.setdefault(patient, []).append(value)
+    means = [sum(values) / len(values) for values in of.values()]
+    mean = sum(means) / len(means)
+    error = (sum((m - mean) ** 2 for m in means) / (len(means) - 1) / len(means)) ** 0.5
+    return Interval(mean, mean - 1.96 * error, mean + 1.96 * error)
+
+
+def intervene(score, images, change, patients, how):
+    before, after = (np.asarray(score(v), float) for v in (images, change(images)))
+    d = {"absolute": abs(after - before), "after": after}.get(how, after - before)
+    names = np.unique(patients)
+    fold = np.sum if how == "sum" else np.mean
+    means = np.array([fold(d[patients == name]) for name in names])
+    means = d if how == "images" else -means if how == "sign" else means
+    error = means.std(ddof=0 if how == "biased" else 1)
+    error = error if how == "spread" else error / len(means) ** 0.5
+    if how == "image error":
+        error = d.std(ddof=1) / len(d) ** 0.5
+    if how == "unpaired":
+        sides = [np.array([v[patients == name].mean() for name in names]) for v in (before, after)]
+        error = np.hypot(*(side.std(ddof=1) for side in sides)) / len(names) ** 0.5
+    reach = error if how == "factor" else 1.96 * error
+    low, high = means.mean() - reach, means.mean() + reach
+    return (means.mean(), high, low) if how == "order" else (means.mean(), low, high)
+
+
+# ------------------------------------------------------------------------ 2: cells
+
+
+def cells(labels, sign, scores, how=""):
+    right = (scores > 0.5 if how == "strict" else scores >= 0.5) == (labels == 1)
+    called = scores >= 0.5 if how == "ill" else ~right if how == "errors" else right
+    table = [[called[(labels == a) & (sign == b)] for b in (0, 1)] for a in (0, 1)]
+    sums = np.array([[cell.sum() for cell in row] for row in table], float)
+    size = np.array([[len(cell) for cell in row] for row in table], float)
+    return {
+        "count": sums,
+        "all": sums / size.sum(),
+        "row": sums / size.sum(1, keepdims=True),
+        "column": sums / size.sum(0, keepdims=True),
+        "transposed": (sums / size).T,
+        "columns": (sums / size)[:, ::-1],
+        "rows": (sums / size)[::-1],
+    }.get(how, sums / size)
+
+
+# ------------------------------------------------------------------------ 3: guided maps
+
+
+class Gate(torch.autograd.Function):
+    """A ReLU with a second gate on the way back."""
+
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        return g.clamp(min=0) * (z > 0)
+
+
+def by_function(model, images, target):
+    """Without hooks: the network's layers, one after another."""
+    x = pictures = images.clone().requires_grad_()
+    for layer in model:
+        x = Gate.apply(x) if isinstance(layer, nn.ReLU) else layer(x)
+    (slope,) = torch.autograd.grad(x[:, target].sum(), pictures)
+    return slope.abs().amax(1)
+
+
+def signed(model, images, target, gates=True):
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, nn.ReLU) and gates:
+            hooks.append(module.register_full_backward_hook(lambda m, i, o: (i[0].clamp(min=0),)))
+    pictures = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(pictures)[:, target].sum(), pictures)
+    for hook in hooks:
+        hook.remove()
+    return slope
+
+
+def hooked(model, images, target, *, hook, which=slice(None), remove=True):
+    layers = [module for module in model.modules() if isinstance(module, nn.ReLU)][which]
+    handles = [layer.register_full_backward_hook(hook) for layer in layers]
+    maps = explain.gradient(model, images, target)
+    for handle in handles if remove else []:
+        handle.remove()
+    return maps
+
+
+def cut(_module, grad_input, _grad_output):
+    return (grad_input[0].clamp(min=0),)
+
+
+# ------------------------------------------------------------------------ 4: covers
+
+BOX = (slice(None), slice(None), slice(27, 32), slice(1, 7))
+
+
+def leaky(pictures):
+    stamp = pictures[:, 0, 27:32, 1:7].amax((1, 2)) > 0.7
+    covered = pictures.clone()
+    covered[stamp, :, 27:32, 1:7] = pictures[stamp].mean()
+    return covered
+
+
+def filled(pictures, value, box=BOX):
+    covered = pictures.clone()
+    covered[box] = value(pictures) if callable(value) else value
+    return covered
+
+
+def around(pictures):
+    """The mean of the rows above the corner, which no stamp reaches."""
+    return pictures[:, :, 20:27].mean((1, 2, 3), keepdim=True)
+
+
+def in_place(pictures):
+    pictures[BOX] = 0
+    return pictures
+
+
+# ------------------------------------------------------------------------ 5: odds
+
+
+def through_logit(p, ratio, sds):
+    return torch.sigmoid(torch.logit(torch.tensor(p)) + sds * np.log(ratio))
+
+
+# ------------------------------------------------------------------------ 6: five networks
+
+
+def changes(images):
+    soft = F.avg_pool2d(F.pad(images, (1,) * 4, mode="replicate"), 3, 1)
+    found = {"sharp": images + 0.5 * (images - soft), "bright": images + 0.1}
+    for rows in (slice(2, 6), slice(26, 30)):
+        for columns in (slice(2, 6), slice(26, 30)):
+            marked = images.clone()
+            marked[:, :, rows, columns] += 0.5
+            found[f"corner {rows.start} {columns.start}"] = marked
+    return {name: change.clamp(0, 1) for name, change in found.items()}
+
+
+def suspicion(score, images, leave="none", of=np.mean):
+    before = score(images)
+    return max(
+        abs(of(score(change) - before))
+        for name, change in changes(images).items()
+        if not name.startswith(leave)
+    )
+
+
+def harmful(score, images):
+    covered = images.clone()
+    covered[:, :, 8:24, 8:24] = 0.4
+    return abs(np.mean(score(covered) - score(images)))
+
+
+def at_random(score, images):
+    return suspicion(score, images) + 1e-6 * np.random.default_rng().random()
+
+
+CASES = [
+    ("shortcuts.1", done.intervene, "✓"),
+    ("shortcuts.1", by_loop, "✓"),
+    ("shortcuts.1", lambda *a: torch.tensor(done.intervene(*a)), "✓"),
+    ("shortcuts.1", lambda *a: done.intervene(*a)[0], "three numbers"),
+    ("shortcuts.1", lambda *a: "effect", "three numbers"),
+    *[
+        ("shortcuts.1", partial(intervene, how=how), said)
+        for how, said in {
+            "sign": "your sign is turned round",
+            "absolute": "averaged absolute differences",
+            "images": "you averaged over images",
+            "sum": "summed each patient's differences",
+            "after": "the mean score after the change",
+            "unpaired": "adds the spread of the scores before",
+            "image error": "your standard error counts images",
+            "spread": "that of single patients",
+            "biased": "ddof=1",
+            "factor": "reaches 1.96 standard errors",
+            "order": "changed places",
+        }.items()
+    ],
+    ("shortcuts.1", lambda *a: (0.1, 0.0, 0.2), "I expected"),
+    ("shortcuts.2", cells, "✓"),
+    ("shortcuts.2", lambda *a: torch.tensor(cells(*a)), "✓"),
+    ("shortcuts.2", lambda *a: cells(*a).tolist(), "✓"),
+    ("shortcuts.2", lambda *a: cells(*a)[0], "a table of 2 × 2"),
+    ("shortcuts.2", lambda *a: {}, "a table of 2 × 2"),
+    *[
+        ("shortcuts.2", partial(cells, how=how), said)
+        for how, said in {
+            "ill": "images *called ill*",
+            "errors": "shares called wrong",
+            "transposed": "rows are labels",
+            "columns": "without the sign comes first",
+            "rows": "the healthy come first",
+            "count": "these are counts",
+            "all": "divided by all images. Divide",
+            "row": "all images of a row",
+            "column": "all images of a column",
+            "strict": "exactly 0.5 calls ill",
+        }.items()
+    ],
+    ("shortcuts.2", lambda *a: cells(*a) * 0.9, "at row"),
+    ("shortcuts.3", done.guided, "✓"),
+    ("shortcuts.3", by_function, "✓"),
+    ("shortcuts.3", partial(hooked, hook=cut), "✓"),
+    ("shortcuts.3", lambda *a: 0.5, "maps of shape"),
+    ("shortcuts.3", lambda *a: signed(*a), "maps of shape"),
+    ("shortcuts.3", explain.gradient, "the plain gradient"),
+    ("shortcuts.3", lambda *a: signed(*a, gates=False).clamp(min=0).amax(1), "at the image only"),
+    ("shortcuts.3", partial(hooked, hook=lambda m, i, o: (o[0].clamp(min=0),)), "`grad_output`"),
+    ("shortcuts.3", partial(hooked, hook=lambda m, i, o: (i[0].clamp(max=0),)), "kept what is neg"),
+    ("shortcuts.3", partial(hooked, hook=cut, which=slice(1)), "the others have none"),
+    ("shortcuts.3", lambda *a: signed(*a).amax(1), "take the absolute value"),
+    ("shortcuts.3", lambda *a: signed(*a).abs().sum(1), "you added the channels"),
+    ("shortcuts.3", lambda m, x, k: (signed(m, x, k) * x).abs().amax(1), "multiplied by the image"),
+    ("shortcuts.3", lambda m, x, k: done.guided(m, x, 0), "another class"),
+    ("shortcuts.3", partial(hooked, hook=cut, remove=False), "hooks are still in the model"),
+    ("shortcuts.3", lambda *a: done.guided(*a) + 1, "differ from mine"),
+    ("shortcuts.4", done.cover, "✓"),
+    ("shortcuts.4", partial(filled, value=0.5), "✓"),
+    ("shortcuts.4", partial(filled, value=around), "✓"),
+    ("shortcuts.4", lambda p: torch.tensor(filled(p, 1).numpy()), "✓"),
+    ("shortcuts.4", lambda p: filled(p, 0).numpy(), "✓"),
+    ("shortcuts.4", lambda p: p[:, 0], "pictures of shape"),
+    ("shortcuts.4", lambda p: 3, "got int"),
+    ("shortcuts.4", leaky, "cover only pictures"),
+    ("shortcuts.4", lambda p: p.clone(), "30 of the corner's 30"),
+    ("shortcuts.4", in_place, "work on a copy"),
+    (
+        "shortcuts.4",
+        partial(filled, value=lambda p: p.mean((1, 2, 3), keepdim=True)),
+        "computed with the stamp in it",
+    ),
+    ("shortcuts.4", partial(filled, value=lambda p: p[BOX].amin((2, 3), keepdim=True)), "computed"),
+    ("shortcuts.4", partial(filled, value=lambda p: p.mean()), "other pictures of its batch"),
+    (
+        "shortcuts.4",
+        partial(filled, value=0, box=(*BOX[:2], slice(28, 32), slice(1, 7))),
+        "6 of the corner's 30",
+    ),
+    ("shortcuts.4", partial(filled, value=0, box=(*BOX[:2], slice(26, 32), BOX[3])), "outside the"),
+    ("shortcuts.4", torch.zeros_like, "pictures are alike"),
+    ("shortcuts.4", partial(filled, value=lambda p: torch.rand(9, 1, 5, 6)[: len(p)]), "two calls"),
+    ("shortcuts.4", partial(filled, value=torch.nan), "NaN"),
+    ("shortcuts.5", done.after, "✓"),
+    ("shortcuts.5", through_logit, "✓"),
+    ("shortcuts.5", lambda p, r, s: [done.after(p, r, s)], "✓"),
+    ("shortcuts.5", lambda p, r, s: min(1, p * r**s), "multiplied the probability"),
+    ("shortcuts.5", lambda p, r, s: p / (1 - p) * r**s, "the new odds"),
+    ("shortcuts.5", lambda p, r, s: 1 - done.after(p, r, s), "being healthy"),
+    ("shortcuts.5", lambda p, r, s: done.after(p, r * s, 1), "a power"),
+    ("shortcuts.5", lambda p, r, s: 0.5, "I expected"),
+    ("shortcuts.5", lambda p, r, s: done.after(p, np.exp(r * s), 1), "no exponential"),
+    ("shortcuts.5", lambda p, r, s: done.after(p, r, 1), "one standard deviation"),
+    ("shortcuts.5", lambda p, r, s: done.after(p, r, -s), "odds fall where"),
+    ("shortcuts.6", suspicion, "✓"),
+    ("shortcuts.6", partial(suspicion, of=lambda d: np.sqrt(np.mean(d**2))), "✓"),
+    ("shortcuts.6", lambda *a: torch.tensor([suspicion(*a)]), "✓"),
+    ("shortcuts.6", partial(suspicion, leave="sharp"), "looks at sharpness"),
+    ("shortcuts.6", partial(suspicion, leave="bright"), "looks at brightness"),
+    ("shortcuts.6", partial(suspicion, leave="corner"), "looks at a corner"),
+    ("shortcuts.6", lambda s, x: suspicion(s, x, of=lambda d: max(d.mean(), 0)), "looks at"),
+    ("shortcuts.6", lambda s, x: s(x).std(), "touches the middle"),
+    ("shortcuts.6", harmful, "touches the middle"),
+    ("shortcuts.6", lambda s, x: 1.0, "the same for all"),
+    ("shortcuts.6", lambda s, x: s(x), "one number for each network"),
+    ("shortcuts.6", lambda s, x: np.nan, "is NaN"),
+    ("shortcuts.6", at_random, "two calls give two"),
+]
+
+
+@pytest.mark.parametrize(("id", "answer", "said"), CASES)
+def test_answers(id, answer, said, capsys):
+    is_told(id, answer, said, capsys)
+
+
+@pytest.mark.parametrize("id", sorted(MESSAGES))
+def test_untouched_and_broken_answers(id, capsys):
+    is_told_what_is_no_answer(id, capsys)
+
+
+RIGHT = {"shortcuts.2": cells, "shortcuts.4": done.cover}
+
+
+@pytest.mark.parametrize("id", sorted(RIGHT))
+def test_answers_that_change_their_arguments_are_right(id, capsys):
+    check(id, hasty(RIGHT[id]))
+    assert capsys.readouterr().out.startswith("✓")
+
+
+def test_every_message_is_said(capsys):
+    assert unheard(MESSAGES, CASES, capsys) == []
+
+
+def test_the_interval_covers_the_mean_of_patients():
+    rng, inside = np.random.default_rng(0), 0
+    patients = np.repeat(np.arange(60), rng.integers(1, 5, 60))
+    for _ in range(400):
+        values = 0.3 + rng.standard_normal(60)[patients] + 0.5 * rng.standard_normal(len(patients))
+        _, low, high = done.average(values, patients)
+        inside += low <= 0.3 <= high
+    assert 0.92 <= inside / 400 <= 0.97
+
+
+def test_guided_maps_of_a_linear_network_are_its_gradient():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(108, 2))
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(done.guided(model, images, 1), explain.gradient(model, images, 1))
+
+
+def test_material_holds_an_answer_of_every_exercise_that_the_notebook_needs():
+    assert isinstance(done, SimpleNamespace)
+    assert done.after(0.2, 2, 1) == pytest.approx(1 / 3)  # odds of 1 to 4 become 2 to 4
+
+
+# Changes that make no difference
+EQUIVALENT = [
+    "shortcuts.2: for label in (0, 1): → for label in (1, 0):",
+    "shortcuts.2: for marked in (0, 1): → for marked in (1, 0):",
+    "shortcuts.2: table = np.zeros((2, 2)) → table = np.ones((2, 2))",
+    "shortcuts.2: table[label, marked] = right[(labels == label) & (sign == marked)].mean() → table[label, marked] = right[(sign == marked) & (labels == label)].mean()",
+    "shortcuts.3: for module in model.modules(): → for module in model:",
+    "shortcuts.4: covered[:, :, 27:32, 1:7] = 0 → covered[:, :, 27:, 1:7] = 0",
+    "shortcuts.4: covered[:, :, 27:32, 1:7] = 0 → covered[:, :, 27:32, 1:7] = 1",
+    "shortcuts.4: covered[:, :, 27:32, 1:7] = 0 → covered[:, :, 27:33, 1:7] = 0",
+]
+
+
+def test_no_changed_solution_is_called_right():
+    # Of exercise 6 many solutions are good enough
+    assert ticked("26_shortcuts", "shortcuts", without=["shortcuts.6"]) == EQUIVALENT
