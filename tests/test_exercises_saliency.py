@@ -16,43 +16,42 @@ from tests.mutants import ticked
 # ------------------------------------------------------------------------ 1: occlusion
 
 
-def occlude(f, x, cover, patch, starts, how=""):
+def occlude(f, x, cover, places, how=""):
     cover = cover.expand_as(x)
     maps, count = torch.zeros_like(x[:, 0]), torch.zeros_like(x[0, 0])
     piled, before = x.clone(), f(x)
-    for y in starts:
-        for z in starts:
-            rows, cols = slice(y, y + patch), slice(z, z + patch)
-            covered = {"pile": piled, "changed": x}.get(how, x.clone())
-            paste = cover[..., rows, cols]
-            if how == "zero":
-                paste = 0
-            if how == "mean":
-                paste = cover.mean((2, 3), keepdim=True)
-            if how == "elsewhere":
-                paste = cover[..., :patch, :patch]
-            if how == "inverse":
-                covered = cover.clone()
-                paste = x[..., rows, cols]
-            kept = x[..., rows, cols].clone()
-            covered[..., rows, cols] = paste
-            after = f(covered)
-            if how == "changed":
-                x[..., rows, cols] = kept
-            fall = {"covered": after, "sign": after - before}.get(how, before - after)
-            if how == "size":
-                fall = fall.abs()
-            if how == "relu":
-                fall = fall.clamp_min(0)
-            if how == "batch":
-                fall = fall.mean().expand(len(x))
-            if how == "corner":
-                maps[:, y, z] += fall
-            elif how == "last":
-                maps[:, rows, cols] = fall[:, None, None]
-            else:
-                maps[:, rows, cols] += fall[:, None, None]
-            count[rows, cols] += 1
+    for rows, cols in places:
+        covered = {"pile": piled, "changed": x}.get(how, x.clone())
+        paste = cover[..., rows, cols]
+        if how == "zero":
+            paste = 0
+        if how == "mean":
+            paste = cover.mean((2, 3), keepdim=True)
+        if how == "elsewhere":
+            height, width = x[0, 0, rows, cols].shape
+            paste = cover[..., :height, :width]
+        if how == "inverse":
+            covered = cover.clone()
+            paste = x[..., rows, cols]
+        kept = x[..., rows, cols].clone()
+        covered[..., rows, cols] = paste
+        after = f(covered)
+        if how == "changed":
+            x[..., rows, cols] = kept
+        fall = {"covered": after, "sign": after - before}.get(how, before - after)
+        if how == "size":
+            fall = fall.abs()
+        if how == "relu":
+            fall = fall.clamp_min(0)
+        if how == "batch":
+            fall = fall.mean().expand(len(x))
+        if how == "corner":
+            maps[:, rows.start, cols.start] += fall
+        elif how == "last":
+            maps[:, rows, cols] = fall[:, None, None]
+        else:
+            maps[:, rows, cols] += fall[:, None, None]
+        count[rows, cols] += 1
     if how == "changed":
         x += 1
     if how in ("sum", "corner", "last"):
@@ -63,7 +62,7 @@ def occlude(f, x, cover, patch, starts, how=""):
         return (maps / count).clamp_min(0)
     if how == "size at the end":
         return (maps / count).abs()
-    return maps / (len(starts) ** 2 if how == "patches" else count)
+    return maps / (len(places) if how == "patches" else count)
 
 
 # ------------------------------------------------------------------------ 2: integrated gradients
@@ -85,6 +84,8 @@ def integrate(f, x, b, steps, how=""):
             how, b + alpha * (x - b)
         )
         s = slope(f, point)
+        if how == "trapezoid":
+            s = (slope(f, b + k / steps * (x - b)) + slope(f, b + (k + 1) / steps * (x - b))) / 2
         total = total + (s.abs() if how == "size" else s)
         piled = piled + total
     way = {"times x": x, "no way": 1, "sign": b - x}.get(how, x - b)
@@ -97,6 +98,12 @@ def integrate(f, x, b, steps, how=""):
     if how == "other":
         way = way / 3
     return way * total / (1 if how == "sum" else steps)
+
+
+def trapezoid(f, x, b, steps):
+    alphas = torch.linspace(0, 1, steps)
+    slopes = torch.stack([slope(f, b + alpha * (x - b)) for alpha in alphas])
+    return (x - b) * torch.trapezoid(slopes, alphas, dim=0)
 
 
 def gauss(f, x, b, steps):
@@ -147,7 +154,7 @@ def rival(images, train, labels, masks, how=""):
     if how == "alone":
         return (images - images.mean(0))[:, 0] * usual
     if how == "weak":
-        return (healthy - images)[:, 0] * usual
+        return (healthy - images)[:, 0].abs() * usual
     if how == "nan":
         return torch.log(brighter)
     return {
@@ -163,7 +170,8 @@ def rival(images, train, labels, masks, how=""):
 def misled(p, maps, masks, sure, how=""):
     found = []
     for i in range(len(p)):
-        row, col = divmod(int((-maps[i] if how == "lowest" else maps[i]).argmax()), maps.shape[2])
+        seen = {"lowest": -maps[i], "absolute": maps[i].abs()}.get(how, maps[i])
+        row, col = divmod(int(seen.argmax()), maps.shape[2])
         if how == "transposed":
             row, col = col, row
         inside = masks[i, row, col] == 1 if how == "above" else masks[i, row, col] > 0
@@ -188,6 +196,10 @@ def design(f, x, train, labels, how=""):
     usual = train[labels == 0].mean(0, keepdim=True)
     if how == "not asked":
         return (x - usual).clamp_min(0)
+    if how == "times a number":
+        return (x - usual).clamp_min(0) ** 4 * f(x)[:, None, None, None]
+    if how == "slope at x":
+        return (x - usual) * slope(f, x)
     if how == "silent":
         return integrate(f, x, usual, 32) + 0.1
     if how == "ill":
@@ -210,6 +222,10 @@ for k, answer in ANSWERS.items():
     hows = {how: key for how, key in hows.items() if (k, how) != (2, "ends")}
     hows |= ALIASES.get(k, {})
     CASES += [(id, partial(answer, how=how), MESSAGES[id][key]) for how, key in hows.items()]
+CASES += [
+    ("saliency.2", trapezoid, MESSAGES["saliency.2"]["trapezoid"]),
+    ("saliency.6", partial(design, how="times a number"), MESSAGES["saliency.6"]["not asked"]),
+]
 FORMATS = [
     ("saliency.1", lambda f, x, *_: f(x)),
     ("saliency.2", lambda f, x, *_: "maps"),
@@ -250,6 +266,7 @@ RIGHT = [(f"saliency.{k}", answer) for k, answer in ANSWERS.items()] + [
     ("saliency.5", lambda *given: torch.tensor(misled(*given))),
     ("saliency.5", lambda *given: tuple(misled(*given))),
     ("saliency.6", lambda *given: design(*given)[:, 0].numpy()),
+    ("saliency.6", partial(design, how="slope at x")),
 ]
 
 
@@ -281,8 +298,9 @@ def test_the_finished_answers_are_those_of_explain():
         torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
     )
     own = x.mean((2, 3), keepdim=True)
-    found = done.occlude(lambda z: net(z)[:, 1], x, own, 4, [0, 3, 6, 9, 12])
-    torch.testing.assert_close(found, explain.occlusion(net, x, 1, patch=4, stride=3))
+    patch, stride, places = done.patches(16)
+    found = done.occlude(lambda z: net(z)[:, 1], x, own, places)
+    torch.testing.assert_close(found, explain.occlusion(net, x, 1, patch=patch, stride=stride))
     found = done.integrate(lambda z: net(z)[:, 1], x, x[:1] / 2, 4)[:, 0]
     expected = explain.integrated_gradients(net, x, 1, baseline=x[0] / 2, steps=4)
     torch.testing.assert_close(found, expected)
@@ -292,6 +310,25 @@ def test_one_image_of_each_patient():
     p = torch.tensor([0.2, 0.9, 0.8, 0.9, 0.1])
     assert saliency.once(p, np.array(["a", "b", "b", "c", "a"])) == [1, 3, 0]
     assert saliency.once(p, None) == [1, 3, 2, 0, 4]
+
+
+def test_six_images_to_be_told_apart():
+    p = torch.tensor([0.9, 0.3, 0.8, 0.42, 0.95, 0.6, 0.39, 0.1])
+    labels = torch.tensor([1, 0, 1, 1, 1, 0, 1, 0])
+    assert saliency.six(p, labels).tolist() == [5, 4, 6, 3, 1, 0]
+    assert saliency.six(p, labels.numpy()).tolist() == [5, 4, 6, 3, 1, 0]
+
+
+def test_a_mean_is_told_with_its_interval_over_patients():
+    values = np.array([[0.0, 0.5, 0.0, 1.0], [1.0, 0.5, 0.0, 1.0]]) - 0.502
+    patients = np.array(["a", "b", "b", "c"])
+    found = saliency.interval(values, patients)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low < found.value < found.high
+    # Patients whose images are alike: nothing is left to resample within them
+    twice = saliency.interval(np.repeat(values, 2, axis=1), np.repeat(patients, 2))
+    assert (twice.low, twice.high) == pytest.approx((found.low, found.high))
+    assert saliency.told(values, patients).startswith("+0.00 (-")
 
 
 def test_each_image_by_itself():
@@ -306,13 +343,10 @@ def test_each_image_by_itself():
     assert saliency.each(explain.energy_inside, maps[0], masks).shape == (1, 5)
 
 
-# Starts are alike for rows and columns; 4 and 6 are designs, and what scores as well is as good:
+# 4 and 6 are designs, and what scores as well is as good:
 # a few steps more or less, another unit, the mean of the ill for that of the healthy
 EQUIVALENT = [
-    "saliency.1: count[rows, cols] += 1 → count[cols, rows] += 1",
     "saliency.1: maps, count = (torch.zeros_like(x[:, 0]), torch.zeros_like(x[0, 0])) → maps, count = (torch.zeros_like(x[:, 0]), torch.zeros_like(x[1, 0]))",
-    "saliency.1: rows, cols = (slice(top, top + patch), slice(left, left + patch)) → cols, rows = (slice(top, top + patch), slice(left, left + patch))",
-    "saliency.1: rows, cols = (slice(top, top + patch), slice(left, left + patch)) → rows, cols = (slice(left, left + patch), slice(top, top + patch))",
     "saliency.3: weights = slopes.mean((2, 3), keepdim=True) → weights = slopes.mean((3, 2), keepdim=True)",
     "saliency.4: healthy = train[labels == 0].mean(0) → healthy = train[labels != 0].mean(0)",
     "saliency.4: healthy = train[labels == 0].mean(0) → healthy = train[labels == 1].mean(0)",

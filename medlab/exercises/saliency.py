@@ -17,11 +17,13 @@ from torch.nn import functional as F
 from medlab.cohort import Cohort, to_float
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near
 from medlab.explain import energy_inside, pointing_game
+from medlab.metrics import Interval, bootstrap
 from medlab.simulate import chest_xray
 
 SHARE = 0.4  # energy inside that a rival must reach
 LEAST = 0.9  # energy inside that a map must reach
 Score = Callable[[Tensor], Tensor]
+Place = tuple[slice, slice]
 
 MESSAGES = {
     "saliency.1": {
@@ -60,6 +62,8 @@ MESSAGES = {
         "sum": "you added the slopes of all steps. Take their mean.",
         "sign": "your path is right and your sign is turned: x − b, not b − x.",
         "size": "you took absolute values: what speaks against pneumonia must be subtracted.",
+        "trapezoid": "that is the trapezoid rule, with twice the error of the middles. Take "
+        "(k + ½) / steps.",
         "ends": "your α sit at the ends of their steps. Take the middles, (k + ½) / steps: a "
         "step's error then nearly cancels.",
         "added up": "the slopes of earlier steps are still in yours: `backward` adds to `.grad`. "
@@ -81,7 +85,7 @@ MESSAGES = {
         "one weight a feature map.",
         "no weights": "you added the feature maps without their weights.",
         "slopes": "that is the map of the slopes alone. Multiply the feature maps by the weights.",
-        "mean": "you averaged over the feature maps. Equation 2 has a sum.",
+        "mean": "you averaged over the feature maps. The formula has a sum.",
         "batch": "your weights are averaged over the images too. Each image has its own.",
         "size": "you took the weights' absolute values: a map that speaks against must subtract.",
         "nearest": 'you enlarged by repeating pixels. Use `mode="bilinear"`.',
@@ -103,8 +107,8 @@ MESSAGES = {
         "training masks: where are lesions, usually?",
         "no healthy": "energy inside {got:.2f}; I asked for {least}. Your map makes no use of the "
         "healthy training images: bright in comparison with what?",
-        "weak": "energy inside {got:.2f}; I asked for {least}. Multiply what is brighter than in "
-        "the healthy by the usual place of lesions.",
+        "weak": "energy inside {got:.2f}; I asked for {least}. Your map uses both. Is it high only "
+        "where the image is *brighter* than the healthy, and lesions are usual?",
     },
     "saliency.5": {
         "right": "sure, right, and looking elsewhere.",
@@ -119,6 +123,8 @@ MESSAGES = {
         "any": "you kept images whose map is positive somewhere outside. Only the highest point "
         "counts.",
         "lowest": "you looked at the lowest point of each map.",
+        "absolute": "you took absolute values: the highest point is the greatest value, not the "
+        "furthest from 0.",
         "above": "the mask's numbers are not all 1: inside is every value above 0.",
         "flags": "return positions, not True and False: `np.flatnonzero`, say.",
         "other": "I expected {expected}, and got {got}.",
@@ -128,8 +134,8 @@ MESSAGES = {
         "own mean {own:.2f}.",
         "format": "I expected maps of shape {shape}; got {got}.",
         "nan": "your map holds NaN or infinite values.",
-        "not asked": "your map is the same for another network: it never asked f. It may be a good "
-        "map of lesions, and says nothing about the network.",
+        "not asked": "for a network that looks elsewhere your map keeps its shape: it does not ask "
+        "f *where*. It may be a good map of lesions, and says nothing about the network.",
         "silent": "a network that answers 0 to everything gave a map that is not 0.",
         "ill": "a map of an image changes with the other images of `x`.",
         "weak": "energy inside {got:.2f}; I asked for {least}. Which image would this network call "
@@ -141,7 +147,8 @@ MESSAGES = {
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
     answers = {"occlude": occlude, "integrate": integrate, "cam": cam, "misled": misled}
-    return SimpleNamespace(**answers, rivals=rivals, once=once, each=each)
+    scores = {"rivals": rivals, "each": each, "interval": interval, "told": told}
+    return SimpleNamespace(**answers, **scores, patches=patches, once=once, six=six)
 
 
 def _maps(raw: Any, shape: tuple[int, ...]) -> Tensor:
@@ -165,20 +172,31 @@ def _first_gap(found: Tensor, want: Tensor) -> dict[str, Any]:
 # --- 1: occlusion ---
 
 
-def occlude(f: Score, x: Tensor, cover: Tensor, patch: int, starts: list[int]) -> Tensor:
+def occlude(f: Score, x: Tensor, cover: Tensor, places: list[Place]) -> Tensor:
     """Mean fall of f (N,) over the patches that cover each pixel, (N, H, W)."""
     maps = torch.zeros_like(x[:, 0])
     count = torch.zeros_like(x[0, 0])
     cover = cover.expand_as(x)
     with torch.no_grad():
         before = f(x)
-        for top, left in product(starts, starts):
-            where = (..., slice(top, top + patch), slice(left, left + patch))
+        for rows, columns in places:
+            where = (..., rows, columns)
             covered = x.clone()
             covered[where] = cover[where]
             maps[where] += (before - f(covered))[:, None, None]
             count[where] += 1
     return maps / count
+
+
+def patches(side: int) -> tuple[int, int, list[Place]]:
+    """Patches of a quarter of an image's side: their side, stride, rows and columns."""
+    patch, stride = side // 4, 3 * (side // 4) // 4
+    return patch, stride, _grid(patch, [*range(0, side - patch, stride), side - patch])
+
+
+def _grid(patch: int, starts: list[int]) -> list[Place]:
+    cut = [slice(start, start + patch) for start in starts]
+    return list(product(cut, cut))
 
 
 def _nets(seed: int, side: int) -> Score:
@@ -194,24 +212,23 @@ def _nets(seed: int, side: int) -> Score:
 
 
 @cache
-def _covered(seed: int) -> tuple[Score, Tensor, Tensor, int, tuple[int, ...]]:
+def _covered(seed: int) -> tuple[Score, Tensor, Tensor, list[Place]]:
     rng = torch.Generator().manual_seed(seed)
-    side, patch, starts = ((9, 4, (0, 3, 5)), (7, 3, (0, 1, 4)))[seed % 2]
+    side, patch, starts = ((9, 4, [0, 3, 5]), (7, 3, [0, 1, 4]))[seed]
     x = torch.rand(3, 1, side, side, generator=rng, dtype=torch.float64)
     cover = torch.rand(1 + 2 * seed, 1, side, side, generator=rng, dtype=torch.float64)
-    return _nets(seed, side), x, cover, patch, starts
+    places = [*_grid(patch, starts), (slice(0, 2), slice(1, side))]
+    return _nets(seed, side), x, cover, places
 
 
-def _mistaken_covers(
-    f: Score, x: Tensor, cover: Tensor, patch: int, starts: tuple[int, ...]
-) -> dict[str, Tensor]:
+def _mistaken_covers(f: Score, x: Tensor, cover: Tensor, places: list[Place]) -> dict[str, Tensor]:
     cover = cover.expand_as(x)
     count, piled = torch.zeros_like(x[0, 0]), x.clone()
     names = ("pile", "covered", "last", "corner", "zero", "mean", "elsewhere", "inverse", "batch")
     found = {name: torch.zeros_like(x[:, 0]) for name in (*names, "size", "relu", "sum")}
     plain, before = f(x), f(x)
-    for top, left in product(starts, starts):
-        where = (..., slice(top, top + patch), slice(left, left + patch))
+    for rows, columns in places:
+        where = (..., rows, columns)
         count[where] += 1
         piled[where] = cover[where]
         one = x.clone()
@@ -221,7 +238,8 @@ def _mistaken_covers(
         rest[where] = x[where]
         mean = cover.mean((2, 3), keepdim=True)
         pasted = {"zero": torch.zeros_like(mean), "mean": mean}
-        pasted["elsewhere"] = cover[..., :patch, :patch]
+        height, width = one[where].shape[-2:]
+        pasted["elsewhere"] = cover[..., :height, :width]
         falls = {
             "pile": plain - f(piled),
             "covered": f(one),
@@ -238,10 +256,10 @@ def _mistaken_covers(
         for name, value in falls.items():
             found[name][where] += value[:, None, None]
         found["last"][where] = fall[:, None, None]
-        found["corner"][:, top, left] += fall
+        found["corner"][:, rows.start, columns.start] += fall
     total, corner, last = found.pop("sum"), found.pop("corner"), found.pop("last")
     found = {name: value / count for name, value in found.items()}
-    found |= {"sign": -total / count, "sum": total, "patches": total / len(starts) ** 2}
+    found |= {"sign": -total / count, "sum": total, "patches": total / len(places)}
     return found | {"last": last, "corner": corner, "relu too": (total / count).clamp_min(0)}
 
 
@@ -249,16 +267,16 @@ def _mistaken_covers(
 def occlusion(answer) -> Verdict:
     verdicts = []
     for seed in (0, 1):
-        f, x, cover, patch, starts = _covered(seed)
+        f, x, cover, places = _covered(seed)
         given = x.clone()
-        raw = call(answer, f, given, cover.clone(), patch, list(starts))
-        want = occlude(f, x, cover, patch, list(starts))
+        raw = call(answer, f, given, cover.clone(), list(places))
+        want = occlude(f, x, cover, places)
         found = _maps(raw, tuple(want.shape))
         if near(found, want):
             if not torch.equal(given, x):
                 return "changed"
             continue
-        wrong = _mistaken_covers(f, x, cover, patch, starts)
+        wrong = _mistaken_covers(f, x, cover, places)
         key = first_match(found, wrong)
         alike = near(found, wrong["relu too"]) or near(found, (want * 1).abs())
         if alike:
@@ -327,6 +345,10 @@ def _mistaken_paths(x: Tensor, b: Tensor, steps: int) -> Iterator[tuple[str, Ten
     yield "added up", piled * way
     yield "total", (mean * way).sum(0, keepdim=True).expand_as(x)
     yield "total", mean.mean(0, keepdim=True) * way
+    ends = [_slope(_curve, b + k / steps * (x - b)) for k in range(steps + 1)]
+    yield "trapezoid", torch.trapezoid(torch.stack(ends), dim=0) / steps * way
+    inner = [_slope(_curve, b + k / (steps - 1) * (x - b)) for k in range(steps)]
+    yield "trapezoid", torch.trapezoid(torch.stack(inner), dim=0) / (steps - 1) * way
     for alphas in (
         [k / steps for k in range(steps)],
         [(k + 1) / steps for k in range(steps)],
@@ -362,7 +384,7 @@ def integrated(answer) -> Verdict:
 
 
 def cam(maps: Tensor, slopes: Tensor, size: int) -> Tensor:
-    """max(0, Σ_k α_k A_k) of (N, K, h, w), α_k the mean slope, enlarged to (N, size, size)."""
+    """max(0, Σ_k w_k A_k) of (N, K, h, w), w_k the mean slope, enlarged to (N, size, size)."""
     weights = slopes.mean((2, 3), keepdim=True)
     coarse = (weights * maps).sum(1, keepdim=True).clamp_min(0)
     return F.interpolate(coarse, (size, size), mode="bilinear")[:, 0]
@@ -453,6 +475,26 @@ def each(score: Callable, maps: Tensor | list[Tensor], masks: Tensor) -> ndarray
     )
 
 
+def interval(values: ndarray, patients: Any) -> Interval:
+    """Mean of (networks, N) values of images, with its interval over patients."""
+    means = values.mean(0)
+    return bootstrap(lambda _, v: v.mean(), np.ones(len(means)), means, groups=patients)
+
+
+def told(values: ndarray, patients: Any) -> str:
+    """The mean and its interval, signed; what rounds to 0 is +0.00."""
+    gap = interval(values, patients)
+    return f"{gap.value:+z.2f} ({gap.low:+z.2f} to {gap.high:+z.2f})"
+
+
+def six(p: Tensor, labels: Any) -> Tensor:
+    """Positions of two healthy images (highest p), two ill ones (p near 0.4), two (highest p)."""
+    order = p.argsort(descending=True, stable=True)
+    ill, well = (order[torch.as_tensor(labels)[order] == label] for label in (1, 0))
+    near_by = ill[(p[ill] - 0.4).abs().argsort(stable=True)]
+    return torch.stack([well[0], ill[0], near_by[0], near_by[1], well[1], ill[1]])
+
+
 @cache
 def _patients() -> tuple[Tensor, ...]:
     """Images, labels and masks of training patients, images and masks of ill ones of others."""
@@ -501,7 +543,7 @@ def misled(p: Tensor, maps: Tensor, masks: Tensor, sure: float) -> list[int]:
 
 @cache
 def _sure(seed: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    rng = torch.Generator().manual_seed(60 + seed)
+    rng = torch.Generator().manual_seed(61 + seed)
     p = torch.randint(10, 21, (30,), generator=rng) / 20
     maps = torch.randn(30, 6, 6, generator=rng)
     masks = (torch.rand(30, 6, 6, generator=rng) < 0.45) * torch.randint(
@@ -545,6 +587,7 @@ def misleading(answer) -> Verdict:
             "transposed": misled(p, maps, masks.mT, sure),
             "doubt": [i for i in misled(p, maps, masks, none) if p[i] < sure],
             "lowest": misled(p, -maps, masks, sure),
+            "absolute": misled(p, maps.abs(), masks, sure),
             "any": [i for i in misled(every, 0 * maps, 0 * masks, none) if p[i] >= sure],
             "above": misled(p, maps, masks == 1, sure),
         }
@@ -578,6 +621,11 @@ def _chests() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return images[:48, None], labels[:48], images[test][:, None], masks[test], usual
 
 
+def _elsewhere(images: Tensor) -> Tensor:
+    """A network that looks between the lungs, where no lesion is."""
+    return images[:, 0, 3:17, 8:12].square().mean((1, 2))
+
+
 def _unusual(images: Tensor) -> Tensor:
     """A network that notices whatever differs from the usual chest, brighter or darker."""
     usual = _chests()[4].to(images)
@@ -597,14 +645,15 @@ def design(answer) -> Verdict:
     maps = made(_unusual, x)
     if not maps.isfinite().all():
         return "nan"
-    if near(made(lambda images: _unusual(1 - images), x), maps):
+    other = made(_elsewhere, x).flatten(1)
+    if F.cosine_similarity(other, maps.flatten(1)).abs().max() > 0.99:
         return "not asked"
     if made(lambda images: 0 * images.sum((1, 2, 3)), x).abs().max() > 1e-6:
         return "silent"
     if not near(made(_unusual, x[[3, 1]]), maps[[3, 1]], rel=1e-3, absolute=1e-5):
         return "ill"
-    starts = [0, 2, 4, 6, 8, 10, 12, 14, 16]
+    places = _grid(4, [*range(0, 17, 2)])
     plain = {"black": torch.zeros(1, 1, 1, 1), "own": x.mean((2, 3), keepdim=True)}
-    told = {k: energy_inside(occlude(_unusual, x, v, 4, starts), masks) for k, v in plain.items()}
+    told = {k: energy_inside(occlude(_unusual, x, v, places), masks) for k, v in plain.items()}
     told |= {"got": energy_inside(maps, masks), "least": LEAST}
     return ("right" if told["got"] >= LEAST else "weak"), told
