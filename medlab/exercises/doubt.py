@@ -102,7 +102,7 @@ MESSAGES = {
         "are the probability of pneumonia, those of an ill one 1 − it.",
         "never both": "you kept one label a patient. A set may hold both, or none.",
         "top": "you always put in the likelier label. A set may be empty.",
-        "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or one score too low?",
+        "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or a score too low?",
         "by class": "with by_class=False all calibration patients share one quantile.",
         "not by class": "with by_class=True each label has the quantile of the patients who have "
         "it.",
@@ -141,8 +141,8 @@ MESSAGES = {
         "no plus one": "k comes from n + 1, the new patient included, and is rounded up.",
         "plain": "you took a binomial share of n patients. The coverage follows a Beta law with k "
         "and n + 1 − k.",
-        "range": "I expected a whole number up to 1,000; got {got}. A search that reaches its upper "
-        "end may have `cdf` for `sf`, or least and chance exchanged.",
+        "range": "I expected a whole number up to 1,000; got {got}. A search that reaches its "
+        "upper end may have `cdf` for `sf`, or least and chance exchanged.",
         "too few": "with {got} patients, alpha = {alpha}, the coverage is at least {least} with "
         "probability {share:.3f} only; I asked for {chance}.",
         "too many": "{got} is enough, but so is {want} and every number above.",
