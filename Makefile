@@ -26,7 +26,7 @@ help:
 	@echo 'make notebooks    execute every notebook again and store its outputs'
 	@echo 'make pages        write the course as web pages into pages'
 	@echo 'make bench        measure against other libraries'
-	@echo 'make robustness   the long run over damaged DICOM files'
+	@echo 'make robustness   the long runs: damaged DICOM files, Part IV on each real set'
 	@echo 'make clean        remove what the commands above made, but neither data nor your notebooks'
 
 # Each does nothing where the last installation is newer than pyproject.toml and the pins.
@@ -84,7 +84,8 @@ bench: install
 	if [ -n "$$failed" ]; then echo "medlab: did not run:$$failed" >&2; exit 1; fi
 
 robustness: install
-	MEDLAB_ROBUSTNESS=full $(PYTEST) -rs -s tests/test_robustness_*.py tests/test_checkpoint.py
+	MEDLAB_ROBUSTNESS=full $(PYTEST) -rs -s tests/test_robustness_*.py tests/test_checkpoint.py \
+	  tests/test_notebooks_real.py
 
 clean:
 	rm -rf $(CACHES)

@@ -140,6 +140,7 @@ def rank(scores, alpha, how=""):
     k = {
         "no plus one": math.ceil(n * (1 - alpha)),
         "down": math.floor((n + 1) * (1 - alpha)),
+        "nearest": round((n + 1) * (1 - alpha)),
         "low": math.ceil((n + 1) * alpha),
         "next": k + 1,
         "before": k - 1,
@@ -163,6 +164,15 @@ def rank_by_partition(scores, alpha):
     n = len(scores)
     k = n + 1 - math.floor((n + 1) * alpha + 1e-9)
     return torch.tensor(np.partition(scores, k - 1)[k - 1] if k <= n else math.inf)
+
+
+def rank_with_numpy(method):
+    def found(scores, alpha):
+        n = len(scores)
+        k = math.ceil((n + 1) * (1 - alpha))
+        return np.quantile(scores, k / n, method=method) if k <= n else np.inf
+
+    return found
 
 
 def rank_in_place(scores, alpha):
@@ -197,6 +207,12 @@ def sets_in_a_loop(p_cal, y_cal, p, alpha, by_class):
 
 def sets_with_few_ill(p_cal, y_cal, p, alpha, by_class):
     return ~sets_of(p_cal, y_cal, p, alpha, by_class)[::-1]
+
+
+def sets_between_scores(p_cal, y_cal, p, alpha, by_class):
+    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
+    q = [np.quantile(scores[(y_cal == c) | (not by_class)], 1 - alpha) for c in (0, 1)]
+    return np.stack([p <= q[0], 1 - p <= q[1]], axis=1)
 
 
 def sets_of(p_cal, y_cal, p, alpha, by_class):
@@ -255,19 +271,25 @@ def coverage_by_pandas(sets, labels, patients):
 def needed(alpha, least, chance, how=""):
     def holds(n):
         k = math.ceil((n + (how != "no plus one")) * (1 - alpha))
+        k -= how == "not up" and (n + 1) * (1 - alpha) < k
         if how == "plain":
             return stats.binom.sf(math.ceil(n * least) - 1, n, 1 - alpha)
         if k > n:
             return 0
         if how == "mean":
             return k / (n + 1) >= least
+        if how == "cdf":
+            return stats.beta.cdf(least, k, n + 1 - k)
+        if how == "exchanged":
+            return stats.beta.sf(chance, k, n + 1 - k)
         return stats.beta.sf(least, k, n + 1 - k)
 
     if how == "mean":
         return next(n for n in range(1, 1000) if holds(n))
     if how == "lucky":
         return next(n for n in range(1, 1000) if holds(n) >= chance)
-    last = max(n for n in range(1, 1001) if holds(n) < chance)
+    least_chance = least if how == "exchanged" else chance
+    last = max(n for n in range(1, 1001) if holds(n) < least_chance)
     return {"last": last, "late": last + 30, "early": last - 9, "half": last + 0.5}.get(
         how, last + 1
     )
@@ -289,6 +311,11 @@ def needed_by_orders(alpha, least, chance):
 def distance(h, labels, new, how=""):
     means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
     within = h - (means[labels] if how != "all spread" else h.mean(0))
+    if how == "each class":
+        own = [np.linalg.inv(np.cov(h[labels == c].T)) for c in (0, 1)]
+        return np.min(
+            [((new - a) @ m * (new - a)).sum(1) for a, m in zip(means, own, strict=True)], axis=0
+        )
     if how == "new":
         within = new - new.mean(0)
     sigma = np.cov(within.T)
@@ -386,6 +413,7 @@ CASES = [
     ("doubt.3", lambda s, a: [rank(s, a)], "✓"),
     ("doubt.3", rank_in_place, "sorted the scores in place"),
     ("doubt.3", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
+    ("doubt.3", rank_with_numpy("higher"), "went one too far"),
     ("doubt.3", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
     *[
         ("doubt.3", how(rank, word), said)
@@ -394,6 +422,7 @@ CASES = [
             "never few": "are enough",
             "no plus one": "you forgot the + 1",
             "down": "round k up",
+            "nearest": "did not round k up",
             "low": "one of the lowest scores",
             "unsorted": "Sort them first",
             "next": "places count from 0",
@@ -408,6 +437,7 @@ CASES = [
     ("doubt.4", lambda *a: torch.tensor(sets_of(*a)).int(), "✓"),
     ("doubt.4", lambda *a: sets_of(*a)[:, 1], "True and False of shape"),
     ("doubt.4", sets_with_few_ill, "sets to hold pneumonia"),
+    ("doubt.4", sets_between_scores, "interpolated"),
     *[
         ("doubt.4", with_fault(word), said)
         for word, said in {
@@ -450,7 +480,7 @@ CASES = [
     ("doubt.6", needed, "✓"),
     ("doubt.6", needed_by_orders, "✓"),
     ("doubt.6", lambda *a: 5, "every set holds every label"),
-    ("doubt.6", lambda *a: 2000, "its upper end"),
+    ("doubt.6", lambda *a: 2000, "up to 1,000; got 2000"),
     *[
         ("doubt.6", how(needed, word), said)
         for word, said in {
@@ -459,7 +489,10 @@ CASES = [
             "mean": "*mean* coverage",
             "no plus one": "k comes from n + 1",
             "plain": "a binomial share",
-            "half": "its upper end",
+            "not up": "is rounded up",
+            "half": "a whole number",
+            "cdf": "`cdf` for `sf`",
+            "exchanged": "least and chance exchanged",
             "early": "only; I asked for",
             "late": "every number above",
         }.items()
@@ -475,6 +508,7 @@ CASES = [
             "root": "took the root",
             "euclid": "count alike",
             "spread": "*inverse*",
+            "each class": "a covariance for each class",
             "diagonal": "variances of single features",
             "all spread": "covariance of all features",
             "one mean": "from the mean of all",

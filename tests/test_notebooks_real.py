@@ -14,6 +14,7 @@ from tests.where import NOTEBOOKS
 # Number of a notebook → a real set for its DATASET line, where that lies in the data folder, and
 # words that only it brings: of PneumoniaMNIST, the hash that its loader warns of.
 PNEUMONIA = ("pneumoniamnist", "medmnist/pneumoniamnist.npz", "28209eda62fecd6e6a2d98b1501bb15f")
+ADULTS = ("chest_xray_nih", "chest_xray_nih", "NIH ChestX-ray14")
 REAL_PARTS = {"hippocampus": "hippocampus/imagesTr", "nuclei": "nuclei/images"}
 REAL = {
     **dict.fromkeys(("00", "08", "09", "11", "14", "16"), PNEUMONIA),
@@ -22,7 +23,20 @@ REAL = {
     "20": ("lung_nodules", "lung_nodules", "patches to learn from"),
     **dict.fromkeys(("21", "21b"), ("lung_nodules", "lung_nodules", "Lung nodules: candidates")),
     "24": ("cardiac_cine", "cardiac_cine", "short-axis MRI of the heart"),
+    "25": ("chest_xray_nih", "chest_xray_nih", "chest_xray_nih has no outlines"),
+    "26": ADULTS,
+    "28": ("chest_xray_nih", "chest_xray_nih", "This set names no sex and no age"),
+    **dict.fromkeys(("27", "29", "30", "30b"), PNEUMONIA),
 }
+# Part IV runs on both sets of radiographs; the long run tries the other one too.
+OTHER = {
+    **dict.fromkeys(("25", "26", "28"), PNEUMONIA),
+    "27": ("chest_xray_nih", "chest_xray_nih", "no finding"),
+    "29": ("chest_xray_nih", "chest_xray_nih", "743 images"),
+    "30": ("chest_xray_nih", "chest_xray_nih", "chest_xray_nih names no hospitals"),
+    "30b": ("chest_xray_nih", "chest_xray_nih", "355 patients"),
+}
+RUNS = [*REAL.items(), *(OTHER.items() if os.environ.get("MEDLAB_ROBUSTNESS") == "full" else ())]
 
 
 def lay_out(source, root, name):
@@ -42,9 +56,9 @@ def lay_out(source, root, name):
 @pytest.mark.serial
 @pytest.mark.slow
 @pytest.mark.real
-@pytest.mark.parametrize("number", REAL)
-def test_a_notebook_runs_unchanged_on_real_images(number, real_data, tmp_path):
-    name, file, words = REAL[number]
+@pytest.mark.parametrize("number, real", RUNS, ids=[f"{n}-{real[0]}" for n, real in RUNS])
+def test_a_notebook_runs_unchanged_on_real_images(number, real, real_data, tmp_path):
+    name, file, words = real
     if not (real_data / file).exists():
         pytest.skip(f"{real_data / file} does not exist")
     lay_out(real_data, tmp_path, name)

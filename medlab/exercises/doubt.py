@@ -74,12 +74,14 @@ MESSAGES = {
         "few": "of {n} scores the {k}-th smallest is asked for, and there is none: return "
         "`np.inf`, so that every label enters. You returned {got:g}.",
         "never few": "{n} scores are enough for alpha = {alpha}: k is {k}.",
-        "no plus one": "you forgot the + 1: k comes from n + 1 patients, the new one included.",
+        "no plus one": "you forgot the + 1, or did not round k up: k comes from n + 1 patients, "
+        "the new one included.",
         "down": "round k up. Rounded down, the promise is broken by a little.",
         "low": "you took one of the lowest scores: 1 − alpha of the scores belong below q.",
         "between": "you interpolated between two scores. q is one of them: the {k}-th smallest.",
         "unsorted": "you took the score at place {k} as they stand. Sort them first.",
-        "next": "you took the one after the {k}-th smallest: places count from 0.",
+        "next": "you took the one after the {k}-th smallest: places count from 0, or "
+        '`method="higher"` went one too far.',
         "before": "you took the one before the {k}-th smallest.",
         "unique": "equal scores count each: patients are counted, not values.",
         "changed": "you sorted the scores in place: the caller's patients changed their order. "
@@ -100,7 +102,7 @@ MESSAGES = {
         "are the probability of pneumonia, those of an ill one 1 − it.",
         "never both": "you kept one label a patient. A set may hold both, or none.",
         "top": "you always put in the likelier label. A set may be empty.",
-        "strict": "a score of just q belongs in: `<=`.",
+        "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or a score too low?",
         "by class": "with by_class=False all calibration patients share one quantile.",
         "not by class": "with by_class=True each label has the quantile of the patients who have "
         "it.",
@@ -136,10 +138,11 @@ MESSAGES = {
         "would still lie below {least}.",
         "few": "with {got} patients k exceeds n, and every set holds every label. That is no "
         "answer.",
-        "no plus one": "k comes from n + 1, the new patient included.",
+        "no plus one": "k comes from n + 1, the new patient included, and is rounded up.",
         "plain": "you took a binomial share of n patients. The coverage follows a Beta law with k "
         "and n + 1 − k.",
-        "range": "your search ended at its upper end: {got}.",
+        "range": "I expected a whole number up to 1,000; got {got}. A search that reaches its "
+        "upper end may have `cdf` for `sf`, or least and chance exchanged.",
         "too few": "with {got} patients, alpha = {alpha}, the coverage is at least {least} with "
         "probability {share:.3f} only; I asked for {chance}.",
         "too many": "{got} is enough, but so is {want} and every number above.",
@@ -153,6 +156,7 @@ MESSAGES = {
         "spread": "you multiplied by Σ. Its *inverse* belongs there.",
         "diagonal": "you used the variances of single features. Features go together: Σ is a "
         "whole matrix.",
+        "each class": "you took a covariance for each class. One Σ serves both classes.",
         "all spread": "your Σ is the covariance of all features. The spread *within* classes is "
         "that of h − μ of the own class.",
         "one mean": "you measured from the mean of all. Each class has its own.",
@@ -733,9 +737,9 @@ def mahalanobis(h: ndarray, labels: ndarray, new: ndarray) -> ndarray:
 
 
 def _distances(new: ndarray, means: ndarray, inverse: ndarray) -> ndarray:
-    """(means, N) squares."""
+    """(means, N) squares, with one inverse for all means or one for each."""
     apart = new - means[:, None]
-    return np.einsum("cnd,de,cne->cn", apart, inverse, apart)
+    return (apart @ inverse * apart).sum(2)
 
 
 def _features() -> tuple[ndarray, ndarray, ndarray]:
@@ -768,7 +772,9 @@ def _mahalanobis(answer) -> Verdict:
     apart = _distances(new, means, inverse)
     every = np.linalg.inv(np.cov(h.T))
     own = np.linalg.inv(np.cov(new.T))
+    apiece = np.stack([np.linalg.inv(np.cov(h[labels == c].T)) for c in (0, 1)])
     wrong = {
+        "each class": _distances(new, means, apiece).min(0),
         "root": np.sqrt(want),
         "euclid": _distances(new, means, np.eye(3)).min(0),
         "spread": _distances(new, means, within).min(0),
