@@ -88,19 +88,20 @@ MESSAGES = {
         "plain": "hospitals count alike. Weight them by their number of images.",
         "group": "{name!r} belongs to *group* normalisation, which has no memory. Only batch "
         "normalisation stays.",
-        "missed": "{name!r} of hospital {site} should be the average.",
+        "missed": "{name!r} of hospital {site} should be the average: its layer is no batch "
+        "normalisation.",
     },
     "federated.5": {
         "right": "rate and label never mattered: every unit that moved holds the whole image.",
         "format": "I expected one image of {size} numbers; got {got}.",
         "nan": "your image holds NaN or infinite values: a unit that did not fire has δ = 0. Leave "
-        "it out.",
+        "it out – or does your choice of a unit forget negative changes?",
         "negative": "that is the image's negative: take after − before of weights *and* biases.",
         "no bias": "that is a multiple of the image. Divide by the change of the unit's bias.",
         "weights": "you divided weights by biases. Divide their *changes*.",
         "rows": "you added up units before you divided. Where their δ cancel, nothing is left.",
-        "rounding": "near the image, but off by up to {far:.2g}: a unit whose bias hardly moved "
-        "has mostly rounding in it. Trust the one that moved most.",
+        "rounding": "off by up to {far:.2g}: a unit whose bias hardly moved has mostly rounding in "
+        "it. Trust the one that moved most.",
         "changed": "your function changed its arguments. Make new tensors.",
         "other": "your image differs from the true one by up to {far:.2g}.",
     },
@@ -115,6 +116,8 @@ MESSAGES = {
         "one mask": "all masks are multiples of one another: two messages give it away.",
         "pairs": "hospitals {a} and {b} share no mask. Every pair draws its own.",
         "uneven": "the masks do not have mean 0: draw them from a normal distribution.",
+        "twice": "every pair has two masks, of a standard deviation of {got:.3g} together instead "
+        "of {spread:g}. Do your loops meet each pair twice?",
         "small": "the masks have a standard deviation of {got:.3g}, where {spread:g} was asked "
         "for.",
         "other rng": "the same state of `rng` gave other masks.",
@@ -129,7 +132,7 @@ def material() -> SimpleNamespace:
     answers = {"average": average, "fed_round": fed_round, "who_gains": who_gains}
     answers |= {"fedbn_round": fedbn_round, "recover": recover, "masked": masked}
     tools = {"with_sites": with_sites, "judge": judge, "table": table, "quarters": quarters}
-    return SimpleNamespace(**answers, **tools, change=change, private=private)
+    return SimpleNamespace(**answers, **tools, change=change)
 
 
 def with_sites(cohort: Cohort) -> Cohort:
@@ -224,27 +227,6 @@ def change(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Tensor, Tenso
     return -0.1 * weights, -0.1 * biases
 
 
-def private(learn: Callable, sigma: float, rng: torch.Generator, limit: float = 1.0) -> Callable:
-    """`learn`, after which the change of weights is clipped to a length and gets noise.
-
-    Args:
-        learn: trains a network in place, `learn(model, images, labels, …)`.
-        sigma: standard deviation of the noise on each weight, in units of `limit`.
-        rng: of the noise.
-        limit: greatest length of the change.
-    """
-
-    def trained(model: nn.Module, *args: Any, **options: Any) -> None:
-        before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-        learn(model, *args, **options)
-        moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before
-        moved *= limit / max(limit, float(moved.norm()))
-        moved += sigma * limit * torch.randn(len(moved), generator=rng)
-        nn.utils.vector_to_parameters(before + moved, model.parameters())
-
-    return trained
-
-
 # ------------------------------------------------------------------------------------ 1
 
 
@@ -318,7 +300,6 @@ def _entry_fault(name: str, got: Any, states: list, images: list[int]) -> Verdic
         "last": stack[-1],
         "zero": 0 * want,
     }
-    # Two entries of one meaning have one name: the first hospital may be the largest
     key = next((key for key, value in wrong.items() if near(got, value, absolute=1e-5)), "other")
     first = want.flatten()[0].item(), got.flatten()[0].item()
     return key, {"name": name, "expected": first[0], "got": first[1]}
@@ -541,7 +522,10 @@ def _hospital(seed: int) -> nn.Module:
         torch.manual_seed(seed)
         block = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.ReLU())
         head = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
-        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), block, head)
+        # Layer "10" only shares the first letter of its name with a batch normalisation
+        rest = [*(nn.ReLU() for _ in range(5)), nn.Linear(2, 2)]
+        first = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()]
+        model = nn.Sequential(*first, block, head, *rest)
         for value in (*model.parameters(), *model.buffers()):
             value.data += (
                 torch.rand_like(value) if value.is_floating_point() else torch.tensor(3 + seed)
@@ -628,6 +612,7 @@ def _steps() -> list[tuple[Tensor, ...]]:
         (1, 4, [0.3, 0.0, 0.1, 0.02]),
         (2, 2, [0.4, -0.4]),
         (3, 5, [0.7, 0.1, -2e-7, 0.0, -0.5]),
+        (4, 5, [2e-7, 0.0, 0.3, 0.0, -0.6]),
     ):
         rng = torch.Generator().manual_seed(seed)
         x = torch.randn(9 + seed, generator=rng)
@@ -671,7 +656,9 @@ def _image_fault(got: Tensor, x: Tensor, state: list[Tensor]) -> Verdict:
         return "no bias"
     if not silent:
         return "rows"
-    return ("rounding" if alike > 0.5 else "other"), {"far": far}
+    quotients = ((W1 - W0)[b1 != b0] / (b1 - b0)[b1 != b0, None]).unbind()
+    rounded = alike > 0.5 or any(near(got, row, absolute=1e-3, rel=1e-3) for row in quotients)
+    return ("rounding" if rounded else "other"), {"far": far}
 
 
 # ------------------------------------------------------------------------------------ 6
@@ -737,6 +724,8 @@ def _mask_fault(messages: Tensor, updates: Tensor, spread: float) -> Verdict:
         if together[a, b] > -0.5 / (count - 1):
             return "pairs", {"a": a + 1, "b": b + 1}
     got = float((noise.square().mean() / (count - 1)).sqrt())
+    if 1.35 * spread < got < 1.48 * spread:
+        return "twice", {"got": got, "spread": spread}
     if not 0.85 * spread < got < 1.15 * spread:
         return "small", {"got": got, "spread": spread}
     return "right"
