@@ -423,7 +423,7 @@ def test_material_holds_an_answer_of_every_exercise_that_the_notebook_needs():
     assert done.after(0.2, 2, 1) == pytest.approx(1 / 3)  # odds of 1 to 4 become 2 to 4
 
 
-# Changes that make no difference, and those of a bound by nothing
+# Changes that make no difference, or only on the very edge of the criterion
 EQUIVALENT = [
     "shortcuts.2: for label in (0, 1): → for label in (1, 0):",
     "shortcuts.2: for marked in (0, 1): → for marked in (1, 0):",
