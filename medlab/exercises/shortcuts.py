@@ -1,4 +1,4 @@
-"""Exercises of notebook 26: an intervention, a table of cells, guided maps, a cover, odds."""
+"""Exercises of notebook 26: intervene, tabulate, judge and guide maps, cover, balance, odds."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ MESSAGES = {
         "the patients' means.",
         "spread": "the mean is right, but your interval is that of single patients. The mean's "
         "standard error is the spread divided by the root of the number of patients.",
+        "root": "the mean is right, but you divided the spread by the number of patients. Divide "
+        "it by the number's root.",
         "biased": "divide the squares by the number of patients minus one: ddof=1.",
         "factor": "the interval reaches 1.96 standard errors to either side.",
         "order": "low and high have changed places.",
@@ -60,8 +62,20 @@ MESSAGES = {
         "other": "at row {row}, column {column} I expected {expected:.3f}, and got {got:.3f}.",
     },
     "shortcuts.3": {
+        "right": "the criterion leaves room for doubt.",
+        "format": 'I expected "fails", "passes" or "undecided"; got {got}.',
+        "turned": "a map that stays the same, far above the floor, is the one that fails.",
+        "zero": "you compared with 0. The criterion is 0.1 above the floor.",
+        "middle": "you judged the middle of the interval. Both of its ends must lie on one side.",
+        "one end": "from {low:g} to {high:g} holds 0.1: that is undecided. One end on the right "
+        "side is not enough.",
+        "other": "from {low:g} to {high:g} I expected {expected}, and got {got}.",
+    },
+    "shortcuts.4": {
         "right": "a second gate at every ReLU, and the network is as it was.",
         "format": "I expected maps of shape {shape}; got {got}.",
+        "tuple": "your hook returns a tensor. It must return a tuple with one entry: "
+        "`(grad_input[0].clamp(min=0),)`.",
         "plain": "that is the plain gradient. At each ReLU what comes back must be cut off at 0.",
         "late": "you cut off the gradient at the image only. Do it at every ReLU.",
         "deconv": "your hook lets all of `grad_output` through that is positive, also where the "
@@ -75,7 +89,7 @@ MESSAGES = {
         "left": "your hooks are still in the model: its plain gradient has changed. Remove them.",
         "other": "the maps differ from mine by up to {far:.2g}.",
     },
-    "shortcuts.4": {
+    "shortcuts.5": {
         "right": "with the stamp or without it, what is left is the same.",
         "format": "I expected pictures of shape {shape}; got {got}.",
         "changed": "the pictures you were given have changed: work on a copy.",
@@ -91,7 +105,23 @@ MESSAGES = {
         "random": "two calls give two results. Use one fixed grey.",
         "nan": "your pictures hold NaN or infinite values.",
     },
-    "shortcuts.5": {
+    "shortcuts.6": {
+        "right": "each of the four cells is drawn with probability 1/4.",
+        "format": "I expected one probability for each image; got {got}.",
+        "range": "a probability is neither negative nor NaN.",
+        "sum": "your numbers add up to {total:.3g}. Probabilities of all images add up to 1.",
+        "uniform": "every image is as probable as every other: then the cells are as they were.",
+        "turned": "your images of frequent cells are the more probable ones. Rare cells need more.",
+        "labels": "ill and healthy are drawn equally often, but among the ill the sign is still as "
+        "frequent as before. Count the cells of label *and* sign.",
+        "sign": "with and without the sign are drawn equally often, but the label is not balanced "
+        "within either. Count the cells of label *and* sign.",
+        "independent": "label and sign no longer go together, but rare labels or signs stay rare. "
+        "I asked for four equal cells.",
+        "within": "the cells are equal, but two images of one cell differ in probability.",
+        "other": "label {label} with sign {sign} is drawn with probability {got:.3f}, not 1/4.",
+    },
+    "shortcuts.7": {
         "right": "odds are multiplied, and the probability follows.",
         "probability": "you multiplied the probability. The odds are multiplied: p / (1 − p).",
         "odds": "that is the new odds. Turn them back: p = o / (1 + o).",
@@ -104,7 +134,7 @@ MESSAGES = {
         "other": "from p = {p:g} with ratio {ratio:g} and {sds:g} standard deviations I expected "
         "{expected:.4f}, and got {got:.4f}.",
     },
-    "shortcuts.6": {
+    "shortcuts.8": {
         "right": "the least suspicious cheat has {cheat:.3f}, the most suspicious honest network "
         "{honest:.3f}.",
         "format": "I expected one number for each network; got {got}.",
@@ -122,8 +152,8 @@ MESSAGES = {
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, for what follows, and what plants, cures and judges."""
-    answers = intervene, average, cells, guided, cover, after
-    planted = stamped, sharpened, random_stamp, random_edges, balanced
+    answers = intervene, average, cells, verdict, guided, cover, chances, after
+    planted = stamped, sharpened, random_stamp, random_edges
     judged = redrawn, spearman, right_left, measured, regression
     return SimpleNamespace(**{each.__name__: each for each in (*answers, *planted, *judged)})
 
@@ -181,14 +211,6 @@ def random_edges(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Pictures (N, 1, H, W) sharpened or softened by −0.5 … 0.5, as an augmentation."""
     amount = torch.rand(len(pictures), 1, 1, 1, generator=generator, device=generator.device)
     return sharpened(pictures, amount - 0.5)
-
-
-def balanced(labels: Tensor, sign: Tensor) -> Callable[[int], ndarray]:
-    """seed → rows drawn with replacement, every cell of label and sign equally often."""
-    cell = 2 * labels.numpy() + sign.numpy()
-    chance = 1 / np.bincount(cell)[cell]
-    chance = chance / chance.sum()
-    return lambda seed: np.random.default_rng(seed).choice(len(cell), len(cell), p=chance)
 
 
 def redrawn(model: nn.Module, layers: int, seed: int) -> nn.Module:
@@ -299,6 +321,8 @@ def _slips(before: ndarray, after: ndarray, patients: ndarray) -> Iterator[tuple
     for ddof in (0, 1):
         half = 1.96 * d.std(ddof=ddof) / images**0.5
         yield "image error", (mean, mean - half, mean + half)
+        yield "image error", _by(means, images**0.5, ddof)
+        yield "root", _by(means, len(means), ddof)
         yield "spread", _by(means, 1, ddof)
         yield "spread", _by(means, 1, ddof, 1)
     yield "spread", (mean, *np.quantile(means, [0.025, 0.975]))
@@ -306,7 +330,6 @@ def _slips(before: ndarray, after: ndarray, patients: ndarray) -> Iterator[tuple
     yield "biased", _by(means, root, 0)
     for factor in (1, 1.645, 2, 2.576):
         yield "factor", _by(means, root, 1, factor)
-    yield "factor", _by(means, len(means), 1)
     yield "order", (mean, *_by(means, root)[:0:-1])
 
 
@@ -397,7 +420,47 @@ def table(answer: Any) -> Verdict:
     return "right"
 
 
-# --- 3: guided backpropagation ---
+# --- 3: the criterion ---
+
+
+def verdict(low: float, high: float) -> str:
+    """Of a 95 % interval of ρ less the floor: "fails" above 0.1, "passes" below, "undecided"."""
+    return "fails" if low > 0.1 else "passes" if high < 0.1 else "undecided"
+
+
+# (low, high) and what each wrong rule says of it
+_INTERVALS = (0.2, 0.3), (-0.3, -0.2), (-0.2, 0.05), (0.02, 0.08), (0.05, 0.2), (-0.4, 0.12)
+_RULES: dict[str, Callable[[float, float], str]] = {
+    "turned": lambda low, high: {"fails": "passes", "passes": "fails"}.get(
+        verdict(low, high), "undecided"
+    ),
+    "zero": lambda low, high: "fails" if low > 0 else "passes" if high < 0 else "undecided",
+    "middle": lambda low, high: "fails" if low + high > 0.2 else "passes",
+}
+
+
+@exercise("shortcuts.3", MESSAGES["shortcuts.3"])
+def criterion(answer: Any) -> Verdict:
+    told = []
+    for low, high in _INTERVALS:
+        got = call(answer, low, high)
+        word = got.strip().lower() if isinstance(got, str) else None
+        if word not in ("fails", "passes", "undecided"):
+            return "format", {"got": repr(got)}
+        told.append(word)
+    wanted = [verdict(*ends) for ends in _INTERVALS]
+    if told == wanted:
+        return "right"
+    for key, rule in _RULES.items():
+        if told == [rule(*ends) for ends in _INTERVALS]:
+            return key
+    k = next(k for k, (got, want) in enumerate(zip(told, wanted, strict=True)) if got != want)
+    low, high = _INTERVALS[k]
+    values = {"low": low, "high": high, "expected": wanted[k], "got": told[k]}
+    return "one end" if wanted[k] == "undecided" else "other", values
+
+
+# --- 4: guided backpropagation ---
 
 
 def guided(model: nn.Module, images: Tensor, target: int) -> Tensor:
@@ -474,13 +537,18 @@ def _wrong_maps(model: nn.Module, images: Tensor, target: int) -> Iterator[tuple
         yield "class", guided(model, images, other)
 
 
-@exercise("shortcuts.3", MESSAGES["shortcuts.3"])
+@exercise("shortcuts.4", MESSAGES["shortcuts.4"])
 def second_gate(answer: Any) -> Verdict:
     for seed, target in ((0, 1), (6, 2)):
         model = _network(seed)
         images = torch.rand(6, 2, 8, 9, generator=torch.Generator().manual_seed(seed)) - 0.5
         want, before = guided(model, images, target), gradient(model, images, target)
-        got = call(answer, model, images.clone(), target)
+        try:
+            got = call(answer, model, images.clone(), target)
+        except Wrong as wrong:
+            if "invalid number of grad_input" in str(wrong.__cause__):
+                return "tuple"
+            raise
         shape = tuple(want.shape)
         if not torch.is_tensor(got) or tuple(got.shape) != shape:
             told = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
@@ -498,7 +566,7 @@ def second_gate(answer: Any) -> Verdict:
     return "right"
 
 
-# --- 4: a cover that leaks nothing ---
+# --- 5: a cover that leaks nothing ---
 
 
 def cover(pictures: Tensor) -> Tensor:
@@ -512,6 +580,7 @@ def _corners(seed: int) -> tuple[Tensor, Tensor]:
     """Pictures without a stamp, and the same with a bright one somewhere in the corner."""
     rng = torch.Generator().manual_seed(seed)
     plain = 0.1 + 0.5 * torch.rand(9, 1, 32, 32, generator=rng)
+    plain[1::4, :, *CORNER] *= 0.25  # dark corners, below any threshold for a stamp
     signs = torch.zeros_like(plain)
     for k in range(9):
         top, left = 27 + k % 3, 1 + k % 3
@@ -530,7 +599,7 @@ def _pictures(answer: Any, given: Tensor) -> Tensor:
     return got.detach().float().clone()
 
 
-@exercise("shortcuts.4", MESSAGES["shortcuts.4"])
+@exercise("shortcuts.5", MESSAGES["shortcuts.5"])
 def covering(answer: Any) -> Verdict:
     plain, stamp = _corners(0)
     inside = torch.zeros(32, 32, dtype=torch.bool)
@@ -564,7 +633,51 @@ def covering(answer: Any) -> Verdict:
     return "right"
 
 
-# --- 5: odds ---
+# --- 6: equal cells ---
+
+
+def chances(labels: Any, sign: Any) -> ndarray:
+    """(N,) probabilities to draw each image, with which every cell of label and sign has 1/4."""
+    cell = 2 * np.asarray(labels, int) + np.asarray(sign, int)
+    chance = 1 / np.bincount(cell)[cell]
+    return chance / chance.sum()
+
+
+@exercise("shortcuts.6", MESSAGES["shortcuts.6"])
+def balance(answer: Any) -> Verdict:
+    for seed, sizes in ((0, (40, 6, 9, 25)), (1, (3, 12, 30, 5))):
+        order = np.random.default_rng(seed).permutation(np.repeat(np.arange(4), sizes))
+        labels, sign = order // 2, order % 2 == 1
+        got = _arrays(call(answer, labels.copy(), sign.copy()))
+        if got.shape != labels.shape:
+            return "format", {"got": f"shape {got.shape}"}
+        if not (got >= 0).all():
+            return "range"
+        if not near(got.sum(), 1, rel=1e-4):
+            return "sum", {"total": got.sum()}
+        if near(got, chances(labels, sign), rel=1e-4):
+            continue
+        n, of = len(labels), np.bincount(order)[order]
+        by_label, by_sign = (np.bincount(v)[v] for v in (labels, sign.astype(int)))
+        slips = {
+            "uniform": np.ones(n),
+            "turned": of,
+            "labels": 1 / by_label,
+            "sign": 1 / by_sign,
+            "independent": by_label * by_sign / of,
+        }
+        for key, slip in slips.items():
+            if near(got, slip / slip.sum(), rel=1e-4):
+                return key
+        cells = np.bincount(order, got)
+        if near(cells, np.full(4, 0.25), rel=1e-4):
+            return "within"
+        k = int(abs(cells - 0.25).argmax())
+        return "other", {"label": k // 2, "sign": k % 2, "got": cells[k]}
+    return "right"
+
+
+# --- 7: odds ---
 
 
 def after(p: float, ratio: float, sds: float) -> float:
@@ -573,7 +686,7 @@ def after(p: float, ratio: float, sds: float) -> float:
     return odds / (1 + odds)
 
 
-@exercise("shortcuts.5", MESSAGES["shortcuts.5"])
+@exercise("shortcuts.7", MESSAGES["shortcuts.7"])
 def odds_ratio(answer: Any) -> Verdict:
     for p, ratio, sds in ((0.2, 1.8, 2.0), (0.7, 0.6, 1.5), (0.4, 2.5, -0.5)):
         got, o = number(call(answer, p, ratio, sds)), p / (1 - p)
@@ -597,7 +710,7 @@ def odds_ratio(answer: Any) -> Verdict:
     return "right"
 
 
-# --- 6: five networks ---
+# --- 8: five networks ---
 
 
 def _fine(images: Tensor) -> Tensor:
@@ -641,7 +754,7 @@ def _chests(seed: int) -> Tensor:
     return images.clamp(0, 1)
 
 
-@exercise("shortcuts.6", MESSAGES["shortcuts.6"])
+@exercise("shortcuts.8", MESSAGES["shortcuts.8"])
 def five_networks(answer: Any) -> Verdict:
     least, most = np.inf, 0.0
     for seed, corner, way in ((0, (1, 0), 1.0), (1, (0, 1), -1.0), (2, (1, 1), 1.0)):
