@@ -1,5 +1,6 @@
 """The checks of fairness, fed with right, untouched and typically wrong answers."""
 
+import itertools
 import math
 from functools import partial
 
@@ -15,19 +16,27 @@ from medlab.exercises.fairness import MESSAGES, gaps
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
-ONE, TWO, THREE, FOUR, FIVE, SIX = (f"fairness.{k}" for k in range(1, 7))
+ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (f"fairness.{k}" for k in range(1, 8))
 
 # ------------------------------------------------------------------------ 1: a table by group
 
 
-def audit(labels, called, groups, patients, row=lambda n, se, sp: (n, se, sp), empty=math.nan):
+def audit(
+    labels,
+    called,
+    groups,
+    patients,
+    row=lambda n, se, sp: (n, se, sp),
+    no_ill=math.nan,
+    no_well=math.nan,
+):
     """By pandas; `row` makes a group's entry of what is right."""
     frame = pd.DataFrame({"y": labels, "c": called, "g": groups, "p": patients})
     table = {}
     for name, part in frame.groupby("g"):
         ill, well = part[part.y == 1], part[part.y == 0]
-        se = ill.c.mean() if len(ill) else empty
-        table[name] = row(ill.p.nunique(), se, 1 - well.c.mean() if len(well) else empty)
+        se = ill.c.mean() if len(ill) else no_ill
+        table[name] = row(ill.p.nunique(), se, 1 - well.c.mean() if len(well) else no_well)
     return table
 
 
@@ -123,6 +132,13 @@ def lowest(labels, scores, groups, least):
     return thresholds(labels, scores, groups, least, pick=np.min)
 
 
+def steps(enough):
+    """The highest score of the ill that is enough by another rule."""
+    return lambda *a: thresholds(
+        *a, pick=lambda values: max(t for t in values if enough(values, t, a[3]))
+    )
+
+
 def everybodys(y, own):
     return y == 1
 
@@ -154,18 +170,11 @@ def at_random(scores, patients, recorded, group, k):
 # ------------------------------------------------------------------------ 5: one equation
 
 
-def missing(p, v, s, f, bound=True, turned=(), share=True, after=lambda q: q):
-    """Solved numerically from the table of four cells; `turned` are odds taken upside down."""
-
-    def odds(q, name):
-        o = q / (1 - q)
-        return 1 / o if name in turned else (1.0 if f"no {name}" in turned else o)
-
-    if p is None or v is None:
-        o = odds(v, "v") * f / s if p is None else odds(p, "p") * s / f
-        return after(o / (1 + o) if share else o)
-    q = f * odds(v, "v") / odds(p, "p") if s is None else s * odds(p, "p") / odds(v, "v")
-    return "impossible" if bound and q > 1 else after(q)
+def false_alarms(p, v, s, bound=lambda q: "impossible" if q > 1 else q, of=None):
+    """From a table of a thousand patients; `of` is a mistake's share of called and other counts."""
+    tp, ill, well = 1000 * p * s, 1000 * p, 1000 * (1 - p)
+    fp = tp / v - tp
+    return bound(fp / well if of is None else of(tp, fp, ill, well))
 
 
 # ------------------------------------------------------------------------ 6: pairs
@@ -188,9 +197,36 @@ def alone(a, b, tolerance):
     return {(i, j) for i in range(4) for j in range(i + 1, 4) if met[i] and met[j]}
 
 
+def summed(a, b, tolerance):
+    d = abs(a[:, None] - b[None])
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    return {(i, j) for i, j in pairs if (d[..., i] + d[..., j] <= tolerance).any()}
+
+
 def same_row(a, b, tolerance):
     n = min(len(a), len(b))
     return {pair for k in range(n) for pair in pairs(a[k : k + 1], b[k : k + 1], tolerance)}
+
+
+# ------------------------------------------------------------------------ 7: Holm
+
+
+def holm(p, factor=lambda n, k: n - k, keep=max, most=1.0):
+    """In one loop from the smallest p."""
+    raised, before = np.zeros(len(p)), 0.0
+    for k, g in enumerate(np.argsort(p)):
+        before = keep(before, p[g] * factor(len(p), k))
+        raised[g] = min(most, before)
+    return raised
+
+
+def hochberg(p):
+    """Yosef Hochberg's step-up (1988), which is not Holm's."""
+    raised, before = np.zeros(len(p)), 1.0
+    for k, g in enumerate(np.argsort(p)[::-1]):
+        before = min(before, p[g] * (k + 1))
+        raised[g] = before
+    return raised
 
 
 CASES = [
@@ -204,7 +240,8 @@ CASES = [
     (ONE, partial(audit, row=lambda n, se, sp: (n, se, 1 - sp)), "the share that was not"),
     (ONE, partial(audit, row=lambda n, se, sp: (n, 1 - se, sp)), "ill that was *not* called"),
     (ONE, partial(audit, row=lambda n, se, sp: (n + 1, se, sp)), "I expected ["),
-    (ONE, partial(audit, empty=0), "I expected NaN, and got 0"),
+    (ONE, partial(audit, no_ill=0), "nobody ill, so that its sensitivity"),
+    (ONE, partial(audit, no_well=0), "nobody healthy, so that its specificity"),
     (ONE, count(lambda y, p: p[y == 1]), "counts ill *images*"),
     (ONE, count(lambda y, p: set(p)), "counts all patients"),
     (ONE, count(lambda y, p: set(p[y == 0])), "counts the healthy patients"),
@@ -241,6 +278,9 @@ CASES = [
     (THREE, partial(quantiles, q=lambda least: least), "*below* it"),
     (THREE, quantiles, "quantile lies between two"),
     (THREE, partial(quantiles, method="higher"), "was asked."),
+    (THREE, partial(quantiles, method="lower"), "one ill image more than was asked"),
+    (THREE, steps(lambda v, t, least: (v >= t).mean() > least), "one ill image more than was"),
+    (THREE, steps(lambda v, t, least: (v > t).mean() >= least), "lie *above* the threshold"),
     (THREE, lowest, "a higher threshold still calls enough"),
     (FOUR, charts, "✓"),
     (FOUR, in_pandas, "✓"),
@@ -257,18 +297,22 @@ CASES = [
     (FOUR, partial(charts, key=lambda s: -s), "most plainly healthy"),
     (FOUR, partial(charts, key=lambda s: -abs(s - 0.5)), "nearest 0.5"),
     (FOUR, at_random, "the best choice finds"),
-    (FIVE, missing, "✓"),
-    (FIVE, lambda *a: (lambda q: q if isinstance(q, str) else torch.tensor(q))(missing(*a)), "✓"),
-    (FIVE, lambda *a: "Impossible" if missing(*a) == "impossible" else missing(*a), "✓"),
-    (FIVE, partial(missing, bound=False), "Above 1 there is none"),
+    (FIVE, false_alarms, "✓"),
+    (FIVE, partial(false_alarms, bound=lambda q: torch.tensor(q) if q <= 1 else "impossible"), "✓"),
+    (FIVE, partial(false_alarms, bound=lambda q: "Impossible" if q > 1 else q), "✓"),
+    (FIVE, partial(false_alarms, bound=lambda q: q), "Above 1 there is none"),
+    (FIVE, partial(false_alarms, bound=lambda q: min(q, 1)), "A smaller one does not fit"),
+    (FIVE, partial(false_alarms, bound=lambda q: "impossible" if q >= 1 else q), "can be had"),
     (FIVE, lambda *a: "never", "or the word 'impossible'"),
     (FIVE, lambda *a: "impossible", "can be had"),
-    (FIVE, partial(missing, turned=("no p",)), "the prevalence does not appear"),
-    (FIVE, partial(missing, turned=("p",)), "odds is upside down"),
-    (FIVE, partial(missing, turned=("v",)), "odds is upside down"),
-    (FIVE, partial(missing, share=False), "A share is odds"),
-    (FIVE, partial(missing, after=lambda q: 1 - q), "one minus the share"),
-    (FIVE, partial(missing, after=lambda q: q / 2), "you got"),
+    (FIVE, partial(false_alarms, of=lambda tp, fp, ill, well: fp / ill), "does not appear"),
+    (FIVE, partial(false_alarms, of=lambda tp, fp, ill, well: fp / 1000), "a share of everybody"),
+    (FIVE, lambda p, v, s: 1 - v, "the share of the *called*"),
+    (FIVE, lambda p, v, s: p * s * (1 - v) / (1 - p), "of the called *ill*"),
+    (FIVE, lambda p, v, s: s * (1 - p) / p * (1 - v) / v, "ratio is upside down"),
+    (FIVE, lambda p, v, s: s * p / (1 - p) * v / (1 - v), "ratio is upside down"),
+    (FIVE, partial(false_alarms, bound=lambda q: 1 - q), "that is the specificity"),
+    (FIVE, partial(false_alarms, bound=lambda q: q / 2), "I expected 0.38"),
     (SIX, pairs, "✓"),
     (SIX, lambda *a: [list(pair)[::-1] for pair in pairs(*a)], "✓"),
     (SIX, lambda *a: torch.tensor(sorted(pairs(*a))), "✓"),
@@ -279,6 +323,19 @@ CASES = [
     (SIX, partial(pairs, both=lambda x, y: x or y), "of which *one* criterion"),
     (SIX, partial(pairs, close=lambda d, t: abs(d) < t), "is close enough"),
     (SIX, partial(pairs, close=lambda d, t: d <= t), "left out the absolute"),
+    (SIX, lambda *a: {pair for pair in pairs(*a) if 3 not in pair}, "left out the last column"),
+    (SIX, summed, "added the two differences"),
+    (SEVEN, holm, "✓"),
+    (SEVEN, lambda p: holm(p).tolist(), "✓"),
+    (SEVEN, lambda p: torch.tensor(holm(p)), "✓"),
+    (SEVEN, lambda p: holm(p)[:2], "one p for each of the 7 groups"),
+    (SEVEN, partial(holm, factor=lambda n, k: n), "(Bonferroni)"),
+    (SEVEN, lambda p: np.sort(holm(p)), "but sorted"),
+    (SEVEN, partial(holm, keep=lambda before, q: q), "must not become a smaller one"),
+    (SEVEN, partial(holm, most=9.0), "a p is at most 1"),
+    (SEVEN, hochberg, "from the largest p down"),
+    (SEVEN, partial(holm, factor=lambda n, k: k + 1), "multiplied the *largest* p"),
+    (SEVEN, lambda p: p, "for p = ["),
     (SIX, lambda *a: {(0, 1)}, "at a tolerance of"),
 ]
 
@@ -293,7 +350,7 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {ONE: audit, TWO: corrected, THREE: thresholds, FOUR: charts, SIX: pairs}
+RIGHT = {ONE: audit, TWO: corrected, THREE: thresholds, FOUR: charts, SIX: pairs, SEVEN: holm}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
@@ -351,12 +408,19 @@ def test_thresholds_reach_their_sensitivity_and_no_higher_one_does():
         assert recall_score(y[own], s[own] > t) < 0.8
 
 
-@pytest.mark.parametrize("hidden", range(4))
-def test_the_identity_is_that_of_a_table_of_patients(hidden):
+def test_the_identity_is_that_of_a_table_of_patients():
     tp, fn, fp, tn = 45, 5, 30, 70
-    cells = [50 / 150, 45 / 75, 45 / 50, 30 / 100]
-    asked = [None if k == hidden else value for k, value in enumerate(cells)]
-    assert (tp + fn + fp + tn, fairness._missing(*asked)) == (150, pytest.approx(cells[hidden]))
+    assert fairness._alarms((tp + fn) / 150, tp / (tp + fp), tp / (tp + fn)) == pytest.approx(
+        fp / (fp + tn)
+    )
+
+
+def test_holm_is_the_shortest_closed_test_of_bonferroni():
+    """p of a group is the largest Bonferroni p of all sets of groups that hold it."""
+    p = np.array([0.03, 0.001, 0.6, 0.011, 0.03])
+    sets = [s for n in range(1, 6) for s in itertools.combinations(range(5), n)]
+    closed = [max(min(1, len(s) * p[list(s)].min()) for s in sets if g in s) for g in range(5)]
+    assert fairness._holm(p) == pytest.approx(closed)
 
 
 def test_on_one_roc_curve_only_the_odds_can_be_equal():
@@ -379,12 +443,14 @@ EQUIVALENT = [
     "fairness.4: open_to = group & (recorded == 0) → open_to = (recorded == 0) & group",
     "fairness.4: own = open_to & (patients == name) → own = (patients == name) & open_to",
     "fairness.4: own = open_to & (patients == name) → own = patients == name",
-    "fairness.5: if found > 1: → if found >= 1:",
     "fairness.6: apart = abs(a[:, None] - b[None]) → apart = abs(b[None] - a[:, None])",
     "fairness.6: for i in range(4): → for i in range(3):",
     "fairness.6: for i in range(4): → for i in range(5):",
     "fairness.6: had.add((i, j)) → had.add((j, i))",
     "fairness.6: if (close[..., i] & close[..., j]).any(): → if (close[..., j] & close[..., i]).any():",
+    "fairness.7: before = max(before, p[group] * times) → before = max(p[group] * times, before)",
+    "fairness.7: corrected_p = np.zeros(len(p)) → corrected_p = np.ones(len(p))",
+    "fairness.7: corrected_p[group] = min(1, before) → corrected_p[group] = min(before, 1)",
 ]
 
 

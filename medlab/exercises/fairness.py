@@ -38,7 +38,7 @@ MESSAGES = {
         "whole": "every group got the shares of the whole cohort.",
         "patients' means": "you averaged the shares of single patients. Here each image counts "
         "once; the patients come in again with the intervals.",
-        "nobody": "group {group} has nobody ill, so that its sensitivity is not a number: I "
+        "nobody": "group {group} has nobody {who}, so that its {share} is not a number: I "
         "expected NaN, and got {got}.",
         "other": "for group {group} I expected {want}, and got {got}.",
     },
@@ -70,8 +70,13 @@ MESSAGES = {
         "you kept the share {least} *below* it.",
         "short": "at your threshold for group {group} {got:.3f} of the ill are called, and at "
         "least {least} was asked.",
+        "strict": "you asked that enough of the ill lie *above* the threshold (`>`). A score equal "
+        "to it is called too: `>=`.",
+        "more": "you call one ill image more than was asked: exactly the share {least} is enough.",
         "low": "for group {group} a higher threshold still calls enough of the ill ({want:g}, not "
-        "{got:g}), and spares more of the healthy. An interpolated quantile lies between two.",
+        "{got:g}), and spares more of the healthy.",
+        "between": "{got:g} for group {group} is the score of no ill image: an interpolated "
+        "quantile lies between two. {want:g} still calls enough, and spares more of the healthy.",
     },
     "fairness.4": {
         "right": "{got} of the 40 charts were wrong; 40 at random hold about {chance:.0f}.",
@@ -90,17 +95,25 @@ MESSAGES = {
         "one about {chance:.0f}.",
     },
     "fairness.5": {
-        "right": "four numbers, one equation: three decide the fourth, or forbid it.",
+        "right": "three numbers decide the fourth, or forbid it.",
         "format": "I expected a number, or the word 'impossible'; got {got}.",
         "no bounds": "you returned {got:.3g} as a share. Above 1 there is none: 'impossible'.",
-        "too strict": "prevalence {p}, PPV {v}, sensitivity {s}, false alarms {f} can be had: the "
-        "missing one is {want:.3g}.",
-        "no prevalence": "the prevalence does not appear in your answer, or not as odds p/(1 − p).",
-        "upside down": "you got {got:.3g} for {want:.3g}: one of the odds is upside down.",
-        "odds": "{got:.3g} are the odds. A share is odds / (1 + odds).",
-        "rest": "you returned one minus the share that is missing.",
-        "other": "of prevalence {p}, PPV {v}, sensitivity {s} and false alarms {f} the missing one "
-        "is {want:.4g}; you got {got:.4g}.",
+        "clipped": "you returned 1 where the share would have to be {want:.3g}. A smaller one does "
+        "not fit the other three: 'impossible'.",
+        "too strict": "prevalence {p}, PPV {v} and sensitivity {s} can be had: the share of false "
+        "alarms is {want:.3g}.",
+        "no prevalence": "the prevalence does not appear in your answer, or not as the ill to the "
+        "healthy, p/(1 − p).",
+        "upside down": "you got {got:.3g} for {want:.3g}: one ratio is upside down.",
+        "of all": "your {got:.3g} is a share of everybody. False alarms are a share of the "
+        "healthy.",
+        "of the called": "1 − PPV is the share of the *called* who are healthy. False alarms are "
+        "the share of the *healthy* who are called.",
+        "of the found": "the called ill are the share PPV of all who are called. You took 1 − PPV "
+        "of the called *ill*.",
+        "rest": "that is the specificity, one minus the share of false alarms.",
+        "other": "for prevalence {p}, PPV {v} and sensitivity {s} I expected {want:.4g}, and got "
+        "{got:.4g}.",
     },
     "fairness.6": {
         "right": "two thresholds can serve two criteria, where the curves allow it.",
@@ -112,7 +125,21 @@ MESSAGES = {
         "one suffices": "you kept pairs of which *one* criterion is met.",
         "strict": "a difference of just `tolerance` is close enough: `<=`.",
         "signed": "you left out the absolute value: a difference far below 0 is not close.",
+        "columns": "you left out the last column, the PPV: there are four, and six pairs.",
+        "sum": "you added the two differences. Each of them has the whole tolerance.",
         "other": "at a tolerance of {tolerance} I expected {want}, and got {got}.",
+    },
+    "fairness.7": {
+        "right": "it needs no shuffles, and no knowledge of what the groups share.",
+        "format": "I expected one p for each of the {want} groups; got shape {got}.",
+        "all alike": "you multiplied each p by the number of groups (Bonferroni). Holm does so to "
+        "the smallest only; for the next it is one less.",
+        "order": "the values are right, but sorted. Give each group its own back.",
+        "falls": "a larger p must not become a smaller one: none falls below the one before.",
+        "above 1": "a p is at most 1.",
+        "upwards": "you went from the largest p down. Holm starts with the smallest.",
+        "backwards": "you multiplied the *largest* p by the number of groups.",
+        "other": "for p = {p} I expected {want}, and got {got}.",
     },
 }
 
@@ -120,7 +147,7 @@ MESSAGES = {
 def material(**which: Any) -> SimpleNamespace:
     """Finished answers, for the cells after an exercise."""
     return SimpleNamespace(
-        corrected=corrected, holm=holm, thresholds=thresholds, charts=charts, pairs=possible
+        corrected=corrected, thresholds=thresholds, charts=charts, pairs=possible
     )
 
 
@@ -143,14 +170,16 @@ CELLS = [("north", 1), ("south", 0), ("south", 1), ("north", 0), ("north", 1)]
 
 
 def _clinic() -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Labels, calls, groups and patients of 60 images; group "east" has nobody ill."""
+    """Labels, calls, groups and patients of images; "east" has nobody ill, "west" all ill."""
     rng = np.random.default_rng(3)
     label, group, owner = [], [], []
     for k, (name, ill) in enumerate(CELLS * 5):
         label += [ill] * (1 + k % 4)
         group += [name] * (1 + k % 4)
         owner += [f"P{97 - k}"] * (1 + k % 4)
-    label, group, owner = label + [0] * 3, group + ["east"] * 3, [*owner, "P7", "P7", "P8"]
+    for name, ill in (("east", 0), ("west", 1)):
+        label, group = label + [ill] * 3, group + [name] * 3
+        owner += [f"{name}-{k}" for k in (7, 7, 8)]
     y = np.array(label)
     order = rng.permutation(len(y))
     called = rng.random(len(y)) < np.where(y == 1, 0.75, 0.3)
@@ -183,7 +212,7 @@ def audit(answer: Any) -> Verdict:
     y, called, groups, who = _clinic()
     got = call(answer, y.copy(), called.copy(), groups.copy(), who.copy())
     found = _keyed(got, np.unique(groups))
-    for name in ("north", "south", "east"):
+    for name in ("north", "south", "east", "west"):
         row = found[name]
         if not isinstance(row, (tuple, list, ndarray, torch.Tensor)) or len(row) != 3:
             return "format", {"got": row}
@@ -191,8 +220,9 @@ def audit(answer: Any) -> Verdict:
         want = _row(y[some], called[some], who[some])
         if np.allclose(values, want, rtol=1e-3, equal_nan=True):
             continue
-        if name == "east":
-            return "nobody", {"group": name, "got": values[1]}
+        for k, (ill, share) in enumerate((("ill", "sensitivity"), ("healthy", "specificity")), 1):
+            if math.isnan(want[k]) and not math.isnan(values[k]):
+                return "nobody", {"group": name, "who": ill, "share": share, "got": values[k]}
         wrong = {how: _row(y[some], called[some], who[some], how) for how in MESSAGES["fairness.1"]}
         wrong["whole"] = [want[0], *_row(y, called, who)[1:]]
         key = next((k for k, row in wrong.items() if row != want and near(values, row)), "other")
@@ -222,16 +252,6 @@ def corrected(found: ndarray, images: ndarray, member: ndarray, orders: ndarray)
     Source: Westfall & Young, Resampling-Based Multiple Testing (1993), the single-step max T.
     """
     return _p(gaps(found, images, member), _shuffled(found, images, member, orders))
-
-
-def holm(p: ndarray) -> ndarray:
-    """Values of p corrected for their number: right whatever they share.
-
-    Source: Holm, Scandinavian Journal of Statistics 6:65 (1979).
-    """
-    order = p.argsort()
-    raised = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    return raised.clip(max=1)[order.argsort()]
 
 
 def _shuffled(found: ndarray, images: ndarray, member: ndarray, orders: ndarray) -> ndarray:
@@ -306,8 +326,13 @@ def thresholds(labels: ndarray, scores: ndarray, groups: ndarray, least: float) 
     }
 
 
-def _highest(ill: ndarray, least: float) -> float:
-    return float(max(t for t in ill if (ill >= t).mean() >= least - 1e-9))
+def _highest(ill: ndarray, least: float, how: str = "") -> float:
+    """The highest score that calls at least the share `least` of the ill, or with a mistake."""
+    enough = {
+        "strict": lambda t: (ill > t).mean() >= least - 1e-9,
+        "more": lambda t: (ill >= t).mean() > least + 1e-9,
+    }.get(how, lambda t: (ill >= t).mean() >= least - 1e-9)
+    return float(max(t for t in ill if enough(t)))
 
 
 def _scored(seed: int, sizes: dict[str, tuple[int, int]]) -> tuple[ndarray, ndarray, ndarray]:
@@ -346,6 +371,9 @@ def equal_sensitivity(answer: Any) -> Verdict:
         for key, some in guesses.items():
             if all(any(near(got[k], t) for t in _quantiles(s[some[k]], least)) for k in want):
                 return key
+        for how in ("strict", "more"):
+            if all(near(got[k], _highest(s[own[k] & (y == 1)], least, how)) for k in want):
+                return how, {"least": least}
         for name, t in got.items():
             ill = s[(g == name) & (y == 1)]
             share, n = float((ill >= t).mean()), len(ill)
@@ -353,7 +381,8 @@ def equal_sensitivity(answer: Any) -> Verdict:
             if share < least - 1e-9:
                 return ("other side" if share <= 1 - least + 1 / n else "short"), values
             if t < want[name] and (s[g == name] >= t).sum() > (s[g == name] >= want[name]).sum():
-                return "low", {"group": name, "want": want[name], "got": t}
+                key = "low" if any(near(t, one) for one in ill) else "between"
+                return key, {"group": name, "want": want[name], "got": t}
         return "low", {"group": name, "want": want[name], "got": got[name]}
     return "right"
 
@@ -429,37 +458,30 @@ def reread(answer: Any) -> Verdict:
 # ------------------------------------------------------------------------ 5: one equation
 
 
-def _missing(p: Any, v: Any, s: Any, f: Any) -> float:
-    """The missing one of prevalence, PPV, sensitivity and false alarms: above 1 if impossible."""
-    if p is None:
-        odds = v / (1 - v) * f / s
-        return odds / (1 + odds)
-    if v is None:
-        odds = p / (1 - p) * s / f
-        return odds / (1 + odds)
-    if s is None:
-        return f * v / (1 - v) * (1 - p) / p
+def _alarms(p: float, v: float, s: float) -> float:
+    """False alarms from prevalence, PPV and sensitivity: above 1 if impossible.
+
+    Source: Chouldechova, Big Data 5:153 (2017), equation 2.6.
+    """
     return s * p / (1 - p) * (1 - v) / v
 
 
 QUESTIONS = [
-    (0.45, 0.6, 0.6, None),
-    (0.3, 0.6, None, 0.2),
-    (0.2, None, 0.8, 0.15),
-    (None, 0.7, 0.6, 0.1),
-    (0.5, 0.3, 0.9, None),
-    (0.1, 0.8, None, 0.3),
-    (0.4, 0.4, 0.95, None),
-    (0.5, 0.4, 0.9, None),
+    (0.45, 0.6, 0.7),
+    (0.2, 0.4, 0.8),
+    (0.3, 0.75, 0.7),
+    (0.5, 0.5, 1.0),
+    (0.4, 0.3, 0.85),
+    (0.4, 0.2, 0.95),
 ]
 
 
 @exercise("fairness.5", MESSAGES["fairness.5"])
 def identity(answer: Any) -> Verdict:
-    for p, v, s, f in QUESTIONS:
-        want = _missing(p, v, s, f)
-        result = call(answer, p, v, s, f)
-        values = {"p": p, "v": v, "s": s, "f": f, "want": want}
+    for p, v, s in QUESTIONS:
+        want = _alarms(p, v, s)
+        result = call(answer, p, v, s)
+        values = {"p": p, "v": v, "s": s, "want": want}
         if isinstance(result, str):
             if result.strip().lower() != "impossible":
                 return "format", {"got": repr(result)}
@@ -469,24 +491,19 @@ def identity(answer: Any) -> Verdict:
         got = number(result)
         values["got"] = got
         if want > 1:
-            return ("no bounds" if near(got, want) else "other"), values
+            return first_match(got, {"no bounds": want, "clipped": 1.0}), values
         if near(got, want):
             continue
-        odds = want / (1 - want)
-        wrong = {"rest": 1 - want, "odds": odds}
-        if p is not None:
-            wrong["no prevalence"] = _missing(0.5, v, s, f)
-            ratio = _missing(p, v, s, f) if v is not None else odds
-            for even in (p / (1 - p), (1 - p) / p):
-                for turned in (ratio * even**2, ratio * even):
-                    share = turned / (1 + turned) if v is None else turned
-                    wrong.setdefault(f"upside down {even} {turned}", share)
-            plain = ratio * (1 - p) if v is None or s is not None else ratio / (1 - p)
-            wrong["no prevalence 2"] = plain / (1 + plain) if v is None else plain
-        if v is not None:
-            wrong["upside down v"] = _missing(p, 1 - v, s, f)
-        key = first_match(got, wrong)
-        return next((k for k in ("upside down", "no prevalence") if key.startswith(k)), key), values
+        wrong = {
+            "no prevalence": _alarms(0.5, v, s),
+            "of all": want * (1 - p),
+            "of the called": 1 - v,
+            "of the found": want * v,
+            "rest": 1 - want,
+            "upside down": _alarms(p, 1 - v, s),
+            "upside down p": _alarms(1 - p, v, s),
+        }
+        return first_match(got, wrong).removesuffix(" p"), values
     return "right"
 
 
@@ -510,7 +527,9 @@ def _pairs(a: ndarray, b: ndarray, tolerance: float, how: str = "") -> set[tuple
         "one suffices": lambda x, y: bool((x | y).any()),
     }
     both = met.get(how, lambda x, y: bool((x & y).any()))
-    columns = itertools.combinations(range(a.shape[1]), 2)
+    columns = itertools.combinations(range(3 if how == "columns" else a.shape[1]), 2)
+    if how == "sum":
+        return {(i, j) for i, j in columns if (apart[..., i] + apart[..., j] <= tolerance).any()}
     return {(i, j) for i, j in columns if both(close[..., i], close[..., j])}
 
 
@@ -518,20 +537,23 @@ def _tables() -> list[tuple[ndarray, ndarray, float]]:
     """Tables of sixteenths, so that a difference of just the tolerance is exact."""
     a = np.array([[8, 15, 4, 12], [6, 12, 2, 13], [4, 8, 1, 14]]) / 16
     b = np.array([[6, 15, 4, 8], [4, 13, 3, 9], [3, 11, 9, 14], [2, 8, 0, 11]]) / 16
-    return [(a, b[2:], 0.0), (a, b, 1 / 16), (b, a[:2], 1 / 16), (a[:1], b, 1 / 16)]
+    c, d = np.array([[8, 12, 8, 8]]) / 16, np.array([[9, 13, 0, 8]]) / 16
+    step = 1 / 16
+    return [(a, b[2:], 0.0), (a, b, step), (b, a[:2], step), (a[:1], b, step), (c, d, step)]
 
 
 @exercise("fairness.6", MESSAGES["fairness.6"])
 def pairs(answer: Any) -> Verdict:
-    for a, b, tolerance in _tables():
-        want = possible(a, b, tolerance)
-        got = _as_pairs(call(answer, a.copy(), b.copy(), tolerance))
-        if got == want:
-            continue
-        ways = ("alone", "same row", "one suffices", "strict", "signed")
-        key = next((how for how in ways if got == _pairs(a, b, tolerance, how)), "other")
-        return key, {"tolerance": tolerance, "want": sorted(want), "got": sorted(got)}
-    return "right"
+    tables = _tables()
+    got = [_as_pairs(call(answer, a.copy(), b.copy(), tolerance)) for a, b, tolerance in tables]
+    want = [possible(*table) for table in tables]
+    if got == want:
+        return "right"
+    # A mistake must explain the answers to all tables, since on one several look alike.
+    ways = ("alone", "same row", "one suffices", "strict", "signed", "columns", "sum")
+    key = next((w for w in ways if got == [_pairs(*table, w) for table in tables]), "other")
+    k = next(k for k in range(len(tables)) if got[k] != want[k])
+    return key, {"tolerance": tables[k][2], "want": sorted(want[k]), "got": sorted(got[k])}
 
 
 def _as_pairs(answer: Any) -> set[tuple[int, int]]:
@@ -542,3 +564,35 @@ def _as_pairs(answer: Any) -> set[tuple[int, int]]:
     if any(len(row) != 2 or not 0 <= row[0] < row[1] < CRITERIA for row in rows):
         raise Wrong("format", got=answer)
     return {(row[0], row[1]) for row in rows}
+
+
+# ------------------------------------------------------------------------ 7: Holm
+
+
+def _holm(p: ndarray, how: str = "") -> ndarray:
+    """Values of p corrected for their number, or with a mistake.
+
+    Source: Holm, Scandinavian Journal of Statistics 6:65 (1979).
+    """
+    order, n = p.argsort(kind="stable"), len(p)
+    factor = {"all alike": np.full(n, n), "backwards": np.arange(n) + 1}.get(how, n - np.arange(n))
+    raised = factor * p[order]
+    if how == "upwards":
+        raised = np.minimum.accumulate(raised[::-1])[::-1]
+    elif how != "falls":
+        raised = np.maximum.accumulate(raised)
+    if how != "above 1":
+        raised = raised.clip(max=1)
+    return raised if how == "order" else raised[order.argsort(kind="stable")]
+
+
+@exercise("fairness.7", MESSAGES["fairness.7"])
+def stepwise(answer: Any) -> Verdict:
+    for p in ([0.03, 0.001, 0.6, 0.011, 0.03, 0.012, 0.9], [0.2, 0.02, 0.021, 0.004, 0.5]):
+        values = np.array(p)
+        got, want = _vector(call(answer, values.copy()), len(p)), _holm(values)
+        if not near(got, want):
+            ways = ("all alike", "order", "falls", "above 1", "upwards", "backwards")
+            key = first_match(got, {how: _holm(values, how) for how in ways})
+            return key, {"p": p, "want": want.round(3).tolist(), "got": got.round(3).tolist()}
+    return "right"
