@@ -653,7 +653,7 @@ def forest(rows: dict[str, ndarray], x: str, limits: Any = None, reference: Any 
     return fig
 
 
-def shifted_and_scaled(net: nn.Module, known: Tensor, x: Tensor) -> ndarray:
+def shifted_and_scaled(net: Any, known: Tensor, x: Tensor) -> ndarray:
     """Scores of x, its last features given mean and spread of those of the images `known`."""
     with torch.no_grad():
         old, new = (net.eval().features(images).mean((2, 3)) for images in (known, x))
@@ -664,6 +664,6 @@ def shifted_and_scaled(net: nn.Module, known: Tensor, x: Tensor) -> ndarray:
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    own = leave_one_out, per_site, two_kinds, renormalise, match, align
+    own: tuple[Any, ...] = (leave_one_out, per_site, two_kinds, renormalise, match, align)
     own += rates, interval, told, forest, shifted_and_scaled
     return SimpleNamespace(**{function.__name__: function for function in own})
