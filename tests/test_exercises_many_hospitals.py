@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
+from sklearn.metrics import recall_score
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from medlab import metrics
 from medlab.exercises import check, many_hospitals
 from medlab.exercises.many_hospitals import MESSAGES
+from medlab.models import SmallCNN
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
@@ -151,7 +153,8 @@ def renormalised(model, images, how=""):
     if how == "first":
         layers[1].eval()
     with torch.no_grad():
-        model(images[:64] if how == "part" else images)
+        for batch in images.split(50 if how == "batches" else len(images)):
+            model(batch[:64] if how == "part" else batch)
     if how == "twice far":
         model(images + 5)
     if how == "weights":
@@ -160,6 +163,8 @@ def renormalised(model, images, how=""):
         model.requires_grad_(False)
     if how == "untracked":
         layers[1].track_running_stats = False
+    if how == "gone":
+        layers[1].running_mean = layers[1].running_var = layers[1].num_batches_tracked = None
     return model if how == "training" else model.eval()
 
 
@@ -203,6 +208,49 @@ def test_the_new_statistics_give_every_channel_mean_0_and_variance_1():
     assert [layer.momentum for layer in (made[1], made[4][1])] == [0.1, 0.1]
 
 
+# ------------------------------------------------------------------------ tables
+
+
+def test_rates_and_their_interval_are_those_of_repeated_images():
+    rng = np.random.default_rng(1)
+    labels, called = rng.integers(0, 2, 60), rng.random((3, 60)) < 0.6
+    counts = np.vstack([np.ones(60, int), rng.integers(0, 3, (2000, 60))])
+    sens, spec = many_hospitals.rates(labels, called, counts)
+    rows = np.repeat(np.arange(60), counts[7])
+    for k in range(3):
+        assert sens[k, 7] == pytest.approx(recall_score(labels[rows], called[k, rows]))
+        assert spec[k, 7] == pytest.approx(recall_score(labels[rows], called[k, rows], pos_label=0))
+    values = rng.random((3, 2001))
+    value, low, high = many_hospitals.interval(values)
+    assert value == pytest.approx(values[:, 0].mean())
+    below = [(values.mean(0)[1:] < end).mean() for end in (low, high)]
+    assert below == pytest.approx([0.025, 0.975], abs=0.001)
+    made = np.tile([[0.5], [0.1], [0.3]], (1, 9))
+    assert many_hospitals.told(made, "+") == "+0.50 +0.10 +0.30 (+0.30 to +0.30)"
+
+
+def test_a_forest_shows_each_seed_at_its_row():
+    rows = {"a": np.tile([[0.2], [0.4]], (1, 5)), "b": np.tile([[0.6], [0.8]], (1, 5))}
+    [ax] = many_hospitals.forest(rows, "x").axes
+    dots = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "."]
+    assert dots == [[[0.6, 0], [0.8, 0]], [[0.2, 1], [0.4, 1]]]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["b", "a"]
+
+
+def test_shifted_features_have_the_mean_and_spread_of_the_known_ones():
+    torch.manual_seed(0)
+    net = SmallCNN(1, 2, width=4)
+    known, x = torch.rand(40, 1, 16, 16), torch.rand(30, 1, 16, 16) * 0.5 + 0.5
+    mine = many_hospitals.shifted_and_scaled(net, known, x)
+    with torch.no_grad():
+        old, new = (net.features(part).mean((2, 3)).numpy() for part in (known, x))
+        made = StandardScaler().fit_transform(new) * np.sqrt(29 / 30)
+        varies = new.std(0) > 1e-5
+        made = np.where(varies, made, 0) * old.std(0, ddof=1) + old.mean(0)
+        want = net.classifier(torch.tensor(made).float()).softmax(1)[:, 1]
+    assert mine == pytest.approx(want.numpy(), abs=1e-4)
+
+
 # ------------------------------------------------------------------------ 5: histograms
 
 
@@ -220,6 +268,8 @@ def matched(images, reference, how=""):
         return images - images.mean() + reference.mean()
     if how == "reversed":
         return np.interp(images, own, wanted[::-1])
+    if how == "swapped":
+        return np.interp(images, wanted, own)
     return np.interp(images, own, wanted)
 
 
@@ -244,6 +294,8 @@ def aligned(features, sites, labels, how="", ddof=0):
             centre, spread = x.mean(0), x.std(0)
         if how == "all images":
             spread = x.std(0)
+        if how == "overall":
+            centre = x.mean(0)
         if how == "healthy":
             centre, spread = well.mean(0), well.std(0)
         if how == "no spread":
@@ -255,7 +307,9 @@ def aligned(features, sites, labels, how="", ddof=0):
         if how == "classes":
             centre = np.where(y[:, None] == 1, ill.mean(0), well.mean(0))
         if how == "nan":
-            made[here] = (x - centre) / np.where(spread < 1e-9, 0, spread)
+            made[here] = (x - centre) / spread
+        elif how == "guarded":
+            made[here] = (x - centre) / np.where(spread > 0, spread, 1)
         else:
             made[here] = (x - centre) / (spread + 1e-8)
     return made + (how == "other")
@@ -302,7 +356,7 @@ CASES = [
             "tuples": "✓",
             "arrays": "✓",
             "seed": "✓",
-            "nan": "✓",
+            "nan": "the entry should be None",
             "half": "has images of one class only",
             "pooled": "is the AUC of all hospitals together",
             "reversed": "is 1 − AUC",
@@ -351,6 +405,8 @@ CASES = [
             "reset": "is what it was: nothing was estimated",
             "first": "is what it was: nothing was estimated",
             "reset only": "batch normalisation moves its memory",
+            "batches": "send all images through in *one* pass",
+            "gone": "without remembered values",
             "part": "stems from a part of the images",
             "twice far": "should begin with",
             "weights": "Only the remembered means and variances may",
@@ -376,6 +432,7 @@ CASES = [
             "moments": "mean and spread agree",
             "mean": "as in the reference",
             "coarse": "as in the reference",
+            "swapped": "It is the other way round",
             "reversed": "a darker pixel became the lighter one",
         },
     ),
@@ -387,6 +444,8 @@ CASES = [
         "many_hospitals.6",
         aligned,
         {
+            "guarded": "✓",
+            "overall": "your spread is right, but the mean",
             "plain": "nearer to the ill, and is taken away",
             "all images": "grows with the distance between the classes",
             "healthy": "of the healthy alone",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy import ndarray
 from torch import Tensor, nn
 
-from medlab import metrics
+from medlab import metrics, plotting
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
@@ -69,6 +71,8 @@ MESSAGES = {
     "many_hospitals.4": {
         "right": "means and variances of the new images, everything else as it was.",
         "model": "return the model, a copy of the one given; got {got}.",
+        "gone": "{name} is gone: without remembered values a normalisation measures each batch "
+        "anew, one patient's too. Keep `track_running_stats`, and let the pass fill the memory.",
         "original": "you changed the model that was given ({name}). Work on a copy.",
         "weights": "{name} has changed. Only the remembered means and variances may.",
         "mode": "the model that you return is in training mode. It would go on learning means and "
@@ -86,6 +90,8 @@ MESSAGES = {
         "upstream": "the first normalisation is right, but {name} was measured while those before "
         "it still used their old values.",
         "parts": "{name} stems from a part of the images. Estimate from all of them, in one pass.",
+        "batches": "{name} is an average over several passes. The variance within a batch knows "
+        "nothing of what lies between batches: send all images through in *one* pass.",
         "other": "{name} should begin with {expected}; got {got}.",
     },
     "many_hospitals.5": {
@@ -98,6 +104,8 @@ MESSAGES = {
         "ties": "pixels of the same grey level in one image became {a:.3f} and {b:.3f}.",
         "order": "a darker pixel became the lighter one: sort the quantiles, and give np.interp "
         "(images, own, wanted).",
+        "swapped": "you looked the levels up in the reference and read them off the hospital. It "
+        "is the other way round: np.interp(images, own, wanted).",
         "moments": "mean and spread agree with the reference, the histogram does not: its "
         "{share:.0%} quantile should be {expected:.3f}, and is {got:.3f}.",
         "far": "the {share:.0%} quantile should be {expected:.3f}, as in the reference, and is "
@@ -111,6 +119,8 @@ MESSAGES = {
         "There the result is 0.",
         "plain": "you took the mean of all images of a hospital: where more are ill, it lies "
         "nearer to the ill, and is taken away. Average the two class means.",
+        "overall": "your spread is right, but the mean is that of all images of a hospital: where "
+        "more are ill, it lies nearer to the ill. Average the two class means.",
         "all images": "your mean is right, but the spread is that of all images, which grows with "
         "the distance between the classes. Take the mean of the two classes' variances.",
         "together": "you took mean and spread over all hospitals together.",
@@ -242,7 +252,7 @@ def tables(answer) -> Verdict:
     pooled = metrics.auc(labels, scores)
     for site, row in want.items():
         if row is None:
-            if got[site] is not None and not np.isnan(_row(got[site], site)).any():
+            if got[site] is not None:
                 return "one class", {"site": site, "got": str(got[site])}
             continue
         if got[site] is None:
@@ -353,6 +363,11 @@ def _wrong_pairs(labels: ndarray, scores: ndarray, sites: ndarray) -> dict[str, 
 
 def renormalise(model: nn.Module, images: Tensor) -> nn.Module:
     """A copy in which batch normalisation holds mean and variance of these images (N, C, H, W)."""
+    return _measured(model, [images])
+
+
+def _measured(model: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
+    """The same from several passes: what batch normalisation remembers is their average."""
     model = copy.deepcopy(model).eval()
     layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     before = [layer.momentum for layer in layers]
@@ -361,7 +376,8 @@ def renormalise(model: nn.Module, images: Tensor) -> nn.Module:
         layer.momentum = None
         layer.train()
     with torch.no_grad():
-        model(images)
+        for batch in batches:
+            model(batch)
     for layer, momentum in zip(layers, before, strict=True):
         layer.momentum = momentum
     return model.eval()
@@ -404,7 +420,11 @@ def renormalised(answer) -> Verdict:
 def _renormalised(made: list, given: nn.Module, kept: nn.Module, images: Tensor) -> Verdict:
     old = kept.state_dict()
     for one in made:
-        if not isinstance(one, nn.Module) or list(one.state_dict()) != list(old):
+        kept_names = list(one.state_dict()) if isinstance(one, nn.Module) else []
+        lost = [name for name in old if name not in kept_names]
+        if kept_names and lost and all(".running_" in n or "num_batches" in n for n in lost):
+            return "gone", {"name": lost[0]}
+        if kept_names != list(old):
             return "model", {"got": type(one).__name__}
     if made[0] is given:
         return "original", {"name": "it is the same object"}
@@ -426,6 +446,8 @@ def _renormalised(made: list, given: nn.Module, kept: nn.Module, images: Tensor)
         key = _mixture(name, new[name], old[name], right[name])
         if key == "other" and _of_part(name, new[name], kept, images):
             key = "parts"
+        if key == "other" and _of_batches(name, new[name], kept, images):
+            key = "batches"
         if key == "other" and place > 1:
             key = "upstream"
         told = [", ".join(f"{v:.3f}" for v in s[name][:2].tolist()) for s in (right, new)]
@@ -459,6 +481,12 @@ def _of_part(name: str, new: Tensor, kept: nn.Module, images: Tensor) -> bool:
     parts = [images[:n] for n in (1, 16, 32, 64, 100, 128, 150, 256)]
     parts += [images[-n:] for n in (16, 44, 32, 64, 100, 128, 150, 256)]
     made = [renormalise(kept, part).state_dict()[name] for part in parts]
+    return any(torch.allclose(new, one, rtol=2e-3, atol=1e-4) for one in made)
+
+
+def _of_batches(name: str, new: Tensor, kept: nn.Module, images: Tensor) -> bool:
+    sizes = (8, 10, 16, 20, 25, 30, 32, 50, 60, 64, 75, 100, 128, 150, 200, 256)
+    made = [_measured(kept, images.split(n)).state_dict()[name] for n in sizes]
     return any(torch.allclose(new, one, rtol=2e-3, atol=1e-4) for one in made)
 
 
@@ -506,6 +534,10 @@ def _quantile_fault(got: ndarray, images: ndarray, reference: ndarray) -> Verdic
         return "right"
     k = int(apart.argmax())
     told = {"share": shares[k], "expected": want[k], "got": have[k]}
+    levels = np.linspace(0, 1, 257)
+    swapped = np.interp(images, np.quantile(reference, levels), np.quantile(images, levels))
+    if abs(got - swapped).mean() < 0.1 * abs(got - match(images, reference)).mean():
+        return "swapped"
     moments = [x.mean() for x in (got, reference)] + [x.std() for x in (got, reference)]
     if near(moments[0], moments[1], rel=1e-2) and near(moments[2], moments[3], rel=2e-2):
         return "moments", told
@@ -538,7 +570,7 @@ def aligned(answer) -> Verdict:
     labels = (rng.random(len(sites)) < share).astype(int)
     normal = rng.standard_normal((len(sites), 3)) * np.where(labels, 1.8, 1.0)[:, None]
     features = shift[:, None] + scale[:, None] * (normal + 1.5 * labels[:, None])
-    features[sites == "Ford", 2] = 0.7
+    features[sites == "Ford", 2] = 0.75  # its mean has no rounding error, its spread is 0
     got = call(answer, features.copy(), sites.copy(), labels.copy())
     got = got.detach().numpy() if torch.is_tensor(got) else np.asarray(got)
     if got.shape != features.shape or got.dtype.kind not in "fiu":
@@ -553,6 +585,7 @@ def aligned(answer) -> Verdict:
         key = first_match(got, _wrong_alignments(features, sites, labels, ddof))
         if key != "other":
             return key
+    want = align(features, sites, labels)
     at = int(abs(got - want).max(1).argmax())
     rows = [np.array2string(x[at], precision=3) for x in (want, got)]
     return "other", {"site": sites[at], "expected": rows[0], "got": rows[1]}
@@ -571,6 +604,7 @@ def _wrong_alignments(
         own = np.where(labels[here, None], means[1], means[0])
         for key, middle, spread in (
             ("plain", x.mean(0), x.std(0, ddof=ddof)),
+            ("overall", x.mean(0), inner**0.5),
             ("all images", centre, x.std(0, ddof=ddof)),
             ("classes", own, inner**0.5),
             ("healthy", means[0], variances[0] ** 0.5),
@@ -584,7 +618,52 @@ def _wrong_alignments(
     return made
 
 
+# ------------------------------------------------------------- for the notebook's tables
+
+
+def rates(labels: ndarray, called: ndarray, counts: ndarray) -> tuple[ndarray, ndarray]:
+    """Sensitivity and specificity, each (seeds, B), of `called` (seeds, N) on resamples (B, N)."""
+    right = called == labels
+    return tuple(
+        right[:, labels == k] @ counts[:, labels == k].T / counts[:, labels == k].sum(1)
+        for k in (1, 0)
+    )
+
+
+def interval(values: ndarray) -> tuple[float, float, float]:
+    """Mean over the seeds of (seeds, B), whose first column is no resample, with its 95 %."""
+    mean = values.mean(0)
+    low, high = np.quantile(mean[1:], [0.025, 0.975])
+    return mean[0], low, high
+
+
+def told(values: ndarray, sign: str = "") -> str:
+    """Each seed's value, then the interval of their mean, over patients."""
+    each = " ".join(f"{value:{sign}.2f}" for value in values[:, 0])
+    _, low, high = interval(values)
+    return f"{each} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def forest(rows: dict[str, ndarray], x: str, limits: Any = None, reference: Any = None) -> Figure:
+    """Mean of the seeds with its interval for each row (seeds, B), and the seeds as grey dots."""
+    means = {name: interval(values) for name, values in rows.items()}
+    fig = plotting.intervals(means, x=x, limits=limits, reference=reference)
+    for k, values in enumerate(reversed(rows.values())):
+        fig.axes[0].plot(values[:, 0], [k] * len(values), ".", color="grey")
+    return fig
+
+
+def shifted_and_scaled(net: Any, known: Tensor, x: Tensor) -> ndarray:
+    """Scores of x, its last features given mean and spread of those of the images `known`."""
+    with torch.no_grad():
+        old, new = (net.eval().features(images).mean((2, 3)) for images in (known, x))
+        new = (new - new.mean(0)) / new.std(0).clamp_min(1e-6)
+        logits = net.classifier(new * old.std(0) + old.mean(0))
+    return logits.softmax(1)[:, 1].double().numpy()
+
+
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    own = leave_one_out, per_site, two_kinds, renormalise, match, align
+    own: tuple[Any, ...] = (leave_one_out, per_site, two_kinds, renormalise, match, align)
+    own += rates, interval, told, forest, shifted_and_scaled
     return SimpleNamespace(**{function.__name__: function for function in own})
