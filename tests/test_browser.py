@@ -147,7 +147,8 @@ def test_training_shows_a_bar_and_an_interrupt_one_line(page, lab):
     page.locator(".jupyter-widgets [role=progressbar], .jupyter-widgets .progress").first.wait_for(
         timeout=60_000
     )
-    assert "epoch" in cell.locator(".jp-OutputArea").inner_text()
+    # The bar is there a moment before it has something to tell.
+    cell.locator(".jp-OutputArea", has_text="epoch").wait_for(timeout=60_000)
     assert cell.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     error = cell.locator(".jp-OutputArea-output", has_text="Interrupted")
     for _ in range(20):

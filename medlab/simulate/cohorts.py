@@ -88,7 +88,7 @@ def chest_xray(n: int = 2000, seed: int = 0, size: int = 64, variety: str = "usu
     merged: dict[str, Any] = {key: torch.cat([p[key] for p in parts])[:n] for key in parts[0]}
     return Cohort(
         images=merged.pop("image")[:, None],
-        card=replace(CHEST_XRAY, **_FACTS.get(variety, {"card": {}})["card"]),
+        card=CHEST_XRAY if variety == "usual" else replace(CHEST_XRAY, **_FACTS[variety]["card"]),
         labels=torch.tensor([int(r.ill) for r in rows]),
         masks=merged.pop("mask"),
         patients=np.array([f"P{r.patient:05d}" for r in rows]),
