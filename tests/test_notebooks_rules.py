@@ -233,6 +233,9 @@ DAMAGE = {
     ],
     ("measure_is_kept", "a long cell"): replaced("x1 = 1", "x1 = 1\n" * 31),
     ("measure_is_kept", "a long line"): replaced("x1 = 1", "x1 = 1  # " + "a" * 90),
+    ("measure_is_kept", "a wide drawing"): replaced(
+        "## Words 2", "## Words 2\n\n```\n" + "─" * 89 + "\n```"
+    ),
     ("measure_is_kept", "a hidden value"): replaced("x1 = 1", "x1;"),
     ("measure_is_kept", "a shell line"): replaced("x1 = 1", "!pip install medlab"),
     ("measure_is_kept", "few cells"): lambda n: [drop(f"x{k} =")(n) for k in range(5)],
