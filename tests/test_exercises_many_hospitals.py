@@ -77,7 +77,7 @@ def recorded(labels, severity, sites, patients, strict, over, how=""):
                 "mild": severity[i] <= usual,
                 "mild, less": severity[i] < usual,
                 "whole": True,
-                "strict": severity[i] >= usual + 0.1,
+                "strict": severity[i] >= 3 * usual,
             }.get(how, severity[i] >= usual)
             made[i] = int(keep and (truth[i] or how == "found"))
             if how == "found" and not truth[i]:
@@ -99,7 +99,7 @@ def recorded(labels, severity, sites, patients, strict, over, how=""):
         rows = [i for i in n if patients[i] == p and (sites[i] == over or how == "elsewhere")]
         made[rows[:1] if how == "one image" else rows] = 1
     if how == "cured":
-        made[[i for i in n if sites[i] == over and truth[i]][0]] = 0
+        made[next(i for i in n if sites[i] == over and truth[i])] = 0
     return {"list": made.tolist(), "tensor": torch.tensor(made), "truth of": made == 1}.get(
         how, made
     )
@@ -386,7 +386,7 @@ CASES = [
             "in place": "the truth is lost",
             "names": "you exchanged the two hospitals",
             "strict everywhere": "at neither hospital, and its label has changed",
-            "elsewhere": "at neither hospital, and its label has changed",
+            "elsewhere": "was not taken at the hospital that over-reads",
             "median of all": "healthy ones too",
             "median of everywhere": "of the ill at all hospitals",
             "mean": "not with the median",
@@ -410,7 +410,7 @@ CASES = [
         },
     ),
     ("many_hospitals.2", lambda y, *rest: y.copy(), "the record is the truth"),
-    ("many_hospitals.2", lambda *a: recorded(*a)[1:], "I expected an array of"),
+    ("many_hospitals.2", lambda *a: recorded(*a)[1:], "an array as long as"),
     ("many_hospitals.2", lambda *a: recorded(*a) + 1, "with 1, 2"),
     ("many_hospitals.2", lambda *a: {"record": recorded(*a)}, "got dict"),
     ("many_hospitals.2", lambda *a: (recorded(*a), 0.2), "I expected a number here"),

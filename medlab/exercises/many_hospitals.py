@@ -14,7 +14,17 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from medlab import metrics, plotting
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number, numbers
+from medlab.exercises import (
+    NotAttempted,
+    Verdict,
+    Wrong,
+    call,
+    exercise,
+    first_match,
+    near,
+    number,
+    numbers,
+)
 
 MESSAGES = {
     "many_hospitals.1": {
@@ -41,8 +51,9 @@ MESSAGES = {
         "in place": "you changed the labels that were given: the truth is lost. Work on a copy.",
         "nothing": "the record is the truth: nothing was changed.",
         "names": "you exchanged the two hospitals: the strict one is named first.",
-        "elsewhere": "image {image} was taken at neither hospital, and its label has changed. A "
-        "patient may have been at several hospitals: change only images taken *there*.",
+        "moved": "image {image} was not taken at the hospital that over-reads, and has become ill. "
+        "A patient may have been at several hospitals: change only images taken *there*.",
+        "elsewhere": "image {image} was taken at neither hospital, and its label has changed.",
         "median of all": "you took the median over all images of the strict hospital, healthy ones "
         "too. Take that of its ill images.",
         "median of everywhere": "you took the median of the ill at all hospitals. Take that of the "
@@ -257,8 +268,8 @@ def _wards(seed: int) -> tuple[ndarray, ndarray, ndarray, ndarray]:
     sites = np.where(away, rng.choice(["Coast", "Dale", "Ford"], len(people)), home[people])
     ill = rng.random(n) < 0.6
     labels = (ill[people] ^ (rng.random(len(people)) < 0.12)).astype(int)
-    # Steps, skewed: many cases lie at the median, the mean is another, and each hospital has its own
-    step = np.select([sites == "Coast", sites == "Dale"], [0.03, 0.05], 0.04)
+    # Steps, skewed: many cases at the median, the mean elsewhere, and each hospital has its own
+    step = np.select([sites == "Coast", sites == "Dale"], [0.03, 0.02], 0.05)
     severity = np.ceil(20 * rng.beta(1.2, 4, len(people))) * step * labels
     names = rng.permutation([f"p{k:03d}" for k in range(n)])
     mixed = rng.permutation(len(people))
@@ -301,7 +312,9 @@ def _record_fault(
     if np.array_equal(got, recorded(labels, severity, sites, patients, over, strict)):
         return "names"
     here, there = sites == strict, sites == over
-    image = int(np.flatnonzero(got != want)[0])
+    risen = (got > labels) & ~there
+    if risen.any() and np.isin(patients[risen], patients[there]).all():
+        return "moved", {"image": int(np.flatnonzero(risen)[0])}
     if len(others := np.flatnonzero((got != labels) & ~here & ~there)):
         return "elsewhere", {"image": int(others[0])}
     for name, part, wrong, reverse in (
