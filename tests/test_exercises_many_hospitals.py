@@ -67,7 +67,8 @@ def recorded(labels, severity, sites, patients, strict, over, how=""):
     if how == "median of everywhere":
         base = [i for i in n if truth[i]]
     usual = sorted(severity[i] for i in base)
-    usual = (usual[(len(usual) - 1) // 2] + usual[len(usual) // 2]) / 2
+    lower, upper = usual[(len(usual) - 1) // 2], usual[len(usual) // 2]
+    usual = lower if how == "lower" else (lower + upper) / 2
     if how == "mean":
         usual = np.mean([severity[i] for i in base])
     for i in n:
@@ -389,6 +390,7 @@ CASES = [
             "elsewhere": "was not taken at the hospital that over-reads",
             "median of all": "healthy ones too",
             "median of everywhere": "of the ill at all hospitals",
+            "lower": "the lower middle one",
             "mean": "not with the median",
             "ties": "cases *at* the median",
             "mild": "you wrote down the mild half",
@@ -536,6 +538,10 @@ def test_every_message_is_said(capsys):
 
 # Fewer or more quantiles are good enough, or the same numbers
 EQUIVALENT = [
+    "many_hospitals.2: ill = patients[there & (labels == 1)] → ill = patients[(labels == 1) & there]",
+    "many_hospitals.2: mild = here & (severity < usual) → mild = (severity < usual) & here",
+    "many_hospitals.2: record[there & chosen] = 1 → record[chosen & there] = 1",
+    "many_hospitals.2: usual = np.median(severity[here & (labels == 1)]) → usual = np.median(severity[(labels == 1) & here])",
     "many_hospitals.3: won, pairs = ({True: 0, False: 0}, {True: 0, False: 0}) → pairs, won = ({True: 0, False: 0}, {True: 0, False: 0})",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1)",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1, 256)",

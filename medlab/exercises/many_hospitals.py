@@ -58,6 +58,8 @@ MESSAGES = {
         "too. Take that of its ill images.",
         "median of everywhere": "you took the median of the ill at all hospitals. Take that of the "
         "strict hospital.",
+        "lower": "of an even number of cases you took the lower middle one. The median is the mean "
+        "of the middle two.",
         "mean": "you compared with the mean severity, not with the median.",
         "ties": "cases *at* the median are written down too.",
         "mild": "you wrote down the mild half. Only the severe one is recorded.",
@@ -278,7 +280,7 @@ def _wards(seed: int) -> tuple[ndarray, ndarray, ndarray, ndarray]:
 
 @exercise("many_hospitals.2", MESSAGES["many_hospitals.2"])
 def records(answer) -> Verdict:
-    for seed, strict, over in ((0, "Dale", "Coast"), (1, "Ford", "Dale"), (2, "Coast", "Ford")):
+    for seed, strict, over in ((0, "Dale", "Coast"), (14, "Ford", "Dale"), (2, "Coast", "Ford")):
         labels, severity, sites, patients = _wards(seed)
         given = labels.copy()
         args = severity.copy(), sites.copy(), patients.copy(), strict, over
@@ -336,8 +338,10 @@ def _record_fault(
 def _wrong_strict(labels: ndarray, severity: ndarray, here: ndarray) -> dict[str, ndarray]:
     ill = labels == 1
     usual = np.median(severity[here & ill])
+    lower = np.quantile(severity[here & ill], 0.5, method="lower")
     return {
         "whole": labels,
+        "lower": labels * (severity >= lower),
         "median of all": labels * (severity >= np.median(severity[here])),
         "median of everywhere": labels * (severity >= np.median(severity[ill])),
         "mean": labels * (severity >= severity[here & ill].mean()),
