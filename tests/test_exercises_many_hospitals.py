@@ -51,39 +51,67 @@ def names_of_images(sites, patients):
     return {s: (patients[sites != s], patients[sites == s]) for s in np.unique(sites)}
 
 
-# ------------------------------------------------------------------------ 2: a row a hospital
+# ------------------------------------------------------------------------ 2: what is written down
 
 
-def table(labels, scores, sites, patients, how=""):
-    made = {}
-    for site in np.unique(sites):
-        here = sites == site
-        y, s, who = labels[here], scores[here], patients[here]
-        if len(np.unique(y)) < 2:
-            made[site] = {"half": (0.5, 0.4, 0.6), "nan": (np.nan, np.nan, np.nan)}.get(how)
-            continue
-        if how == "pooled":
-            y, s, who = labels, scores, patients
-        if how == "reversed":
-            s = -s
-        groups = None if how == "images" else who
-        seed = 7 if how == "seed" else 0
-        row = metrics.bootstrap(metrics.auc, y, s, groups=groups, n=1000, seed=seed)
-        if how == "other auc":
-            row = metrics.bootstrap(lambda y, s: metrics.auc(y, s) - 0.05, y, s, groups=who, n=200)
-        parts = row.value, row.low, row.high
-        middle = (row.low + row.high) / 2
-        made[site] = {
-            "tuples": parts,
-            "arrays": np.array(parts),
-            "ends": parts[1:],
-            "order": (parts[1], parts[0], parts[2]),
-            "90 %": (row.value, 0.6 * middle + 0.4 * row.low, 0.6 * middle + 0.4 * row.high),
-            "99 %": (row.value, 1.4 * row.low - 0.4 * middle, 1.4 * row.high - 0.4 * middle),
-            "none": None,
-            "number": row.value,
-        }.get(how, row)
-    return list(made.values()) if how == "list" else made
+def recorded(labels, severity, sites, patients, strict, over, how=""):
+    """Image by image and patient by patient, in plain Python."""
+    if how == "names":
+        strict, over = over, strict
+    made = labels if how == "in place" else labels.copy()
+    truth = labels.copy()
+    n = range(len(labels))
+    base = [i for i in n if truth[i] and sites[i] == strict]
+    if how == "median of all":
+        base = [i for i in n if sites[i] == strict]
+    if how == "median of everywhere":
+        base = [i for i in n if truth[i]]
+    usual = sorted(severity[i] for i in base)
+    lower, upper = usual[(len(usual) - 1) // 2], usual[len(usual) // 2]
+    usual = lower if how == "lower" else (lower + upper) / 2
+    if how == "mean":
+        usual = np.mean([severity[i] for i in base])
+    for i in n:
+        if sites[i] == strict or how == "strict everywhere":
+            keep = {
+                "ties": severity[i] > usual,
+                "mild": severity[i] <= usual,
+                "mild, less": severity[i] < usual,
+                "whole": True,
+                "strict": severity[i] >= 3 * usual,
+            }.get(how, severity[i] >= usual)
+            made[i] = int(keep and (truth[i] or how == "found"))
+            if how == "found" and not truth[i]:
+                made[i] = 1
+    people = sorted({patients[i] for i in n if sites[i] == over or how == "well anywhere"})
+    if how == "appearance":
+        people = list(dict.fromkeys(patients[sites == over]))
+    if how not in ("all patients", "some healthy"):
+        where = [i for i in n if sites[i] == over or how in ("ill anywhere", "well anywhere")]
+        people = [p for p in people if not any(truth[i] and patients[i] == p for i in where)]
+    if how == "some healthy":
+        people = sorted({patients[i] for i in n if sites[i] == over and not truth[i]})
+    chosen = people[2 if how == "later" else 0 :: 3 if how == "over" else 4]
+    if how == "images":
+        well = [i for i in n if sites[i] == over and not truth[i]]
+        made[well[::4]] = 1
+        return made
+    for p in [] if how == "nobody" else chosen:
+        rows = [i for i in n if patients[i] == p and (sites[i] == over or how == "elsewhere")]
+        made[rows[:1] if how == "one image" else rows] = 1
+    if how == "cured":
+        made[next(i for i in n if sites[i] == over and truth[i])] = 0
+    return {"list": made.tolist(), "tensor": torch.tensor(made), "truth of": made == 1}.get(
+        how, made
+    )
+
+
+def test_half_of_the_ill_and_a_fourth_of_the_healthy_change():
+    severity = np.array([0.3, 0.1, 0.2, 0.4, 0, 0, 0, 0, 0, 0, 0.5])
+    labels = (severity > 0).astype(int)
+    sites, patients = np.array(list("AAAABBBBBBC")), np.array(list("abcdefghiea"))
+    made = many_hospitals.recorded(labels, severity, sites, patients, "A", "B")
+    assert made.tolist() == [1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1]
 
 
 # ------------------------------------------------------------------------ 3: two kinds of pairs
@@ -348,30 +376,46 @@ CASES = [
     ("many_hospitals.1", names_of_images, "positions are whole numbers from 0 to 10"),
     ("many_hospitals.1", lambda s, p: list(split(s, p).values()), "I expected a dictionary"),
     ("many_hospitals.1", lambda s, p: dict.fromkeys(s, 3), "got int for"),
-    ("many_hospitals.2", table, "✓"),
+    ("many_hospitals.2", recorded, "✓"),
     *cases(
         "many_hospitals.2",
-        table,
+        recorded,
         {
-            "tuples": "✓",
-            "arrays": "✓",
-            "seed": "✓",
-            "nan": "the entry should be None",
-            "half": "has images of one class only",
-            "pooled": "is the AUC of all hospitals together",
-            "reversed": "is 1 − AUC",
-            "other auc": "I expected an AUC of",
-            "images": "as if every image were another patient",
-            "order": "an interval is (AUC, low, high)",
-            "ends": "got 2 numbers",
-            "number": "or (AUC, low, high); got float",
-            "90 %": "as if every image were another patient",
-            "99 %": "(95 %, by patient)",
-            "none": "has images of both classes",
-            "list": "I expected a dictionary with an interval",
+            "list": "✓",
+            "tensor": "✓",
+            "truth of": "✓",
+            "in place": "the truth is lost",
+            "names": "you exchanged the two hospitals",
+            "strict everywhere": "at neither hospital, and its label has changed",
+            "elsewhere": "was not taken at the hospital that over-reads",
+            "median of all": "healthy ones too",
+            "median of everywhere": "of the ill at all hospitals",
+            "lower": "the lower middle one",
+            "mean": "not with the median",
+            "ties": "cases *at* the median",
+            "mild": "you wrote down the mild half",
+            "mild, less": "you wrote down the mild half",
+            "whole": "cases below the median become 0",
+            "found": "healthy in truth, is recorded as ill",
+            "strict": "at the strict hospital image",
+            "nobody": "at the hospital that over-reads nothing has changed",
+            "cured": "ill in truth, is recorded as healthy",
+            "images": "every fourth healthy *image*",
+            "one image": "only the first image of each chosen patient",
+            "all patients": "every fourth of all patients there",
+            "some healthy": "though another of his images is healthy",
+            "ill anywhere": "who were ill at another hospital only",
+            "well anywhere": "healthy patients of all hospitals",
+            "later": "you begin with patient 3",
+            "appearance": "in the order of their names",
+            "over": "at the hospital that over-reads image",
         },
     ),
-    ("many_hospitals.2", lambda *a: {}, "the keys should be the hospitals"),
+    ("many_hospitals.2", lambda y, *rest: y.copy(), "the record is the truth"),
+    ("many_hospitals.2", lambda *a: recorded(*a)[1:], "an array as long as"),
+    ("many_hospitals.2", lambda *a: recorded(*a) + 1, "with 1, 2"),
+    ("many_hospitals.2", lambda *a: {"record": recorded(*a)}, "got dict"),
+    ("many_hospitals.2", lambda *a: (recorded(*a), 0.2), "I expected a number here"),
     ("many_hospitals.3", kinds, "✓"),
     *cases(
         "many_hospitals.3",
@@ -471,7 +515,7 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {"many_hospitals.1": split, "many_hospitals.2": table, "many_hospitals.3": kinds}
+RIGHT = {"many_hospitals.1": split, "many_hospitals.3": kinds}
 RIGHT |= {"many_hospitals.4": renormalised, "many_hospitals.5": matched}
 RIGHT |= {"many_hospitals.6": aligned}
 
@@ -483,7 +527,7 @@ def test_answers_that_change_their_arguments_are_right(id, capsys):
         args[-1][...] = args[-1][0]
         return made
 
-    check(id, spoils if id in ("many_hospitals.1", "many_hospitals.2") else hasty(RIGHT[id]))
+    check(id, spoils if id == "many_hospitals.1" else hasty(RIGHT[id]))
     assert capsys.readouterr().out.startswith("✓")
 
 
@@ -494,6 +538,10 @@ def test_every_message_is_said(capsys):
 
 # Fewer or more quantiles are good enough, or the same numbers
 EQUIVALENT = [
+    "many_hospitals.2: ill = patients[there & (labels == 1)] → ill = patients[(labels == 1) & there]",
+    "many_hospitals.2: mild = here & (severity < usual) → mild = (severity < usual) & here",
+    "many_hospitals.2: record[there & chosen] = 1 → record[chosen & there] = 1",
+    "many_hospitals.2: usual = np.median(severity[here & (labels == 1)]) → usual = np.median(severity[(labels == 1) & here])",
     "many_hospitals.3: won, pairs = ({True: 0, False: 0}, {True: 0, False: 0}) → pairs, won = ({True: 0, False: 0}, {True: 0, False: 0})",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1)",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1, 256)",

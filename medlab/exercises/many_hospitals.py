@@ -1,4 +1,4 @@
-"""Exercises of notebook 29: leave one out, scores by site, two kinds of pairs, remedies."""
+"""Exercises of notebook 29: leave one out, labelling habits, two kinds of pairs, remedies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from medlab import metrics, plotting
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
+from medlab.exercises import (
+    NotAttempted,
+    Verdict,
+    Wrong,
+    call,
+    exercise,
+    first_match,
+    near,
+    number,
+    numbers,
+)
 
 MESSAGES = {
     "many_hospitals.1": {
@@ -36,22 +46,44 @@ MESSAGES = {
         "from it.",
     },
     "many_hospitals.2": {
-        "right": "a row for each hospital, drawn by patient; and none where nothing can be said.",
-        "format": "I expected a dictionary with an interval for each hospital, or None; got {got}.",
-        "hospitals": "the keys should be the hospitals {expected}; got {got}.",
-        "one class": "{site} has images of one class only. Its AUC is not defined: the entry "
-        "should be None; got {got}.",
-        "none": "{site} has images of both classes, and your entry is None.",
-        "row": "{site}: I expected an interval, or (AUC, low, high); got {got}.",
-        "pooled": "{site}: {got:.3f} is the AUC of all hospitals together. Choose the images of "
-        "the hospital first.",
-        "reversed": "{site}: {got:.3f} is 1 − AUC.",
-        "auc": "{site}: I expected an AUC of {expected:.3f}, and got {got:.3f}.",
-        "images": "{site}: the interval is {got:.3f} wide, as if every image were another "
-        "patient: about {expected:.3f} by patient. Pass `groups`.",
-        "order": "{site}: an interval is (AUC, low, high); got {got}.",
-        "width": "{site}: I expected about {low:.2f} to {high:.2f} (95 %, by patient); got "
-        "{got_low:.2f} to {got_high:.2f}.",
+        "right": "two habits of writing down, and every other image as it is in truth.",
+        "format": "I expected an array as long as `labels`, each entry 0 or 1; got {got}.",
+        "in place": "you changed the labels that were given: the truth is lost. Work on a copy.",
+        "nothing": "the record is the truth: nothing was changed.",
+        "names": "you exchanged the two hospitals: the strict one is named first.",
+        "moved": "image {image} was not taken at the hospital that over-reads, and has become ill. "
+        "A patient may have been at several hospitals: change only images taken *there*.",
+        "elsewhere": "image {image} was taken at neither hospital, and its label has changed.",
+        "median of all": "you took the median over all images of the strict hospital, healthy ones "
+        "too. Take that of its ill images.",
+        "median of everywhere": "you took the median of the ill at all hospitals. Take that of the "
+        "strict hospital.",
+        "lower": "of an even number of cases you took the lower middle one. The median is the mean "
+        "of the middle two.",
+        "mean": "you compared with the mean severity, not with the median.",
+        "ties": "cases *at* the median are written down too.",
+        "mild": "you wrote down the mild half. Only the severe one is recorded.",
+        "whole": "at the strict hospital nothing has changed: cases below the median become 0.",
+        "found": "at the strict hospital image {image}, healthy in truth, is recorded as ill.",
+        "strict": "at the strict hospital image {image} should be {expected}, and is {got}.",
+        "nobody": "at the hospital that over-reads nothing has changed: every fourth of its "
+        "healthy patients becomes 1.",
+        "cured": "at the hospital that over-reads image {image}, ill in truth, is recorded as "
+        "healthy.",
+        "images": "you took every fourth healthy *image*. A diagnosis is a patient's: take every "
+        "fourth patient, and all of his images there.",
+        "one image": "only the first image of each chosen patient became 1. Take all of his images "
+        "there.",
+        "all patients": "you took every fourth of all patients there. Take out first those who "
+        "have an ill image there.",
+        "some healthy": "a patient with an ill image there is no healthy patient, though another "
+        "of his images is healthy.",
+        "ill anywhere": "you left out patients who were ill at another hospital only. Here they "
+        "are healthy.",
+        "well anywhere": "you counted healthy patients of all hospitals. Count those of this one.",
+        "later": "you begin with patient {place} of the healthy ones. Begin with the first.",
+        "appearance": "count the patients in the order of their names, as `np.unique` gives them.",
+        "over": "at the hospital that over-reads image {image} should be {expected}, and is {got}.",
     },
     "many_hospitals.3": {
         "right": "the pooled AUC is a mixture of two answers, and the second needs no radiograph.",
@@ -216,76 +248,130 @@ def _split_fault(learn: list[int], test: list[int], here: ndarray, patients: nda
 # ------------------------------------------------------------------------------------ 2
 
 
-def per_site(labels: ndarray, scores: ndarray, sites: ndarray, patients: ndarray) -> dict[str, Any]:
-    """AUC of each hospital with an interval over its patients; None where a class is missing."""
-    table: dict[str, Any] = {}
-    for site in np.unique(sites):
-        here, table[site] = sites == site, None
-        if len(np.unique(labels[here])) > 1:
-            table[site] = metrics.bootstrap(
-                metrics.auc, labels[here], scores[here], groups=patients[here]
-            )
-    return table
+def recorded(
+    labels: ndarray, severity: ndarray, sites: ndarray, patients: ndarray, strict: str, over: str
+) -> ndarray:
+    """Labels (N,) as two hospitals write them down: one severe cases only, one too many."""
+    record = labels.copy()
+    here, there = sites == strict, sites == over
+    record[here & (severity < np.median(severity[here & (labels == 1)]))] = 0
+    well = np.setdiff1d(patients[there], patients[there & (labels == 1)])
+    record[there & np.isin(patients, well[::4])] = 1
+    return record
 
 
-def _judged() -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Labels, scores, sites, patients: six images alike of each patient; one site without ill."""
-    rng = np.random.default_rng(3)
-    people = {"Coast": (14, 12), "Dale": (9, 20), "Ford": (8, 0)}
-    sites, labels = (
-        np.repeat([s for s, (w, i) in people.items() for _ in range(w + i)], 6),
-        np.repeat([k for w, i in people.values() for k in [0] * w + [1] * i], 6),
-    )
-    patients = np.repeat([f"p{k:02d}" for k in rng.permutation(len(labels) // 6)], 6)
-    shift = np.select([sites == "Coast", sites == "Dale"], [0.0, 1.6], 0.4)
-    own = np.repeat(rng.normal(size=len(labels) // 6), 6)
-    scores = shift + 0.9 * labels + own + 0.05 * rng.normal(size=len(labels))
-    mixed = rng.permutation(len(labels))
-    return labels[mixed], scores[mixed], sites[mixed], patients[mixed]
+def _wards(seed: int) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """Labels, severity, sites, patients: some at two hospitals, some ill at one visit only."""
+    rng = np.random.default_rng(seed)
+    n = 120
+    people = np.repeat(np.arange(n), rng.integers(1, 5, n))
+    home = rng.choice(["Coast", "Dale", "Ford"], n, p=[0.45, 0.35, 0.2])
+    away = rng.random(len(people)) < 0.15
+    sites = np.where(away, rng.choice(["Coast", "Dale", "Ford"], len(people)), home[people])
+    ill = rng.random(n) < 0.6
+    labels = (ill[people] ^ (rng.random(len(people)) < 0.12)).astype(int)
+    # Steps, skewed: many cases at the median, the mean elsewhere, and each hospital has its own
+    step = np.select([sites == "Coast", sites == "Dale"], [0.03, 0.02], 0.05)
+    severity = np.ceil(20 * rng.beta(1.2, 4, len(people))) * step * labels
+    names = rng.permutation([f"p{k:03d}" for k in range(n)])
+    mixed = rng.permutation(len(people))
+    return labels[mixed], severity[mixed], sites[mixed], names[people][mixed]
 
 
 @exercise("many_hospitals.2", MESSAGES["many_hospitals.2"])
-def tables(answer) -> Verdict:
-    labels, scores, sites, patients = _judged()
-    made = call(answer, labels.copy(), scores.copy(), sites.copy(), patients.copy())
-    got, want = _hospitals(made, np.unique(sites)), per_site(labels, scores, sites, patients)
-    pooled = metrics.auc(labels, scores)
-    for site, row in want.items():
-        if row is None:
-            if got[site] is not None:
-                return "one class", {"site": site, "got": str(got[site])}
-            continue
-        if got[site] is None:
-            return "none", {"site": site}
-        value, low, high = _row(got[site], site)
-        if not near(value, row.value):
-            if near(low, row.value):
-                return "order", {"site": site, "got": f"({value:.3f}, {low:.3f}, {high:.3f})"}
-            wrong = {"pooled": pooled, "reversed": 1 - row.value}
-            key = first_match(value, wrong)
-            values = {"expected": row.value, "got": value}
-            return ("auc" if key == "other" else key), {"site": site, **values}
-        if not low < value < high:
-            return "order", {"site": site, "got": f"({value:.3f}, {low:.3f}, {high:.3f})"}
-        if high - low < 0.7 * (row.high - row.low):
-            return "images", {"site": site, "got": high - low, "expected": row.high - row.low}
-        # Another seed, or 1,000 resamples, move an end by about 0.01
-        if max(abs(low - row.low), abs(high - row.high)) > 0.03:
-            ends = {"low": row.low, "high": row.high, "got_low": low, "got_high": high}
-            return "width", {"site": site, **ends}
+def records(answer) -> Verdict:
+    for seed, strict, over in ((0, "Dale", "Coast"), (14, "Ford", "Dale"), (2, "Coast", "Ford")):
+        labels, severity, sites, patients = _wards(seed)
+        given = labels.copy()
+        args = severity.copy(), sites.copy(), patients.copy(), strict, over
+        got = numbers(call(answer, given, *args)).numpy()
+        if got.shape != labels.shape or set(got.tolist()) - {0, 1}:
+            some = ", ".join(f"{value:g}" for value in np.unique(got)[:4])
+            return "format", {"got": f"shape {got.shape} with {some or 'nothing'}"}
+        got = got.astype(int)
+        if not np.array_equal(given, labels):
+            return "in place"
+        verdict = _record_fault(got, labels, severity, sites, patients, strict, over)
+        if verdict != "right":
+            return verdict
     return "right"
 
 
-def _row(row: Any, site: str) -> tuple[float, float, float]:
-    if hasattr(row, "low"):
-        return row.value, row.low, row.high
-    try:
-        value, low, high = (number(part) for part in row)
-    except TypeError:
-        raise Wrong("row", site=site, got=type(row).__name__) from None
-    except ValueError:
-        raise Wrong("row", site=site, got=f"{len(row)} numbers") from None
-    return value, low, high
+def _record_fault(
+    got: ndarray,
+    labels: ndarray,
+    severity: ndarray,
+    sites: ndarray,
+    patients: ndarray,
+    strict: str,
+    over: str,
+) -> Verdict:
+    want = recorded(labels, severity, sites, patients, strict, over)
+    if np.array_equal(got, want):
+        return "right"
+    if np.array_equal(got, labels):
+        return "nothing"
+    if np.array_equal(got, recorded(labels, severity, sites, patients, over, strict)):
+        return "names"
+    here, there = sites == strict, sites == over
+    risen = (got > labels) & ~there
+    if risen.any() and np.isin(patients[risen], patients[there]).all():
+        return "moved", {"image": int(np.flatnonzero(risen)[0])}
+    if len(others := np.flatnonzero((got != labels) & ~here & ~there)):
+        return "elsewhere", {"image": int(others[0])}
+    for name, part, wrong, reverse in (
+        ("strict", here, _wrong_strict(labels, severity, here), ("found", 0)),
+        ("over", there, _wrong_over(labels, patients, there), ("cured", 1)),
+    ):
+        if np.array_equal(got[part], want[part]):
+            continue
+        key = first_match(got[part], {k: value[part] for k, value in wrong.items()})
+        image = int(np.flatnonzero((got != want) & part)[0])
+        turned = np.flatnonzero((got != labels) & part & (labels == reverse[1]))
+        if key == "other" and len(turned):
+            key, image = reverse[0], int(turned[0])
+        key, _, place = (name if key == "other" else key).partition(":")
+        return key, {"image": image, "expected": want[image], "got": got[image], "place": place}
+    return "right"
+
+
+def _wrong_strict(labels: ndarray, severity: ndarray, here: ndarray) -> dict[str, ndarray]:
+    ill = labels == 1
+    usual = np.median(severity[here & ill])
+    lower = np.quantile(severity[here & ill], 0.5, method="lower")
+    return {
+        "whole": labels,
+        "lower": labels * (severity >= lower),
+        "median of all": labels * (severity >= np.median(severity[here])),
+        "median of everywhere": labels * (severity >= np.median(severity[ill])),
+        "mean": labels * (severity >= severity[here & ill].mean()),
+        "ties": labels * (severity > usual),
+        "mild": labels * (severity <= usual),
+        "mild:": labels * (severity < usual),
+    }
+
+
+def _wrong_over(labels: ndarray, patients: ndarray, there: ndarray) -> dict[str, ndarray]:
+    ill = labels == 1
+    well = np.setdiff1d(patients[there], patients[there & ill])
+    seen = list(dict.fromkeys(p for p in patients[there] if p in set(well)))
+    chosen = {
+        "all patients": np.unique(patients[there])[::4],
+        "some healthy": np.unique(patients[there & ~ill])[::4],
+        "ill anywhere": np.setdiff1d(patients[there], patients[ill])[::4],
+        "well anywhere": np.setdiff1d(patients, patients[ill])[::4],
+        "well anywhere:": np.setdiff1d(patients, patients[there & ill])[::4],
+        "appearance": np.array(seen)[::4],
+    } | {f"later:{k + 1}": well[k::4] for k in (1, 2, 3)}
+    made = {k: np.where(there & np.isin(patients, who), 1, labels) for k, who in chosen.items()}
+    made["nobody"] = labels
+    made["images"] = labels.copy()
+    made["images"][np.flatnonzero(there & ~ill)[::4]] = 1
+    made["one image"] = labels.copy()
+    rows = np.flatnonzero(there)
+    _, firsts = np.unique(patients[there], return_index=True)
+    made["one image"][[row for row in rows[firsts] if patients[row] in set(well[::4])]] = 1
+    return made
 
 
 # ------------------------------------------------------------------------------------ 3
@@ -664,6 +750,6 @@ def shifted_and_scaled(net: Any, known: Tensor, x: Tensor) -> ndarray:
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    own: tuple[Any, ...] = (leave_one_out, per_site, two_kinds, renormalise, match, align)
+    own: tuple[Any, ...] = (leave_one_out, recorded, two_kinds, renormalise, match, align)
     own += rates, interval, told, forest, shifted_and_scaled
     return SimpleNamespace(**{function.__name__: function for function in own})
