@@ -399,9 +399,8 @@ def measure_is_kept(page: Page) -> list[str]:
                 found.append(f"cell {cell.id}: a line ends in ';': {line[:40]}")
             if re.match(r"\s*[!%]", line):
                 found.append(f"cell {cell.id}: a magic or shell line: {line[:40]}")
-    for block in re.findall(
-        r"```\w*\n(.*?)```", page.text, re.S
-    ):  # JupyterLab breaks a longer line
+    # In a drawing JupyterLab breaks a longer line.
+    for block in re.findall(r"```\w*\n(.*?)```", page.text, re.S):
         for line in block.split("\n"):
             if len(line) > MAX_COLUMNS:
                 found.append(f"a drawing has a line of {len(line)} characters: {line[:40]}…")
