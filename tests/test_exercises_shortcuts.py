@@ -1,5 +1,6 @@
 """The checks of shortcuts, fed with right, untouched and typically wrong answers."""
 
+import copy
 from functools import partial
 from types import SimpleNamespace
 
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import uniform_filter
+from scipy.stats import spearmanr
 from torch import nn
 
 from medlab import explain
 from medlab.exercises import check, material
 from medlab.exercises.shortcuts import MESSAGES
 from medlab.metrics import Interval
+from medlab.models import SmallCNN
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
@@ -418,6 +422,53 @@ def test_guided_maps_of_a_linear_network_are_its_gradient():
     assert torch.equal(done.guided(model, images, 1), explain.gradient(model, images, 1))
 
 
+def test_rank_correlation_is_scipys_with_ties_too():
+    rng = np.random.default_rng(0)
+    a, b = (torch.from_numpy(rng.integers(0, 6, (5, 4, 4)).astype(np.float32)) for _ in range(2))
+    expected = [
+        spearmanr(one.ravel(), other.ravel()).statistic for one, other in zip(a, b, strict=True)
+    ]
+    np.testing.assert_allclose(done.spearman(a, b), expected)
+    assert done.spearman(torch.zeros(1, 4, 4), a[:1]) == 0  # a constant map ranks nothing
+
+
+@pytest.mark.parametrize("layers", [0, 1, 5, 11])
+def test_the_last_layers_and_no_others_are_redrawn(layers):
+    torch.manual_seed(0)
+    model = SmallCNN(width=4)
+    model(torch.rand(8, 1, 32, 32))  # moves the statistics
+    before = copy.deepcopy(model.state_dict())
+    other = done.redrawn(model, layers, seed=1)
+    whole = [m for m in other.modules() if hasattr(m, "reset_parameters")]
+    kept = [m for m in model.modules() if hasattr(m, "reset_parameters")]
+    same = [
+        all(torch.equal(a.state_dict()[name], values) for name, values in b.state_dict().items())
+        for a, b in zip(whole, kept, strict=True)
+    ]
+    assert len(same) == 11 and same == [True] * (11 - layers) + [False] * layers
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_measured_features_are_those_of_a_loop_over_pixels():
+    rng = np.random.default_rng(1)
+    images = torch.from_numpy(rng.random((3, 1, 12, 12)).astype(np.float32))
+    lungs = torch.zeros(3, 12, 12)
+    lungs[:, 2:9, 1:5], lungs[:, 3:11, 7:11] = 1, 1
+    found = done.measured(images, lungs, 0.05)
+    for picture, inside, row in zip(images[:, 0].numpy(), lungs.numpy() > 0, found, strict=True):
+        smooth = uniform_filter(picture, 3, mode="nearest")
+        places = np.argwhere(inside)
+        grey = picture[inside]
+        left_side = places[:, 1] < 6  # the patient's right
+        low = places[:, 0] > places[:, 0].mean()
+        asymmetry = abs(grey[left_side].mean() - grey[~left_side].mean() - 0.05)
+        zones = grey[low].mean() - grey[~low].mean()
+        texture = abs(picture - smooth)[inside].mean()
+        expected = [grey.mean(), asymmetry, zones, grey.std(), texture]
+        np.testing.assert_allclose(row, expected, rtol=2e-4, atol=1e-6)
+
+
 def test_material_holds_an_answer_of_every_exercise_that_the_notebook_needs():
     assert isinstance(done, SimpleNamespace)
     assert done.after(0.2, 2, 1) == pytest.approx(1 / 3)  # odds of 1 to 4 become 2 to 4
@@ -445,5 +496,5 @@ EQUIVALENT = [
 
 
 def test_no_changed_solution_is_called_right():
-    # Of exercise 6 many solutions are good enough
+    # Of exercise 8 many solutions are good enough
     assert ticked("26_shortcuts", "shortcuts", without=["shortcuts.8"]) == EQUIVALENT
