@@ -155,6 +155,18 @@ def overlap(federated, alone):
     return found
 
 
+def ends_apart(federated, alone):
+    ends = {
+        k: [np.percentile(t[k].mean(0), (2.5, 97.5)) for t in (federated, alone)] for k in alone
+    }
+    return {k: word(*(a - b)) for k, (a, b) in ends.items()}
+
+
+def run_by_run(federated, alone):
+    gains = {k: federated[k] - alone[k] for k in alone}
+    return {k: word(*np.percentile(d, (2.5, 97.5), axis=1).mean(1)) for k, d in gains.items()}
+
+
 def by_runs(federated, alone):
     means = {k: (federated[k] - alone[k]).mean(1) for k in federated}
     return {k: word(d.min(), d.max()) for k, d in means.items()}
@@ -325,6 +337,9 @@ CASES = [
     ("federated.3", lambda f, a: "gains", "got str"),
     ("federated.3", lambda f, a: dict.fromkeys(f, "yes"), "got 'yes'"),
     ("federated.3", overlap, "you compared two intervals"),
+    ("federated.3", ends_apart, "you compared two intervals"),
+    ("federated.3", run_by_run, "the mean of the runs first"),
+    ("federated.3", partial(judged, at=(0, 100)), "leaves 2.5 % out"),
     ("federated.3", lambda f, a: judged(a, f), "federated − alone"),
     ("federated.3", partial(judged, of=np.mean), "The sign of the mean"),
     ("federated.3", by_runs, "all runs agree in sign"),

@@ -416,7 +416,7 @@ def who_gains(federated: dict, alone: dict) -> dict[str, str]:
 
 
 def _tables(seed: int) -> tuple[dict, dict]:
-    """Eight hospitals, each of which tells one mistake."""
+    """Twelve hospitals, each of which tells one mistake."""
     rng = np.random.default_rng(seed)
     # (mean gain, spread of the difference over patients, common spread, spread of the runs)
     kinds = {
@@ -428,6 +428,11 @@ def _tables(seed: int) -> tuple[dict, dict]:
         "Cove": (0.02, 0.0114, 0.001, 0.001),
         "Isle": (-0.02, 0.0114, 0.001, 0.001),
         "Holm": (-0.04, 0.008, 0.01, 0.06),
+        # the ends of two intervals differ far less than the difference is wide
+        "Lynn": (0.02, 0.02, 0.05, 0.001),
+        "Kirk": (-0.02, 0.02, 0.05, 0.001),
+        "Reed": (0.02, 0.0085, 0.01, 0.001),  # no interval holds all resamples
+        "Weir": (0.009, 0.004, 0.01, 0.0),  # each run alone is open
     }
     fed, own = {}, {}
     patients = ndtri((np.arange(400) + 0.5) / 400)  # a normal sample without luck
@@ -472,16 +477,19 @@ def _reading_fault(said: dict[str, str], fed: dict, own: dict) -> Verdict:
     turned = {"gains": "loses", "loses": "gains", "open": "open"}
     rules: dict[str, Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]] = {
         "overlap": _apart,
+        "overlap of ends": lambda a, b: _ends(a.mean(0)) - _ends(b.mean(0)),
         "point": lambda a, b: ((a - b).mean(),) * 2,
         "draws": lambda a, b: (lambda runs: (runs.min(), runs.max()))((a - b).mean(1)),
-        "single": lambda a, b: np.percentile((a - b)[0], [2.5, 97.5]),
-        "single pooled": lambda a, b: np.percentile(a - b, [2.5, 97.5]),
+        "single": lambda a, b: _ends((a - b)[0]),
+        "single pooled": lambda a, b: _ends(a - b),
+        "single ends": lambda a, b: np.mean([_ends(run) for run in a - b], 0),
         "narrow": lambda a, b: np.percentile((a - b).mean(0), [5, 95]),
+        "narrow or wide": lambda a, b: np.percentile((a - b).mean(0), [0, 100]),
     }
     names = [name for name in said if said[name] != right[name]]
     if said == {name: turned[word] for name, word in right.items()}:
         return "reversed"
-    low, high = np.percentile((fed[names[0]] - own[names[0]]).mean(0), [2.5, 97.5])
+    low, high = _ends((fed[names[0]] - own[names[0]]).mean(0))
     values = {"name": names[0], "expected": right[names[0]], "got": said[names[0]]}
     values |= {"low": low, "high": high}
     for key, rule in rules.items():
@@ -492,8 +500,12 @@ def _reading_fault(said: dict[str, str], fed: dict, own: dict) -> Verdict:
 
 def _apart(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Ends of the gap between the intervals of two tables, of one sign where they are apart."""
-    (a0, a1), (b0, b1) = (np.percentile(table.mean(0), [2.5, 97.5]) for table in (a, b))
+    (a0, a1), (b0, b1) = (_ends(table.mean(0)) for table in (a, b))
     return a0 - b1, a1 - b0
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    return np.percentile(values, [2.5, 97.5])
 
 
 # ------------------------------------------------------------------------------------ 4
