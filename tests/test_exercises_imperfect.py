@@ -348,7 +348,7 @@ CASES = [
     (FIVE, lambda h, s: np.where(s[..., None], h, -np.inf).max(1), "you took the maximum"),
     (FIVE, lambda h, s: (h * s[..., None]).max(1), "you took the maximum"),
     (FIVE, of_missing, "the places without a view"),
-    (FIVE, lambda h, seen: 2 * pool(h, seen), "for the first patient I expected"),
+    (FIVE, lambda h, seen: 2 * pool(h, seen), "for patient 0 (from 0) I expected"),
     (SIX, drop, "✓"),
     (SIX, drop_in_loops, "✓"),
     (SIX, lambda *a: torch.as_tensor(drop(*a)), "✓"),

@@ -109,7 +109,7 @@ MESSAGES = {
         "places": "views need not stand first: ask `there`, not how many there are.",
         "max": "you took the maximum, which grows with the number of views. I expected the mean.",
         "missing": "you averaged over the places without a view.",
-        "other": "for the first patient I expected {want}, and got {got}.",
+        "other": "for patient {row} (from 0) I expected {want}, and got {got}.",
     },
     "imperfect.6": {
         "right": "views go missing at random, and nobody is left without one.",
@@ -458,7 +458,8 @@ def pool(answer) -> Verdict:
     rows = slice(0, 1) if np.isnan(got).any() else slice(None)  # a mean over nothing
     known = {name: value[rows] for name, value in known.items()}
     key = first_match(got[rows], known).partition("/")[0]
-    return key, {"want": want[0].round(3).tolist(), "got": got[0].round(3).tolist()}
+    row = int((~np.isclose(got, want)).any(1).argmax())
+    return key, {"row": row, "want": want[row].round(3).tolist(), "got": got[row].round(3).tolist()}
 
 
 def _drop(there: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray:
