@@ -475,7 +475,7 @@ def _reading_fault(said: dict[str, str], fed: dict, own: dict) -> Verdict:
     """The rule that explains what was said of every hospital, or else the first hospital missed."""
     right = who_gains(fed, own)
     turned = {"gains": "loses", "loses": "gains", "open": "open"}
-    rules: dict[str, Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]] = {
+    rules: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {
         "overlap": _apart,
         "overlap of ends": lambda a, b: _ends(a.mean(0)) - _ends(b.mean(0)),
         "point": lambda a, b: ((a - b).mean(),) * 2,
