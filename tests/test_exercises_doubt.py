@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.spatial.distance import mahalanobis as scipy_distance
 from torch import nn
 
 from medlab.exercises import check, doubt
@@ -60,6 +59,7 @@ def network(how=""):
                 else:
                     logits = self.classifier(dropped(self.features(images).mean((2, 3))))
                 p = logits if how in ("logits", "difference") else logits.softmax(1)
+                p = logits.sigmoid() if how == "sigmoid" else p
                 p = p[:, 1] - p[:, 0] if how == "difference" else p
                 p = p if how in ("both classes", "difference") else p[:, int(how != "class")]
                 found.append(p.detach())
@@ -95,43 +95,7 @@ def test_the_finished_network_drops_as_often_as_it_is_told():
     assert found.max().item() == pytest.approx(kept.sigmoid().item(), abs=1e-6)
 
 
-# ------------------------------------------------------------------------ 2: risk
-
-
-def risk(wrong, doubt, how=""):
-    kind = "stable"
-    order = np.argsort(-doubt if how == "reversed" else doubt, kind=kind)
-    if how == "from behind":
-        order = np.argsort(doubt, kind=kind)[::-1]
-    if how == "order":
-        order = np.arange(len(doubt))
-    if how == "ties":
-        order = np.lexsort((-np.arange(len(doubt)), doubt))
-    w = np.asarray(wrong)[order]
-    n = len(w)
-    kept = np.arange(1, n + 1)
-    errors = np.cumsum(w)
-    return {
-        "count": errors,
-        "all": errors / n,
-        "accuracy": np.cumsum(~w) / kept,
-        "behind": np.r_[0, (errors / kept)[:-1]],
-        "zero": np.r_[0, errors[:-1]] / kept,
-        "refused": (errors[-1] - errors) / np.maximum(n - kept, 1),
-        "short": (errors / kept)[1:],
-        "other": errors / (kept + 3),
-    }.get(how, errors / kept)
-
-
-def risk_in_a_loop(wrong, doubt):
-    pairs = sorted(zip(doubt.tolist(), range(len(doubt)), wrong.tolist(), strict=True))
-    found = []
-    for k in range(1, len(pairs) + 1):
-        found.append(sum(w for *_, w in pairs[:k]) / k)
-    return found
-
-
-# ------------------------------------------------------------------------ 3: the quantile
+# ------------------------------------------------------------------------ 2: the quantile
 
 
 def rank(scores, alpha, how=""):
@@ -181,91 +145,41 @@ def rank_in_place(scores, alpha):
     return found
 
 
-# ------------------------------------------------------------------------ 4: sets
+# ------------------------------------------------------------------------ 3 and 4: sets
 
 
-def with_fault(how):
-    return lambda p_cal, y_cal, p, alpha, by_class: doubt._own(
-        p_cal, y_cal, p, alpha, by_class, how
-    )
+def with_fault(how, by_class):
+    return lambda p_cal, y_cal, p, alpha: doubt._own(p_cal, y_cal, p, alpha, by_class, how)
 
 
-def sets_in_a_loop(p_cal, y_cal, p, alpha, by_class):
-    found = []
-    for one in p.tolist():
-        row = []
-        for label, score in enumerate((one, 1 - one)):
-            scores = [
-                1 - q if y == 1 else q
-                for q, y in zip(p_cal.tolist(), y_cal.tolist(), strict=True)
-                if not by_class or y == label
-            ]
-            row.append(score <= rank(np.array(scores), alpha))
-        found.append(row)
+def sets_of(by_class, kind=np.array):
+    def found(p_cal, y_cal, p, alpha):
+        rows = []
+        for one in p.tolist():
+            row = []
+            for label, score in enumerate((one, 1 - one)):
+                scores = [
+                    1 - q if y == 1 else q
+                    for q, y in zip(p_cal.tolist(), y_cal.tolist(), strict=True)
+                    if not by_class or y == label
+                ]
+                row.append(score <= rank(np.array(scores), alpha))
+            rows.append(row)
+        return kind(rows)
+
     return found
 
 
-def sets_with_few_ill(p_cal, y_cal, p, alpha, by_class):
-    return ~sets_of(p_cal, y_cal, p, alpha, by_class)[::-1]
+def sets_of_no_sense(*args):
+    return ~sets_of(False)(*args)[::-1]
 
 
-def sets_between_scores(p_cal, y_cal, p, alpha, by_class):
-    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
-    q = [np.quantile(scores[(y_cal == c) | (not by_class)], 1 - alpha) for c in (0, 1)]
-    return np.stack([p <= q[0], 1 - p <= q[1]], axis=1)
+def sets_between_scores(p_cal, y_cal, p, alpha):
+    q = np.quantile(np.where(y_cal == 1, 1 - p_cal, p_cal), 1 - alpha)
+    return np.stack([p <= q, 1 - p <= q], axis=1)
 
 
-def sets_of(p_cal, y_cal, p, alpha, by_class):
-    return np.array(sets_in_a_loop(p_cal, y_cal, p, alpha, by_class))
-
-
-# ------------------------------------------------------------------------ 5: coverage
-
-
-def coverage(sets, labels, patients, how=""):
-    hit = sets[np.arange(len(labels)), labels]
-    if how == "overall":
-        return hit.mean()
-    if how == "overall twice":
-        return [hit.mean()] * 2
-    found = []
-    for c in (0, 1):
-        if how == "in the set":
-            found.append(sets[:, c].mean())
-            continue
-        if how == "in her sets":
-            found.append(np.mean([sets[patients == n, c].mean() for n in np.unique(patients)]))
-            continue
-        if how == "images":
-            found.append(hit[labels == c].mean())
-            continue
-        shares = []
-        for name in np.unique(patients[labels == c]):
-            own = (patients == name) & (labels == c)
-            if how == "mixed":
-                if labels[patients == name][0] != c:
-                    continue
-                own = patients == name
-            if how == "hers":
-                own = patients == name
-            of = {"first": lambda v: v[0], "all of hers": np.all, "any of hers": np.any}
-            shares.append(of.get(how, np.mean)(sets[own, c] if how == "hers" else hit[own]))
-        total = len(np.unique(patients)) if how == "everybody" else len(shares)
-        found.append(np.sum(shares) / total)
-    if how == "other":
-        found[0] /= 3
-    return found[::-1] if how == "swapped" else found
-
-
-def coverage_by_pandas(sets, labels, patients):
-    import pandas as pd
-
-    hit = sets[np.arange(len(labels)), labels]
-    table = pd.DataFrame({"c": labels, "who": patients, "hit": hit.astype(float)})
-    return table.groupby(["c", "who"]).hit.mean().groupby("c").mean().to_dict()
-
-
-# ------------------------------------------------------------------------ 6: local patients
+# ------------------------------------------------------------------------ 5: local patients
 
 
 def needed(alpha, least, chance, how=""):
@@ -305,55 +219,40 @@ def needed_by_orders(alpha, least, chance):
     return torch.tensor(last + 1)
 
 
-# ------------------------------------------------------------------------ 7: distance
+# ------------------------------------------------------------------------ 6: risk
 
 
-def distance(h, labels, new, how=""):
-    means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
-    within = h - (means[labels] if how != "all spread" else h.mean(0))
-    if how == "each class":
-        own = [np.linalg.inv(np.cov(h[labels == c].T)) for c in (0, 1)]
-        return np.min(
-            [((new - a) @ m * (new - a)).sum(1) for a, m in zip(means, own, strict=True)], axis=0
-        )
-    if how == "new":
-        within = new - new.mean(0)
-    sigma = np.cov(within.T)
-    if how == "diagonal":
-        sigma = np.diag(np.diag(sigma))
-    m = {"euclid": np.eye(3), "spread": sigma}.get(how, np.linalg.inv(sigma))
-    if how in ("one mean", "one mean, all"):
-        means = h.mean(0)[None]
-        if how == "one mean, all":
-            m = np.linalg.inv(np.cov(h.T))
-    if how == "new means":
-        means = new.mean(0)[None]
-    far = np.stack([np.einsum("nd,de,ne->n", new - c, m, new - c) for c in means])
-    if how == "other":
-        return far.min(0) * 1.3
+def risk(wrong, doubt, how=""):
+    kind = "stable"
+    order = np.argsort(-doubt if how == "reversed" else doubt, kind=kind)
+    if how == "from behind":
+        order = np.argsort(doubt, kind=kind)[::-1]
+    if how == "order":
+        order = np.arange(len(doubt))
+    if how == "ties":
+        order = np.lexsort((-np.arange(len(doubt)), doubt))
+    w = np.asarray(wrong)[order]
+    n = len(w)
+    kept = np.arange(1, n + 1)
+    errors = np.cumsum(w)
     return {
-        "root": far.min(0) ** 0.5,
-        "farther": far.max(0),
-        "sum": far.sum(0),
-        "average": far.mean(0),
-        "class": far[1 if how == "class" else 0],
-        "format": far,
-    }.get(how, far.min(0))
+        "count": errors,
+        "all": errors / n,
+        "accuracy": np.cumsum(~w) / kept,
+        "behind": np.r_[0, (errors / kept)[:-1]],
+        "zero": np.r_[0, errors[:-1]] / kept,
+        "refused": (errors[-1] - errors) / np.maximum(n - kept, 1),
+        "short": (errors / kept)[1:],
+        "other": errors / (kept + 3),
+    }.get(how, errors / kept)
 
 
-def distance_by_scipy(h, labels, new):
-    means = [h[labels == c].mean(0) for c in (0, 1)]
-    residuals = np.concatenate([h[labels == c] - means[c] for c in (0, 1)])
-    inverse = np.linalg.inv(residuals.T @ residuals / len(h))
-    return [min(scipy_distance(v, c, inverse) ** 2 for c in means) for v in new]
-
-
-def distance_pooled(h, labels, new):
-    n = np.bincount(labels)
-    sigma = sum((n[c] - 1) * np.cov(h[labels == c].T) for c in (0, 1)) / (n.sum() - 2)
-    means = [h[labels == c].mean(0) for c in (0, 1)]
-    m = np.linalg.inv(sigma)
-    return torch.tensor(np.min([((new - c) @ m * (new - c)).sum(1) for c in means], axis=0))
+def risk_in_a_loop(wrong, doubt):
+    pairs = sorted(zip(doubt.tolist(), range(len(doubt)), wrong.tolist(), strict=True))
+    found = []
+    for k in range(1, len(pairs) + 1):
+        found.append(sum(w for *_, w in pairs[:k]) / k)
+    return found
 
 
 def how(function, word):
@@ -381,42 +280,22 @@ CASES = [
             "norm alone": "judged by its neighbours",
             "logits": "these are logits",
             "difference": "these are logits",
+            "sigmoid": "the sigmoid of one logit",
             "class": "probabilities of class 0",
             "left on": "you left a layer",
             "undropped": "in training nothing is dropped",
             "other": "whatever is dropped",
         }.items()
     ],
-    ("doubt.2", risk, "✓"),
-    ("doubt.2", risk_in_a_loop, "✓"),
-    ("doubt.2", lambda *a: torch.tensor(risk(*a)), "✓"),
-    ("doubt.2", lambda *a: "curve", "got str"),
+    ("doubt.2", rank, "✓"),
+    ("doubt.2", rank_by_partition, "✓"),
+    ("doubt.2", lambda s, a: [rank(s, a)], "✓"),
+    ("doubt.2", rank_in_place, "sorted the scores in place"),
+    ("doubt.2", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
+    ("doubt.2", rank_with_numpy("higher"), "went one too far"),
+    ("doubt.2", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
     *[
-        ("doubt.2", how(risk, word), said)
-        for word, said in {
-            "short": "one number for each",
-            "reversed": "the most doubtful first",
-            "from behind": "the most doubtful first",
-            "order": "`doubt` was not used",
-            "accuracy": "shares of right answers",
-            "count": "you counted the errors",
-            "all": "you divided by all images",
-            "behind": "starts with nobody kept",
-            "zero": "starts with nobody kept",
-            "refused": "the errors of those refused",
-            "ties": "of equal doubt",
-            "other": "surest kept I expected",
-        }.items()
-    ],
-    ("doubt.3", rank, "✓"),
-    ("doubt.3", rank_by_partition, "✓"),
-    ("doubt.3", lambda s, a: [rank(s, a)], "✓"),
-    ("doubt.3", rank_in_place, "sorted the scores in place"),
-    ("doubt.3", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
-    ("doubt.3", rank_with_numpy("higher"), "went one too far"),
-    ("doubt.3", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
-    *[
-        ("doubt.3", how(rank, word), said)
+        ("doubt.2", how(rank, word), said)
         for word, said in {
             "few": "there is none",
             "never few": "are enough",
@@ -432,14 +311,21 @@ CASES = [
             "other": "I expected",
         }.items()
     ],
-    ("doubt.4", sets_of, "✓"),
-    ("doubt.4", sets_in_a_loop, "✓"),
-    ("doubt.4", lambda *a: torch.tensor(sets_of(*a)).int(), "✓"),
-    ("doubt.4", lambda *a: sets_of(*a)[:, 1], "True and False of shape"),
-    ("doubt.4", sets_with_few_ill, "sets to hold pneumonia"),
-    ("doubt.4", sets_between_scores, "interpolated"),
     *[
-        ("doubt.4", with_fault(word), said)
+        (f"doubt.{3 + by_class}", answer, said)
+        for by_class in (False, True)
+        for answer, said in (
+            (sets_of(by_class), "✓"),
+            (sets_of(by_class, list), "✓"),
+            (sets_of(by_class, lambda rows: torch.tensor(rows).int()), "✓"),
+            (lambda *a: sets_of(False)(*a)[:, 1], "True and False of shape"),
+            (sets_of_no_sense, "sets to hold pneumonia"),
+        )
+    ],
+    ("doubt.3", sets_between_scores, "interpolated"),
+    *[
+        (f"doubt.{3 + by_class}", with_fault(word, by_class), said)
+        for by_class in (False, True)
         for word, said in {
             "swapped": "columns are exchanged",
             "outside": "turned round",
@@ -449,40 +335,18 @@ CASES = [
             "never both": "kept one label",
             "top": "A set may be empty",
             "strict": "just q belongs in",
-            "by class": "share one quantile",
-            "not by class": "patients who have it",
-            "other class": "the *other* class",
             "alpha": "exchanged alpha",
         }.items()
     ],
-    ("doubt.5", coverage, "✓"),
-    ("doubt.5", coverage_by_pandas, "✓"),
-    ("doubt.5", lambda *a: torch.tensor(coverage(*a)), "✓"),
-    ("doubt.5", lambda *a: 0.5, "two numbers"),
+    ("doubt.3", with_fault("by class", False), "share one quantile"),
+    ("doubt.4", with_fault("not by class", True), "patients who have it"),
+    ("doubt.4", with_fault("other class", True), "the *other* class"),
+    ("doubt.5", needed, "✓"),
+    ("doubt.5", needed_by_orders, "✓"),
+    ("doubt.5", lambda *a: 5, "every set holds every label"),
+    ("doubt.5", lambda *a: 2000, "up to 1,000; got 2000"),
     *[
-        ("doubt.5", how(coverage, word), said)
-        for word, said in {
-            "images": "averaged over images",
-            "overall": "the coverage of all",
-            "overall twice": "the coverage of all",
-            "swapped": "classes are exchanged",
-            "first": "one image of each patient",
-            "all of hers": "only if all of her images",
-            "any of hers": "if one of her images is",
-            "mixed": "whose label changed",
-            "hers": "whose label changed",
-            "in the set": "all sets that hold the class",
-            "in her sets": "all sets that hold the class",
-            "everybody": "divided by all patients",
-            "other": "I expected",
-        }.items()
-    ],
-    ("doubt.6", needed, "✓"),
-    ("doubt.6", needed_by_orders, "✓"),
-    ("doubt.6", lambda *a: 5, "every set holds every label"),
-    ("doubt.6", lambda *a: 2000, "up to 1,000; got 2000"),
-    *[
-        ("doubt.6", how(needed, word), said)
+        ("doubt.5", how(needed, word), said)
         for word, said in {
             "lucky": "always* holds",
             "last": "One more is enough",
@@ -497,29 +361,25 @@ CASES = [
             "late": "every number above",
         }.items()
     ],
-    ("doubt.7", distance, "✓"),
-    ("doubt.7", distance_by_scipy, "✓"),
-    ("doubt.7", distance_pooled, "✓"),
-    ("doubt.7", lambda *a: 1.0, "one number for each"),
+    ("doubt.6", risk, "✓"),
+    ("doubt.6", risk_in_a_loop, "✓"),
+    ("doubt.6", lambda *a: torch.tensor(risk(*a)), "✓"),
+    ("doubt.6", lambda *a: "curve", "got str"),
     *[
-        ("doubt.7", how(distance, word), said)
+        ("doubt.6", how(risk, word), said)
         for word, said in {
-            "format": "one number for each",
-            "root": "took the root",
-            "euclid": "count alike",
-            "spread": "*inverse*",
-            "each class": "a covariance for each class",
-            "diagonal": "variances of single features",
-            "all spread": "covariance of all features",
-            "one mean": "from the mean of all",
-            "one mean, all": "from the mean of all",
-            "farther": "the farther of the two",
-            "sum": "you added, or averaged",
-            "average": "you added, or averaged",
-            "class": "the mean of class 1 alone",
-            "new": "come from the new images",
-            "new means": "come from the new images",
-            "other": "for the first image",
+            "short": "one number for each",
+            "reversed": "the most doubtful first",
+            "from behind": "the most doubtful first",
+            "order": "`doubt` was not used",
+            "accuracy": "shares of right answers",
+            "count": "you counted the errors",
+            "all": "you divided by all images",
+            "behind": "starts with nobody kept",
+            "zero": "starts with nobody kept",
+            "refused": "the errors of those refused",
+            "ties": "of equal doubt",
+            "other": "surest kept I expected",
         }.items()
     ],
 ]
@@ -535,7 +395,7 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {"doubt.2": risk, "doubt.4": sets_of, "doubt.5": coverage, "doubt.7": distance}
+RIGHT = {"doubt.3": sets_of(False), "doubt.4": sets_of(True), "doubt.6": risk}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
@@ -596,7 +456,7 @@ def test_the_sets_are_those_of_mapie(n, alpha):
     )
     split.conformalize(cal[:, None], labels)
     _, want = split.predict_set(new[:, None])
-    found = doubt.sets(cal, labels, new, alpha, False)
+    found = doubt.sets(cal, labels, new, alpha)
     assert (found == want[:, :, 0]).all()
     assert 0 < found.mean() < 1
 
@@ -605,17 +465,14 @@ def test_the_sets_are_those_of_mapie(n, alpha):
 EQUIVALENT = [
     "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2))",
     "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2)) (2)",
-    "doubt.5: own = (patients == name) & (labels == c) → own = (labels == c) & (patients == name)",
-    "doubt.6: for n in range(1, 1001): → for n in range(0, 1001):",
-    "doubt.6: for n in range(1, 1001): → for n in range(1, 1000):",
-    "doubt.6: for n in range(1, 1001): → for n in range(1, 1002):",
-    "doubt.6: for n in range(1, 1001): → for n in range(2, 1001):",
-    "doubt.6: if holds < chance: → if holds <= chance:",
-    "doubt.6: needed = 1 → needed = 0",
-    "doubt.6: needed = 1 → needed = 2",
-    "doubt.6: needed = 1 → pass",
-    "doubt.7: apart = new - mean → apart = mean - new",
-    "doubt.7: within = h - means[labels] → within = means[labels] - h",
+    "doubt.5: for n in range(1, 1001): → for n in range(0, 1001):",
+    "doubt.5: for n in range(1, 1001): → for n in range(1, 1000):",
+    "doubt.5: for n in range(1, 1001): → for n in range(1, 1002):",
+    "doubt.5: for n in range(1, 1001): → for n in range(2, 1001):",
+    "doubt.5: if holds < chance: → if holds <= chance:",
+    "doubt.5: needed = 1 → needed = 0",
+    "doubt.5: needed = 1 → needed = 2",
+    "doubt.5: needed = 1 → pass",
 ]
 
 

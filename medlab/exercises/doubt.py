@@ -1,4 +1,4 @@
-"""Exercises of notebook 27: dropout kept on, refusing, conformal sets, local labels, strangers."""
+"""Exercises of notebook 27: dropout kept on, conformal sets, local labels, refusing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,28 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor, nn
 
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number, numbers
+from medlab.exercises import Verdict, Wrong, call, exercise, near, number
 from medlab.models import SmallCNN
 
 MOST = 1000  # local patients that a search looks at
+
+# Shared by the two exercises about sets
+SETS = {
+    "format": "I expected an array of True and False of shape ({n}, 2); got {got}.",
+    "swapped": "your columns are exchanged: column 0 is for normal, whose score is p; column 1 "
+    "for pneumonia, whose score is 1 − p.",
+    "outside": "your sets are turned round: they hold what exceeds q.",
+    "probability": "your calibration scores are the probability of the true label; the score "
+    "is 1 − it.",
+    "ill score": "your calibration scores do not look at the label: those of a normal patient "
+    "are the probability of pneumonia, those of an ill one 1 − it.",
+    "never both": "you kept one label a patient. A set may hold both, or none.",
+    "top": "you always put in the likelier label. A set may be empty.",
+    "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or a score too low?",
+    "alpha": "you exchanged alpha and 1 − alpha.",
+    "other": "with alpha = {alpha} I expected {want} sets to hold pneumonia and {both} to hold "
+    "both; got {got} and {got_both}.",
+}
 
 MESSAGES = {
     "doubt.1": {
@@ -36,6 +54,7 @@ MESSAGES = {
         "from patients whom it judges.",
         "logits": "these are logits. Softmax makes them probabilities, before anything is "
         "averaged.",
+        "sigmoid": "you took the sigmoid of one logit alone. Softmax compares the two.",
         "class": "these are probabilities of class 0.",
         "left on": "the probabilities are right, but you left a layer in training mode: the next "
         "answer is a lottery. End with `self.eval()`.",
@@ -54,22 +73,6 @@ MESSAGES = {
         "{low:.3f} to {high:.3f}, whatever is dropped. Dropout belongs just before the last layer.",
     },
     "doubt.2": {
-        "right": "the surest are kept first, and each place of the curve says how often they are "
-        "wrong.",
-        "format": "I expected one number for each of the {n} images; got {got}.",
-        "reversed": "you kept the most doubtful first. They are the ones to refuse.",
-        "order": "you kept them in the order in which they stand: `doubt` was not used.",
-        "accuracy": "these are shares of right answers. Risk is the share of wrong ones.",
-        "count": "you counted the errors. Divide by the number of images kept.",
-        "all": "you divided by all images. Of the {kept} kept, {wrong} were wrong: {want:.3f}.",
-        "behind": "your curve starts with nobody kept. Its first entry is for the surest image "
-        "alone.",
-        "refused": "you took the errors of those refused. Risk is that of those kept.",
-        "ties": "of equal doubt, the image that stands first is kept first: `argsort` with "
-        '`kind="stable"`.',
-        "other": "with the {kept} surest kept I expected {want:.3f}, and got {got:.3f}.",
-    },
-    "doubt.3": {
         "right": "the k-th smallest score, and no promise where there are too few.",
         "few": "of {n} scores the {k}-th smallest is asked for, and there is none: return "
         "`np.inf`, so that every label enters. You returned {got:g}.",
@@ -89,47 +92,18 @@ MESSAGES = {
         "other": "of {n} scores and alpha = {alpha} I expected {want:.4f} (k = {k}), and got "
         "{got:.4f}.",
     },
+    "doubt.3": {
+        **SETS,
+        "right": "each label is tried by its own score, and all share one quantile.",
+        "by class": "here all calibration patients share one quantile.",
+    },
     "doubt.4": {
-        "right": "each label is tried by its own score, and its quantile comes from whom it "
-        "should.",
-        "format": "I expected an array of True and False of shape ({n}, 2); got {got}.",
-        "swapped": "your columns are exchanged: column 0 is for normal, whose score is p; column 1 "
-        "for pneumonia, whose score is 1 − p.",
-        "outside": "your sets are turned round: they hold what exceeds q.",
-        "probability": "your calibration scores are the probability of the true label; the score "
-        "is 1 − it.",
-        "ill score": "your calibration scores do not look at the label: those of a normal patient "
-        "are the probability of pneumonia, those of an ill one 1 − it.",
-        "never both": "you kept one label a patient. A set may hold both, or none.",
-        "top": "you always put in the likelier label. A set may be empty.",
-        "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or a score too low?",
-        "by class": "with by_class=False all calibration patients share one quantile.",
-        "not by class": "with by_class=True each label has the quantile of the patients who have "
-        "it.",
-        "other class": "with by_class=True you took each label's quantile from the patients of the "
-        "*other* class.",
-        "alpha": "you exchanged alpha and 1 − alpha.",
-        "other": "with by_class={by_class} I expected {want} sets to hold pneumonia and {both} to "
-        "hold both; got {got} and {got_both}.",
+        **SETS,
+        "right": "each label has its own quantile, from the patients who have it.",
+        "not by class": "each label has the quantile of the patients who have it; yours share one.",
+        "other class": "you took each label's quantile from the patients of the *other* class.",
     },
     "doubt.5": {
-        "right": "every patient counts once, with the images that have the label.",
-        "format": "I expected two numbers, for class 0 and class 1; got {got}.",
-        "images": "you averaged over images. A patient of four images then counts four times.",
-        "overall": "that is the coverage of all. I asked for each class by itself.",
-        "swapped": "your classes are exchanged.",
-        "first": "you took one image of each patient. Average over all of hers.",
-        "all of hers": "you called a patient covered only if all of her images are. Take the "
-        "share.",
-        "any of hers": "you called a patient covered if one of her images is. Take the share.",
-        "mixed": "a patient whose label changed belongs to both classes, to each with the images "
-        "that have its label.",
-        "in the set": "you counted all sets that hold the class. Coverage looks at the images that "
-        "*have* the label.",
-        "everybody": "you divided by all patients, also by those without an image of the class.",
-        "other": "I expected {want}, and got {got}.",
-    },
-    "doubt.6": {
         "right": "from {n} patients on the promise holds, whatever the rounding does.",
         "lucky": "with {got} it holds, but with {later} no longer: k is rounded up, and {got} is "
         "one of the lucky numbers. I asked from which number on it *always* holds.",
@@ -147,40 +121,34 @@ MESSAGES = {
         "probability {share:.3f} only; I asked for {chance}.",
         "too many": "{got} is enough, but so is {want} and every number above.",
     },
-    "doubt.7": {
-        "right": "each image is measured from the nearer class, in units of the spread within the "
-        "classes.",
-        "format": "I expected one number for each of the {n} new images; got {got}.",
-        "root": "you took the root. I asked for the square of the distance.",
-        "euclid": "all features count alike in yours. Σ⁻¹ counts a step in units of its spread.",
-        "spread": "you multiplied by Σ. Its *inverse* belongs there.",
-        "diagonal": "you used the variances of single features. Features go together: Σ is a "
-        "whole matrix.",
-        "each class": "you took a covariance for each class. One Σ serves both classes.",
-        "all spread": "your Σ is the covariance of all features. The spread *within* classes is "
-        "that of h − μ of the own class.",
-        "one mean": "you measured from the mean of all. Each class has its own.",
-        "farther": "you took the farther of the two means. An image may belong to either class.",
-        "sum": "you added, or averaged, the distances from both means. The nearer one counts.",
-        "class zero": "you measured from the mean of class {c} alone. An image may belong to "
-        "either class.",
-        "new": "your means or your Σ come from the new images. They are those of the training "
-        "images: a stranger must not say what is usual.",
-        "other": "I expected {want:.3f} for the first image, and got {got:.3f}.",
+    "doubt.6": {
+        "right": "the surest are kept first, and each place of the curve says how often they are "
+        "wrong.",
+        "format": "I expected one number for each of the {n} images; got {got}.",
+        "reversed": "you kept the most doubtful first. They are the ones to refuse.",
+        "order": "you kept them in the order in which they stand: `doubt` was not used.",
+        "accuracy": "these are shares of right answers. Risk is the share of wrong ones.",
+        "count": "you counted the errors. Divide by the number of images kept.",
+        "all": "you divided by all images. Of the {kept} kept, {wrong} were wrong: {want:.3f}.",
+        "behind": "your curve starts with nobody kept. Its first entry is for the surest image "
+        "alone.",
+        "refused": "you took the errors of those refused. Risk is that of those kept.",
+        "ties": "of equal doubt, the image that stands first is kept first: `argsort` with "
+        '`kind="stable"`.',
+        "other": "with the {kept} surest kept I expected {want:.3f}, and got {got:.3f}.",
     },
 }
 
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    answers = {
-        "DropoutNet": DropoutNet,
-        "risk_curve": risk_curve,
-        "quantile": quantile,
-        "sets": sets,
-    }
     return SimpleNamespace(
-        **answers, coverage=coverage, patients_needed=patients_needed, mahalanobis=mahalanobis
+        DropoutNet=DropoutNet,
+        quantile=quantile,
+        sets=sets,
+        sets_by_class=sets_by_class,
+        patients_needed=patients_needed,
+        risk_curve=risk_curve,
     )
 
 
@@ -347,6 +315,7 @@ def _dropped(answer) -> Verdict:
         return "memory"
     for key, possible in (
         ("class", rest.softmax(2)[..., 0]),
+        ("sigmoid", rest[..., 1].sigmoid()),
         ("logits", rest[..., 1]),
         ("logits", rest[..., 1] - rest[..., 0]),
     ):
@@ -358,63 +327,7 @@ def _dropped(answer) -> Verdict:
     return "other", {"got": got[0, 0], "low": values[0], "high": values[-1], "count": len(values)}
 
 
-# --- 2: the risk of those kept ---
-
-
-def risk_curve(wrong: ndarray, doubt: ndarray) -> ndarray:
-    """(N,) share of wrong answers among the 1, 2 … N images of least doubt."""
-    order = np.argsort(doubt, kind="stable")
-    return np.cumsum(np.asarray(wrong)[order]) / np.arange(1, len(order) + 1)
-
-
-def _answers() -> tuple[ndarray, ndarray]:
-    """Forty images, right or wrong, whose doubts are tied and unsorted."""
-    rng = np.random.default_rng(4)
-    doubt = rng.integers(0, 9, 40) / 8
-    return rng.random(40) < 0.15 + 0.5 * doubt, doubt
-
-
-@exercise("doubt.2", MESSAGES["doubt.2"])
-def _risk(answer) -> Verdict:
-    wrong, doubt = _answers()
-    n, want = len(wrong), risk_curve(wrong, doubt)
-    raw = call(answer, wrong.copy(), doubt.copy())
-    got = _plain(raw)
-    if got.shape != (n,):
-        return "format", {"n": n, "got": _shape(raw)}
-    if near(got, want):
-        return "right"
-    kept = np.arange(1, n + 1)
-    order = np.argsort(doubt, kind="stable")
-    back = order[::-1]
-    other = np.argsort(-doubt, kind="stable")
-    errors = want * kept
-    behind = np.r_[0, errors[:-1]]
-    refused = (errors[-1] - errors) / np.maximum(n - kept, 1)
-    for key, value in {
-        "reversed": np.cumsum(wrong[back]) / kept,
-        "order": np.cumsum(wrong) / kept,
-        "accuracy": 1 - want,
-        "count": errors,
-        "all": errors / n,
-        "refused": refused,
-    }.items():
-        if near(got, value):
-            told = {"kept": 20, "wrong": int(errors[19]), "want": want[19]}
-            return key, told
-    if near(got, np.cumsum(wrong[other]) / kept):
-        return "reversed"
-    if near(got, np.r_[0, want[:-1]]) or near(got, behind / kept):
-        return "behind"
-    # Whole groups of equal doubt are right, whatever the order within
-    ends = np.flatnonzero(np.diff(np.r_[doubt[order], np.inf]))
-    if near(got[ends], want[ends]):
-        return "ties"
-    at = int(np.argmax(np.abs(np.nan_to_num(got, nan=9.0) - want)))
-    return "other", {"kept": at + 1, "want": want[at], "got": got[at]}
-
-
-# --- 3: the conformal quantile ---
+# --- 2: the conformal quantile ---
 
 
 def quantile(scores: ndarray, alpha: float) -> float:
@@ -434,7 +347,7 @@ def _scores(n: int, seed: int) -> ndarray:
 TRIALS = [(24, 0.2, 11), (26, 0.15, 0), (37, 0.15, 1), (19, 0.1, 0), (8, 0.1, 0), (3, 0.4, 0)]
 
 
-@exercise("doubt.3", MESSAGES["doubt.3"])
+@exercise("doubt.2", MESSAGES["doubt.2"])
 def _quantile(answer) -> Verdict:
     for n, alpha, seed in TRIALS:
         scores = _scores(n, seed)
@@ -479,17 +392,19 @@ def _quantile_fault(got: float, scores: ndarray, alpha: float) -> str:
     return next((key for key, value in wrong.items() if near(got, value)), "other")
 
 
-# --- 4: sets ---
+# --- 3 and 4: sets, for all patients and by class ---
 
 
-def sets(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: bool) -> ndarray:
+def sets(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float) -> ndarray:
     """(N, 2) which labels enter the set of each new patient, by her probability of class 1."""
-    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
-    columns = []
-    for label, own in ((0, p), (1, 1 - p)):
-        which = (y_cal == label) | (not by_class)
-        columns.append(own <= quantile(scores[which], alpha))
-    return np.stack(columns, axis=1)
+    q = quantile(np.where(y_cal == 1, 1 - p_cal, p_cal), alpha)
+    return np.stack([p <= q, 1 - p <= q], axis=1)
+
+
+def sets_by_class(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float) -> ndarray:
+    """(N, 2) as of `sets`, with each label's quantile from the patients who have it."""
+    found = [sets(p_cal[y_cal == c], y_cal[y_cal == c], p, alpha)[:, c] for c in (0, 1)]
+    return np.stack(found, axis=1)
 
 
 def _patients() -> tuple[ndarray, ndarray, ndarray]:
@@ -498,9 +413,6 @@ def _patients() -> tuple[ndarray, ndarray, ndarray]:
     y = (rng.random(70) < 0.3).astype(int)
     p = np.clip(rng.normal(0.2 + 0.38 * y, 0.17 + 0.08 * y), 0.02, 0.98)
     return (p * 64).round() / 64, y, np.arange(1, 64) / 64
-
-
-Sets = Callable[..., ndarray]
 
 
 def _own(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: bool, how: str):
@@ -529,16 +441,15 @@ FAULTS = (
 ).split(", ")
 
 
-@exercise("doubt.4", MESSAGES["doubt.4"])
-def _sets(answer) -> Verdict:
+def _judged(answer: Any, by_class: bool, alphas: tuple[float, ...]) -> Verdict:
+    """The verdict on sets at several alpha, with one quantile or with one for each class."""
     p_cal, y_cal, p = _patients()
-    for by_class, alpha in ((False, 0.3), (True, 0.3), (False, 0.1), (True, 0.1), (False, 0.6)):
-        given = [v.copy() for v in (p_cal, y_cal, p)]
-        raw = call(answer, *given, alpha, by_class)
-        got, told = _plain(raw), {"n": len(p), "by_class": by_class}
+    for alpha in alphas:
+        raw = call(answer, p_cal.copy(), y_cal.copy(), p.copy(), alpha)
+        got, told = _plain(raw), {"n": len(p), "alpha": alpha}
         if got.shape != (len(p), 2) or not np.isin(got, (0, 1)).all():
             return "format", told | {"got": _shape(raw)}
-        want = sets(p_cal, y_cal, p, alpha, by_class)
+        want = (sets_by_class if by_class else sets)(p_cal, y_cal, p, alpha)
         if (got == want).all():
             continue
         for how in FAULTS:
@@ -549,104 +460,17 @@ def _sets(answer) -> Verdict:
     return "right"
 
 
-# --- 5: coverage by class and patient ---
+@exercise("doubt.3", MESSAGES["doubt.3"])
+def _sets(answer) -> Verdict:
+    return _judged(answer, False, (0.3, 0.1, 0.6))
 
 
-def coverage(found: ndarray, labels: ndarray, patients: ndarray) -> list[float]:
-    """Mean over the patients of each class of the share of her images whose set holds the label."""
-    return [
-        float(np.mean([_share(found, labels, patients, c, name) for name in names]))
-        for c, names in enumerate(np.unique(patients[labels == c]) for c in (0, 1))
-    ]
+@exercise("doubt.4", MESSAGES["doubt.4"])
+def _sets_by_class(answer) -> Verdict:
+    return _judged(answer, True, (0.3, 0.1))
 
 
-def _share(found: ndarray, labels: ndarray, patients: ndarray, c: int, name: str) -> float:
-    return float(found[(patients == name) & (labels == c), c].mean())
-
-
-def _exposures() -> tuple[ndarray, ndarray, ndarray]:
-    """Sets, labels and patients of 60 images; of two patients the label changes."""
-    rng = np.random.default_rng(5)
-    owner = rng.choice(18, 60, p=np.arange(1, 19) / 171)
-    labels = (owner % 3 == 0).astype(int)
-    for name in (6, 15):
-        own = np.flatnonzero(owner == name)
-        labels[own[: len(own) // 2]] = 0
-    hit = rng.random(60) < np.where(labels == 1, 0.6, 0.85)
-    found = np.zeros((60, 2), bool)
-    found[np.arange(60), labels] = hit
-    found[np.arange(60), 1 - labels] = rng.random(60) < 0.4
-    return found, labels, np.array([f"P{i:02d}" for i in owner])
-
-
-@exercise("doubt.5", MESSAGES["doubt.5"])
-def _coverage(answer) -> Verdict:
-    found, labels, patients = _exposures()
-    want = np.array(coverage(found, labels, patients))
-    raw = call(answer, found.copy(), labels.copy(), patients.copy())
-    if isinstance(raw, dict):
-        raw = [raw.get(c) for c in (0, 1)]
-    if np.ndim(_plain(raw)) == 0 and near(_plain(raw), found[np.arange(60), labels].mean()):
-        return "overall"
-    if _plain(raw).shape != (2,):
-        return "format", {"got": _shape(raw)}
-    got = numbers(raw).numpy().astype(float)
-    if near(got, want):
-        return "right"
-
-    def each(of: Callable[[ndarray, int], Any], mixed: bool = False) -> ndarray:
-        both = []
-        for c in (0, 1):
-            values = []
-            for name in np.unique(patients[labels == c]):
-                own = patients == name
-                if mixed and labels[own][0] != c:
-                    continue
-                values.append(of(own if mixed else own & (labels == c), c))
-            both.append(np.mean(values))
-        return np.array(both)
-
-    hit = found[np.arange(60), labels]
-    people = len(np.unique(patients))
-    holders = [np.unique(patients[labels == c]) for c in (0, 1)]
-    wrong = {
-        "images": np.array([hit[labels == c].mean() for c in (0, 1)]),
-        "swapped": want[::-1],
-        "first": each(lambda own, c: hit[own][0]),
-        "all of hers": each(lambda own, c: hit[own].all()),
-        "any of hers": each(lambda own, c: hit[own].any()),
-        "mixed": each(lambda own, c: hit[own].mean(), mixed=True),
-        "in the set": found.mean(0),
-        "everybody": want * [len(names) / people for names in holders],
-    }
-    also = {
-        "mixed": [
-            np.array([np.mean([hit[patients == n].mean() for n in names]) for names in holders]),
-            np.array(
-                [np.mean([found[patients == n, c].mean() for n in holders[c]]) for c in (0, 1)]
-            ),
-        ],
-        "in the set": [
-            np.array(
-                [
-                    np.mean([found[patients == n, c].mean() for n in np.unique(patients)])
-                    for c in (0, 1)
-                ]
-            )
-        ],
-        "overall": [np.full(2, hit.mean())],
-    }
-    for key, values in also.items():
-        if any(near(got, value) for value in values):
-            return key
-    key = next((key for key, value in wrong.items() if near(got, value)), "other")
-    return key, {
-        "want": ", ".join(f"{v:.3f}" for v in want),
-        "got": ", ".join(f"{v:.3f}" for v in got),
-    }
-
-
-# --- 6: how many local patients ---
+# --- 5: how many local patients ---
 
 
 def _holds(n: int, alpha: float, least: float) -> float:
@@ -667,7 +491,7 @@ def patients_needed(alpha: float, least: float, chance: float) -> int:
 _ASKED = ((0.1, 0.85, 0.9), (0.2, 0.75, 0.8), (0.05, 0.9, 0.95), (0.1, 0.5, 0.5))
 
 
-@exercise("doubt.6", MESSAGES["doubt.6"])
+@exercise("doubt.5", MESSAGES["doubt.5"])
 def _needed(answer) -> Verdict:
     first = 0
     for alpha, least, chance in _ASKED:
@@ -727,75 +551,57 @@ def _needed_fault(got: int, alpha: float, least: float, chance: float, want: int
     return "too few"
 
 
-# --- 7: the distance of a stranger ---
+# --- 6: the risk of those kept ---
 
 
-def mahalanobis(h: ndarray, labels: ndarray, new: ndarray) -> ndarray:
-    """(N,) squared Mahalanobis distance of new features to the nearer class mean of training."""
-    means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
-    return _distances(new, means, np.linalg.pinv(np.cov((h - means[labels]).T))).min(0)
+def risk_curve(wrong: ndarray, doubt: ndarray) -> ndarray:
+    """(N,) share of wrong answers among the 1, 2 … N images of least doubt."""
+    order = np.argsort(doubt, kind="stable")
+    return np.cumsum(np.asarray(wrong)[order]) / np.arange(1, len(order) + 1)
 
 
-def _distances(new: ndarray, means: ndarray, inverse: ndarray) -> ndarray:
-    """(means, N) squares, with one inverse for all means or one for each."""
-    apart = new - means[:, None]
-    return (apart @ inverse * apart).sum(2)
+def _answers() -> tuple[ndarray, ndarray]:
+    """Forty images, right or wrong, whose doubts are tied and unsorted."""
+    rng = np.random.default_rng(4)
+    doubt = rng.integers(0, 9, 40) / 8
+    return rng.random(40) < 0.15 + 0.5 * doubt, doubt
 
 
-def _features() -> tuple[ndarray, ndarray, ndarray]:
-    """Correlated features of 50 training images of two classes, and nine new ones."""
-    rng = np.random.default_rng(2)
-    mix = np.array([[1.0, 0.8, 0.0], [0.0, 0.7, 0.3], [0.5, 0.0, 2.0]])
-    labels = (rng.random(50) < 0.35).astype(int)
-    h = rng.normal(size=(50, 3)) @ mix + np.c_[labels] * [1.0, -2.0, 1.5]
-    return (
-        h,
-        labels,
-        rng.normal(size=(9, 3)) @ mix * 1.5 + rng.integers(0, 2, (9, 1)) * [1, -2, 1.5],
-    )
-
-
-@exercise("doubt.7", MESSAGES["doubt.7"])
-def _mahalanobis(answer) -> Verdict:
-    h, labels, new = _features()
-    raw = call(answer, h.copy(), labels.copy(), new.copy())
-    got, want = _plain(raw), mahalanobis(h, labels, new)
-    if got.shape != (len(new),):
-        return "format", {"n": len(new), "got": _shape(raw)}
-    # Divided by the images, by one less, or by one less in each class
-    scales = [1, len(h) / (len(h) - 1), (len(h) - 2) / (len(h) - 1)]
-    if any(near(got, want * scale) for scale in scales):
+@exercise("doubt.6", MESSAGES["doubt.6"])
+def _risk(answer) -> Verdict:
+    wrong, doubt = _answers()
+    n, want = len(wrong), risk_curve(wrong, doubt)
+    raw = call(answer, wrong.copy(), doubt.copy())
+    got = _plain(raw)
+    if got.shape != (n,):
+        return "format", {"n": n, "got": _shape(raw)}
+    if near(got, want):
         return "right"
-    means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
-    within = np.cov((h - means[labels]).T)
-    inverse = np.linalg.inv(within)
-    apart = _distances(new, means, inverse)
-    every = np.linalg.inv(np.cov(h.T))
-    own = np.linalg.inv(np.cov(new.T))
-    apiece = np.stack([np.linalg.inv(np.cov(h[labels == c].T)) for c in (0, 1)])
-    wrong = {
-        "each class": _distances(new, means, apiece).min(0),
-        "root": np.sqrt(want),
-        "euclid": _distances(new, means, np.eye(3)).min(0),
-        "spread": _distances(new, means, within).min(0),
-        "diagonal": _distances(new, means, np.diag(1 / np.diag(within))).min(0),
-        "all spread": _distances(new, means, every).min(0),
-        "farther": apart.max(0),
-        "sum": apart.sum(0),
-    }
-    key = next((key for key, value in wrong.items() if near(got, value)), "other")
-    if key == "other":
-        for c in (0, 1):
-            if near(got, apart[c]):
-                return "class zero", {"c": c}
-        middle = h.mean(0)[None]
-        if any(near(got, _distances(new, middle, m)[0]) for m in (inverse, every, np.eye(3))):
-            key = "one mean"
-        elif near(got, apart.mean(0)):
-            key = "sum"
-        elif any(
-            near(got, _distances(new, centre, m).min(0))
-            for centre, m in ((means, own), (new.mean(0)[None], own), (new.mean(0)[None], inverse))
-        ):
-            key = "new"
-    return key, {"want": want[0], "got": got[0]}
+    kept = np.arange(1, n + 1)
+    order = np.argsort(doubt, kind="stable")
+    back = order[::-1]
+    other = np.argsort(-doubt, kind="stable")
+    errors = want * kept
+    behind = np.r_[0, errors[:-1]]
+    refused = (errors[-1] - errors) / np.maximum(n - kept, 1)
+    for key, value in {
+        "reversed": np.cumsum(wrong[back]) / kept,
+        "order": np.cumsum(wrong) / kept,
+        "accuracy": 1 - want,
+        "count": errors,
+        "all": errors / n,
+        "refused": refused,
+    }.items():
+        if near(got, value):
+            told = {"kept": 20, "wrong": int(errors[19]), "want": want[19]}
+            return key, told
+    if near(got, np.cumsum(wrong[other]) / kept):
+        return "reversed"
+    if near(got, np.r_[0, want[:-1]]) or near(got, behind / kept):
+        return "behind"
+    # Whole groups of equal doubt are right, whatever the order within
+    ends = np.flatnonzero(np.diff(np.r_[doubt[order], np.inf]))
+    if near(got[ends], want[ends]):
+        return "ties"
+    at = int(np.argmax(np.abs(np.nan_to_num(got, nan=9.0) - want)))
+    return "other", {"kept": at + 1, "want": want[at], "got": got[at]}
