@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.spatial.distance import mahalanobis as scipy_distance
 from torch import nn
 
 from medlab.exercises import check, doubt
@@ -14,7 +15,131 @@ from medlab.models import SmallCNN
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
-# ------------------------------------------------------------------------ 1: dropout kept on
+# ------------------------------------------------------------------------ 1: the quantile
+
+
+def rank(scores, alpha, how=""):
+    n = len(scores)
+    k = math.ceil((n + 1) * (1 - alpha))
+    k = {
+        "no plus one": math.ceil(n * (1 - alpha)),
+        "down": math.floor((n + 1) * (1 - alpha)),
+        "nearest": round((n + 1) * (1 - alpha)),
+        "low": math.ceil((n + 1) * alpha),
+        "next": k + 1,
+        "before": k - 1,
+    }.get(how, k)
+    if how == "never few" and n > 20:
+        return np.inf
+    if k > n:
+        return max(scores) if how in ("few", "next") else np.inf
+    ordered = scores if how == "unsorted" else np.sort(scores)
+    if how == "largest":
+        ordered = ordered[::-1]
+    if how == "unique":
+        ordered = np.unique(scores)
+        k = min(math.ceil((len(ordered) + 1) * (1 - alpha)), len(ordered))
+    if how == "other":
+        return ordered[k - 1] + 0.003 * (n + 1)
+    return ordered[k - 1]
+
+
+def rank_by_partition(scores, alpha):
+    n = len(scores)
+    k = n + 1 - math.floor((n + 1) * alpha + 1e-9)
+    return torch.tensor(np.partition(scores, k - 1)[k - 1] if k <= n else math.inf)
+
+
+def rank_with_numpy(method):
+    def found(scores, alpha):
+        n = len(scores)
+        k = math.ceil((n + 1) * (1 - alpha))
+        return np.quantile(scores, k / n, method=method) if k <= n else np.inf
+
+    return found
+
+
+def rank_in_place(scores, alpha):
+    found = rank(scores, alpha)
+    scores.sort()
+    return found
+
+
+# ------------------------------------------------------------------------ 2 and 3: sets
+
+
+def with_fault(how, by_class):
+    return lambda p_cal, y_cal, p, alpha: doubt._own(p_cal, y_cal, p, alpha, by_class, how)
+
+
+def sets_of(by_class, kind=np.array):
+    def found(p_cal, y_cal, p, alpha):
+        rows = []
+        for one in p.tolist():
+            row = []
+            for label, score in enumerate((one, 1 - one)):
+                scores = [
+                    1 - q if y == 1 else q
+                    for q, y in zip(p_cal.tolist(), y_cal.tolist(), strict=True)
+                    if not by_class or y == label
+                ]
+                row.append(score <= rank(np.array(scores), alpha))
+            rows.append(row)
+        return kind(rows)
+
+    return found
+
+
+def sets_of_no_sense(*args):
+    return ~sets_of(False)(*args)[::-1]
+
+
+def sets_between_scores(p_cal, y_cal, p, alpha):
+    q = np.quantile(np.where(y_cal == 1, 1 - p_cal, p_cal), 1 - alpha)
+    return np.stack([p <= q, 1 - p <= q], axis=1)
+
+
+# ------------------------------------------------------------------------ 4: local patients
+
+
+def needed(alpha, least, chance, how=""):
+    def holds(n):
+        k = math.ceil((n + (how != "no plus one")) * (1 - alpha))
+        k -= how == "not up" and (n + 1) * (1 - alpha) < k
+        if how == "plain":
+            return stats.binom.sf(math.ceil(n * least) - 1, n, 1 - alpha)
+        if k > n:
+            return 0
+        if how == "mean":
+            return k / (n + 1) >= least
+        if how == "cdf":
+            return stats.beta.cdf(least, k, n + 1 - k)
+        if how == "exchanged":
+            return stats.beta.sf(chance, k, n + 1 - k)
+        return stats.beta.sf(least, k, n + 1 - k)
+
+    if how == "mean":
+        return next(n for n in range(1, 1000) if holds(n))
+    if how == "lucky":
+        return next(n for n in range(1, 1000) if holds(n) >= chance)
+    least_chance = least if how == "exchanged" else chance
+    last = max(n for n in range(1, 1001) if holds(n) < least_chance)
+    return {"last": last, "late": last + 30, "early": last - 9, "half": last + 0.5}.get(
+        how, last + 1
+    )
+
+
+def needed_by_orders(alpha, least, chance):
+    """Oracle: a Beta variable is an order statistic, so its tail is a binomial sum."""
+    last = 0
+    for n in range(1, 1001):
+        k = n + 1 - math.floor((n + 1) * alpha + 1e-9)
+        if k > n or stats.binom.cdf(k - 1, n, least) < chance:
+            last = n
+    return torch.tensor(last + 1)
+
+
+# ------------------------------------------------------------------------ 5: dropout kept on
 
 
 def network(how=""):
@@ -95,131 +220,58 @@ def test_the_finished_network_drops_as_often_as_it_is_told():
     assert found.max().item() == pytest.approx(kept.sigmoid().item(), abs=1e-6)
 
 
-# ------------------------------------------------------------------------ 2: the quantile
+# ------------------------------------------------------------------------ 6: distance
 
 
-def rank(scores, alpha, how=""):
-    n = len(scores)
-    k = math.ceil((n + 1) * (1 - alpha))
-    k = {
-        "no plus one": math.ceil(n * (1 - alpha)),
-        "down": math.floor((n + 1) * (1 - alpha)),
-        "nearest": round((n + 1) * (1 - alpha)),
-        "low": math.ceil((n + 1) * alpha),
-        "next": k + 1,
-        "before": k - 1,
-    }.get(how, k)
-    if how == "never few" and n > 20:
-        return np.inf
-    if k > n:
-        return max(scores) if how in ("few", "next") else np.inf
-    ordered = scores if how == "unsorted" else np.sort(scores)
-    if how == "largest":
-        ordered = ordered[::-1]
-    if how == "unique":
-        ordered = np.unique(scores)
-        k = min(math.ceil((len(ordered) + 1) * (1 - alpha)), len(ordered))
+def distance(h, labels, new, how=""):
+    means = np.stack([h[labels == c].mean(0) for c in (0, 1)])
+    within = h - (means[labels] if how != "all spread" else h.mean(0))
+    if how == "each class":
+        own = [np.linalg.inv(np.cov(h[labels == c].T)) for c in (0, 1)]
+        return np.min(
+            [((new - a) @ m * (new - a)).sum(1) for a, m in zip(means, own, strict=True)], axis=0
+        )
+    if how == "new":
+        within = new - new.mean(0)
+    sigma = np.cov(within.T)
+    if how == "diagonal":
+        sigma = np.diag(np.diag(sigma))
+    m = {"euclid": np.eye(3), "spread": sigma}.get(how, np.linalg.inv(sigma))
+    if how in ("one mean", "one mean, all"):
+        means = h.mean(0)[None]
+        if how == "one mean, all":
+            m = np.linalg.inv(np.cov(h.T))
+    if how == "new means":
+        means = new.mean(0)[None]
+    far = np.stack([np.einsum("nd,de,ne->n", new - c, m, new - c) for c in means])
     if how == "other":
-        return ordered[k - 1] + 0.003 * (n + 1)
-    return ordered[k - 1]
+        return far.min(0) * 1.3
+    return {
+        "root": far.min(0) ** 0.5,
+        "farther": far.max(0),
+        "sum": far.sum(0),
+        "average": far.mean(0),
+        "class": far[1 if how == "class" else 0],
+        "format": far,
+    }.get(how, far.min(0))
 
 
-def rank_by_partition(scores, alpha):
-    n = len(scores)
-    k = n + 1 - math.floor((n + 1) * alpha + 1e-9)
-    return torch.tensor(np.partition(scores, k - 1)[k - 1] if k <= n else math.inf)
+def distance_by_scipy(h, labels, new):
+    means = [h[labels == c].mean(0) for c in (0, 1)]
+    residuals = np.concatenate([h[labels == c] - means[c] for c in (0, 1)])
+    inverse = np.linalg.inv(residuals.T @ residuals / len(h))
+    return [min(scipy_distance(v, c, inverse) ** 2 for c in means) for v in new]
 
 
-def rank_with_numpy(method):
-    def found(scores, alpha):
-        n = len(scores)
-        k = math.ceil((n + 1) * (1 - alpha))
-        return np.quantile(scores, k / n, method=method) if k <= n else np.inf
-
-    return found
-
-
-def rank_in_place(scores, alpha):
-    found = rank(scores, alpha)
-    scores.sort()
-    return found
+def distance_pooled(h, labels, new):
+    n = np.bincount(labels)
+    sigma = sum((n[c] - 1) * np.cov(h[labels == c].T) for c in (0, 1)) / (n.sum() - 2)
+    means = [h[labels == c].mean(0) for c in (0, 1)]
+    m = np.linalg.inv(sigma)
+    return torch.tensor(np.min([((new - c) @ m * (new - c)).sum(1) for c in means], axis=0))
 
 
-# ------------------------------------------------------------------------ 3 and 4: sets
-
-
-def with_fault(how, by_class):
-    return lambda p_cal, y_cal, p, alpha: doubt._own(p_cal, y_cal, p, alpha, by_class, how)
-
-
-def sets_of(by_class, kind=np.array):
-    def found(p_cal, y_cal, p, alpha):
-        rows = []
-        for one in p.tolist():
-            row = []
-            for label, score in enumerate((one, 1 - one)):
-                scores = [
-                    1 - q if y == 1 else q
-                    for q, y in zip(p_cal.tolist(), y_cal.tolist(), strict=True)
-                    if not by_class or y == label
-                ]
-                row.append(score <= rank(np.array(scores), alpha))
-            rows.append(row)
-        return kind(rows)
-
-    return found
-
-
-def sets_of_no_sense(*args):
-    return ~sets_of(False)(*args)[::-1]
-
-
-def sets_between_scores(p_cal, y_cal, p, alpha):
-    q = np.quantile(np.where(y_cal == 1, 1 - p_cal, p_cal), 1 - alpha)
-    return np.stack([p <= q, 1 - p <= q], axis=1)
-
-
-# ------------------------------------------------------------------------ 5: local patients
-
-
-def needed(alpha, least, chance, how=""):
-    def holds(n):
-        k = math.ceil((n + (how != "no plus one")) * (1 - alpha))
-        k -= how == "not up" and (n + 1) * (1 - alpha) < k
-        if how == "plain":
-            return stats.binom.sf(math.ceil(n * least) - 1, n, 1 - alpha)
-        if k > n:
-            return 0
-        if how == "mean":
-            return k / (n + 1) >= least
-        if how == "cdf":
-            return stats.beta.cdf(least, k, n + 1 - k)
-        if how == "exchanged":
-            return stats.beta.sf(chance, k, n + 1 - k)
-        return stats.beta.sf(least, k, n + 1 - k)
-
-    if how == "mean":
-        return next(n for n in range(1, 1000) if holds(n))
-    if how == "lucky":
-        return next(n for n in range(1, 1000) if holds(n) >= chance)
-    least_chance = least if how == "exchanged" else chance
-    last = max(n for n in range(1, 1001) if holds(n) < least_chance)
-    return {"last": last, "late": last + 30, "early": last - 9, "half": last + 0.5}.get(
-        how, last + 1
-    )
-
-
-def needed_by_orders(alpha, least, chance):
-    """Oracle: a Beta variable is an order statistic, so its tail is a binomial sum."""
-    last = 0
-    for n in range(1, 1001):
-        k = n + 1 - math.floor((n + 1) * alpha + 1e-9)
-        if k > n or stats.binom.cdf(k - 1, n, least) < chance:
-            last = n
-    return torch.tensor(last + 1)
-
-
-# ------------------------------------------------------------------------ 6: risk
+# ------------------------------------------------------------------------ 7: risk
 
 
 def risk(wrong, doubt, how=""):
@@ -260,11 +312,85 @@ def how(function, word):
 
 
 CASES = [
-    *[("doubt.1", network(word), "✓") for word in ("", "list", "head")],
-    ("doubt.1", lambda *a: "net", "got str"),
-    ("doubt.1", NoSmall, "Got NoSmall"),
+    ("doubt.1", rank, "✓"),
+    ("doubt.1", rank_by_partition, "✓"),
+    ("doubt.1", lambda s, a: [rank(s, a)], "✓"),
+    ("doubt.1", rank_in_place, "sorted the scores in place"),
+    ("doubt.1", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
+    ("doubt.1", rank_with_numpy("higher"), "went one too far"),
+    ("doubt.1", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
     *[
-        ("doubt.1", network(word), said)
+        ("doubt.1", how(rank, word), said)
+        for word, said in {
+            "few": "there is none",
+            "never few": "are enough",
+            "no plus one": "you forgot the + 1",
+            "down": "round k up",
+            "nearest": "did not round k up",
+            "low": "one of the lowest scores",
+            "unsorted": "Sort them first",
+            "next": "places count from 0",
+            "before": "you took the one before",
+            "largest": "one of the lowest scores",
+            "unique": "patients are counted, not values",
+            "other": "I expected",
+        }.items()
+    ],
+    *[
+        (f"doubt.{2 + by_class}", answer, said)
+        for by_class in (False, True)
+        for answer, said in (
+            (sets_of(by_class), "✓"),
+            (sets_of(by_class, list), "✓"),
+            (sets_of(by_class, lambda rows: torch.tensor(rows).int()), "✓"),
+            (lambda *a: sets_of(False)(*a)[:, 1], "True and False of shape"),
+            (sets_of_no_sense, "sets to hold pneumonia"),
+        )
+    ],
+    ("doubt.2", sets_between_scores, "interpolated"),
+    *[
+        (f"doubt.{2 + by_class}", with_fault(word, by_class), said)
+        for by_class in (False, True)
+        for word, said in {
+            "swapped": "columns are exchanged",
+            "outside": "turned round",
+            "probability": "the score is 1 − it",
+            "ill score": "do not look at the label",
+            "well score": "do not look at the label",
+            "never both": "kept one label",
+            "top": "A set may be empty",
+            "strict": "just q belongs in",
+            "alpha": "exchanged alpha",
+        }.items()
+    ],
+    ("doubt.2", with_fault("by class", False), "share one quantile"),
+    ("doubt.3", with_fault("not by class", True), "patients who have it"),
+    ("doubt.3", with_fault("other class", True), "the *other* class"),
+    ("doubt.4", needed, "✓"),
+    ("doubt.4", needed_by_orders, "✓"),
+    ("doubt.4", lambda *a: 5, "every set holds every label"),
+    ("doubt.4", lambda *a: 2000, "up to 1,000; got 2000"),
+    *[
+        ("doubt.4", how(needed, word), said)
+        for word, said in {
+            "lucky": "always* holds",
+            "last": "One more is enough",
+            "mean": "*mean* coverage",
+            "no plus one": "k comes from n + 1",
+            "plain": "a binomial share",
+            "not up": "is rounded up",
+            "half": "a whole number",
+            "cdf": "`cdf` for `sf`",
+            "exchanged": "least and chance exchanged",
+            "early": "only; I asked for",
+            "late": "every number above",
+        }.items()
+    ],
+    *[("doubt.5", network(word), "✓") for word in ("", "list", "head")],
+    ("doubt.5", lambda *a: "net", "got str"),
+    ("doubt.5", NoSmall, "Got NoSmall"),
+    *[
+        ("doubt.5", network(word), said)
         for word, said in {
             "sizes": "the last layer gives 2 logits",
             "share": "it was told 0.4",
@@ -287,86 +413,37 @@ CASES = [
             "other": "whatever is dropped",
         }.items()
     ],
-    ("doubt.2", rank, "✓"),
-    ("doubt.2", rank_by_partition, "✓"),
-    ("doubt.2", lambda s, a: [rank(s, a)], "✓"),
-    ("doubt.2", rank_in_place, "sorted the scores in place"),
-    ("doubt.2", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
-    ("doubt.2", rank_with_numpy("higher"), "went one too far"),
-    ("doubt.2", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
+    ("doubt.6", distance, "✓"),
+    ("doubt.6", distance_by_scipy, "✓"),
+    ("doubt.6", distance_pooled, "✓"),
+    ("doubt.6", lambda *a: 1.0, "one number for each"),
     *[
-        ("doubt.2", how(rank, word), said)
+        ("doubt.6", how(distance, word), said)
         for word, said in {
-            "few": "there is none",
-            "never few": "are enough",
-            "no plus one": "you forgot the + 1",
-            "down": "round k up",
-            "nearest": "did not round k up",
-            "low": "one of the lowest scores",
-            "unsorted": "Sort them first",
-            "next": "places count from 0",
-            "before": "you took the one before",
-            "largest": "one of the lowest scores",
-            "unique": "patients are counted, not values",
-            "other": "I expected",
+            "format": "one number for each",
+            "root": "took the root",
+            "euclid": "count alike",
+            "spread": "*inverse*",
+            "each class": "a covariance for each class",
+            "diagonal": "variances of single features",
+            "all spread": "covariance of all features",
+            "one mean": "from the mean of all",
+            "one mean, all": "from the mean of all",
+            "farther": "the farther of the two",
+            "sum": "you added, or averaged",
+            "average": "you added, or averaged",
+            "class": "the mean of class 1 alone",
+            "new": "come from the new images",
+            "new means": "come from the new images",
+            "other": "for the first image",
         }.items()
     ],
+    ("doubt.7", risk, "✓"),
+    ("doubt.7", risk_in_a_loop, "✓"),
+    ("doubt.7", lambda *a: torch.tensor(risk(*a)), "✓"),
+    ("doubt.7", lambda *a: "curve", "got str"),
     *[
-        (f"doubt.{3 + by_class}", answer, said)
-        for by_class in (False, True)
-        for answer, said in (
-            (sets_of(by_class), "✓"),
-            (sets_of(by_class, list), "✓"),
-            (sets_of(by_class, lambda rows: torch.tensor(rows).int()), "✓"),
-            (lambda *a: sets_of(False)(*a)[:, 1], "True and False of shape"),
-            (sets_of_no_sense, "sets to hold pneumonia"),
-        )
-    ],
-    ("doubt.3", sets_between_scores, "interpolated"),
-    *[
-        (f"doubt.{3 + by_class}", with_fault(word, by_class), said)
-        for by_class in (False, True)
-        for word, said in {
-            "swapped": "columns are exchanged",
-            "outside": "turned round",
-            "probability": "the score is 1 − it",
-            "ill score": "do not look at the label",
-            "well score": "do not look at the label",
-            "never both": "kept one label",
-            "top": "A set may be empty",
-            "strict": "just q belongs in",
-            "alpha": "exchanged alpha",
-        }.items()
-    ],
-    ("doubt.3", with_fault("by class", False), "share one quantile"),
-    ("doubt.4", with_fault("not by class", True), "patients who have it"),
-    ("doubt.4", with_fault("other class", True), "the *other* class"),
-    ("doubt.5", needed, "✓"),
-    ("doubt.5", needed_by_orders, "✓"),
-    ("doubt.5", lambda *a: 5, "every set holds every label"),
-    ("doubt.5", lambda *a: 2000, "up to 1,000; got 2000"),
-    *[
-        ("doubt.5", how(needed, word), said)
-        for word, said in {
-            "lucky": "always* holds",
-            "last": "One more is enough",
-            "mean": "*mean* coverage",
-            "no plus one": "k comes from n + 1",
-            "plain": "a binomial share",
-            "not up": "is rounded up",
-            "half": "a whole number",
-            "cdf": "`cdf` for `sf`",
-            "exchanged": "least and chance exchanged",
-            "early": "only; I asked for",
-            "late": "every number above",
-        }.items()
-    ],
-    ("doubt.6", risk, "✓"),
-    ("doubt.6", risk_in_a_loop, "✓"),
-    ("doubt.6", lambda *a: torch.tensor(risk(*a)), "✓"),
-    ("doubt.6", lambda *a: "curve", "got str"),
-    *[
-        ("doubt.6", how(risk, word), said)
+        ("doubt.7", how(risk, word), said)
         for word, said in {
             "short": "one number for each",
             "reversed": "the most doubtful first",
@@ -395,7 +472,12 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {"doubt.3": sets_of(False), "doubt.4": sets_of(True), "doubt.6": risk}
+RIGHT = {
+    "doubt.2": sets_of(False),
+    "doubt.3": sets_of(True),
+    "doubt.6": distance,
+    "doubt.7": risk,
+}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
@@ -463,16 +545,18 @@ def test_the_sets_are_those_of_mapie(n, alpha):
 
 # Other ways to the same numbers
 EQUIVALENT = [
-    "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2))",
-    "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2)) (2)",
-    "doubt.5: for n in range(1, 1001): → for n in range(0, 1001):",
-    "doubt.5: for n in range(1, 1001): → for n in range(1, 1000):",
-    "doubt.5: for n in range(1, 1001): → for n in range(1, 1002):",
-    "doubt.5: for n in range(1, 1001): → for n in range(2, 1001):",
-    "doubt.5: if holds < chance: → if holds <= chance:",
-    "doubt.5: needed = 1 → needed = 0",
-    "doubt.5: needed = 1 → needed = 2",
-    "doubt.5: needed = 1 → pass",
+    "doubt.4: for n in range(1, 1001): → for n in range(0, 1001):",
+    "doubt.4: for n in range(1, 1001): → for n in range(1, 1000):",
+    "doubt.4: for n in range(1, 1001): → for n in range(1, 1002):",
+    "doubt.4: for n in range(1, 1001): → for n in range(2, 1001):",
+    "doubt.4: if holds < chance: → if holds <= chance:",
+    "doubt.4: needed = 1 → needed = 0",
+    "doubt.4: needed = 1 → needed = 2",
+    "doubt.4: needed = 1 → pass",
+    "doubt.5: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2))",
+    "doubt.5: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2)) (2)",
+    "doubt.6: apart = new - mean → apart = mean - new",
+    "doubt.6: within = h - means[labels] → within = means[labels] - h",
 ]
 
 
