@@ -90,6 +90,12 @@ def sets_of(by_class, kind=np.array):
     return found
 
 
+def other_column(p_cal, y_cal, p, alpha):
+    """By class, but of each class's sets the label of the other one."""
+    of = [doubt.sets(p_cal[y_cal == c], y_cal[y_cal == c], p, alpha)[:, 1 - c] for c in (0, 1)]
+    return np.stack(of, axis=1)
+
+
 def sets_of_no_sense(*args):
     return ~sets_of(False)(*args)[::-1]
 
@@ -123,7 +129,8 @@ def needed(alpha, least, chance, how=""):
     if how == "lucky":
         return next(n for n in range(1, 1000) if holds(n) >= chance)
     least_chance = least if how == "exchanged" else chance
-    last = max(n for n in range(1, 1001) if holds(n) < least_chance)
+    searched = 200 if how == "to 200" else 1001
+    last = max(n for n in range(1, searched) if holds(n) < least_chance)
     return {"last": last, "late": last + 30, "early": last - 9, "half": last + 0.5}.get(
         how, last + 1
     )
@@ -366,6 +373,7 @@ CASES = [
     ("doubt.2", with_fault("by class", False), "share one quantile"),
     ("doubt.3", with_fault("not by class", True), "patients who have it"),
     ("doubt.3", with_fault("other class", True), "the *other* class"),
+    ("doubt.3", other_column, "the column of the *other* label"),
     ("doubt.4", needed, "✓"),
     ("doubt.4", needed_by_orders, "✓"),
     ("doubt.4", lambda *a: 5, "every set holds every label"),
@@ -383,6 +391,7 @@ CASES = [
             "cdf": "`cdf` for `sf`",
             "exchanged": "least and chance exchanged",
             "early": "only; I asked for",
+            "to 200": "only; I asked for",
             "late": "every number above",
         }.items()
     ],

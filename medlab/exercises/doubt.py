@@ -69,6 +69,7 @@ MESSAGES = {
         "right": "each label has its own quantile, from the patients who have it.",
         "not by class": "each label has the quantile of the patients who have it; yours share one.",
         "other class": "you took each label's quantile from the patients of the *other* class.",
+        "other column": "the quantiles are right, but you kept the column of the *other* label.",
     },
     "doubt.4": {
         "right": "from {n} patients on the promise holds, whatever the rounding does.",
@@ -77,14 +78,14 @@ MESSAGES = {
         "last": "{got} is the last number with which it fails. One more is enough.",
         "mean": "with {got} the *mean* coverage is high enough. In {share:.0%} of hospitals it "
         "would still lie below {least}.",
-        "few": "with {got} patients k exceeds n, and every set holds every label. That is no "
+        "few": "with n = {got} patients k exceeds n, and every set holds every label. That is no "
         "answer.",
         "no plus one": "k comes from n + 1, the new patient included, and is rounded up.",
         "plain": "you took a binomial share of n patients. The coverage follows a Beta law with k "
         "and n + 1 − k.",
         "range": "I expected a whole number up to 1,000; got {got}. A search that reaches its "
         "upper end may have `cdf` for `sf`, or least and chance exchanged.",
-        "too few": "with {got} patients, alpha = {alpha}, the coverage is at least {least} with "
+        "too few": "with n = {got} and alpha = {alpha} the coverage is at least {least} with "
         "probability {share:.3f} only; I asked for {chance}.",
         "too many": "{got} is enough, but so is {want} and every number above.",
     },
@@ -287,6 +288,7 @@ def _own(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: boo
     by_class = {"by class": True, "not by class": False}.get(how, by_class)
     columns = []
     for label, own in ((0, p), (1, 1 - p)):
+        own = 1 - own if how == "other column" else own
         label = 1 - label if how == "other class" else label
         q = quantile(scores[(y_cal == label) | (not by_class)], alpha)
         columns.append({"strict": own < q, "outside": own > q}.get(how, own <= q))
@@ -298,8 +300,8 @@ def _own(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: boo
 
 
 FAULTS = (
-    "swapped, strict, not by class, by class, other class, ill score, well score, probability, "
-    "outside, never both, top, alpha"
+    "swapped, strict, not by class, by class, other class, other column, ill score, well score, "
+    "probability, outside, never both, top, alpha"
 ).split(", ")
 
 
@@ -350,7 +352,9 @@ def patients_needed(alpha: float, least: float, chance: float) -> int:
 
 
 # alpha, least coverage, probability; in the last one only too few patients can fail
-_ASKED = ((0.1, 0.85, 0.9), (0.2, 0.75, 0.8), (0.05, 0.9, 0.95), (0.1, 0.5, 0.5))
+_ASKED = (
+    (0.1, 0.85, 0.9), (0.2, 0.75, 0.8), (0.05, 0.9, 0.95), (0.05, 0.93, 0.95), (0.1, 0.5, 0.5),
+)  # fmt: skip
 
 
 @exercise("doubt.4", MESSAGES["doubt.4"])
