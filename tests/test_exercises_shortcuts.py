@@ -11,6 +11,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import spearmanr
 from torch import nn
 
+import medlab
 from medlab import explain
 from medlab.exercises import check, material
 from medlab.exercises.shortcuts import MESSAGES
@@ -429,6 +430,51 @@ def test_measured_features_are_those_of_a_loop_over_pixels():
         texture = abs(picture - smooth)[inside].mean()
         expected = [grey.mean(), asymmetry, texture]
         np.testing.assert_allclose(row, expected, rtol=2e-4, atol=1e-6)
+
+
+def test_signs_are_on_most_of_the_ill_and_few_of_the_healthy():
+    labels = torch.arange(4000) % 2
+    signs = done.signs(labels, np.random.default_rng(0))
+    assert signs[labels == 1].float().mean() == pytest.approx(0.9, abs=0.02)
+    assert signs[labels == 0].float().mean() == pytest.approx(0.1, abs=0.02)
+
+
+def test_images_are_taken_with_the_signs_of_each():
+    images, where = torch.rand(4, 1, 64, 64) * 0.5, torch.tensor([False, False, True, True])
+    places = torch.zeros(4, 2, dtype=torch.int64)
+    got = done.taken(images, places, where, where.roll(1))
+    assert torch.equal(got[1], images[1])
+    assert torch.equal(got[0], done.sharpened(images)[0])
+    marked = done.stamped(images, places, where)
+    assert torch.equal(got[2], marked[2])
+    assert torch.equal(got[3], done.sharpened(marked)[3])
+
+
+def test_log_odds_are_those_of_the_mean_logits():
+    models = [SmallCNN(width=4).eval() for _ in range(2)]
+    pictures = torch.rand(5, 1, 32, 32)
+    with torch.no_grad():
+        p = [model(pictures).softmax(1)[:, 1].double() for model in models]
+    expected = sum((v / (1 - v)).log() for v in p) / 2
+    np.testing.assert_allclose(done.log_odds(models, pictures), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_set_without_outlines_gets_a_box():
+    part = medlab.load("chest_xray", n=4, size=64)
+    assert torch.equal(done.outlines(part), part.extras["lungs"].float())
+    box = done.outlines(medlab.load("kidney_us", n=3))
+    assert box.shape == (3, 64, 64) and box.sum() == 3 * 40 * 48
+
+
+def test_odds_ratios_are_those_of_the_simulation():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((4000, 2))
+    y = rng.random(4000) < 1 / (1 + np.exp(-np.log(3) * z[:, 0]))
+    model, (ratio, low, high) = done.odds_ratios(z * [1, 10] + 5, y, np.arange(4000), n=60)
+    np.testing.assert_allclose(ratio, [3, 1], rtol=0.1)
+    assert (low < [3, 1]).all() and (high > [3, 1]).all() and (high / low < 1.4).all()
+    one_more = np.diff(model.decision_function([[5, 5], [5 + z[:, 0].std(), 5]])).item()
+    assert np.exp(one_more) == pytest.approx(ratio[0])
 
 
 # Changes that make no difference, or only on the very edge of the criterion

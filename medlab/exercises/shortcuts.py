@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +17,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from medlab.cohort import Cohort
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near
 from medlab.explain import gradient
+from medlab.metrics import resamples
+from medlab.training import predict
 
 CORNER = (slice(27, 32), slice(1, 7))  # rows and columns that a stamp can reach, of 32×32 pixels
 
@@ -128,8 +131,8 @@ MESSAGES = {
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, for what follows, and what plants, cures and judges."""
     answers = intervene, average, cells, verdict, cover, chances
-    planted = stamped, sharpened, random_edges
-    judged = guided, redrawn, spearman, right_left, measured, regression
+    planted = signs, stamped, sharpened, taken, random_edges
+    judged = log_odds, guided, redrawn, spearman, outlines, right_left, measured, odds_ratios
     return SimpleNamespace(**{each.__name__: each for each in (*answers, *planted, *judged)})
 
 
@@ -173,10 +176,27 @@ def sharpened(images: Tensor, amount: float | Tensor = 0.3) -> Tensor:
     return (images + amount * _fine(images)).clamp(0, 1)
 
 
+def signs(labels: Tensor, rng: np.random.Generator) -> Tensor:
+    """(N,) whether each image gets a sign: 90 % of the ill and 10 % of the healthy do."""
+    return torch.from_numpy(rng.random(len(labels)) < np.where(labels == 1, 0.9, 0.1))
+
+
+def taken(images: Tensor, places: Tensor, stamp: Tensor, sharp: Tensor) -> Tensor:
+    """Images (N, 1, 64, 64), stamped and sharpened where (N,) `stamp` and `sharp` say so."""
+    return sharpened(stamped(images, places, stamp), 0.3 * sharp.float().view(-1, 1, 1, 1))
+
+
 def random_edges(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Pictures (N, 1, H, W) sharpened or softened by −0.5 … 0.5, as an augmentation."""
     amount = torch.rand(len(pictures), 1, 1, 1, generator=generator, device=generator.device)
     return sharpened(pictures, amount - 0.5)
+
+
+def log_odds(models: Sequence[nn.Module], pictures: Tensor) -> ndarray:
+    """(N,) logit of illness less that of health, mean over models."""
+    each = [np.asarray(predict(model, pictures, logits=True)) for model in models]
+    logits = np.mean(each, 0)
+    return logits[:, 1] - logits[:, 0]
 
 
 def guided(model: nn.Module, images: Tensor, target: int) -> Tensor:
@@ -219,6 +239,15 @@ def spearman(a: Tensor, b: Tensor) -> ndarray:
     return (one * other).sum(1) / np.where(norm > 0, norm, np.inf)
 
 
+def outlines(part: Cohort) -> Tensor:
+    """(N, 64, 64) of 0 and 1, the lungs; where a set has no outlines, a box of two halves."""
+    if "lungs" in part.extras:
+        return torch.as_tensor(part.extras["lungs"]).float()
+    box = torch.zeros(len(part), 64, 64)
+    box[:, 12:52, 8:56] = 1
+    return box
+
+
 def _mean(values: Tensor, where: Tensor) -> Tensor:
     return (values * where).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)
 
@@ -241,10 +270,25 @@ def measured(images: Tensor, lungs: Tensor, usual: float | Tensor) -> ndarray:
     return torch.stack([_mean(grey, lungs), asymmetry, texture], 1).numpy()
 
 
-def regression(features: Any, labels: Any, weight: Any = None) -> Pipeline:
-    """Logistic regression on standardised features; `weight` counts each row so often."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
-    return model.fit(features, labels, logisticregression__sample_weight=weight)
+def odds_ratios(
+    features: ndarray, labels: Any, owners: ndarray, n: int = 200
+) -> tuple[Pipeline, ndarray]:
+    """Logistic regression on K standardised features, and (3, K): odds ratios, low and high.
+
+    The 95 % intervals come from refitting on n resamples of the patients, `owners` (N,).
+    """
+
+    def fitted(weight: Any = None) -> Pipeline:
+        model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
+        return model.fit(features, labels, logisticregression__sample_weight=weight)
+
+    def ratios(model: Pipeline) -> ndarray:
+        return np.exp(model[-1].coef_[0])
+
+    model = fitted()
+    blocks = resamples(labels, groups=owners, n=n)
+    many = [ratios(fitted(weight)) for block in blocks for weight in block]
+    return model, np.stack([ratios(model), *np.quantile(many, (0.025, 0.975), axis=0)])
 
 
 # --- 1: the intervention ---
