@@ -78,8 +78,8 @@ MESSAGES = {
         "right": "with the stamp or without it, what is left is the same.",
         "format": "I expected pictures of shape {shape}; got {got}.",
         "changed": "the pictures you were given have changed: work on a copy.",
-        "where": "you cover only pictures in which you find a stamp. Now the box is the sign: "
-        "cover all.",
+        "where": "you change some corners and leave others as they are. Then the change itself is "
+        "the sign: cover every corner, whatever is in it.",
         "value": "every corner is covered, but its grey is {far:.2g} higher or lower where a "
         "stamp was: it was computed with the stamp in it.",
         "others": "a picture's cover depends on the other pictures of its batch. It must be the "
@@ -339,12 +339,17 @@ def _slips(before: ndarray, after: ndarray, patients: ndarray) -> Iterator[tuple
     yield "images", _by(d, images**0.5)
     yield "images", _by(d, images**0.5, 0)
     yield "images", _by(d, root)
+    of_image = means[np.unique(patients, return_inverse=True)[1]]  # a loop without `unique`
+    yield "images", _by(of_image, images**0.5)
+    yield "images", _by(of_image, root)
     yield "images", (d.mean(), *_by(means, root)[1:])
     yield "sum", _by(sums, root)
     yield "after", _by(each(after), root)
     yield "unpaired", (mean, mean - 1.96 * both, mean + 1.96 * both)
     for ddof in (0, 1):
         half = 1.96 * d.std(ddof=ddof) / images**0.5
+        yield "image error", (mean, mean - half, mean + half)
+        half = 1.96 * d.std(ddof=ddof) / root
         yield "image error", (mean, mean - half, mean + half)
         yield "image error", _by(means, images**0.5, ddof)
         yield "root", _by(means, len(means), ddof)
