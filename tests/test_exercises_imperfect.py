@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import logit
 from scipy.stats import binom, norm, t
 from sklearn.metrics import roc_auc_score
 
@@ -485,12 +486,16 @@ def test_a_view_that_is_missing_is_a_blank_image():
     assert np.allclose(tools.features(model, views, there)[3, 0], alone, atol=1e-5)
 
 
-def test_the_regression_does_not_ask_for_units():
+def test_the_regression_is_the_penalised_one_whatever_the_units():
     rng = np.random.default_rng(0)
     y = np.arange(200) % 2
     x = rng.normal(0, 1, (200, 3)) + 2 * y[:, None] * [1, 0, 0]
     p = tools.decided(x[:100], y[:100], x[100:])
     assert roc_auc_score(y[100:], p) > 0.85
+    # where the penalised likelihood is largest, each weight is C times its gradient
+    z, p_own = (x - x.mean(0)) / x.std(0), tools.decided(x, y, x)
+    weights = np.linalg.lstsq(np.c_[z, np.ones(200)], logit(p_own), rcond=None)[0][:3]
+    assert weights == pytest.approx(0.01 * z.T @ (y - p_own), abs=1e-3)
     units = np.array([1000, 0.01, 1])
     assert tools.decided(x[:100] * units, y[:100], x[100:] * units) == pytest.approx(p, abs=1e-3)
 
