@@ -39,6 +39,7 @@ MESSAGES = {
         "forward": "that is the way from p to q. You have q, and look for p.",
         "exchanged": "rho_0 and rho_1 are exchanged.",
         "start": "you did not subtract ρ0, which q is where p = 0.",
+        "healthy": "you left ρ0 out. q = (1 − ρ1) p holds only where nobody healthy is called ill.",
         "undivided": "you did not divide: where p = 1, q − ρ0 is 1 − ρ0 − ρ1 and not 1.",
         "one": "you divided by 1 − {name}. From p = 0 to p = 1, q rises by 1 − ρ0 − ρ1.",
         "times": "you multiplied by 1 − ρ0 − ρ1. Divide by it.",
@@ -57,6 +58,7 @@ MESSAGES = {
         "among those called healthy the NPV is truly healthy.",
         "scaled": "you shrank the AUC towards 0. Worthless labels make it 0.5: only AUC − 0.5 "
         "shrinks.",
+        "start": "you left out the ½ at the start: it is what worthless labels show.",
         "half": "a pair with exactly one wrong label is of two patients of one class. It is won "
         "half the time, not never.",
         "both wrong": "a pair with two wrong labels is the wrong way round. It is won with "
@@ -300,6 +302,7 @@ _MISREAD_LEVELS: dict[str, Callable[..., np.ndarray]] = {
     "forward": lambda q, a, b: a + (1 - a - b) * q,
     "exchanged": lambda q, a, b: (q - b) / (1 - a - b),
     "start": lambda q, a, b: q / (1 - a - b),
+    "healthy": lambda q, a, b: q / (1 - b),
     "undivided": lambda q, a, b: q - a,
     "one/ρ0": lambda q, a, b: (q - a) / (1 - a),
     "one/ρ1": lambda q, a, b: (q - a) / (1 - b),
@@ -361,6 +364,7 @@ _MISREAD_SEEN: dict[str, Callable[..., float]] = {
     "one/NPV": _shrunk(lambda *reader: 2 * _values(*reader)[1] - 1),
     "one/sensitivity": _shrunk(lambda pi, se, sp: 2 * se - 1),
     "one/specificity": _shrunk(lambda pi, se, sp: 2 * sp - 1),
+    "start": lambda auc, *reader: (auc - 0.5) * (sum(_values(*reader)) - 1),
     "scaled": lambda auc, *reader: auc * (sum(_values(*reader)) - 1),
     "half": _by_pairs(won=0.0),
     "both wrong": _by_pairs(turned=lambda auc: 0.5),
