@@ -8,6 +8,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -392,6 +393,34 @@ def test_a_change_of_weights_is_autograds_step():
     dW, db = done.change(images[:1], labels[:1])
     moved = db.abs() > 0
     assert torch.allclose((dW[moved] / db[moved, None]).float(), images[0].view(1, -1))
+
+
+def test_a_pass_meets_every_image_once():
+    rng, seen = torch.Generator().manual_seed(0), []
+    model = nn.Linear(1, 2, bias=False).eval()
+    model.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten()))
+    start = model.weight.detach().clone()
+    images, labels = torch.arange(40.0)[:, None] / 40, torch.arange(40) % 2
+    done.learn(model, images, labels, 0.1, rng)
+    assert [len(batch) for batch in seen] == [32, 8]
+    assert torch.equal(torch.cat(seen).sort().values, images.flatten())
+    assert model.training
+    weight = start
+    for x in seen:  # the gradient of the cross-entropy in closed form: (p − y) x
+        p = (x[:, None] @ weight.T).softmax(1)
+        y = nn.functional.one_hot(labels[(x * 40).round().long()], 2)
+        weight = weight - 0.1 * (p - y).T @ x[:, None] / len(x)
+    assert torch.allclose(model.weight, weight, atol=1e-6)
+
+
+def test_the_nearest_is_scikit_images():
+    rng = torch.Generator().manual_seed(0)
+    images, found = torch.rand(3, 1, 5, 5, generator=rng), torch.rand(4, 1, 5, 5, generator=rng)
+    near, psnr = done.nearest(images, found)
+    for image, row, value in zip(images, near, psnr, strict=True):
+        every = [peak_signal_noise_ratio(image.numpy(), f.numpy(), data_range=1.0) for f in found]
+        assert torch.equal(row, found[int(np.argmax(every))])
+        assert value.item() == pytest.approx(max(every), rel=1e-5)
 
 
 def test_judge_gives_the_auc_and_its_resamples():

@@ -116,7 +116,8 @@ def material() -> SimpleNamespace:
     answers = {"average": average, "fed_round": fed_round, "who_gains": who_gains}
     answers |= {"recover": recover, "masked": masked}
     tools = {"with_sites": with_sites, "judge": judge, "table": table, "quarters": quarters}
-    return SimpleNamespace(**answers, **tools, change=change)
+    tools |= {"learn": learn, "change": change, "nearest": nearest}
+    return SimpleNamespace(**answers, **tools)
 
 
 def with_sites(cohort: Cohort) -> Cohort:
@@ -192,6 +193,19 @@ def quarters(data: dict[str, tuple[Tensor, Tensor]]) -> tuple[dict, dict]:
     return A, {k: 2 * y.double() - 1 for k, (_, y) in data.items()}
 
 
+def learn(
+    model: nn.Module, images: Tensor, labels: Tensor, lr: float, rng: torch.Generator
+) -> None:
+    """Train a network in place: one pass through the images, plain descent in batches of 32."""
+    descent = torch.optim.SGD(model.parameters(), lr)
+    model.train()
+    for batch in torch.randperm(len(labels), generator=rng).split(32):
+        loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+
+
 def change(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """How a first layer's weights (256, pixels) and biases (256,) change in one step.
 
@@ -205,6 +219,17 @@ def change(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Tensor, Tenso
     loss = nn.functional.cross_entropy(model(images.double()), labels)
     weights, biases = torch.autograd.grad(loss, [first.weight, first.bias])
     return -0.1 * weights, -0.1 * biases
+
+
+def nearest(images: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Of what was found (M, 1, H, W), the nearest to each image (N, 1, H, W), and its PSNR in dB.
+
+    Args:
+        images: true images of values from 0 to 1.
+        found: candidates, such as rows of a layer's change.
+    """
+    psnr = torch.stack([metrics.psnr(x.expand_as(found), found, data_range=1.0) for x in images])
+    return found[psnr.argmax(1)], psnr.max(1).values
 
 
 # ------------------------------------------------------------------------------------ 1
