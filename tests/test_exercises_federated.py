@@ -319,6 +319,7 @@ CASES = [
     ("federated.4", lambda *a: a[0], "I expected one image of 9 numbers"),
     ("federated.4", lambda W0, b0, W1, b1: (W1 - W0)[0] / (b1 - b0)[0], "NaN or infinite"),
     ("federated.4", partial(row, unit=lambda s: s.argmax()), "forget negative changes"),
+    ("federated.4", partial(row, unit=lambda s: s.argmin()), "forget negative changes"),
     ("federated.4", partial(row, unit=lambda s: (s != 0).nonzero()[0].item()), "hardly moved"),
     ("federated.4", lambda *a: -row(*a), "the image's negative"),
     ("federated.4", partial(row, over=lambda s: torch.full_like(s, 0.1)), "multiple of the image"),

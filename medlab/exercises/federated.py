@@ -77,8 +77,9 @@ MESSAGES = {
         "right": "rate and label never mattered: every unit that moved holds the whole image.",
         "format": "I expected one image of {size} numbers; got {got}.",
         "nan": "your image holds NaN or infinite values: a unit that did not fire has δ = 0. Leave "
-        "it out – or does your choice of a unit forget negative changes?",
-        "negative": "that is the image's negative: take after − before of weights *and* biases.",
+        "it out – or does your choice of a unit forget negative changes, or positive ones?",
+        "negative": "that is the image's negative: the changes of weights and biases both keep "
+        "their sign, after − before.",
         "no bias": "that is a multiple of the image. Divide by the change of the unit's bias.",
         "weights": "you divided weights by biases. Divide their *changes*.",
         "rows": "you added up units before you divided. Where their δ cancel, nothing is left.",
@@ -532,7 +533,7 @@ def recover(W0: Tensor, b0: Tensor, W1: Tensor, b1: Tensor) -> Tensor:
 
 
 def _steps() -> list[tuple[Tensor, ...]]:
-    """(W0, b0, W1, b1, x) before and after a step: silent units, both signs, δ that add up to 0."""
+    """(W0, b0, W1, b1, x) before and after a step: silent units, all signs, δ that add up to 0."""
     found: list[tuple[Tensor, ...]] = []
     for seed, units, delta in (
         (0, 6, [0.0, 0.5, -0.2, 0.0, 2e-7, 0.1]),
@@ -540,6 +541,7 @@ def _steps() -> list[tuple[Tensor, ...]]:
         (2, 2, [0.4, -0.4]),
         (3, 5, [0.7, 0.1, -2e-7, 0.0, -0.5]),
         (4, 5, [2e-7, 0.0, 0.3, 0.0, -0.6]),
+        (5, 3, [-0.4, 0.0, -0.1]),
     ):
         rng = torch.Generator().manual_seed(seed)
         x = torch.randn(9 + seed, generator=rng)
