@@ -20,9 +20,9 @@ def dice(found, truth):
     return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
 
-def per_slice(found, truth, empty):
+def per_slice(found, truth, empty, mean=np.mean):
     each = [dice(f, t) if f.any() or t.any() else empty for f, t in zip(found, truth, strict=True)]
-    return np.mean(each)
+    return mean(each)
 
 
 def lesion_slices(found, truth):
@@ -33,6 +33,7 @@ MEASURES = {
     "slices": lambda found, truth: per_slice(found, truth, 0),
     "empty slices": lambda found, truth: per_slice(found, truth, 1),
     "no Dice": lambda found, truth: per_slice(found, truth, np.nan),
+    "marked slices": lambda found, truth: per_slice(found, truth, np.nan, np.nanmean),
     "ill slices": lesion_slices,
     "iou": lambda found, truth: (found & truth).sum() / (found | truth).sum(),
     "union": lambda found, truth: 2 * (found & truth).sum() / (found | truth).sum(),
@@ -266,7 +267,9 @@ def back(guess, x, beta, z, how=""):
         v = {"ratio": beta[t] * (1 - left[t]) / (1 - before), "beta itself": beta[t] ** 2}.get(
             how, v
         )
-        new = (v if how == "variance" else v**0.5) * z[k if how == "z order" else t]
+        new = (v if how == "variance" else v**0.5) * z[
+            {"z order": k, "z before": t - 1}.get(how, t)
+        ]
         if how == "random":
             new = torch.randn(x.shape)
         root = (1 - beta[t]) ** 0.5
@@ -353,6 +356,7 @@ CASES = [
             "empty slices": "a mean over slices",
             "ill slices": "a mean over slices",
             "no Dice": "a mean over slices",
+            "marked slices": "a mean over slices",
             "strict": "*at* the threshold counts as found",
             "iou": "took the intersection over union",
             "union": "divided by |A ∪ B|",
@@ -365,6 +369,7 @@ CASES = [
     ],
     ("anomalies.1", partial(honest, choose="strict"), "*at* the threshold counts as found"),
     ("anomalies.1", partial(honest, choose="ill slices"), "a mean over slices"),
+    ("anomalies.1", partial(honest, choose="marked slices"), "a mean over slices"),
     ("anomalies.1", partial(honest, how="val dice", choose="ill slices"), "I expected threshold"),
     ("anomalies.1", lambda *a: (honest(*a, how="test")[0], 0.5), "is best on the *test*"),
     ("anomalies.1", how(honest, "other"), "I expected threshold"),
@@ -493,6 +498,7 @@ CASES = [
             "random": "differs from call to call",
             "start": "begins with x itself",
             "z order": "in the order of your loop",
+            "z before": "You took z[t − 1]",
             "no division": "and yours is not",
             "no root": "by 1 − β_t. Take the root",
             "multiplied": "Divide by it",

@@ -111,11 +111,14 @@ def bound(x, encode, decode, noise, spread, how=""):
     price = {
         "log sigma": (2 * log_var).exp() - 1 - 2 * log_var, "kl exp": 0 * log_var - 1,
         "kl root": (log_var / 2).exp() - 1 - log_var, "kl log": log_var.exp() - 1 + log_var,
+        "kl half": log_var.exp() - 1 - log_var / 2,
+        "kl halves": (log_var / 2).exp() - 1 - log_var / 2,
     }.get(how, log_var.exp() - 1 - log_var)  # fmt: skip
     kl = (mean**2 + price).sum(1) / 2
     n = noise.shape[1]
     each = {
         "no kl": fit, "kl only": kl, "kl sign": fit - kl, "kl mean": fit + kl / n,
+        "kl sum": fit + kl.sum(),
         "both means": fit / x[0].numel() + kl / n, "negative": -fit - kl,
         "spread once": fit * spread + kl, "kl twice": fit + 2 * kl, "pixels": fit / x[0].numel() + kl,
         "spread": fit * 2 * spread**2 + kl, "half": 2 * fit + kl,
@@ -142,6 +145,7 @@ CASES = [
     (ONE, narrow, "✓"),
     (ONE, by_hand, "✓"),
     (ONE, lambda *t: narrow(*t, layer="first"), "that of the first layer's weights"),
+    (ONE, lambda *t: narrow(*t).T, "or of the last's, transposed"),
     (ONE, lambda X, k, steps: narrow(X, k, 0), "no better than one drawn at random"),
     (ONE, lambda X, k, steps: narrow(X, k, 60), "goes down and does not arrive"),
     (ONE, lambda *t: narrow(*t, relu=True), "goes down and does not arrive"),
@@ -207,6 +211,7 @@ CASES = [
     (FOUR, lambda *t: needed(*t, whole=torch.round), "rounded to the nearest"),
     (FOUR, lambda *t: needed(*t, whole=lambda v: v.floor() + 1), "reaching it is enough"),
     (FOUR, lambda *t: needed(*t, whole=lambda v: v), "round up to a whole number"),
+    (FOUR, lambda e, a, c, n: needed(e**2, a, c, n), "expected 799, and got 0"),
     (FOUR, lambda *t: needed(*t) + 2, "a contrast of 64 HU and 1024 pixels I expected"),
     (FIVE, bound, "✓"),
     (FIVE, by_distributions, "✓"),
@@ -226,6 +231,9 @@ CASES = [
     (FIVE, told(bound, "kl only"), "the reconstruction is missing"),
     (FIVE, told(bound, "kl sign"), "it is a price"),
     (FIVE, told(bound, "kl mean"), "averaged the divergence over the code"),
+    (FIVE, told(bound, "kl sum"), "added up the divergence over the images"),
+    (FIVE, told(bound, "kl half"), "log_var / 2 stands where"),
+    (FIVE, told(bound, "kl halves"), "made of σ and log σ"),
     (FIVE, told(bound, "both means"), "Within an image both are sums"),
     (FIVE, told(bound, "negative"), "that is the bound itself"),
     (FIVE, told(bound, "spread once"), "The spread is squared"),

@@ -197,21 +197,22 @@ class Block(nn.Module):
     """Right as it stands; subclasses have one fault."""
 
     bias, second_stride, kernel, everywhere, projects, normalised = False, False, 1, False, True, 1
-    narrow = False
+    narrow, strides, pads = False, ("conv1", "shortcut"), (1, 1)
 
     def __init__(self, inputs, outputs, stride=1):
         super().__init__()
         step = stride if self.second_stride else 1
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=self.bias)
+        first, way = (stride if name in self.strides else 1 for name in ("conv1", "shortcut"))
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, first, padding=self.pads[0], bias=self.bias)
         self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, step, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, step, padding=self.pads[1], bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         if self.narrow:
             self.norm2 = nn.BatchNorm2d(outputs + 1)
         self.shortcut = nn.Identity()
         if self.everywhere or (self.projects and (stride > 1 or inputs != outputs)):
             k = self.kernel
-            conv = nn.Conv2d(inputs, outputs, k, stride, padding=k // 2, bias=self.normalised == 2)
+            conv = nn.Conv2d(inputs, outputs, k, way, padding=k // 2, bias=self.normalised == 2)
             norms = [nn.BatchNorm2d(outputs)] if self.normalised else []
             self.shortcut = nn.Sequential(conv, *norms)
 
@@ -497,6 +498,7 @@ CASES = [
     ("deeper.1", partial(send_back, add=1), "also where residual is False"),
     ("deeper.1", partial(send_back, end=lambda n: [v + 1 for v in n]), "norm at place 0"),
     ("deeper.1", partial(send_back, mask="late"), "W transposed and mask afterwards"),
+    ("deeper.1", partial(send_back, mask="late", w_t=False), "so W has to be transposed"),
     ("deeper.1", partial(send_back, mask="input"), "ReLU gets z = W h"),
     ("deeper.1", partial(send_back, mask="relu"), "multiply the gradient by ReLU(z)"),
     ("deeper.1", partial(send_back, mask="forward"), "norms of h, on the way forward"),
@@ -533,7 +535,12 @@ CASES = [
     (
         "deeper.2",
         partial(batch_norm, remembered=0, factor=lambda x: len(x) / (len(x) - 1)),
-        "n = B H W",
+        "your n is the number of images. It counts",
+    ),
+    (
+        "deeper.2",
+        partial(batch_norm, remembered=0, factor=lambda x: x[0, 0].numel() / (x[0, 0].numel() - 1)),
+        "your n is that of one map. It counts",
     ),
     (
         "deeper.2",
@@ -567,8 +574,14 @@ CASES = [
     ("deeper.3", Block(1, 1), "expected the class Block"),
     ("deeper.3", lambda *a: 1, "expected the class Block"),
     ("deeper.3", Named, "no layer conv1"),
-    ("deeper.3", Strideless, "and 4×5 were asked for"),
-    ("deeper.3", faulty(second_stride=True), "halves twice"),
+    ("deeper.3", Strideless, "conv1 turns maps of 7×10 into 7×10, and 4×5 were asked for"),
+    ("deeper.3", faulty(strides=["shortcut"]), "conv1 turns maps of 7×10 into 7×10, and 4×5"),
+    ("deeper.3", faulty(strides=["conv1"]), "shortcut turns maps of 7×10 into 7×10, and 4×5"),
+    ("deeper.3", faulty(pads=(0, 1)), "conv1 turns maps of 7×10 into 5×8, and 7×10"),
+    ("deeper.3", faulty(pads=(1, 0)), "conv2 turns maps of 7×10 into 5×8, and 7×10"),
+    ("deeper.3", faulty(lambda s, x: Block.forward(s, x)[..., 1:]), "block turns maps of 7×10"),
+    ("deeper.3", faulty(lambda s, x: broken()), "stopped with IndexError"),
+    ("deeper.3", faulty(second_stride=True), "It belongs to conv1"),
     ("deeper.3", faulty(narrow=True), "wrong number of channels"),
     ("deeper.3", faulty(bias=True), "conv1 has a bias"),
     ("deeper.3", faulty(normalised=2), "shortcut's convolution has a bias"),

@@ -86,7 +86,7 @@ def report(denoise, val, test, strengths, *, choose="val", measure="val", how=""
     parts = {"val": val, "test": test}
     rest = parts[measure][0] - parts[measure][1]
     level = rest.flatten(1).std(1).mean() if how == "levels" else rest.std()
-    level = 1 if how == "no level" else level
+    level = {"no level": 1, "images": parts[measure][0].std()}.get(how, level)
     noisy, clean, _ = parts[choose]
     cost = [(denoise(noisy, s * level) - clean).square().mean().item() for s in strengths]
     best = strengths[int(np.argmax(cost) if how == "worst" else np.argmin(cost))]
@@ -185,6 +185,8 @@ CASES = [
     (TWO, difference, "you clipped the difference"),
     (TWO, own_range, "the brightest minus the darkest"),
     (TWO, lambda t, o, d, b: decibels(t, o, d, b, span=b), "HU begin below 0"),
+    (TWO, lambda *t: decibels(*t, span=1400), "whatever window was given"),
+    (TWO, lambda t, o, d, b: decibels(t, o, -1000, 400), "whatever window was given"),
     (TWO, lambda *t: 2 * decibels(*t), "or took 10 for 20"),
     (TWO, lambda *t: decibels(*t) * np.log(10), "the natural logarithm"),
     (TWO, lambda t, o, d, b: 20 * ((b - d) / (t.clamp(d, b) - o.clamp(d, b)).abs().flatten(
@@ -204,6 +206,7 @@ CASES = [
     (THREE, told(report, "level"), "applied without the noise level"),
     (THREE, told(report, "no level"), "the strengths as they stand, in the choice and after it"),
     (THREE, told(report, "levels"), "the mean over slices of their standard deviations"),
+    (THREE, told(report, "images"), "of the noisy images, anatomy and all"),
     (THREE, told(report, "index"), "the place of the best strength in the list"),
     (THREE, told(report, "worst"), "with the largest error"),
     (THREE, lambda *t: (3.5, report(*t)[1]), "is not the best one"),
@@ -222,6 +225,8 @@ CASES = [
     (FOUR, lambda *t: (apart(*t)[0], torch.tensor(torch.nan)), "I expected two numbers"),
     (FOUR, told(apart, "swapped"), "in the other order"),
     (FOUR, told(apart, "squares"), "these are mean squares"),
+    (FOUR, lambda *t: (apart(*t)[0] ** 2, apart(*t)[1]), "your bias is a mean square"),
+    (FOUR, lambda *t: (apart(*t)[0], apart(*t)[1] ** 2), "your noise is a mean square"),
     (FOUR, told(apart, "everywhere"), "you took all pixels"),
     (FOUR, told(apart, "signed"), "you averaged the bias with its sign"),
     (FOUR, told(apart, "total"), "your first number is the whole error"),

@@ -65,6 +65,20 @@ def suppress(boxes, scores, limit, how=""):
     return kept
 
 
+def in_sorted_boxes(boxes, scores, limit):
+    order = scores.argsort(descending=True)
+    return suppress(boxes[order], scores[order], limit)
+
+
+def with_tensor_positions(boxes, scores, limit):
+    left, kept = scores.argsort(descending=True), []
+    while len(left):
+        i, left = left[0], left[1:]
+        kept.append(i)
+        left = left[[bool(box_iou(boxes[i][None], boxes[k][None]) <= limit) for k in left]]
+    return kept
+
+
 def best_only(boxes, scores, limit):
     return [int(scores.argmax())] if len(scores) else []
 
@@ -184,6 +198,10 @@ def second_is_false(tables):
     return hits, misses, sum(map(len, tables)) - hits
 
 
+def count_some(tables, kept):
+    return count([table for table in tables if kept(table)] or [torch.zeros(0, 0).bool()])
+
+
 def all_missed(tables):
     hits, _, alarms = count(tables)
     return hits, sum(t.shape[1] for t in tables), alarms
@@ -196,7 +214,7 @@ CASES = [
     ("detector.1", lambda a, b: iou(a, b, cut=False), "you get -"),
     ("detector.1", lambda a, b: max(0, iou(a, b, cut=False)), "apart along both axes, width"),
     ("detector.1", cut_along_x_only, "negative side there"),
-    ("detector.1", lambda a, b: shared(a, b) / (area(a) + area(b)), "counts it twice"),
+    ("detector.1", lambda a, b: shared(a, b) / (area(a) + area(b)), "counts it twice: it"),
     ("detector.1", shared, "Divide it by that of the union"),
     ("detector.1", lambda a, b: 2 * shared(a, b) / (area(a) + area(b)), "the Dice overlap"),
     ("detector.1", lambda a, b: shared(a, b) / area(a), "area of one of the boxes"),
@@ -223,6 +241,8 @@ CASES = [
     ("detector.2", lambda b, s, limit: torch.ones(len(b), dtype=torch.bool), "the positions"),
     ("detector.2", lambda *t: sorted(suppress(*t)), "put the one with the best score first"),
     ("detector.2", lambda *t: suppress(*t)[::-1], "put the one with the best score first"),
+    ("detector.2", in_sorted_boxes, "places in the order of the scores"),
+    ("detector.2", with_tensor_positions, "✓"),
     ("detector.2", lambda *t: suppress(*t, "chain"), "a box that has gone remove others"),
     ("detector.2", lambda *t: suppress(*t, "neighbour"), "the one kept last"),
     ("detector.2", lambda *t: suppress(*t, "worst"), "began with the lowest"),
@@ -301,6 +321,9 @@ CASES = [
     ("detector.5", counting_pairs, "counted every pair"),
     ("detector.5", lambda tables: count([t.T for t in tables]), "rows are boxes"),
     ("detector.5", lambda tables: count(tables[-1:]), "the numbers of one image"),
+    ("detector.5", lambda tables: count_some(tables, len), "you left out slices"),
+    ("detector.5", lambda tables: count_some(tables, lambda t: t.shape[1]), "left out slices"),
+    ("detector.5", lambda tables: count_some(tables, torch.numel), "you left out slices"),
     ("detector.5", all_missed, "the misses are not"),
     ("detector.5", lambda *t: (9, 9, 9), "and got (9, 9, 9): hits, misses"),
 ]
@@ -357,7 +380,7 @@ EQUIVALENT = [
     "detector.1: width = max(0, min(a[2], b[2]) - max(a[0], b[0])) → width = max(0, min(a[2], b[2]) - max(b[0], a[0]))",
     "detector.1: width = max(0, min(a[2], b[2]) - max(a[0], b[0])) → width = max(0, min(b[2], a[2]) - max(a[0], b[0]))",
     "detector.1: width = max(0, min(a[2], b[2]) - max(a[0], b[0])) → width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)",
-    "detector.2: left = [k for k in left if box_iou(boxes[[best]], boxes[[k]]) <= limit] → left = [k for k in left if box_iou(boxes[[k]], boxes[[best]]) <= limit]",
+    "detector.2: left = [k for k in left if box_iou(boxes[best][None], boxes[k][None]) <= limit] → left = [k for k in left if box_iou(boxes[k][None], boxes[best][None]) <= limit]",
     "detector.3: around = heat[max(row - 1, 0):row + 2, max(column - 1, 0):column + 2] → around = heat[max(0, row - 1):row + 2, max(column - 1, 0):column + 2]",
     "detector.3: around = heat[max(row - 1, 0):row + 2, max(column - 1, 0):column + 2] → around = heat[max(row - 1, 0):row + 2, max(0, column - 1):column + 2]",
 ]

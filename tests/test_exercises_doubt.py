@@ -15,123 +15,7 @@ from medlab.models import SmallCNN
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
-# ------------------------------------------------------------------------ 1: dropout kept on
-
-
-def network(how=""):
-    class DropoutNet(SmallCNN):
-        def __init__(self, channels, width, share):
-            super().__init__(channels, 3 if how == "sizes" else 2, width)
-            self.dropout = nn.Dropout({"share": 1 - share}.get(how, share))
-            if how == "head":
-                self.classifier = nn.Sequential(nn.Dropout(share), self.classifier)
-
-        def forward(self, images):
-            if how == "head":
-                return super().forward(images)
-            pooled = self.features(images).mean((2, 3))
-            if how == "undropped":
-                return self.classifier(pooled)
-            logits = self.classifier(self.dropout(pooled))
-            return {"softmax": logits.softmax(1), "forward": 2 * logits}.get(how, logits)
-
-        def draws(self, images, number):
-            self.eval()
-            if how in ("norm", "norm alone"):
-                self.train()
-            if how == "memory":
-                self.train()
-                self(images)
-                self.eval()
-            for layer in self.modules():
-                if isinstance(layer, nn.Dropout):
-                    layer.train(how != "off")
-            if how == "norm alone":
-                for layer in self.modules():
-                    if isinstance(layer, nn.BatchNorm2d):
-                        layer.momentum = 0.0
-            dropped = self.dropout
-            found = []
-            for _ in range(number):
-                if how == "head":
-                    logits = self(images)
-                elif how == "other":
-                    logits = self.classifier(self.features(dropped(images)).mean((2, 3)))
-                else:
-                    logits = self.classifier(dropped(self.features(images).mean((2, 3))))
-                p = logits if how in ("logits", "difference") else logits.softmax(1)
-                p = p[:, 1] - p[:, 0] if how == "difference" else p
-                p = p if how in ("both classes", "difference") else p[:, int(how != "class")]
-                found.append(p.detach())
-            if how != "left on":
-                self.eval()
-            if how == "list":
-                return found
-            found = torch.stack(found)
-            return {"averaged": found.mean(0), "format": found[:2]}.get(how, found)
-
-    if how == "no draws":
-        del DropoutNet.draws
-    return DropoutNet
-
-
-class NoSmall(nn.Module):
-    def __init__(self, *args):
-        super().__init__()
-
-
-def test_the_finished_network_drops_as_often_as_it_is_told():
-    """Oracle: the binomial distribution of what is dropped."""
-    torch.manual_seed(0)
-    net = doubt.DropoutNet(1, 1, 0.25)
-    with torch.no_grad():
-        net.classifier.weight.zero_()[1, 0] = 1.0
-        net.classifier.bias.zero_()
-    images = torch.rand(1, 1, 16, 16)
-    net.eval()
-    kept = net.features(images).mean((2, 3))[0, 0] / 0.75
-    found = net.draws(images, 4000)
-    assert ((found - 0.5).abs() < 1e-6).float().mean() == pytest.approx(0.25, abs=0.03)
-    assert found.max().item() == pytest.approx(kept.sigmoid().item(), abs=1e-6)
-
-
-# ------------------------------------------------------------------------ 2: risk
-
-
-def risk(wrong, doubt, how=""):
-    kind = "stable"
-    order = np.argsort(-doubt if how == "reversed" else doubt, kind=kind)
-    if how == "from behind":
-        order = np.argsort(doubt, kind=kind)[::-1]
-    if how == "order":
-        order = np.arange(len(doubt))
-    if how == "ties":
-        order = np.lexsort((-np.arange(len(doubt)), doubt))
-    w = np.asarray(wrong)[order]
-    n = len(w)
-    kept = np.arange(1, n + 1)
-    errors = np.cumsum(w)
-    return {
-        "count": errors,
-        "all": errors / n,
-        "accuracy": np.cumsum(~w) / kept,
-        "behind": np.r_[0, (errors / kept)[:-1]],
-        "zero": np.r_[0, errors[:-1]] / kept,
-        "refused": (errors[-1] - errors) / np.maximum(n - kept, 1),
-        "short": (errors / kept)[1:],
-        "other": errors / (kept + 3),
-    }.get(how, errors / kept)
-
-
-def risk_in_a_loop(wrong, doubt):
-    pairs = sorted(zip(doubt.tolist(), range(len(doubt)), wrong.tolist(), strict=True))
-    found = []
-    for k in range(1, len(pairs) + 1):
-        found.append(sum(w for *_, w in pairs[:k]) / k)
-    return found
-
-
-# ------------------------------------------------------------------------ 3: the quantile
+# ------------------------------------------------------------------------ 1: the quantile
 
 
 def rank(scores, alpha, how=""):
@@ -181,91 +65,47 @@ def rank_in_place(scores, alpha):
     return found
 
 
-# ------------------------------------------------------------------------ 4: sets
+# ------------------------------------------------------------------------ 2 and 3: sets
 
 
-def with_fault(how):
-    return lambda p_cal, y_cal, p, alpha, by_class: doubt._own(
-        p_cal, y_cal, p, alpha, by_class, how
-    )
+def with_fault(how, by_class):
+    return lambda p_cal, y_cal, p, alpha: doubt._own(p_cal, y_cal, p, alpha, by_class, how)
 
 
-def sets_in_a_loop(p_cal, y_cal, p, alpha, by_class):
-    found = []
-    for one in p.tolist():
-        row = []
-        for label, score in enumerate((one, 1 - one)):
-            scores = [
-                1 - q if y == 1 else q
-                for q, y in zip(p_cal.tolist(), y_cal.tolist(), strict=True)
-                if not by_class or y == label
-            ]
-            row.append(score <= rank(np.array(scores), alpha))
-        found.append(row)
+def sets_of(by_class, kind=np.array):
+    def found(p_cal, y_cal, p, alpha):
+        rows = []
+        for one in p.tolist():
+            row = []
+            for label, score in enumerate((one, 1 - one)):
+                scores = [
+                    1 - q if y == 1 else q
+                    for q, y in zip(p_cal.tolist(), y_cal.tolist(), strict=True)
+                    if not by_class or y == label
+                ]
+                row.append(score <= rank(np.array(scores), alpha))
+            rows.append(row)
+        return kind(rows)
+
     return found
 
 
-def sets_with_few_ill(p_cal, y_cal, p, alpha, by_class):
-    return ~sets_of(p_cal, y_cal, p, alpha, by_class)[::-1]
+def other_column(p_cal, y_cal, p, alpha):
+    """By class, but of each class's sets the label of the other one."""
+    of = [doubt.sets(p_cal[y_cal == c], y_cal[y_cal == c], p, alpha)[:, 1 - c] for c in (0, 1)]
+    return np.stack(of, axis=1)
 
 
-def sets_between_scores(p_cal, y_cal, p, alpha, by_class):
-    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
-    q = [np.quantile(scores[(y_cal == c) | (not by_class)], 1 - alpha) for c in (0, 1)]
-    return np.stack([p <= q[0], 1 - p <= q[1]], axis=1)
+def sets_of_no_sense(*args):
+    return ~sets_of(False)(*args)[::-1]
 
 
-def sets_of(p_cal, y_cal, p, alpha, by_class):
-    return np.array(sets_in_a_loop(p_cal, y_cal, p, alpha, by_class))
+def sets_between_scores(p_cal, y_cal, p, alpha):
+    q = np.quantile(np.where(y_cal == 1, 1 - p_cal, p_cal), 1 - alpha)
+    return np.stack([p <= q, 1 - p <= q], axis=1)
 
 
-# ------------------------------------------------------------------------ 5: coverage
-
-
-def coverage(sets, labels, patients, how=""):
-    hit = sets[np.arange(len(labels)), labels]
-    if how == "overall":
-        return hit.mean()
-    if how == "overall twice":
-        return [hit.mean()] * 2
-    found = []
-    for c in (0, 1):
-        if how == "in the set":
-            found.append(sets[:, c].mean())
-            continue
-        if how == "in her sets":
-            found.append(np.mean([sets[patients == n, c].mean() for n in np.unique(patients)]))
-            continue
-        if how == "images":
-            found.append(hit[labels == c].mean())
-            continue
-        shares = []
-        for name in np.unique(patients[labels == c]):
-            own = (patients == name) & (labels == c)
-            if how == "mixed":
-                if labels[patients == name][0] != c:
-                    continue
-                own = patients == name
-            if how == "hers":
-                own = patients == name
-            of = {"first": lambda v: v[0], "all of hers": np.all, "any of hers": np.any}
-            shares.append(of.get(how, np.mean)(sets[own, c] if how == "hers" else hit[own]))
-        total = len(np.unique(patients)) if how == "everybody" else len(shares)
-        found.append(np.sum(shares) / total)
-    if how == "other":
-        found[0] /= 3
-    return found[::-1] if how == "swapped" else found
-
-
-def coverage_by_pandas(sets, labels, patients):
-    import pandas as pd
-
-    hit = sets[np.arange(len(labels)), labels]
-    table = pd.DataFrame({"c": labels, "who": patients, "hit": hit.astype(float)})
-    return table.groupby(["c", "who"]).hit.mean().groupby("c").mean().to_dict()
-
-
-# ------------------------------------------------------------------------ 6: local patients
+# ------------------------------------------------------------------------ 4: local patients
 
 
 def needed(alpha, least, chance, how=""):
@@ -289,7 +129,8 @@ def needed(alpha, least, chance, how=""):
     if how == "lucky":
         return next(n for n in range(1, 1000) if holds(n) >= chance)
     least_chance = least if how == "exchanged" else chance
-    last = max(n for n in range(1, 1001) if holds(n) < least_chance)
+    searched = 200 if how == "to 200" else 1001
+    last = max(n for n in range(1, searched) if holds(n) < least_chance)
     return {"last": last, "late": last + 30, "early": last - 9, "half": last + 0.5}.get(
         how, last + 1
     )
@@ -305,7 +146,88 @@ def needed_by_orders(alpha, least, chance):
     return torch.tensor(last + 1)
 
 
-# ------------------------------------------------------------------------ 7: distance
+# ------------------------------------------------------------------------ 5: dropout kept on
+
+
+def network(how=""):
+    class DropoutNet(SmallCNN):
+        def __init__(self, channels, width, share):
+            super().__init__(channels, 3 if how == "sizes" else 2, width)
+            self.dropout = nn.Dropout({"share": 1 - share}.get(how, share))
+            if how == "head":
+                self.classifier = nn.Sequential(nn.Dropout(share), self.classifier)
+
+        def forward(self, images):
+            if how == "head":
+                return super().forward(images)
+            pooled = self.features(images).mean((2, 3))
+            if how == "undropped":
+                return self.classifier(pooled)
+            logits = self.classifier(self.dropout(pooled))
+            return {"softmax": logits.softmax(1), "forward": 2 * logits}.get(how, logits)
+
+        def draws(self, images, number):
+            self.eval()
+            if how in ("norm", "norm alone"):
+                self.train()
+            if how == "memory":
+                self.train()
+                self(images)
+                self.eval()
+            for layer in self.modules():
+                if isinstance(layer, nn.Dropout):
+                    layer.train(how != "off")
+            if how == "norm alone":
+                for layer in self.modules():
+                    if isinstance(layer, nn.BatchNorm2d):
+                        layer.momentum = 0.0
+            dropped = self.dropout
+            found = []
+            for _ in range(number):
+                if how == "head":
+                    logits = self(images)
+                elif how == "other":
+                    logits = self.classifier(self.features(dropped(images)).mean((2, 3)))
+                else:
+                    logits = self.classifier(dropped(self.features(images).mean((2, 3))))
+                p = logits if how in ("logits", "difference") else logits.softmax(1)
+                p = logits.sigmoid() if how == "sigmoid" else p
+                p = p[:, 1] - p[:, 0] if how == "difference" else p
+                p = p if how in ("both classes", "difference") else p[:, int(how != "class")]
+                found.append(p.detach())
+            if how != "left on":
+                self.eval()
+            if how == "list":
+                return found
+            found = torch.stack(found)
+            return {"averaged": found.mean(0), "format": found[:2]}.get(how, found)
+
+    if how == "no draws":
+        del DropoutNet.draws
+    return DropoutNet
+
+
+class NoSmall(nn.Module):
+    def __init__(self, *args):
+        super().__init__()
+
+
+def test_the_finished_network_drops_as_often_as_it_is_told():
+    """Oracle: the binomial distribution of what is dropped."""
+    torch.manual_seed(0)
+    net = doubt.DropoutNet(1, 1, 0.25)
+    with torch.no_grad():
+        net.classifier.weight.zero_()[1, 0] = 1.0
+        net.classifier.bias.zero_()
+    images = torch.rand(1, 1, 16, 16)
+    net.eval()
+    kept = net.features(images).mean((2, 3))[0, 0] / 0.75
+    found = net.draws(images, 4000)
+    assert ((found - 0.5).abs() < 1e-6).float().mean() == pytest.approx(0.25, abs=0.03)
+    assert found.max().item() == pytest.approx(kept.sigmoid().item(), abs=1e-6)
+
+
+# ------------------------------------------------------------------------ 6: distance
 
 
 def distance(h, labels, new, how=""):
@@ -356,67 +278,56 @@ def distance_pooled(h, labels, new):
     return torch.tensor(np.min([((new - c) @ m * (new - c)).sum(1) for c in means], axis=0))
 
 
+# ------------------------------------------------------------------------ 7: risk
+
+
+def risk(wrong, doubt, how=""):
+    kind = "stable"
+    order = np.argsort(-doubt if how == "reversed" else doubt, kind=kind)
+    if how == "from behind":
+        order = np.argsort(doubt, kind=kind)[::-1]
+    if how == "order":
+        order = np.arange(len(doubt))
+    if how == "ties":
+        order = np.lexsort((-np.arange(len(doubt)), doubt))
+    w = np.asarray(wrong)[order]
+    n = len(w)
+    kept = np.arange(1, n + 1)
+    errors = np.cumsum(w)
+    return {
+        "count": errors,
+        "all": errors / n,
+        "accuracy": np.cumsum(~w) / kept,
+        "behind": np.r_[0, (errors / kept)[:-1]],
+        "zero": np.r_[0, errors[:-1]] / kept,
+        "refused": (errors[-1] - errors) / np.maximum(n - kept, 1),
+        "short": (errors / kept)[1:],
+        "other": errors / (kept + 3),
+    }.get(how, errors / kept)
+
+
+def risk_in_a_loop(wrong, doubt):
+    pairs = sorted(zip(doubt.tolist(), range(len(doubt)), wrong.tolist(), strict=True))
+    found = []
+    for k in range(1, len(pairs) + 1):
+        found.append(sum(w for *_, w in pairs[:k]) / k)
+    return found
+
+
 def how(function, word):
     return lambda *args: function(*args, how=word)
 
 
 CASES = [
-    *[("doubt.1", network(word), "✓") for word in ("", "list", "head")],
-    ("doubt.1", lambda *a: "net", "got str"),
-    ("doubt.1", NoSmall, "Got NoSmall"),
+    ("doubt.1", rank, "✓"),
+    ("doubt.1", rank_by_partition, "✓"),
+    ("doubt.1", lambda s, a: [rank(s, a)], "✓"),
+    ("doubt.1", rank_in_place, "sorted the scores in place"),
+    ("doubt.1", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
+    ("doubt.1", rank_with_numpy("higher"), "went one too far"),
+    ("doubt.1", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
     *[
-        ("doubt.1", network(word), said)
-        for word, said in {
-            "sizes": "the last layer gives 2 logits",
-            "share": "it was told 0.4",
-            "softmax": "got softmax",
-            "forward": "something else",
-            "no draws": "no method",
-            "format": "a row a draw",
-            "averaged": "averaged already",
-            "both classes": "has both classes",
-            "off": "all draws are the same",
-            "memory": "has changed",
-            "norm": "judged by its neighbours",
-            "norm alone": "judged by its neighbours",
-            "logits": "these are logits",
-            "difference": "these are logits",
-            "class": "probabilities of class 0",
-            "left on": "you left a layer",
-            "undropped": "in training nothing is dropped",
-            "other": "whatever is dropped",
-        }.items()
-    ],
-    ("doubt.2", risk, "✓"),
-    ("doubt.2", risk_in_a_loop, "✓"),
-    ("doubt.2", lambda *a: torch.tensor(risk(*a)), "✓"),
-    ("doubt.2", lambda *a: "curve", "got str"),
-    *[
-        ("doubt.2", how(risk, word), said)
-        for word, said in {
-            "short": "one number for each",
-            "reversed": "the most doubtful first",
-            "from behind": "the most doubtful first",
-            "order": "`doubt` was not used",
-            "accuracy": "shares of right answers",
-            "count": "you counted the errors",
-            "all": "you divided by all images",
-            "behind": "starts with nobody kept",
-            "zero": "starts with nobody kept",
-            "refused": "the errors of those refused",
-            "ties": "of equal doubt",
-            "other": "surest kept I expected",
-        }.items()
-    ],
-    ("doubt.3", rank, "✓"),
-    ("doubt.3", rank_by_partition, "✓"),
-    ("doubt.3", lambda s, a: [rank(s, a)], "✓"),
-    ("doubt.3", rank_in_place, "sorted the scores in place"),
-    ("doubt.3", lambda s, a: np.quantile(s, 1 - a), "you interpolated"),
-    ("doubt.3", rank_with_numpy("higher"), "went one too far"),
-    ("doubt.3", lambda s, a: np.quantile(s, min(1, (len(s) + 1) * (1 - a) / len(s))), "interpol"),
-    *[
-        ("doubt.3", how(rank, word), said)
+        ("doubt.1", how(rank, word), said)
         for word, said in {
             "few": "there is none",
             "never few": "are enough",
@@ -432,14 +343,21 @@ CASES = [
             "other": "I expected",
         }.items()
     ],
-    ("doubt.4", sets_of, "✓"),
-    ("doubt.4", sets_in_a_loop, "✓"),
-    ("doubt.4", lambda *a: torch.tensor(sets_of(*a)).int(), "✓"),
-    ("doubt.4", lambda *a: sets_of(*a)[:, 1], "True and False of shape"),
-    ("doubt.4", sets_with_few_ill, "sets to hold pneumonia"),
-    ("doubt.4", sets_between_scores, "interpolated"),
     *[
-        ("doubt.4", with_fault(word), said)
+        (f"doubt.{2 + by_class}", answer, said)
+        for by_class in (False, True)
+        for answer, said in (
+            (sets_of(by_class), "✓"),
+            (sets_of(by_class, list), "✓"),
+            (sets_of(by_class, lambda rows: torch.tensor(rows).int()), "✓"),
+            (lambda *a: sets_of(False)(*a)[:, 1], "True and False of shape"),
+            (sets_of_no_sense, "sets to hold pneumonia"),
+        )
+    ],
+    ("doubt.2", sets_between_scores, "interpolated"),
+    *[
+        (f"doubt.{2 + by_class}", with_fault(word, by_class), said)
+        for by_class in (False, True)
         for word, said in {
             "swapped": "columns are exchanged",
             "outside": "turned round",
@@ -449,40 +367,19 @@ CASES = [
             "never both": "kept one label",
             "top": "A set may be empty",
             "strict": "just q belongs in",
-            "by class": "share one quantile",
-            "not by class": "patients who have it",
-            "other class": "the *other* class",
             "alpha": "exchanged alpha",
         }.items()
     ],
-    ("doubt.5", coverage, "✓"),
-    ("doubt.5", coverage_by_pandas, "✓"),
-    ("doubt.5", lambda *a: torch.tensor(coverage(*a)), "✓"),
-    ("doubt.5", lambda *a: 0.5, "two numbers"),
+    ("doubt.2", with_fault("by class", False), "share one quantile"),
+    ("doubt.3", with_fault("not by class", True), "patients who have it"),
+    ("doubt.3", with_fault("other class", True), "the *other* class"),
+    ("doubt.3", other_column, "the column of the *other* label"),
+    ("doubt.4", needed, "✓"),
+    ("doubt.4", needed_by_orders, "✓"),
+    ("doubt.4", lambda *a: 5, "every set holds every label"),
+    ("doubt.4", lambda *a: 2000, "up to 1,000; got 2000"),
     *[
-        ("doubt.5", how(coverage, word), said)
-        for word, said in {
-            "images": "averaged over images",
-            "overall": "the coverage of all",
-            "overall twice": "the coverage of all",
-            "swapped": "classes are exchanged",
-            "first": "one image of each patient",
-            "all of hers": "only if all of her images",
-            "any of hers": "if one of her images is",
-            "mixed": "whose label changed",
-            "hers": "whose label changed",
-            "in the set": "all sets that hold the class",
-            "in her sets": "all sets that hold the class",
-            "everybody": "divided by all patients",
-            "other": "I expected",
-        }.items()
-    ],
-    ("doubt.6", needed, "✓"),
-    ("doubt.6", needed_by_orders, "✓"),
-    ("doubt.6", lambda *a: 5, "every set holds every label"),
-    ("doubt.6", lambda *a: 2000, "up to 1,000; got 2000"),
-    *[
-        ("doubt.6", how(needed, word), said)
+        ("doubt.4", how(needed, word), said)
         for word, said in {
             "lucky": "always* holds",
             "last": "One more is enough",
@@ -494,15 +391,43 @@ CASES = [
             "cdf": "`cdf` for `sf`",
             "exchanged": "least and chance exchanged",
             "early": "only; I asked for",
+            "to 200": "only; I asked for",
             "late": "every number above",
         }.items()
     ],
-    ("doubt.7", distance, "✓"),
-    ("doubt.7", distance_by_scipy, "✓"),
-    ("doubt.7", distance_pooled, "✓"),
-    ("doubt.7", lambda *a: 1.0, "one number for each"),
+    *[("doubt.5", network(word), "✓") for word in ("", "list", "head")],
+    ("doubt.5", lambda *a: "net", "got str"),
+    ("doubt.5", NoSmall, "Got NoSmall"),
     *[
-        ("doubt.7", how(distance, word), said)
+        ("doubt.5", network(word), said)
+        for word, said in {
+            "sizes": "the last layer gives 2 logits",
+            "share": "it was told 0.4",
+            "softmax": "got softmax",
+            "forward": "something else",
+            "no draws": "no method",
+            "format": "a row a draw",
+            "averaged": "averaged already",
+            "both classes": "has both classes",
+            "off": "all draws are the same",
+            "memory": "has changed",
+            "norm": "judged by its neighbours",
+            "norm alone": "judged by its neighbours",
+            "logits": "these are logits",
+            "difference": "these are logits",
+            "sigmoid": "the sigmoid of one logit",
+            "class": "probabilities of class 0",
+            "left on": "you left a layer",
+            "undropped": "in training nothing is dropped",
+            "other": "whatever is dropped",
+        }.items()
+    ],
+    ("doubt.6", distance, "✓"),
+    ("doubt.6", distance_by_scipy, "✓"),
+    ("doubt.6", distance_pooled, "✓"),
+    ("doubt.6", lambda *a: 1.0, "one number for each"),
+    *[
+        ("doubt.6", how(distance, word), said)
         for word, said in {
             "format": "one number for each",
             "root": "took the root",
@@ -522,6 +447,27 @@ CASES = [
             "other": "for the first image",
         }.items()
     ],
+    ("doubt.7", risk, "✓"),
+    ("doubt.7", risk_in_a_loop, "✓"),
+    ("doubt.7", lambda *a: torch.tensor(risk(*a)), "✓"),
+    ("doubt.7", lambda *a: "curve", "got str"),
+    *[
+        ("doubt.7", how(risk, word), said)
+        for word, said in {
+            "short": "one number for each",
+            "reversed": "the most doubtful first",
+            "from behind": "the most doubtful first",
+            "order": "`doubt` was not used",
+            "accuracy": "shares of right answers",
+            "count": "you counted the errors",
+            "all": "you divided by all images",
+            "behind": "starts with nobody kept",
+            "zero": "starts with nobody kept",
+            "refused": "the errors of those refused",
+            "ties": "of equal doubt",
+            "other": "surest kept I expected",
+        }.items()
+    ],
 ]
 
 
@@ -535,7 +481,12 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {"doubt.2": risk, "doubt.4": sets_of, "doubt.5": coverage, "doubt.7": distance}
+RIGHT = {
+    "doubt.2": sets_of(False),
+    "doubt.3": sets_of(True),
+    "doubt.6": distance,
+    "doubt.7": risk,
+}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
@@ -596,26 +547,25 @@ def test_the_sets_are_those_of_mapie(n, alpha):
     )
     split.conformalize(cal[:, None], labels)
     _, want = split.predict_set(new[:, None])
-    found = doubt.sets(cal, labels, new, alpha, False)
+    found = doubt.sets(cal, labels, new, alpha)
     assert (found == want[:, :, 0]).all()
     assert 0 < found.mean() < 1
 
 
 # Other ways to the same numbers
 EQUIVALENT = [
-    "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2))",
-    "doubt.1: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2)) (2)",
-    "doubt.5: own = (patients == name) & (labels == c) → own = (labels == c) & (patients == name)",
-    "doubt.6: for n in range(1, 1001): → for n in range(0, 1001):",
-    "doubt.6: for n in range(1, 1001): → for n in range(1, 1000):",
-    "doubt.6: for n in range(1, 1001): → for n in range(1, 1002):",
-    "doubt.6: for n in range(1, 1001): → for n in range(2, 1001):",
-    "doubt.6: if holds < chance: → if holds <= chance:",
-    "doubt.6: needed = 1 → needed = 0",
-    "doubt.6: needed = 1 → needed = 2",
-    "doubt.6: needed = 1 → pass",
-    "doubt.7: apart = new - mean → apart = mean - new",
-    "doubt.7: within = h - means[labels] → within = means[labels] - h",
+    "doubt.4: for n in range(1, 1001): → for n in range(0, 1001):",
+    "doubt.4: for n in range(1, 1001): → for n in range(1, 1000):",
+    "doubt.4: for n in range(1, 1001): → for n in range(1, 1002):",
+    "doubt.4: for n in range(1, 1001): → for n in range(2, 1001):",
+    "doubt.4: if holds < chance: → if holds <= chance:",
+    "doubt.4: needed = 1 → needed = 0",
+    "doubt.4: needed = 1 → needed = 2",
+    "doubt.4: needed = 1 → pass",
+    "doubt.5: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2))",
+    "doubt.5: pooled = self.features(images).mean((2, 3)) → pooled = self.features(images).mean((3, 2)) (2)",
+    "doubt.6: apart = new - mean → apart = mean - new",
+    "doubt.6: within = h - means[labels] → within = means[labels] - h",
 ]
 
 

@@ -8,19 +8,33 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom, norm
+from scipy.special import logit
+from scipy.stats import binom, norm, t
 from sklearn.metrics import roc_auc_score
 
+from medlab import metrics
 from medlab.cohort import Cohort, DataCard
 from medlab.exercises import check, material
 from medlab.exercises.imperfect import MESSAGES
+from medlab.models import SmallCNN
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
 
 tools = material("imperfect")
 ONE, TWO, THREE, FOUR, FIVE, SIX = (f"imperfect.{k}" for k in range(1, 7))
 
-# ------------------------------------------------------------------------------ 1: a wrong ruler
+# ------------------------------------------------------------------------------ 1: a mended level
+
+
+def mended(q, rho_0, rho_1):
+    return np.clip((q - rho_0) / (1 - rho_0 - rho_1), 0, 1)
+
+
+def mended_one_by_one(q, rho_0, rho_1):
+    return [float(np.interp(one, [rho_0, 1 - rho_1], [0, 1])) for one in q]
+
+
+# ------------------------------------------------------------------------------ 2: a wrong ruler
 
 
 def trust(prevalence, sensitivity, specificity):
@@ -57,7 +71,7 @@ def in_patients(auc, prevalence, sensitivity, specificity):
     return np.float32(won / pairs)
 
 
-# ------------------------------------------------------------------------------ 2: a majority
+# ------------------------------------------------------------------------------ 3: a majority
 
 
 def counted(right):
@@ -79,7 +93,7 @@ def majority_in_patterns(right):
     return total
 
 
-# ------------------------------------------------------------------------------ 3 and 4: EM
+# ------------------------------------------------------------------------------ 4 and 5: EM
 
 
 def e_step(readings, prevalence, sensitivity, specificity):
@@ -168,7 +182,7 @@ def m_over(below):
     return answer
 
 
-# ------------------------------------------------------------------------------ 5: pooling
+# ------------------------------------------------------------------------------ 6: pooling
 
 
 def pool(features, there):
@@ -199,172 +213,126 @@ def of_missing(features, there):
         return kept / (~there).sum(1)[:, None]
 
 
-# ------------------------------------------------------------------------------ 6: view dropout
-
-
-def drop(there, p, rng):
-    luck = np.where(there, rng.random(there.shape), -1)
-    kept = luck >= p
-    kept[np.arange(len(there)), luck.argmax(1)] = True
-    return kept
-
-
-def drop_in_loops(there, p, rng):
-    found = []
-    for row in there:
-        places = [k for k, seen in enumerate(row) if seen]
-        kept = [k for k in places if rng.random() >= p] or [int(rng.choice(places))]
-        found.append([k in kept for k in range(len(row))])
-    return found
-
-
-def drop_or_all(there, p, rng):
-    kept = there & (rng.random(there.shape) >= p)
-    return np.where(kept.any(1, keepdims=True), kept, there)
-
-
-def drop_or_first(there, p, rng):
-    kept = there & (rng.random(there.shape) >= p)
-    lost = ~kept.any(1)
-    kept[lost, there.argmax(1)[lost]] = True
-    return kept
-
-
-def drop_whole(there, p, rng):
-    luck = np.where(there, rng.random(there.shape), -1)
-    one = np.zeros_like(there)
-    one[np.arange(len(there)), luck.argmax(1)] = True
-    return np.where(rng.random((len(there), 1)) < p, one, there)
-
-
-def drop_alike(there, p, rng):
-    kept = there & (rng.random(4) >= p)
-    return np.where(kept.any(1, keepdims=True), kept, there)
-
-
-def drop_in_place(there, p, rng):
-    there &= drop(there, p, rng)
-    return there
-
-
 CASES = [
-    (ONE, seen, "✓"),
-    (ONE, by_pairs(), "✓"),
-    (ONE, in_patients, "✓"),
-    (ONE, lambda *a: torch.tensor([seen(*a)]), "✓"),
-    (ONE, lambda *a: [1, 2], "expected a number"),
-    (ONE, shrunk(lambda pi, a, b: a + b - 1), "you used sensitivity + specificity − 1"),
-    (ONE, shrunk(lambda pi, a, b: 2 * (pi * a + (1 - pi) * b) - 1), "the share of right labels"),
-    (ONE, shrunk(lambda pi, *r: sum(trust(0.5, *r)) - 1), "as if half were ill"),
-    (ONE, shrunk(lambda *r: 2 * trust(*r)[0] - 1), "you used PPV for both groups"),
-    (ONE, shrunk(lambda *r: 2 * trust(*r)[1] - 1), "you used NPV for both groups"),
-    (ONE, shrunk(lambda pi, a, b: 2 * a - 1), "you used sensitivity for both groups"),
-    (ONE, shrunk(lambda pi, a, b: 2 * b - 1), "you used specificity for both groups"),
-    (ONE, lambda auc, *r: auc * (sum(trust(*r)) - 1), "you shrank the AUC towards 0"),
-    (ONE, by_pairs(won=0), "won half the time, not never"),
-    (ONE, by_pairs(turned=lambda auc: 0.5), "with 1 − AUC, not with 0.5"),
-    (ONE, by_pairs(turned=lambda auc: 0), "You counted it as lost"),
-    (ONE, by_pairs(turned=lambda auc: auc), "You counted it as won with AUC"),
-    (ONE, lambda auc, pi, a, b: seen(auc, pi, b, a), "sensitivity for specificity"),
-    (ONE, lambda auc, pi, a, b: seen(auc, 1 - pi, a, b), "sensitivity for specificity, or"),
-    (ONE, lambda auc, *r: 0.5 + (auc - 0.5) / (sum(trust(*r)) - 1), "that is the way back"),
-    (ONE, lambda auc, *r: auc, "for an AUC of 0.9, a prevalence of 0.3"),
-    (TWO, majority, "✓"),
-    (TWO, majority_in_patterns, "✓"),
-    (TWO, lambda p: binom.sf(len(p) // 2, len(p), np.mean(p)), "the mean probability"),
-    (TWO, lambda p: counted(p)[len(p) // 2 + 1], "only the closest result"),
-    (TWO, math.prod, "you asked that all are right"),
-    (TWO, lambda p: 1 - math.prod(1 - x for x in p), "you asked that one is right"),
-    (TWO, np.mean, "one reader drawn at random"),
-    (TWO, max, "the best reader alone"),
-    (TWO, lambda p: counted(p)[len(p) // 2 :].sum(), "of 3 readers 2 must be right"),
-    (TWO, lambda p: counted(p)[len(p) // 2 + 2 :].sum(), "of 3 readers 2 suffice"),
-    (TWO, lambda p: 1 - majority(p), "how often the majority is wrong"),
-    (TWO, sum, "between 0 and 1, and you returned 2.2"),
-    (TWO, lambda p: majority(p[:3]), "right with [0.55, 0.95, 0.6, 0.75, 0.4]"),
-    (THREE, e_step, "✓"),
-    (THREE, e_in_loops, "✓"),
-    (THREE, e_literally, "✓"),
-    (THREE, products(ill_of, well_of), "✓"),
-    (THREE, lambda *a: torch.tensor(e_step(*a)), "✓"),
-    (THREE, lambda *a: e_step(*a)[:, None], "one probability a patient, shape (11,)"),
-    (THREE, lambda *a: "ill", "one probability a patient"),
-    (THREE, products(ill_of, well_of, prior=0.5), "you left the prevalence out"),
-    (THREE, lambda r, pi, a, b: pi * e_step(r, 0.5, a, b), "belongs into both sums"),
+    (ONE, mended, "✓"),
+    (ONE, mended_one_by_one, "✓"),
+    (ONE, lambda q, a, b: torch.as_tensor(mended(q, a, b)), "✓"),
+    (ONE, lambda q, a, b: mended(q, a, b)[:, None], "one probability a patient, shape (6,)"),
+    (ONE, lambda q, a, b: "ill", "one probability a patient"),
+    (ONE, lambda q, a, b: (q - a) / (1 - a - b), "Keep p between 0 and 1"),
+    (ONE, lambda q, a, b: a + (1 - a - b) * q, "the way from p to q"),
+    (ONE, lambda q, a, b: mended(q, b, a), "rho_0 and rho_1 are exchanged"),
+    (ONE, lambda q, a, b: q / (1 - a - b), "you did not subtract ρ0"),
+    (ONE, lambda q, a, b: q / (1 - b), "you left ρ0 out"),
+    (ONE, lambda q, a, b: np.clip(q - a, 0, 1), "you did not divide"),
+    (ONE, lambda q, a, b: q - a, "you did not divide"),
+    (ONE, lambda q, a, b: (q - a) / (1 - a), "you divided by 1 − ρ0"),
+    (ONE, lambda q, a, b: np.clip((q - a) / (1 - b), 0, 1), "you divided by 1 − ρ1"),
+    (ONE, lambda q, a, b: (q - a) * (1 - a - b), "you multiplied by"),
+    (ONE, lambda q, a, b: mended(q, a, b) > 0.5, "you rounded to 0 and 1"),
+    (ONE, lambda q, a, b: q, "for q = 0.52, rho_0 = 0.1 and rho_1 = 0.3 I expected 0.7000"),
+    (TWO, seen, "✓"),
+    (TWO, by_pairs(), "✓"),
+    (TWO, in_patients, "✓"),
+    (TWO, lambda *a: torch.tensor([seen(*a)]), "✓"),
+    (TWO, lambda *a: [1, 2], "expected a number"),
+    (TWO, shrunk(lambda pi, a, b: a + b - 1), "you used sensitivity + specificity − 1"),
+    (TWO, shrunk(lambda pi, a, b: 2 * (pi * a + (1 - pi) * b) - 1), "the share of right labels"),
+    (TWO, shrunk(lambda pi, *r: sum(trust(0.5, *r)) - 1), "as if half were ill"),
+    (TWO, shrunk(lambda *r: 2 * trust(*r)[0] - 1), "you used PPV for both groups"),
+    (TWO, shrunk(lambda *r: 2 * trust(*r)[1] - 1), "you used NPV for both groups"),
+    (TWO, shrunk(lambda pi, a, b: 2 * a - 1), "you used sensitivity for both groups"),
+    (TWO, shrunk(lambda pi, a, b: 2 * b - 1), "you used specificity for both groups"),
+    (TWO, lambda auc, *r: auc * (sum(trust(*r)) - 1), "you shrank the AUC towards 0"),
+    (TWO, lambda *a: seen(*a) - 0.5, "you left out the ½"),
+    (TWO, by_pairs(won=0), "won half the time, not never"),
+    (TWO, by_pairs(turned=lambda auc: 0.5), "with 1 − AUC, not with 0.5"),
+    (TWO, by_pairs(turned=lambda auc: 0), "You counted it as lost"),
+    (TWO, by_pairs(turned=lambda auc: auc), "You counted it as won with AUC"),
+    (TWO, lambda auc, pi, a, b: seen(auc, pi, b, a), "sensitivity for specificity"),
+    (TWO, lambda auc, pi, a, b: seen(auc, 1 - pi, a, b), "sensitivity for specificity, or"),
+    (TWO, lambda auc, *r: 0.5 + (auc - 0.5) / (sum(trust(*r)) - 1), "that is the way back"),
+    (TWO, lambda auc, *r: auc, "for an AUC of 0.9, a prevalence of 0.3"),
+    (THREE, majority, "✓"),
+    (THREE, majority_in_patterns, "✓"),
+    (THREE, lambda p: binom.sf(len(p) // 2, len(p), np.mean(p)), "the mean probability"),
+    (THREE, lambda p: counted(p)[len(p) // 2 + 1], "only the closest result"),
+    (THREE, math.prod, "you asked that all are right"),
+    (THREE, lambda p: 1 - math.prod(1 - x for x in p), "you asked that one is right"),
+    (THREE, np.mean, "one reader drawn at random"),
+    (THREE, max, "the best reader alone"),
+    (THREE, lambda p: counted(p)[len(p) // 2 :].sum(), "of 3 readers 2 must be right"),
+    (THREE, lambda p: counted(p)[len(p) // 2 + 2 :].sum(), "of 3 readers 2 suffice"),
+    (THREE, lambda p: 1 - majority(p), "how often the majority is wrong"),
+    (THREE, sum, "between 0 and 1, and you returned 2.2"),
+    (THREE, lambda p: majority(p[:3]), "right with [0.55, 0.95, 0.6, 0.75, 0.4]"),
+    (FOUR, e_step, "✓"),
+    (FOUR, e_in_loops, "✓"),
+    (FOUR, e_literally, "✓"),
+    (FOUR, products(ill_of, well_of), "✓"),
+    (FOUR, lambda *a: torch.tensor(e_step(*a)), "✓"),
+    (FOUR, lambda *a: e_step(*a)[:, None], "one probability a patient, shape (11,)"),
+    (FOUR, lambda *a: "ill", "one probability a patient"),
+    (FOUR, products(ill_of, well_of, prior=0.5), "you left the prevalence out"),
+    (FOUR, lambda r, pi, a, b: pi * e_step(r, 0.5, a, b), "belongs into both sums"),
     (
-        THREE,
+        FOUR,
         products(ill_of, well_of, lambda ill, well: ill / (ill + well / 0.7)),
         "belongs into both sums",
     ),
     (
-        THREE,
+        FOUR,
         products(lambda x, a, b: x * a, lambda x, a, b: x * (1 - b)),
         "yours is no number: 0 divided by 0",
     ),
-    (THREE, lambda r, pi, a, b: e_step(r, pi, b, a), "are exchanged"),
-    (THREE, lambda *a: 1 - e_step(*a), "probability of being healthy"),
-    (THREE, products(ill_of, well_of, lambda ill, well: ill), "ill *and* of being read so"),
-    (THREE, products(ill_of, well_of, lambda ill, well: ill / well), "those are odds"),
-    (THREE, products(ill_of, well_of, lambda i, w: np.log(i / w)), "those are log odds"),
-    (THREE, lambda r, *a: r.mean(1), "share of readers who say"),
-    (THREE, lambda *a: e_step(*a) > 0.5, "you rounded to 0 and 1"),
-    (THREE, products(ill_of, lambda x, a, b: np.where(x == 1, b, 1 - b)), "1 − specificity ill"),
+    (FOUR, lambda r, pi, a, b: e_step(r, pi, b, a), "are exchanged"),
+    (FOUR, lambda *a: 1 - e_step(*a), "probability of being healthy"),
+    (FOUR, products(ill_of, well_of, lambda ill, well: ill), "ill *and* of being read so"),
+    (FOUR, products(ill_of, well_of, lambda ill, well: ill / well), "those are odds"),
+    (FOUR, products(ill_of, well_of, lambda i, w: np.log(i / w)), "those are log odds"),
+    (FOUR, lambda r, *a: r.mean(1), "share of readers who say"),
+    (FOUR, lambda *a: e_step(*a) > 0.5, "you rounded to 0 and 1"),
+    (FOUR, products(ill_of, lambda x, a, b: np.where(x == 1, b, 1 - b)), "1 − specificity ill"),
     (
-        THREE,
+        FOUR,
         products(
             lambda x, a, b: np.where(x == 1, a, 1), lambda x, a, b: np.where(x == 1, 1 - b, 1)
         ),
         "only readings of ill counted",
     ),
-    (THREE, summed, "you added what the readers say"),
-    (THREE, lambda *a: e_step(*a) ** 2, "for readings [1, 1, 0, 1] I expected"),
-    (FOUR, m_step, "✓"),
-    (FOUR, m_in_loops, "✓"),
-    (FOUR, lambda r, p: m_step(r, p)[1:], "got tuple"),
-    (FOUR, lambda r, p: (m_step(r, p)[0], 1, 2), "got shapes () and ()"),
-    (FOUR, lambda r, p: (m_step(r, p)[0], "a", "b"), "got str"),
-    (FOUR, lambda r, p: (m_step(r, p)[0], *m_step(r, p)[:0:-1]), "are exchanged"),
-    (FOUR, lambda r, p: m_step(r, (p > 0.5) * 1.0), "you rounded p"),
-    (FOUR, m_over(lambda w, r, v: r == v), "that is PPV and NPV"),
+    (FOUR, summed, "you added what the readers say"),
+    (FOUR, lambda *a: e_step(*a) ** 2, "for readings [1, 1, 0, 1] I expected"),
+    (FIVE, m_step, "✓"),
+    (FIVE, m_in_loops, "✓"),
+    (FIVE, lambda r, p: m_step(r, p)[1:], "got tuple"),
+    (FIVE, lambda r, p: (m_step(r, p)[0], 1, 2), "got shapes () and ()"),
+    (FIVE, lambda r, p: (m_step(r, p)[0], "a", "b"), "got str"),
+    (FIVE, lambda r, p: (m_step(r, p)[0], *m_step(r, p)[:0:-1]), "are exchanged"),
+    (FIVE, lambda r, p: m_step(r, (p > 0.5) * 1.0), "you rounded p"),
+    (FIVE, m_over(lambda w, r, v: r == v), "that is PPV and NPV"),
     (
-        FOUR,
+        FIVE,
         lambda r, p: (m_step(r, p)[0], m_step(r, p)[1], 1 - m_step(r, p)[2]),
         "a healthy one is called ill",
     ),
-    (FOUR, m_over(lambda w, r, v: 1), "you divided by all patients"),
-    (FOUR, lambda r, p: (0.5, *m_step(r, p)[1:]), "of the prevalence I expected 0.4"),
-    (FOUR, lambda r, p: (p.mean(), *(x**2 for x in m_step(r, p)[1:])), "for the first reader"),
-    (FIVE, pool, "✓"),
-    (FIVE, pool_in_loops, "✓"),
-    (FIVE, pool_masked, "✓"),
-    (FIVE, pool_nan, "✓"),
-    (FIVE, lambda h, seen: pool(h, seen)[:, None], "features of shape (5, 3)"),
-    (FIVE, lambda h, seen: h.mean(1), "you averaged over all places"),
-    (FIVE, lambda h, seen: (h * seen[..., None]).mean(1), "divided by the number of places"),
-    (FIVE, lambda h, seen: (h * seen[..., None]).sum(1), "you did not divide"),
-    (FIVE, lambda h, seen: (h * seen[..., None]).sum(1) / seen.sum(), "of all patients together"),
-    (FIVE, lambda h, seen: h[:, 0], "the first view alone"),
-    (FIVE, first_places, "views need not stand first"),
-    (FIVE, lambda h, s: np.where(s[..., None], h, -np.inf).max(1), "you took the maximum"),
-    (FIVE, lambda h, s: (h * s[..., None]).max(1), "you took the maximum"),
-    (FIVE, of_missing, "the places without a view"),
-    (FIVE, lambda h, seen: 2 * pool(h, seen), "for patient 0 (from 0) I expected"),
-    (SIX, drop, "✓"),
-    (SIX, drop_in_loops, "✓"),
-    (SIX, lambda *a: torch.as_tensor(drop(*a)), "✓"),
-    (SIX, lambda *a: drop(*a)[:, :3], "true and false of shape"),
-    (SIX, lambda *a: drop(*a) * 2, "true and false of shape"),
-    (SIX, drop_in_place, "you changed the array"),
-    (SIX, lambda seen, p, rng: rng.random(seen.shape) >= p, "that was not there"),
-    (SIX, lambda seen, p, rng: seen & (rng.random(seen.shape) >= p), "have no view left"),
-    (SIX, lambda seen, p, rng: seen, "nothing was hidden"),
-    (SIX, drop_whole, "all views but one, or none"),
-    (SIX, drop_alike, "you hide the same places"),
-    (SIX, lambda seen, p, rng: drop(seen, 1 - p, rng), "you keep a view with probability p"),
-    (SIX, drop_or_first, "your view in place 0 stays"),
-    (SIX, lambda seen, p, rng: drop(seen, p, np.random.default_rng(0)), "two calls hid the same"),
-    (SIX, lambda seen, p, rng: drop(seen, p**2, rng), "with p = 0.3, patients with"),
-    (SIX, drop_or_all, "should keep"),
+    (FIVE, m_over(lambda w, r, v: 1), "you divided by all patients"),
+    (FIVE, lambda r, p: (0.5, *m_step(r, p)[1:]), "of the prevalence I expected 0.4"),
+    (FIVE, lambda r, p: (p.mean(), *(x**2 for x in m_step(r, p)[1:])), "for the first reader"),
+    (SIX, pool, "✓"),
+    (SIX, pool_in_loops, "✓"),
+    (SIX, pool_masked, "✓"),
+    (SIX, pool_nan, "✓"),
+    (SIX, lambda h, seen: pool(h, seen)[:, None], "features of shape (5, 3)"),
+    (SIX, lambda h, seen: h.mean(1), "you averaged over all places"),
+    (SIX, lambda h, seen: (h * seen[..., None]).mean(1), "divided by the number of places"),
+    (SIX, lambda h, seen: (h * seen[..., None]).sum(1), "you did not divide"),
+    (SIX, lambda h, seen: (h * seen[..., None]).sum(1) / seen.sum(), "of all patients together"),
+    (SIX, lambda h, seen: h[:, 0], "the first view alone"),
+    (SIX, first_places, "views need not stand first"),
+    (SIX, lambda h, s: np.where(s[..., None], h, -np.inf).max(1), "you took the maximum"),
+    (SIX, lambda h, s: (h * s[..., None]).max(1), "you took the maximum"),
+    (SIX, of_missing, "the places without a view"),
+    (SIX, lambda h, seen: 2 * pool(h, seen), "for patient 0 (from 0) I expected"),
 ]
 
 
@@ -380,14 +348,14 @@ def test_untouched_is_not_attempted_and_an_error_is_told(id, capsys):
 
 
 @pytest.mark.parametrize(
-    ("id", "answer"), [(FOUR, lambda r, p: (..., 1, 2)), (FIVE, lambda h, s: [..., 1])]
+    ("id", "answer"), [(FIVE, lambda r, p: (..., 1, 2)), (SIX, lambda h, s: [..., 1])]
 )
 def test_a_part_untouched_is_not_attempted(id, answer, capsys):
     check(id, answer)
     assert capsys.readouterr().out.startswith("○")
 
 
-RIGHT = {THREE: e_step, FOUR: m_step, FIVE: pool}
+RIGHT = {ONE: mended, FOUR: e_step, FIVE: m_step, SIX: pool}
 
 
 @pytest.mark.parametrize("id", sorted(RIGHT))
@@ -399,13 +367,6 @@ def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(id, c
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_message_is_said(capsys):
     assert unheard(MESSAGES, CASES, capsys) == []
-
-
-def test_no_luck_makes_a_right_answer_wrong(capsys):
-    """Whatever was drawn before."""
-    for before in range(40):
-        check(SIX, lambda there, p, rng, k=before: (rng.random(k), drop(there, p, rng))[1])
-        assert capsys.readouterr().out.startswith("✓")
 
 
 # ------------------------------------------------------------------------------ other authorities
@@ -464,10 +425,81 @@ def test_the_steps_raise_the_likelihood_and_find_the_readers():
 def test_the_finished_answers_are_right(capsys):
     for id, answer in zip(
         (ONE, TWO, THREE, FOUR, FIVE, SIX),
-        (tools.seen, tools.majority, tools.e_step, tools.m_step, tools.pool, tools.drop),
+        (tools.mended, tools.seen, tools.majority, tools.e_step, tools.m_step, tools.pool),
         strict=True,
     ):
         is_told(id, answer, "✓", capsys)
+
+
+def test_wrong_labels_are_of_those_whom_the_kind_names():
+    y, severity = np.arange(200) % 2, np.random.default_rng(0).random(200)
+    for kind, asked in (("random", 60), ("class", 60), ("image", 60)):
+        labels = tools.wrong(kind, 0.3, y, severity, seed=3)
+        flipped = labels != y
+        assert flipped.sum() == asked and set(np.unique(labels)) == {0, 1}
+        if kind == "random":
+            assert 15 <= flipped[y == 0].sum() <= 45
+        else:
+            assert not flipped[y == 0].any()
+        if kind == "image":
+            assert severity[flipped].max() < severity[(y == 1) & ~flipped].min()
+    assert (y == np.arange(200) % 2).all()
+    other = tools.wrong("class", 0.3, y, severity, seed=4)
+    assert (other != tools.wrong("class", 0.3, y, severity, seed=3)).any()
+    few = np.array([1, 0, 0, 0, 0])
+    assert tools.wrong("image", 0.6, few, np.arange(5.0)).tolist() == [0] * 5
+
+
+def test_a_table_is_sklearns_weighted_auc():
+    rng = np.random.default_rng(0)
+    y, p = np.arange(60) % 2, [rng.random(60), rng.random(60)]
+    found = tools.table(y, p)
+    counts = np.concatenate(list(metrics.resamples(y, n=1000)))
+    assert found.shape == (2, 1000)
+    for row, scores in zip(found, p, strict=True):
+        for k in (0, 17, 999):
+            want = roc_auc_score(y, scores, sample_weight=counts[k])
+            assert row[k] == pytest.approx(want)
+
+
+def test_an_interval_counts_seeds_and_patients():
+    """Without a spread over patients it is SciPy's t interval of the seeds' means."""
+    seeds = np.array([0.02, -0.03, 0.08, 0.05, 0.01])
+    found = tools.compared(seeds[:, None] + np.full((5, 40), 0.7), np.full((5, 40), 0.7))
+    low, high = t.interval(0.95, 4, seeds.mean(), seeds.std(ddof=1) / 5**0.5)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-4)
+    spread = np.random.default_rng(0).normal(0, 0.02, 400)
+    found = tools.compared(np.tile(spread, (5, 1)), np.zeros((5, 400)))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread.std(ddof=1), abs=2e-3)
+
+
+def test_a_view_that_is_missing_is_a_blank_image():
+    torch.manual_seed(0)
+    model, views = SmallCNN(1, 2, width=8), torch.rand(5, 4, 1, 16, 16)
+    there = np.random.default_rng(0).random((5, 4)) < 0.5
+    found = tools.features(model, views, there)
+    with torch.no_grad():
+        alone = model.eval().features(views[3, :1]).mean((2, 3))[0]
+        blank = model.features(torch.zeros(1, 1, 16, 16)).mean((2, 3))[0]
+    assert found.shape == (5, 4, 32)
+    assert 0 < there.sum() < 20
+    assert np.allclose(found[~there], blank, atol=1e-5)
+    there[3, 0] = True
+    assert np.allclose(tools.features(model, views, there)[3, 0], alone, atol=1e-5)
+
+
+def test_the_regression_is_the_penalised_one_whatever_the_units():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    x = rng.normal(0, 1, (200, 3)) + 2 * y[:, None] * [1, 0, 0]
+    p = tools.decided(x[:100], y[:100], x[100:])
+    assert roc_auc_score(y[100:], p) > 0.85
+    # where the penalised likelihood is largest, each weight is C times its gradient
+    z, p_own = (x - x.mean(0)) / x.std(0), tools.decided(x, y, x)
+    weights = np.linalg.lstsq(np.c_[z, np.ones(200)], logit(p_own), rcond=None)[0][:3]
+    assert weights == pytest.approx(0.01 * z.T @ (y - p_own), abs=1e-3)
+    units = np.array([1000, 0.01, 1])
+    assert tools.decided(x[:100] * units, y[:100], x[100:] * units) == pytest.approx(p, abs=1e-3)
 
 
 def cohort(patients, labels, **extras):
@@ -507,21 +539,17 @@ def test_a_set_without_patients_is_told_of_its_stand_ins(capsys):
     assert "no severity here" in told and "moved by a pixel" in told
 
 
-ROUND = "imperfect.2: for vote, p in zip(votes, right, strict=True): →"
-HIDDEN = "imperfect.6: luck[~there] = -1 →"
-# Lists of one length; every order of the patterns; an odd number has no half; q above and below the
-# line; two names exchanged throughout; a number drawn is never just p, and never 0.
+ROUND = "imperfect.3: for vote, p in zip(votes, right, strict=True): →"
+# Two bounds in either order; lists of one length; every order of the patterns; an odd number has no
+# half; a share in which both signs turn.
 EQUIVALENT = [
+    "imperfect.1: return np.clip(p, 0, 1) → return np.clip(0, p, 1)",
     f"{ROUND} for vote, p in zip(votes, right):",
     f"{ROUND} for vote, p in zip(votes, right, strict=False):",
-    "imperfect.2: for votes in itertools.product((0, 1), repeat=len(right)): → "
+    "imperfect.3: for votes in itertools.product((0, 1), repeat=len(right)): → "
     "for votes in itertools.product((1, 0), repeat=len(right)):",
-    "imperfect.2: if sum(votes) > len(right) / 2: → if sum(votes) >= len(right) / 2:",
-    "imperfect.4: q = 1 - p → q = p - 1",
-    "imperfect.4: sensitivity, specificity = ([], []) → specificity, sensitivity = ([], [])",
-    "imperfect.6: kept = luck >= p → kept = luck > p",
-    f"{HIDDEN} luck[~there] = -0",
-    f"{HIDDEN} luck[~there] = -2",
+    "imperfect.3: if sum(votes) > len(right) / 2: → if sum(votes) >= len(right) / 2:",
+    "imperfect.5: well = 1 - ill → well = ill - 1",
 ]
 
 

@@ -51,67 +51,61 @@ def names_of_images(sites, patients):
     return {s: (patients[sites != s], patients[sites == s]) for s in np.unique(sites)}
 
 
-# ------------------------------------------------------------------------ 2: what is written down
+# ------------------------------------------------------------------------ 2: claims
 
 
-def recorded(labels, severity, sites, patients, strict, over, how=""):
-    """Image by image and patient by patient, in plain Python."""
-    if how == "names":
-        strict, over = over, strict
-    made = labels if how == "in place" else labels.copy()
-    truth = labels.copy()
-    n = range(len(labels))
-    base = [i for i in n if truth[i] and sites[i] == strict]
-    if how == "median of all":
-        base = [i for i in n if sites[i] == strict]
-    if how == "median of everywhere":
-        base = [i for i in n if truth[i]]
-    usual = sorted(severity[i] for i in base)
-    lower, upper = usual[(len(usual) - 1) // 2], usual[len(usual) // 2]
-    usual = lower if how == "lower" else (lower + upper) / 2
-    if how == "mean":
-        usual = np.mean([severity[i] for i in base])
-    for i in n:
-        if sites[i] == strict or how == "strict everywhere":
-            keep = {
-                "ties": severity[i] > usual,
-                "mild": severity[i] <= usual,
-                "mild, less": severity[i] < usual,
-                "whole": True,
-                "strict": severity[i] >= 3 * usual,
-            }.get(how, severity[i] >= usual)
-            made[i] = int(keep and (truth[i] or how == "found"))
-            if how == "found" and not truth[i]:
-                made[i] = 1
-    people = sorted({patients[i] for i in n if sites[i] == over or how == "well anywhere"})
-    if how == "appearance":
-        people = list(dict.fromkeys(patients[sites == over]))
-    if how not in ("all patients", "some healthy"):
-        where = [i for i in n if sites[i] == over or how in ("ill anywhere", "well anywhere")]
-        people = [p for p in people if not any(truth[i] and patients[i] == p for i in where)]
-    if how == "some healthy":
-        people = sorted({patients[i] for i in n if sites[i] == over and not truth[i]})
-    chosen = people[2 if how == "later" else 0 :: 3 if how == "over" else 4]
-    if how == "images":
-        well = [i for i in n if sites[i] == over and not truth[i]]
-        made[well[::4]] = 1
-        return made
-    for p in [] if how == "nobody" else chosen:
-        rows = [i for i in n if patients[i] == p and (sites[i] == over or how == "elsewhere")]
-        made[rows[:1] if how == "one image" else rows] = 1
-    if how == "cured":
-        made[next(i for i in n if sites[i] == over and truth[i])] = 0
-    return {"list": made.tolist(), "tensor": torch.tensor(made), "truth of": made == 1}.get(
-        how, made
-    )
+def claims(values, how=""):
+    """With loops and sorted lists, the quantiles of which are read off by hand."""
+    seeds = [row[0] for row in values]
+    if how == "resample":
+        seeds = [row[1] for row in values]
+    share = 0.05 if how == "ninety" else 0.025
+
+    def ends(drawn):
+        drawn = sorted(drawn)
+        place = share * (len(drawn) - 1)
+        k, part = int(place), place % 1
+        turned = drawn[::-1]
+        return [x[k] + part * (x[k + 1] - x[k]) for x in (drawn, turned)]
+
+    rows = [list(row[1:]) for row in values]
+    centres = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    if how == "median":
+        centres = [sorted(column)[1] for column in zip(*rows, strict=True)]
+    low, high = ends(centres)
+    if how == "together":
+        low, high = ends([x for row in rows for x in row])
+    if how == "ends":
+        low, high = np.mean([ends(row) for row in rows], axis=0)
+    up, down = all(x > 0 for x in seeds), all(x < 0 for x in seeds)
+    above, below = low > 0, high < 0
+    if how == "zero":
+        up, down = all(x >= 0 for x in seeds), all(x <= 0 for x in seeds)
+        above, below = low >= 0, high <= 0
+    if how == "each":
+        each = [ends(row) for row in rows]
+        above, below = all(e[0] > 0 for e in each), all(e[1] < 0 for e in each)
+    right = (up and above) or (down and below)
+    return {
+        "seeds": up or down,
+        "interval": above or below,
+        "either": up or down or above or below,
+        "gains": up and above,
+        "opposite": not right,
+        "always": True,
+        "number": float(right),
+        "numpy": np.bool_(right),
+        "tensor": torch.tensor(right),
+        "two": (up, above),
+        "mean": sum(seeds) / 3,
+    }.get(how, right)
 
 
-def test_half_of_the_ill_and_a_fourth_of_the_healthy_change():
-    severity = np.array([0.3, 0.1, 0.2, 0.4, 0, 0, 0, 0, 0, 0, 0.5])
-    labels = (severity > 0).astype(int)
-    sites, patients = np.array(list("AAAABBBBBBC")), np.array(list("abcdefghiea"))
-    made = many_hospitals.recorded(labels, severity, sites, patients, "A", "B")
-    assert made.tolist() == [1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 1]
+def test_a_claim_needs_every_seed_and_the_interval():
+    effects = many_hospitals._effects()
+    found = [many_hospitals.claimed(values) for values in effects]
+    assert found[:12] == found[12:] == [True, *[False] * 4, *[True] * 3, *[False] * 4]
+    assert found == [claims(values) for values in effects]
 
 
 # ------------------------------------------------------------------------ 3: two kinds of pairs
@@ -254,7 +248,26 @@ def test_rates_and_their_interval_are_those_of_repeated_images():
     below = [(values.mean(0)[1:] < end).mean() for end in (low, high)]
     assert below == pytest.approx([0.025, 0.975], abs=0.001)
     made = np.tile([[0.5], [0.1], [0.3]], (1, 9))
-    assert many_hospitals.told(made, "+") == "+0.50 +0.10 +0.30 (+0.30 to +0.30)"
+    assert many_hospitals.told(made, "+") == "+0.50 +0.10 +0.30 (+0.30 to +0.30) *"
+
+
+def test_a_star_is_given_to_signed_claims():
+    for values in many_hospitals._effects():
+        assert many_hospitals.told(values, "+").endswith("*") == claims(values)
+        assert "*" not in many_hospitals.told(values)
+
+
+def test_rows_are_parted_by_patient_and_by_seed():
+    patients = np.repeat(np.arange(20), 3)[np.random.default_rng(1).permutation(60)]
+    rows = np.flatnonzero(patients != 4)
+    learn, rest = many_hospitals.parted(rows, patients, seed=2, n=25)
+    assert len(learn) == 25
+    assert not set(patients[learn]) & set(patients[rest])
+    cut = patients == patients[learn[-1]]  # the patient whose images are divided does not validate
+    assert set(learn) | set(rest) | set(np.flatnonzero(cut)) == set(rows)
+    assert len(set(patients[learn])) == 9
+    other, _ = many_hospitals.parted(rows, patients, seed=3, n=25)
+    assert set(patients[other]) != set(patients[learn])
 
 
 def test_a_forest_shows_each_seed_at_its_row():
@@ -376,46 +389,32 @@ CASES = [
     ("many_hospitals.1", names_of_images, "positions are whole numbers from 0 to 10"),
     ("many_hospitals.1", lambda s, p: list(split(s, p).values()), "I expected a dictionary"),
     ("many_hospitals.1", lambda s, p: dict.fromkeys(s, 3), "got int for"),
-    ("many_hospitals.2", recorded, "✓"),
+    ("many_hospitals.2", claims, "✓"),
     *cases(
         "many_hospitals.2",
-        recorded,
+        claims,
         {
-            "list": "✓",
+            "number": "✓",
+            "numpy": "✓",
             "tensor": "✓",
-            "truth of": "✓",
-            "in place": "the truth is lost",
-            "names": "you exchanged the two hospitals",
-            "strict everywhere": "at neither hospital, and its label has changed",
-            "elsewhere": "was not taken at the hospital that over-reads",
-            "median of all": "healthy ones too",
-            "median of everywhere": "of the ill at all hospitals",
-            "lower": "the lower middle one",
-            "mean": "not with the median",
-            "ties": "cases *at* the median",
-            "mild": "you wrote down the mild half",
-            "mild, less": "you wrote down the mild half",
-            "whole": "cases below the median become 0",
-            "found": "healthy in truth, is recorded as ill",
-            "strict": "at the strict hospital image",
-            "nobody": "at the hospital that over-reads nothing has changed",
-            "cured": "ill in truth, is recorded as healthy",
-            "images": "every fourth healthy *image*",
-            "one image": "only the first image of each chosen patient",
-            "all patients": "every fourth of all patients there",
-            "some healthy": "though another of his images is healthy",
-            "ill anywhere": "who were ill at another hospital only",
-            "well anywhere": "healthy patients of all hospitals",
-            "later": "you begin with patient 3",
-            "appearance": "in the order of their names",
-            "over": "at the hospital that over-reads image",
+            "two": "I expected True or False; got tuple",
+            "mean": "I expected True or False; got float",
+            "opposite": "True where nothing may be claimed",
+            "seeds": "you asked the seeds only",
+            "interval": "you asked the interval only",
+            "either": "one of the two was enough",
+            "gains": "you claim gains only",
+            "each": "of every seed",
+            "ends": "you averaged the ends",
+            "together": "of all rows together",
+            "ninety": "holds 90 %",
+            "zero": "0 has no sign",
+            "always": "seeds [0.12, -0.01, 0.09]",
+            "median": "I expected False; got True",
+            "resample": "I expected True; got False",
         },
     ),
-    ("many_hospitals.2", lambda y, *rest: y.copy(), "the record is the truth"),
-    ("many_hospitals.2", lambda *a: recorded(*a)[1:], "an array as long as"),
-    ("many_hospitals.2", lambda *a: recorded(*a) + 1, "with 1, 2"),
-    ("many_hospitals.2", lambda *a: {"record": recorded(*a)}, "got dict"),
-    ("many_hospitals.2", lambda *a: (recorded(*a), 0.2), "I expected a number here"),
+    ("many_hospitals.2", lambda v: v[:, 0] > 0, "got ndarray"),
     ("many_hospitals.3", kinds, "✓"),
     *cases(
         "many_hospitals.3",
@@ -515,7 +514,7 @@ def test_untouched_and_broken_answers(id, capsys):
     is_told_what_is_no_answer(id, capsys)
 
 
-RIGHT = {"many_hospitals.1": split, "many_hospitals.3": kinds}
+RIGHT = {"many_hospitals.1": split, "many_hospitals.2": claims, "many_hospitals.3": kinds}
 RIGHT |= {"many_hospitals.4": renormalised, "many_hospitals.5": matched}
 RIGHT |= {"many_hospitals.6": aligned}
 
@@ -536,12 +535,13 @@ def test_every_message_is_said(capsys):
     assert unheard(MESSAGES, CASES, capsys) == []
 
 
-# Fewer or more quantiles are good enough, or the same numbers
+# One resample more or less, fewer or more quantiles are good enough, or the same numbers
 EQUIVALENT = [
-    "many_hospitals.2: ill = patients[there & (labels == 1)] → ill = patients[(labels == 1) & there]",
-    "many_hospitals.2: mild = here & (severity < usual) → mild = (severity < usual) & here",
-    "many_hospitals.2: record[there & chosen] = 1 → record[chosen & there] = 1",
-    "many_hospitals.2: usual = np.median(severity[here & (labels == 1)]) → usual = np.median(severity[(labels == 1) & here])",
+    "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 0:].mean(axis=0), [0.025, 0.975])",
+    "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 1:-1].mean(axis=0), [0.025, 0.975])",
+    "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 1:].sum(axis=0), [0.025, 0.975])",
+    "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 2:].mean(axis=0), [0.025, 0.975])",
+    "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, :].mean(axis=0), [0.025, 0.975])",
     "many_hospitals.3: won, pairs = ({True: 0, False: 0}, {True: 0, False: 0}) → pairs, won = ({True: 0, False: 0}, {True: 0, False: 0})",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1)",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1, 256)",

@@ -290,6 +290,11 @@ CASES = [
     ),
     (
         "measuring.1",
+        lambda t, f: overlap(t, f) if t.any() or f.any() else NAN,
+        "neither mask holds a pixel you returned one float. There was nothing",
+    ),
+    (
+        "measuring.1",
         lambda t, f: overlap(t, f) if t.any() and f.any() else (NAN, NAN),
         "got [nan, nan]. A structure missed",
     ),
@@ -307,6 +312,7 @@ CASES = [
     ("measuring.2", upright, "two of the four"),
     ("measuring.2", lambda m: upright(m.T).T, "two of the four"),
     ("measuring.2", lambda m: m, "the whole structure"),
+    ("measuring.2", in_scipy(lambda m: ~binary_erosion(m)), "marked background as well"),
     ("measuring.2", lambda m: surface(m) | surface(m.flip(0)).flip(1), "yours differ, the first"),
     ("measuring.2", lambda m: "edge", "expected a number"),
     ("measuring.3", far, "✓"),
@@ -444,7 +450,11 @@ CASES = [
     ("measuring.7", lambda m, e: agreement(e, m), "that is exact − measured"),
     ("measuring.7", lambda m, e: (np.abs(m - e).mean(), 0, 0), "took absolute differences"),
     ("measuring.7", lambda m, e: (np.median(m - e), 0, 0), "took the median"),
-    ("measuring.7", lambda m, e: (((m - e) / e).mean(), 0, 0), "expected a bias of"),
+    ("measuring.7", lambda m, e: agreement(100 * m / e, 100), "divided the differences by"),
+    ("measuring.7", lambda m, e: agreement(m / e, 1), "divided the differences by"),
+    ("measuring.7", lambda m, e: agreement(1, e / m), "divided the differences by"),
+    ("measuring.7", lambda m, e: agreement(2 * (m - e) / (m + e), 0), "divided the differences by"),
+    ("measuring.7", lambda m, e: agreement(1.1 * m, e), "expected a bias of"),
     (
         "measuring.7",
         limits(lambda b, s, n: (b, *(b + k * 1.96 * s * (1 - 1 / n) ** 0.5 for k in (-1, 1)))),

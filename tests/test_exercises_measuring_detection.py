@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 
 from medlab import metrics
 from medlab.exercises import check
@@ -173,6 +174,16 @@ def one_by_one(order):
         return np.interp(RATES, x, np.append(0, np.cumsum(hit) / lesions)).mean()
 
     return answer
+
+
+def every_box(truth, found, patients, start=()):
+    """An answer to exercise 3 that adds up hits as average precision does, box by box."""
+    pairs = list(zip(truth, found, strict=True))
+    near = torch.cat([metrics.centre_hits(t, boxes).any(1) for t, (boxes, _) in pairs])
+    hits = near[hits_of(found).argsort(descending=True, stable=True)]
+    x = [*start, *((~hits).cumsum(0) / len(set(patients))).tolist()]
+    y = [*start, *(hits.cumsum(0) / sum(map(len, truth))).tolist()]
+    return np.interp(RATES, x or [0], y or [0]).mean()
 
 
 def of_parts(names, join=np.mean):
@@ -409,6 +420,10 @@ CASES = [
         curve(lambda p, r, h, n: (np.maximum.accumulate(p[::-1])[::-1] * h).sum() / n),
         "area under the raised curve",
     ),
+    (TWO, curve(lambda p, r, hits, n: p[hits].mean() if hits.any() else 0.0), "as scikit-learn"),
+    (TWO, curve(lambda p, r, hits, n: trapezoid(p, r)), "between its points"),
+    (TWO, curve(lambda p, r, hits, n: trapezoid([1, *p], [0, *r])), "between its points"),
+    (TWO, curve(lambda p, r, hits, n: trapezoid([p[0], *p], [0, *r])), "between its points"),
     (TWO, curve(at_recalls(np.linspace(0, 1, 11))), "before 2010"),
     (TWO, curve(at_recalls(GRID[:-1])), "there are 101"),
     (TWO, curve(at_recalls(GRID, there=np.greater)), "its own precision counts too"),
@@ -468,6 +483,8 @@ CASES = [
         ),
         "counted the boxes that hit",
     ),
+    (THREE, every_box, "counted the boxes that hit"),
+    (THREE, lambda *a: every_box(*a, start=[0.0]), "counted the boxes that hit"),
     (THREE, of_parts(lambda patients: patients), "single patients or slices"),
     (
         THREE,
@@ -541,6 +558,11 @@ CASES = [
         nodules(lambda k, name, d: (name, d), inside=lambda d, low, high: low < d <= high),
         "a nodule of just 6 mm",
     ),
+    (
+        FIVE,
+        nodules(lambda k, name, d: (name, d), inside=lambda d, low, high: low <= d <= high),
+        "6 mm in two classes",
+    ),
     (FIVE, sized(lambda found, of: found / of), "you returned shares"),
     (FIVE, sized(lambda found, of: (found, of - found)), "that of the missed"),
     (FIVE, sized(lambda found, of: (of, found)), "the other order"),
@@ -583,6 +605,8 @@ CASES = [
         gained(lambda a, many, b, more: (b - a, *(ends(more) - ends(many)))),
         "ends of two intervals",
     ),
+    (FOUR, gained(lambda a, many, b, more: (b - a, *ends(more - a))), "must weigh both"),
+    (FOUR, gained(lambda a, many, b, more: (b - a, *ends(b - many))), "must weigh both"),
     (FOUR, gained(lambda a, m, b, n: (b - a, *ends(n - m)[::-1])), "low, then high"),
     (FOUR, gained(lambda a, m, b, n: (b - a, *ends(n - m, (5, 95)))), "5 % at each side"),
     (FOUR, gained(lambda a, m, b, n: (b - a, *ends(n - m)), weights=False), "has no width"),

@@ -105,6 +105,14 @@ def averaging(x, w, s):
     return by_library(x, w, s) / by_library(torch.ones_like(x), torch.ones_like(w), s).clamp_min(1)
 
 
+def without_step(x, w, s):
+    """Copies one place apart, in a result as large as those s apart would need."""
+    y = torch.zeros_like(by_library(x, w, s))
+    for i, j in np.ndindex(*x.shape):
+        y[i : i + w.shape[0], j : j + w.shape[1]] += x[i, j] * w
+    return y
+
+
 def tiles(x, w, s):
     return by_library(x, w, s)[: s * x.shape[0], : s * x.shape[1]]
 
@@ -223,6 +231,34 @@ class OwnBottom(Network):
         self.down = self.down[:-1]
 
 
+class FirstInFirstOut(Network):
+    def forward(self, x):
+        bridges = []
+        for block in self.down[:-1]:
+            bridges.append(block(x))
+            x = F.max_pool2d(bridges[-1], 2)
+        return self.rise(self.down[-1](x), bridges)
+
+    def rise(self, x, bridges):
+        for up, block in zip(self.up, self.merge, strict=True):
+            x = block(torch.cat([bridges.pop(0), up(x)], dim=1))
+        return self.classifier(x)
+
+
+class KeptAfterPooling(FirstInFirstOut):
+    def forward(self, x):
+        bridges = []
+        for block in self.down[:-1]:
+            x = F.max_pool2d(block(x), 2)
+            bridges.insert(0, x)
+        return self.rise(self.down[-1](x), bridges)
+
+
+class BottomAsBridge(FirstInFirstOut):
+    def rise(self, x, bridges):
+        return super().rise(x, [x, *reversed(bridges)])
+
+
 class NoWayUp(Network):
     def __init__(self, *args):
         super().__init__(*args)
@@ -293,6 +329,12 @@ def squared(logits, masks):
     p, g = logits.softmax(1), F.one_hot(masks, logits.shape[1]).movedim(-1, 1)
     axes = [0, *range(2, p.ndim)]
     D = (2 * (p * g).sum(axes) + 1) / ((p**2).sum(axes) + (g**2).sum(axes) + 1)
+    return 1 - D[1:].mean()
+
+
+def pictures_only(logits, masks):
+    p, g = logits.softmax(1), F.one_hot(masks, logits.shape[1]).movedim(-1, 1)
+    D = (2 * (p * g).sum((0, 2, 3)) + 1) / ((p + g).sum((0, 2, 3)) + 1)
     return 1 - D[1:].mean()
 
 
@@ -367,6 +409,7 @@ CASES = [
     ("unet.2", too_small_in_numpy, "Does every copy fit into y?"),
     ("unet.2", too_small_by_pixels, "Does every copy fit into y?"),
     ("unet.2", averaging, "They add up"),
+    ("unet.2", without_step, "Copies start s apart"),
     ("unet.2", lambda x, w, s: by_library(x, w, s).trunc(), "should be"),
     ("unet.3", Network, "✓"),
     ("unet.3", lambda i, k, w, d: UNet(i, k, w, depth=d), "✓"),
@@ -379,6 +422,9 @@ CASES = [
     ("unet.3", KeepsAll, "I find 36,224 parameters, and expected 30,484: your steps up keep all"),
     ("unet.3", OwnBottom, "`down` lacks its last block"),
     ("unet.3", NoWayUp, "still `...`: `up`, `merge`. The rest holds"),
+    ("unet.3", FirstInFirstOut, "take the bridge kept last first"),
+    ("unet.3", KeptAfterPooling, "Keep the maps *before* they are halved"),
+    ("unet.3", BottomAsBridge, "but not those of the bottom"),
     ("unet.3", NoForward, "Now `forward`"),
     ("unet.3", OpenForward, "Now `forward`"),
     ("unet.3", NoReturn, "Now `forward`"),
@@ -412,6 +458,12 @@ CASES = [
         lambda z, y: (dice_loss(z, y) - 1) * (z.shape[1] - 1) + 1,
         "added the structures up",
     ),
+    (
+        "unet.4",
+        lambda z, y: 1 - (1 - dice_loss(z, y)) * (z.shape[1] - 1) / z.shape[1],
+        "They are K − 1",
+    ),
+    ("unet.4", pictures_only, "volumes have one axis more"),
     ("unet.4", lambda z, y: dice_loss(z, y) + torch.zeros(3), "and got shape (3,)"),
     ("unet.4", lambda z, y: dice_loss(z, y).item(), "no gradient leads back"),
     ("unet.4", lambda z, y: dice_loss(z.detach(), y), "no gradient leads back"),

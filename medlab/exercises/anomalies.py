@@ -157,6 +157,7 @@ MESSAGES = {
         "beta": "your noise has variance β_t. I asked for β_t (1 − ᾱ_(t−1)) / (1 − ᾱ_t).",
         "variance": "you multiplied the noise by its variance. Take the root.",
         "z order": "z[t] belongs to position t. You took them in the order of your loop.",
+        "z before": "z[t] belongs to position t. You took z[t − 1].",
         "no division": "the mean is divided by √(1 − β_t), and yours is not.",
         "no root": "you divided the mean by 1 − β_t. Take the root.",
         "multiplied": "you multiplied the mean by √(1 − β_t). Divide by it.",
@@ -228,6 +229,7 @@ MEASURES = {
     "slices": ("slices", ""),
     "ill slices": ("slices", ""),
     "empty slices": ("slices", ""),
+    "marked slices": ("slices", ""),
     "half": ("half", ""),
     "union": ("union", ""),
     "iou": ("measure", "the intersection over union"),
@@ -246,6 +248,7 @@ def _overlap(maps: ndarray, truth: ndarray, t: float, how: str = "") -> float:
         "slices": each.mean(),
         "ill slices": each[truth.any((1, 2))].mean(),
         "empty slices": np.where(sizes > 0, each, 1).mean(),
+        "marked slices": each[sizes > 0].mean(),
         "half": both / sizes.sum(),
         "union": 2 * both / either,
         "iou": both / either,
@@ -711,7 +714,7 @@ def _chain(guess: Callable, x: Tensor, beta: Tensor, z: Tensor, how: str = "") -
         if how == "ratio":
             variance = beta[t] * (1 - left[t]) / (1 - before)
         spread = (variance if how == "variance" else variance.sqrt()) * (how != "no noise")
-        noise = spread * z[k if how == "z order" else t]
+        noise = spread * z[{"z order": k, "z before": t - 1}.get(how, t)]
         divisors = {"no division": 1.0, "no root": root**2, "multiplied": 1 / root}
         divisor = (divisors | {"all steps": left[t].sqrt()}).get(how, root)
         taken = factors.get(how, share) * guess(x, t)
@@ -736,7 +739,7 @@ def _times(steps: int, how: str = "") -> list[int]:
 WAYS = {how: how for how in ("order", "no noise", "last noise", "beta", "variance", "z order")}
 WAYS |= {how: how for how in ("no division", "no root", "multiplied", "x alone", "noise too")}
 WAYS |= {how: how for how in ("rates", "wrap", "ratio", "plus", "all", "jump", "stopped")}
-WAYS |= {how: how for how in ("all steps", "alpha")}
+WAYS |= {how: how for how in ("all steps", "alpha", "z before")}
 WAYS |= dict.fromkeys(SHARES, "share") | {"late": "stopped", "beta but the last": "beta"}
 WAYS |= {"nothing before": "last noise", "beta itself": "variance"}
 

@@ -16,8 +16,8 @@ MESSAGES = {
         "right": "nothing but going down the error, and it arrives where PCA is. (At the end the "
         "first layer's weights span that plane too, and so do those of a network that draws −X.)",
         "format": "I expected the weights of the last layer, of shape ({dims}, {k}); got {got}.",
-        "encoder": "the shape ({k}, {dims}) is that of the first layer's weights. Return those of "
-        "the last, ({dims}, {k}).",
+        "encoder": "the shape ({k}, {dims}) is that of the first layer's weights, or of the "
+        "last's, transposed. Return those of the last, ({dims}, {k}).",
         "untrained": "after {steps} steps the plane is no better than one drawn at random: error "
         "{error:.3g}, that of PCA is {least:.3g}. Does each step "
         "change the weights, with gradients that were set to 0 before? Does Adam hold both layers?",
@@ -101,11 +101,15 @@ MESSAGES = {
         "2 log σ.",
         "kl exp": "in the divergence log_var stands where the variance belongs: its exp().",
         "kl root": "in the divergence the standard deviation stands where the variance belongs.",
+        "kl half": "in the divergence log_var / 2 stands where log σ² belongs: that is log_var.",
+        "kl halves": "your divergence is made of σ and log σ where σ² and log σ² belong.",
         "kl log": "the divergence is not right: its last term is − log σ², that is − log_var.",
         "no kl": "the reconstruction is right, and the divergence from the prior is missing.",
         "kl only": "the divergence is right, and the reconstruction is missing.",
         "kl sign": "the divergence enters with the wrong sign: it is a price.",
         "kl mean": "you averaged the divergence over the code. Its entries add up.",
+        "kl sum": "you added up the divergence over the images. Like the squared error it is "
+        "averaged over them.",
         "both means": "you averaged the squared error over pixels and the divergence over the "
         "code. Within an image both are sums; the mean is over images alone.",
         "negative": "that is the bound itself, which grows in training. The loss is its negative.",
@@ -324,7 +328,8 @@ def smallest_spots(answer) -> Verdict:
         )
         for key, value in off:
             forms = (value, value.ceil(), value.floor(), value.floor() + 1)
-            if any(near(got.clamp(min=0), form.clamp(min=0)) for form in forms):
+            shown = [form.clamp(min=0) for form in forms if (form > 0).any()]
+            if any(near(got.clamp(min=0), form) for form in shown):
                 return key, {"pixels": pixels}
         rounded = {
             "negative": missing.ceil(),
@@ -378,6 +383,8 @@ class _Coder:
             "log sigma": (2 * log_var).exp() - 1 - 2 * log_var,
             "kl exp": log_var - 1 - log_var,
             "kl root": (log_var / 2).exp() - 1 - log_var,
+            "kl half": log_var.exp() - 1 - log_var / 2,
+            "kl halves": (log_var / 2).exp() - 1 - log_var / 2,
             "kl log": log_var.exp() - 1 + log_var,
         }
         return error, 0.5 * (mean**2 + price.get(how, log_var.exp() - 1 - log_var)).sum(1)
@@ -410,6 +417,7 @@ def evidence_bound(answer) -> Verdict:
             "kl only": kl.mean(),
             "kl sign": (fits - kl).mean(),
             "kl mean": (fits + kl / 3).mean(),
+            "kl sum": fits.mean() + kl.sum(),
             "both means": (fits / 15 + kl / 3).mean(),
             "negative": -expected,
             "kl twice": (fits + 2 * kl).mean(),
@@ -419,7 +427,8 @@ def evidence_bound(answer) -> Verdict:
             "half": (2 * fits + kl).mean(),
             "sum": (fits + kl).sum(),
         }
-        for how in ("no draw", "variance", "log", "log sigma", "kl exp", "kl root", "kl log"):
+        hows = ("no draw", "variance", "log", "log sigma")
+        for how in (*hows, "kl exp", "kl root", "kl half", "kl halves", "kl log"):
             other, price = coder.terms(how)
             known[how] = (other / (2 * spread**2) + price).mean()
         for key, value in known.items():

@@ -93,8 +93,8 @@ MESSAGES = {
         "replaced": "{name} was replaced by the batch's. It moves a part of the way only.",
         "biased": "your remembered variance is n/(n − 1) too small: PyTorch remembers the unbiased "
         "one, since it estimates that of all images.",
-        "n is B": "in the remembered variance your n is the number of images. It counts all values "
-        "of a channel, n = B H W.",
+        "n": "in the remembered variance your n is {counted}. It counts all values of a channel, "
+        "n = B H W.",
         "twice": "your remembered variance is n/(n − 1) too large: x.var divides by n − 1 already, "
         "unless correction=0 is given.",
         "other": "{mode}: {name} should be {expected:.4g} in its first different place, and yours "
@@ -105,10 +105,10 @@ MESSAGES = {
         "class": "I expected the class Block, and got {kind}.",
         "names": "your block has no layer {name}. The names are those of the drawing: conv1, "
         "norm1, conv2, norm2 and shortcut.",
-        "stride": "Block({inputs}, {outputs}, stride={stride}) turned {image} pixels a side into "
-        "{got}, and {want} were asked for. conv1 takes the stride, conv2 none.",
-        "two strides": "conv2 has a stride as well, so the block halves twice. The stride is "
-        "conv1's.",
+        "size": "Block({inputs}, {outputs}, stride={stride}): {name} turns maps of {image} into "
+        "{got}, and {want} were asked for. conv1 and the shortcut take the stride, conv2 none; "
+        "what is 3×3 has padding=1.",
+        "late stride": "conv2 has a stride. It belongs to conv1, and to the shortcut.",
         "channels": "conv2 or norm2 has the wrong number of channels: from conv1 on there are "
         "`outputs` of them.",
         "bias": "{name} has a bias. Normalisation takes the mean away and brings β: bias=False.",
@@ -228,7 +228,7 @@ def _shape(answer: Any) -> tuple[int, ...]:
 WAYS_BACK = (
     *("reversed", "squared", "no mask", "mask of h", "not transposed", "no shortcut"),
     *("always shortcut", "forward", "all masked", "mask late", "mask of input", "times relu"),
-    *("walked", "walked/list", "walked/z", "walked/w", "norms of h"),
+    *("walked", "walked/list", "walked/z", "walked/w", "norms of h", "not transposed/late"),
 )
 
 
@@ -248,10 +248,11 @@ def _norms(weights: list[Tensor], x: Tensor, y_bar: Tensor, residual: bool, faul
     for w, (z, h, before) in zip(order, kept, strict=True):
         mask = {"mask of h": h, "mask of input": before}.get(fault, z) > 0
         slope = z.relu() if fault == "times relu" else mask
-        z_bar = y_bar if fault in ("no mask", "mask late") else y_bar * slope
+        late = fault in ("mask late", "not transposed/late")  # the second: J for J transposed
+        z_bar = y_bar if late or fault == "no mask" else y_bar * slope
         around = z_bar if fault == "all masked" else y_bar
-        through = (w if fault == "not transposed" else w.T) @ z_bar
-        y_bar = (through * mask if fault == "mask late" else through) + around * shortcut
+        through = (w if fault.startswith("not transposed") else w.T) @ z_bar
+        y_bar = (through * mask if late else through) + around * shortcut
         norms.append(y_bar.norm())
     ordered = norms if fault in ("reversed", "walked/list") else norms[::-1]
     return [n**2 if fault == "squared" else n for n in ordered]
@@ -407,19 +408,21 @@ def _fault(name: str, got: Any, right: Tensor, state: tuple, training: bool) -> 
             "own momentum": 0.9 * old + 0.1 * new,
         }
         if old is var:
-            n, images = x.numel() / len(var), len(x)
-            given = {"biased": 1, "n is B": images / (images - 1), "twice": (n / (n - 1)) ** 2}
+            images, n = len(x), x.numel() / len(var)
+            given = {"biased": 1, "twice": (n / (n - 1)) ** 2}
+            for counted, k in (("the number of images", images), ("that of one map", n / images)):
+                given[f"n/{counted}"] = k / (k - 1)
             for key, factor in given.items():
                 wrong[key] = (1 - momentum) * old + momentum * biased * factor
     elif _shape(got) == tuple(right.shape):
         return "eval updated", {"name": name}
     if _shape(got) != tuple(right.shape):
         return "shape", {"name": name, "got": _shape(got), "want": tuple(right.shape)}
-    key = first_match(got, wrong, absolute=1e-4).partition("/")[0]
+    key, _, counted = first_match(got, wrong, absolute=1e-4).partition("/")
     flat, want = torch.as_tensor(got).double().flatten(), right.double().flatten()
     at = int((~torch.isclose(flat, want, rtol=1e-3, atol=1e-4)).nonzero()[0])
     mode = "in training" if training else "in evaluation"
-    told = {"mode": mode, "name": name, "momentum": momentum, "eps": eps}
+    told = {"mode": mode, "name": name, "momentum": momentum, "eps": eps, "counted": counted}
     return key, {**told, "expected": want[at].item(), "got": flat[at].item()}
 
 
@@ -481,7 +484,7 @@ def block(answer) -> Verdict:
             if getattr(parts[name], "bias", None) is not None:
                 return "bias", {"name": name}
         if getattr(parts["conv2"], "stride", (1, 1)) != (1, 1):
-            return "two strides"
+            return "late stride"
         layers = _layers(parts["shortcut"])
         convolutions = [part for part in layers if isinstance(part, nn.Conv2d)]
         if isinstance(right.shortcut, nn.Identity):
@@ -504,15 +507,34 @@ def block(answer) -> Verdict:
             return "channels"
         (x,) = _random((2, inputs, 7, 10), seed=outputs)
         want = right(x)
-        got = call(made.eval(), x.clone())
+        try:
+            got = call(made.eval(), x.clone())
+        except Wrong as fault:
+            if sizes := _misfit(parts, right, x):
+                raise Wrong("size", **told, **sizes) from fault
+            raise
         if near(got, want, absolute=1e-4):
             continue
         if _shape(got) != tuple(want.shape):
-            sides = ("×".join(map(str, v[2:])) for v in (_shape(got), want.shape))
-            return "stride", {**told, "image": "7×10", "got": next(sides), "want": next(sides)}
+            whole = _sizes("the block", x, got, want)
+            return "size", {**told, **(_misfit(parts, right, x) or whole)}
         key = first_match(got, _variants(right, x), absolute=1e-4)
         return "no second norm" if key == "second norm last" else key
     return "right"
+
+
+def _sizes(name: str, *maps: Any) -> dict[str, str]:
+    sides = ("×".join(map(str, _shape(v)[2:])) for v in maps)
+    return {"name": name, **dict(zip(("image", "got", "want"), sides, strict=True))}
+
+
+def _misfit(parts: dict[str, nn.Module], right: Block, x: Tensor) -> dict[str, str]:
+    """The first part whose maps have another size than they should, and both sizes."""
+    for name, given in (("conv1", x), ("conv2", right.conv1(x)), ("shortcut", x)):
+        got, want = call(parts[name], given), getattr(right, name)(given)
+        if _shape(got) != tuple(want.shape):
+            return _sizes(name, given, got, want)
+    return {}
 
 
 def _layers(module: nn.Module) -> list[nn.Module]:

@@ -49,6 +49,8 @@ MESSAGES = {
         "shown, and then subtract.",
         "own range": "your range is the brightest minus the darkest value of the images. It is "
         "that of the window, bright − dark, whatever happens to lie in the picture.",
+        "fixed": "your range is 1400, or your window −1000 to 400, whatever window was given. Use "
+        "`dark` and `bright`.",
         "maximum": "your range is the upper end of the window. HU begin below 0: bright − dark.",
         "no square": "inside the logarithm stands range² over the mean *squared* error: you forgot "
         "a square, or took 10 for 20.",
@@ -71,6 +73,8 @@ MESSAGES = {
         "It filters with strength · standard deviation of the noise.",
         "levels": "your noise level is the mean over slices of their standard deviations. σ is "
         "one standard deviation, of the noise of all validation slices together.",
+        "images": "your noise level is the standard deviation of the noisy images, anatomy and "
+        "all. σ is that of the noise alone, noisy − clean.",
         "index": "you returned {got}, the place of the best strength in the list. Return the "
         "strength: strengths[{got}].",
         "choice": "the strength {got:g} is not the best one: of the validation patients' slices, "
@@ -94,6 +98,7 @@ MESSAGES = {
         "format": "I expected two numbers (bias, noise), each 0 or more; got {got}.",
         "swapped": "your two numbers are in the other order: (bias, noise).",
         "squares": "these are mean squares. Take their roots, so that they have the images' unit.",
+        "no root": "your {which} is a mean square. Take its root, so that it has the images' unit.",
         "everywhere": "you took all pixels. I asked for those of `place`.",
         "signed": "you averaged the bias with its sign: what is too dark hides what is too bright. "
         "Average its square.",
@@ -233,6 +238,10 @@ def peak_signal_to_noise(answer) -> Verdict:
                 for x in (truth - output, output - truth)
             ],
             "own range": [10 * (s**2 / e).log10() for s in spans for e in (error, raws)],
+            "fixed": [
+                10 * (1400**2 / (x - y).square().flatten(1).mean(1)).log10()
+                for x, y in ((t, o), (truth.clamp(-1000, 400), output.clamp(-1000, 400)))
+            ],
             "maximum": [10 * (bright**2 / error).log10(), 10 * (dark**2 / error).log10()],
             "no square": [
                 10 * (span / error).log10(),
@@ -331,12 +340,16 @@ def fair_report(answer) -> Verdict:
         want = best["val", "val"]
         each = _of_slices(test, want, level)
         right = _of_patients(test, each, names).sqrt()
-        spread = (val[0] - val[1]).flatten(1).std(1).mean().item()
-        chosen = _STRENGTHS[int(np.argmin(_costs(val, spread)))]
-        if strength == chosen and near(
-            errors, _of_patients(test, _of_slices(test, chosen, spread), names).sqrt()
-        ):
-            return "levels"
+        levels = {
+            "levels": (val[0] - val[1]).flatten(1).std(1).mean().item(),
+            "images": val[0].std().item(),
+        }
+        for key, spread in levels.items():
+            chosen = _STRENGTHS[int(np.argmin(_costs(val, spread)))]
+            if strength == chosen and near(
+                errors, _of_patients(test, _of_slices(test, chosen, spread), names).sqrt()
+            ):
+                return key
         if not math.isclose(strength, want, rel_tol=1e-6):
             if math.isclose(strength, want * level, rel_tol=1e-4):
                 return "strength"
@@ -399,7 +412,7 @@ def _scene(seed: int) -> tuple[Tensor, Tensor, Tensor]:
     rng = torch.Generator().manual_seed(seed)
     height, width, count = ((11, 14, 7), (9, 12, 5))[seed]
     truth = torch.randn(height, width, generator=rng).double()
-    level = 0.2 + torch.rand(height, width, generator=rng)
+    level = 0.25 + torch.rand(height, width, generator=rng)
     noises = level * torch.randn(count, height, width, generator=rng).double()
     place = torch.rand(height, width, generator=rng) < 0.3
     return truth, noises, place
@@ -430,6 +443,10 @@ def bias_and_noise(answer) -> Verdict:
             return "swapped"
         if near(bias, biases**2) and any(near(noise, one**2) for one in right):
             return "squares"
+        if near(bias, biases**2):
+            return "no root", {"which": "bias"}
+        if any(near(noise, one**2) for one in right):
+            return "no root", {"which": "noise"}
         if near(bias, _root(off.square())) or any(near(noise, _root(v)) for v in spreads):
             return "everywhere"
         cleaned = _bent(truth) - truth

@@ -22,8 +22,8 @@ MESSAGES = {
         "cut each off at 0.",
         "negative": "the boxes {a} and {b} lie apart along one axis, and you get {got:.4g}. The "
         "overlap has a negative side there: cut each off at 0.",
-        "twice": "the overlap is right, and the union counts it twice: it lies in both areas, so "
-        "subtract it once.",
+        "twice": "of {a} and {b}, which overlap, what they share is right, and the union counts it "
+        "twice: it lies in both areas, so subtract it once.",
         "no union": "you return the area of the overlap alone. Divide it by that of the union.",
         "dice": "you return 2 |A ∩ B| / (|A| + |B|), the Dice overlap: another figure, never the "
         "smaller of the two. Here the union is the divisor.",
@@ -42,6 +42,8 @@ MESSAGES = {
         "format": "I expected the positions of the boxes that stay, best first, such as [2, 0]; "
         "got {got}.",
         "order": "these are the boxes that stay; put the one with the best score first.",
+        "places": "these are places in the order of the scores. Return positions in `boxes`: for "
+        "place k of the order, order[k].",
         "chain": "you let a box that has gone remove others. Of a chain of boxes that overlap one "
         "after the other, the third stays if only the second was too near to it.",
         "neighbour": "you compared each box with the one kept last. Compare it with all that stay.",
@@ -118,6 +120,8 @@ MESSAGES = {
         "second": "a second box on a lesion that was found is no false alarm by this rule: it "
         "hits, and adds nothing.",
         "axes": "rows are boxes, columns are lesions. You took them the other way round.",
+        "skipped": "you left out slices without a box, or without a lesion. In the former every "
+        "lesion is missed, in the latter every box is a false alarm.",
         "last": "you returned the numbers of one image: add up over all.",
         "misses": "hits and false alarms are right, and the misses are not: lesions that no box "
         "hits.",
@@ -232,6 +236,9 @@ def suppression(answer) -> Verdict:
             continue
         if sorted(kept) == sorted(want):
             return "order"
+        order = scores.argsort(descending=True).tolist()
+        if sorted(order[k] for k in kept) == sorted(want):
+            return "places"
         if len(kept) == len(boxes):
             return "all"
         if kept == want[:1]:
@@ -462,6 +469,10 @@ def hits_and_misses(answer) -> Verdict:
             "second": [(want[0], want[1], boxes - want[0]), (on, want[1], boxes - want[0])],
             "axes": [_counts([table.T for table in tables])],
             "last": [_counts(tables[-1:])],
+            "skipped": [
+                _counts([table for table in tables if all(table.shape[k] for k in axes)])
+                for axes in ((0,), (1,), (0, 1))
+            ],
         }
         for key, values in known.items():
             if numbers in values:

@@ -1,4 +1,4 @@
-"""Exercises of notebook 27: dropout kept on, refusing, conformal sets, local labels, strangers."""
+"""Exercises of notebook 27: conformal sets, local labels, dropout kept on, strangers, refusing."""
 
 from __future__ import annotations
 
@@ -15,61 +15,31 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor, nn
 
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number, numbers
+from medlab.exercises import Verdict, Wrong, call, exercise, near, number
 from medlab.models import SmallCNN
 
 MOST = 1000  # local patients that a search looks at
 
+# Shared by the two exercises about sets
+SETS = {
+    "format": "I expected an array of True and False of shape ({n}, 2); got {got}.",
+    "swapped": "your columns are exchanged: column 0 is for normal, whose score is p; column 1 "
+    "for pneumonia, whose score is 1 − p.",
+    "outside": "your sets are turned round: they hold what exceeds q.",
+    "probability": "your calibration scores are the probability of the true label; the score "
+    "is 1 − it.",
+    "ill score": "your calibration scores do not look at the label: those of a normal patient "
+    "are the probability of pneumonia, those of an ill one 1 − it.",
+    "never both": "you kept one label a patient. A set may hold both, or none.",
+    "top": "you always put in the likelier label. A set may be empty.",
+    "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or a score too low?",
+    "alpha": "you exchanged alpha and 1 − alpha.",
+    "other": "with alpha = {alpha} I expected {want} sets to hold pneumonia and {both} to hold "
+    "both; got {got} and {got_both}.",
+}
+
 MESSAGES = {
     "doubt.1": {
-        "right": "dropout drops, the rest of the network is as it was trained, and afterwards all "
-        "is at rest.",
-        "format": "I expected probabilities of shape {want}: a row a draw, a column an image; got "
-        "{got}.",
-        "averaged": "your draws are averaged already. Return each of them, shape {want}.",
-        "both classes": "your answer has both classes. Return that of class 1 alone, shape {want}.",
-        "off": "all draws are the same: dropout is off. `eval()` turns it off; turn the Dropout "
-        "layer alone on again.",
-        "norm": "batch normalisation is in training mode: each image is judged by its neighbours "
-        "in the batch. Only the Dropout layer belongs in training mode.",
-        "memory": "the running mean of batch normalisation has changed: a network must not learn "
-        "from patients whom it judges.",
-        "logits": "these are logits. Softmax makes them probabilities, before anything is "
-        "averaged.",
-        "class": "these are probabilities of class 0.",
-        "left on": "the probabilities are right, but you left a layer in training mode: the next "
-        "answer is a lottery. End with `self.eval()`.",
-        "no network": "I expected a network, `class DropoutNet(SmallCNN)`; got {got}.",
-        "no small": "the network should be a SmallCNN of as many channels as it is told: begin "
-        "`__init__` with `super().__init__(channels, 2, width)`. Got {got}.",
-        "sizes": "SmallCNN takes the channels, the number of classes (2) and the width, in this "
-        "order, and the last layer gives 2 logits.",
-        "share": "your layer drops a share of {got}; it was told {want}.",
-        "forward": "at rest, `forward` should give the logits of the last layer for the features "
-        "averaged over places, as SmallCNN does; got {what}.",
-        "no draws": "the network has no method `draws(images, number)`.",
-        "undropped": "`draws` is right, but in training nothing is dropped: `forward` needs the "
-        "dropout too.",
-        "other": "a probability of {got:.3f} for an image that can have {count} others only, from "
-        "{low:.3f} to {high:.3f}, whatever is dropped. Dropout belongs just before the last layer.",
-    },
-    "doubt.2": {
-        "right": "the surest are kept first, and each place of the curve says how often they are "
-        "wrong.",
-        "format": "I expected one number for each of the {n} images; got {got}.",
-        "reversed": "you kept the most doubtful first. They are the ones to refuse.",
-        "order": "you kept them in the order in which they stand: `doubt` was not used.",
-        "accuracy": "these are shares of right answers. Risk is the share of wrong ones.",
-        "count": "you counted the errors. Divide by the number of images kept.",
-        "all": "you divided by all images. Of the {kept} kept, {wrong} were wrong: {want:.3f}.",
-        "behind": "your curve starts with nobody kept. Its first entry is for the surest image "
-        "alone.",
-        "refused": "you took the errors of those refused. Risk is that of those kept.",
-        "ties": "of equal doubt, the image that stands first is kept first: `argsort` with "
-        '`kind="stable"`.',
-        "other": "with the {kept} surest kept I expected {want:.3f}, and got {got:.3f}.",
-    },
-    "doubt.3": {
         "right": "the k-th smallest score, and no promise where there are too few.",
         "few": "of {n} scores the {k}-th smallest is asked for, and there is none: return "
         "`np.inf`, so that every label enters. You returned {got:g}.",
@@ -89,65 +59,70 @@ MESSAGES = {
         "other": "of {n} scores and alpha = {alpha} I expected {want:.4f} (k = {k}), and got "
         "{got:.4f}.",
     },
+    "doubt.2": {
+        **SETS,
+        "right": "each label is tried by its own score, and all share one quantile.",
+        "by class": "here all calibration patients share one quantile.",
+    },
+    "doubt.3": {
+        **SETS,
+        "right": "each label has its own quantile, from the patients who have it.",
+        "not by class": "each label has the quantile of the patients who have it; yours share one.",
+        "other class": "you took each label's quantile from the patients of the *other* class.",
+        "other column": "the quantiles are right, but you kept the column of the *other* label.",
+    },
     "doubt.4": {
-        "right": "each label is tried by its own score, and its quantile comes from whom it "
-        "should.",
-        "format": "I expected an array of True and False of shape ({n}, 2); got {got}.",
-        "swapped": "your columns are exchanged: column 0 is for normal, whose score is p; column 1 "
-        "for pneumonia, whose score is 1 − p.",
-        "outside": "your sets are turned round: they hold what exceeds q.",
-        "probability": "your calibration scores are the probability of the true label; the score "
-        "is 1 − it.",
-        "ill score": "your calibration scores do not look at the label: those of a normal patient "
-        "are the probability of pneumonia, those of an ill one 1 − it.",
-        "never both": "you kept one label a patient. A set may hold both, or none.",
-        "top": "you always put in the likelier label. A set may be empty.",
-        "strict": "a score of just q belongs in: `<=`. Or was q interpolated, or a score too low?",
-        "by class": "with by_class=False all calibration patients share one quantile.",
-        "not by class": "with by_class=True each label has the quantile of the patients who have "
-        "it.",
-        "other class": "with by_class=True you took each label's quantile from the patients of the "
-        "*other* class.",
-        "alpha": "you exchanged alpha and 1 − alpha.",
-        "other": "with by_class={by_class} I expected {want} sets to hold pneumonia and {both} to "
-        "hold both; got {got} and {got_both}.",
-    },
-    "doubt.5": {
-        "right": "every patient counts once, with the images that have the label.",
-        "format": "I expected two numbers, for class 0 and class 1; got {got}.",
-        "images": "you averaged over images. A patient of four images then counts four times.",
-        "overall": "that is the coverage of all. I asked for each class by itself.",
-        "swapped": "your classes are exchanged.",
-        "first": "you took one image of each patient. Average over all of hers.",
-        "all of hers": "you called a patient covered only if all of her images are. Take the "
-        "share.",
-        "any of hers": "you called a patient covered if one of her images is. Take the share.",
-        "mixed": "a patient whose label changed belongs to both classes, to each with the images "
-        "that have its label.",
-        "in the set": "you counted all sets that hold the class. Coverage looks at the images that "
-        "*have* the label.",
-        "everybody": "you divided by all patients, also by those without an image of the class.",
-        "other": "I expected {want}, and got {got}.",
-    },
-    "doubt.6": {
         "right": "from {n} patients on the promise holds, whatever the rounding does.",
         "lucky": "with {got} it holds, but with {later} no longer: k is rounded up, and {got} is "
         "one of the lucky numbers. I asked from which number on it *always* holds.",
         "last": "{got} is the last number with which it fails. One more is enough.",
         "mean": "with {got} the *mean* coverage is high enough. In {share:.0%} of hospitals it "
         "would still lie below {least}.",
-        "few": "with {got} patients k exceeds n, and every set holds every label. That is no "
+        "few": "with n = {got} patients k exceeds n, and every set holds every label. That is no "
         "answer.",
         "no plus one": "k comes from n + 1, the new patient included, and is rounded up.",
         "plain": "you took a binomial share of n patients. The coverage follows a Beta law with k "
         "and n + 1 − k.",
         "range": "I expected a whole number up to 1,000; got {got}. A search that reaches its "
         "upper end may have `cdf` for `sf`, or least and chance exchanged.",
-        "too few": "with {got} patients, alpha = {alpha}, the coverage is at least {least} with "
+        "too few": "with n = {got} and alpha = {alpha} the coverage is at least {least} with "
         "probability {share:.3f} only; I asked for {chance}.",
         "too many": "{got} is enough, but so is {want} and every number above.",
     },
-    "doubt.7": {
+    "doubt.5": {
+        "right": "dropout drops, the rest of the network is as it was trained, and afterwards all "
+        "is at rest.",
+        "format": "I expected probabilities of shape {want}: a row a draw, a column an image; got "
+        "{got}.",
+        "averaged": "your draws are averaged already. Return each of them, shape {want}.",
+        "both classes": "your answer has both classes. Return that of class 1 alone, shape {want}.",
+        "off": "all draws are the same: dropout is off. `eval()` turns it off; turn the Dropout "
+        "layer alone on again.",
+        "norm": "batch normalisation is in training mode: each image is judged by its neighbours "
+        "in the batch. Only the Dropout layer belongs in training mode.",
+        "memory": "the running mean of batch normalisation has changed: a network must not learn "
+        "from patients whom it judges.",
+        "logits": "these are logits. Softmax makes them probabilities, before anything is "
+        "averaged.",
+        "sigmoid": "you took the sigmoid of one logit alone. Softmax compares the two.",
+        "class": "these are probabilities of class 0.",
+        "left on": "the probabilities are right, but you left a layer in training mode: the next "
+        "answer is a lottery. End with `self.eval()`.",
+        "no network": "I expected a network, `class DropoutNet(SmallCNN)`; got {got}.",
+        "no small": "the network should be a SmallCNN of as many channels as it is told: begin "
+        "`__init__` with `super().__init__(channels, 2, width)`. Got {got}.",
+        "sizes": "SmallCNN takes the channels, the number of classes (2) and the width, in this "
+        "order, and the last layer gives 2 logits.",
+        "share": "your layer drops a share of {got}; it was told {want}.",
+        "forward": "at rest, `forward` should give the logits of the last layer for the features "
+        "averaged over places, as SmallCNN does; got {what}.",
+        "no draws": "the network has no method `draws(images, number)`.",
+        "undropped": "`draws` is right, but in training nothing is dropped: `forward` needs the "
+        "dropout too.",
+        "other": "a probability of {got:.3f} for an image that can have {count} others only, from "
+        "{low:.3f} to {high:.3f}, whatever is dropped. Dropout belongs just before the last layer.",
+    },
+    "doubt.6": {
         "right": "each image is measured from the nearer class, in units of the spread within the "
         "classes.",
         "format": "I expected one number for each of the {n} new images; got {got}.",
@@ -168,20 +143,37 @@ MESSAGES = {
         "images: a stranger must not say what is usual.",
         "other": "I expected {want:.3f} for the first image, and got {got:.3f}.",
     },
+    "doubt.7": {
+        "right": "the surest are kept first, and each place of the curve says how often they are "
+        "wrong.",
+        "format": "I expected one number for each of the {n} images; got {got}.",
+        "reversed": "you kept the most doubtful first. They are the ones to refuse.",
+        "order": "you kept them in the order in which they stand: `doubt` was not used.",
+        "accuracy": "these are shares of right answers. Risk is the share of wrong ones.",
+        "count": "you counted the errors. Divide by the number of images kept.",
+        "all": "you divided by all images. Of the {kept} kept, {wrong} were wrong: {want:.3f}.",
+        "behind": "your curve starts with nobody kept. Its first entry is for the surest image "
+        "alone.",
+        "refused": "you took the errors of those refused. Risk is that of those kept.",
+        "ties": "of equal doubt, the image that stands first is kept first: `argsort` with "
+        '`kind="stable"`.',
+        "other": "with the {kept} surest kept I expected {want:.3f}, and got {got:.3f}.",
+    },
 }
 
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
     answers = {
-        "DropoutNet": DropoutNet,
-        "risk_curve": risk_curve,
         "quantile": quantile,
         "sets": sets,
+        "sets_by_class": sets_by_class,
+        "patients_needed": patients_needed,
+        "DropoutNet": DropoutNet,
+        "mahalanobis": mahalanobis,
+        "risk_curve": risk_curve,
     }
-    return SimpleNamespace(
-        **answers, coverage=coverage, patients_needed=patients_needed, mahalanobis=mahalanobis
-    )
+    return SimpleNamespace(**answers)
 
 
 def _plain(answer: Any) -> ndarray:
@@ -198,7 +190,234 @@ def _shape(answer: Any) -> str:
     return type(answer).__name__ if found == (0, 0, 0) else f"shape {found}"
 
 
-# --- 1: dropout kept on ---
+# --- 1: the conformal quantile ---
+
+
+def quantile(scores: ndarray, alpha: float) -> float:
+    """The ⌈(n + 1)(1 − α)⌉-th smallest of n scores; infinity where there is none."""
+    n = len(scores)
+    k = math.ceil((n + 1) * (1 - alpha))
+    return float(np.sort(scores)[k - 1]) if k <= n else np.inf
+
+
+def _scores(n: int, seed: int) -> ndarray:
+    """Unsorted scores with ties, some above 1."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 20, n) / 16 + np.repeat([0.0, 0.01], [n // 2, n - n // 2])
+
+
+# Scores, alpha, seed: the neighbours of the k-th score differ from it
+TRIALS = [(24, 0.2, 11), (26, 0.15, 0), (37, 0.15, 1), (19, 0.1, 0), (8, 0.1, 0), (3, 0.4, 0)]
+
+
+@exercise("doubt.1", MESSAGES["doubt.1"])
+def _quantile(answer) -> Verdict:
+    for n, alpha, seed in TRIALS:
+        scores = _scores(n, seed)
+        given = scores.copy()
+        got = number(call(answer, given, alpha))
+        want, k = quantile(scores, alpha), math.ceil((n + 1) * (1 - alpha))
+        told = {"n": n, "alpha": alpha, "k": k, "want": want, "got": got}
+        if not near(np.sort(given), np.sort(scores)):
+            return "other", told
+        if near(got, want):
+            if k <= n and not near(given, scores):
+                return "changed"
+            continue
+        if k > n:
+            return "few", told
+        if np.isposinf(got):
+            return "never few", told
+        return _quantile_fault(got, scores, alpha), told
+    return "right"
+
+
+def _quantile_fault(got: float, scores: ndarray, alpha: float) -> str:
+    ordered, n = np.sort(scores), len(scores)
+    k = math.ceil((n + 1) * (1 - alpha))
+
+    def at(place: int) -> float:
+        return float(ordered[min(max(place, 1), n) - 1])
+
+    unique = np.unique(scores)
+    wrong = {
+        "no plus one": at(math.ceil(n * (1 - alpha))),
+        "down": at(math.floor((n + 1) * (1 - alpha))),
+        "low": at(math.ceil((n + 1) * alpha)),
+        "next": at(k + 1),
+        "before": at(k - 1),
+        "unsorted": float(scores[k - 1]),
+        "unique": float(unique[min(math.ceil((len(unique) + 1) * (1 - alpha)), len(unique)) - 1]),
+    }
+    levels = [1 - alpha, min(1.0, (n + 1) * (1 - alpha) / n), min(1.0, k / n)]
+    if any(near(got, np.quantile(scores, level)) for level in levels) and got not in ordered:
+        return "between"
+    return next((key for key, value in wrong.items() if near(got, value)), "other")
+
+
+# --- 2 and 3: sets, for all patients and by class ---
+
+
+def sets(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float) -> ndarray:
+    """(N, 2) which labels enter the set of each new patient, by her probability of class 1."""
+    q = quantile(np.where(y_cal == 1, 1 - p_cal, p_cal), alpha)
+    return np.stack([p <= q, 1 - p <= q], axis=1)
+
+
+def sets_by_class(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float) -> ndarray:
+    """(N, 2) as of `sets`, with each label's quantile from the patients who have it."""
+    found = [sets(p_cal[y_cal == c], y_cal[y_cal == c], p, alpha)[:, c] for c in (0, 1)]
+    return np.stack(found, axis=1)
+
+
+def _patients() -> tuple[ndarray, ndarray, ndarray]:
+    """Calibration patients, three in ten ill and these harder, and new ones; in sixteenths."""
+    rng = np.random.default_rng(11)
+    y = (rng.random(70) < 0.3).astype(int)
+    p = np.clip(rng.normal(0.2 + 0.38 * y, 0.17 + 0.08 * y), 0.02, 0.98)
+    return (p * 64).round() / 64, y, np.arange(1, 64) / 64
+
+
+def _own(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: bool, how: str):
+    """The sets with one mistake."""
+    alpha = 1 - alpha if how == "alpha" else alpha
+    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
+    scores = {"probability": 1 - scores, "ill score": 1 - p_cal, "well score": p_cal}.get(
+        how, scores
+    )
+    by_class = {"by class": True, "not by class": False}.get(how, by_class)
+    columns = []
+    for label, own in ((0, p), (1, 1 - p)):
+        own = 1 - own if how == "other column" else own
+        label = 1 - label if how == "other class" else label
+        q = quantile(scores[(y_cal == label) | (not by_class)], alpha)
+        columns.append({"strict": own < q, "outside": own > q}.get(how, own <= q))
+    found = np.stack(columns, axis=1)
+    likelier = np.stack([p < 0.5, p >= 0.5], axis=1)
+    if how == "never both":
+        return np.where(found.sum(1, keepdims=True) == 2, likelier, found)
+    return {"swapped": found[:, ::-1], "top": found | likelier}.get(how, found)
+
+
+FAULTS = (
+    "swapped, strict, not by class, by class, other class, other column, ill score, well score, "
+    "probability, outside, never both, top, alpha"
+).split(", ")
+
+
+def _judged(answer: Any, by_class: bool, alphas: tuple[float, ...]) -> Verdict:
+    """The verdict on sets at several alpha, with one quantile or with one for each class."""
+    p_cal, y_cal, p = _patients()
+    for alpha in alphas:
+        raw = call(answer, p_cal.copy(), y_cal.copy(), p.copy(), alpha)
+        got, told = _plain(raw), {"n": len(p), "alpha": alpha}
+        if got.shape != (len(p), 2) or not np.isin(got, (0, 1)).all():
+            return "format", told | {"got": _shape(raw)}
+        want = (sets_by_class if by_class else sets)(p_cal, y_cal, p, alpha)
+        if (got == want).all():
+            continue
+        for how in FAULTS:
+            if (got == _own(p_cal, y_cal, p, alpha, by_class, how)).all():
+                return {"well score": "ill score"}.get(how, how)
+        told |= {"want": int(want[:, 1].sum()), "both": int(want.all(1).sum())}
+        return "other", told | {"got": int(got[:, 1].sum()), "got_both": int(got.all(1).sum())}
+    return "right"
+
+
+@exercise("doubt.2", MESSAGES["doubt.2"])
+def _sets(answer) -> Verdict:
+    return _judged(answer, False, (0.3, 0.1, 0.6))
+
+
+@exercise("doubt.3", MESSAGES["doubt.3"])
+def _sets_by_class(answer) -> Verdict:
+    return _judged(answer, True, (0.3, 0.1))
+
+
+# --- 4: how many local patients ---
+
+
+def _holds(n: int, alpha: float, least: float) -> float:
+    """Probability that n calibration patients give a coverage of `least`; 0 if they are too few."""
+    k = math.ceil((n + 1) * (1 - alpha))
+    return float(stats.beta.sf(least, k, n + 1 - k)) if k <= n else 0.0
+
+
+def patients_needed(alpha: float, least: float, chance: float) -> int:
+    """From how many calibration patients on the coverage is ≥ least with this probability."""
+    n = MOST
+    while n and _holds(n, alpha, least) >= chance:
+        n -= 1
+    return n + 1
+
+
+# alpha, least coverage, probability; in the last one only too few patients can fail
+_ASKED = (
+    (0.1, 0.85, 0.9), (0.2, 0.75, 0.8), (0.05, 0.9, 0.95), (0.05, 0.93, 0.95), (0.1, 0.5, 0.5),
+)  # fmt: skip
+
+
+@exercise("doubt.4", MESSAGES["doubt.4"])
+def _needed(answer) -> Verdict:
+    first = 0
+    for alpha, least, chance in _ASKED:
+        got = number(call(answer, alpha, least, chance))
+        want = patients_needed(alpha, least, chance)
+        first = first or want
+        told: dict[str, Any] = {"alpha": alpha, "least": least, "chance": chance, "want": want}
+        told["got"] = f"{got:g}"
+        if got == want:
+            continue
+        if got != round(got) or not 0 < got < MOST:
+            return "range", told
+        key, share = (
+            _needed_fault(int(got), alpha, least, chance, want),
+            _holds(int(got), alpha, least),
+        )
+        told["later"] = _later(int(got), alpha, least, chance)
+        return key, told | {"share": 1 - share if key == "mean" else share}
+    return "right", {"n": first}
+
+
+def _later(got: int, alpha: float, least: float, chance: float) -> int:
+    """The next number with which it fails."""
+    return next((n for n in range(got, MOST) if _holds(n, alpha, least) < chance), got)
+
+
+def _by_mean(alpha: float, least: float) -> int:
+    enough = (n for n in range(math.ceil(1 / alpha - 1), MOST))
+    return next(n for n in enough if math.ceil((n + 1) * (1 - alpha)) / (n + 1) >= least)
+
+
+def _always(law: Callable[[int], float], chance: float) -> int:
+    """From which n on a probability that depends on n stays at least `chance`."""
+    return max((n for n in range(1, MOST) if law(n) < chance), default=0) + 1
+
+
+def _needed_fault(got: int, alpha: float, least: float, chance: float, want: int) -> str:
+    def no_plus_one(n: int) -> float:
+        k = math.ceil(n * (1 - alpha))
+        return float(stats.beta.sf(least, k, n + 1 - k))
+
+    def plain(n: int) -> float:
+        return float(stats.binom.sf(math.ceil(n * least) - 1, n, 1 - alpha))
+
+    if math.ceil((got + 1) * (1 - alpha)) > got:
+        return "few"
+    if got == want - 1:
+        return "last"
+    if got == _by_mean(alpha, least):
+        return "mean"
+    if got == _always(no_plus_one, chance):
+        return "no plus one"
+    if got == _always(plain, chance):
+        return "plain"
+    if _holds(got, alpha, least) >= chance:
+        return "lucky" if got < want else "too many"
+    return "too few"
+
+
+# --- 5: dropout kept on ---
 
 
 class DropoutNet(SmallCNN):
@@ -301,7 +520,7 @@ def _seeded(function: Any, *args: Any) -> Any:
         torch.random.set_rng_state(state)
 
 
-@exercise("doubt.1", MESSAGES["doubt.1"])
+@exercise("doubt.5", MESSAGES["doubt.5"])
 def _dropped(answer) -> Verdict:
     number_, n = 16, 5
     rng = torch.Generator().manual_seed(3)
@@ -347,6 +566,7 @@ def _dropped(answer) -> Verdict:
         return "memory"
     for key, possible in (
         ("class", rest.softmax(2)[..., 0]),
+        ("sigmoid", rest[..., 1].sigmoid()),
         ("logits", rest[..., 1]),
         ("logits", rest[..., 1] - rest[..., 0]),
     ):
@@ -358,376 +578,7 @@ def _dropped(answer) -> Verdict:
     return "other", {"got": got[0, 0], "low": values[0], "high": values[-1], "count": len(values)}
 
 
-# --- 2: the risk of those kept ---
-
-
-def risk_curve(wrong: ndarray, doubt: ndarray) -> ndarray:
-    """(N,) share of wrong answers among the 1, 2 … N images of least doubt."""
-    order = np.argsort(doubt, kind="stable")
-    return np.cumsum(np.asarray(wrong)[order]) / np.arange(1, len(order) + 1)
-
-
-def _answers() -> tuple[ndarray, ndarray]:
-    """Forty images, right or wrong, whose doubts are tied and unsorted."""
-    rng = np.random.default_rng(4)
-    doubt = rng.integers(0, 9, 40) / 8
-    return rng.random(40) < 0.15 + 0.5 * doubt, doubt
-
-
-@exercise("doubt.2", MESSAGES["doubt.2"])
-def _risk(answer) -> Verdict:
-    wrong, doubt = _answers()
-    n, want = len(wrong), risk_curve(wrong, doubt)
-    raw = call(answer, wrong.copy(), doubt.copy())
-    got = _plain(raw)
-    if got.shape != (n,):
-        return "format", {"n": n, "got": _shape(raw)}
-    if near(got, want):
-        return "right"
-    kept = np.arange(1, n + 1)
-    order = np.argsort(doubt, kind="stable")
-    back = order[::-1]
-    other = np.argsort(-doubt, kind="stable")
-    errors = want * kept
-    behind = np.r_[0, errors[:-1]]
-    refused = (errors[-1] - errors) / np.maximum(n - kept, 1)
-    for key, value in {
-        "reversed": np.cumsum(wrong[back]) / kept,
-        "order": np.cumsum(wrong) / kept,
-        "accuracy": 1 - want,
-        "count": errors,
-        "all": errors / n,
-        "refused": refused,
-    }.items():
-        if near(got, value):
-            told = {"kept": 20, "wrong": int(errors[19]), "want": want[19]}
-            return key, told
-    if near(got, np.cumsum(wrong[other]) / kept):
-        return "reversed"
-    if near(got, np.r_[0, want[:-1]]) or near(got, behind / kept):
-        return "behind"
-    # Whole groups of equal doubt are right, whatever the order within
-    ends = np.flatnonzero(np.diff(np.r_[doubt[order], np.inf]))
-    if near(got[ends], want[ends]):
-        return "ties"
-    at = int(np.argmax(np.abs(np.nan_to_num(got, nan=9.0) - want)))
-    return "other", {"kept": at + 1, "want": want[at], "got": got[at]}
-
-
-# --- 3: the conformal quantile ---
-
-
-def quantile(scores: ndarray, alpha: float) -> float:
-    """The ⌈(n + 1)(1 − α)⌉-th smallest of n scores; infinity where there is none."""
-    n = len(scores)
-    k = math.ceil((n + 1) * (1 - alpha))
-    return float(np.sort(scores)[k - 1]) if k <= n else np.inf
-
-
-def _scores(n: int, seed: int) -> ndarray:
-    """Unsorted scores with ties, some above 1."""
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 20, n) / 16 + np.repeat([0.0, 0.01], [n // 2, n - n // 2])
-
-
-# Scores, alpha, seed: the neighbours of the k-th score differ from it
-TRIALS = [(24, 0.2, 11), (26, 0.15, 0), (37, 0.15, 1), (19, 0.1, 0), (8, 0.1, 0), (3, 0.4, 0)]
-
-
-@exercise("doubt.3", MESSAGES["doubt.3"])
-def _quantile(answer) -> Verdict:
-    for n, alpha, seed in TRIALS:
-        scores = _scores(n, seed)
-        given = scores.copy()
-        got = number(call(answer, given, alpha))
-        want, k = quantile(scores, alpha), math.ceil((n + 1) * (1 - alpha))
-        told = {"n": n, "alpha": alpha, "k": k, "want": want, "got": got}
-        if not near(np.sort(given), np.sort(scores)):
-            return "other", told
-        if near(got, want):
-            if k <= n and not near(given, scores):
-                return "changed"
-            continue
-        if k > n:
-            return "few", told
-        if np.isposinf(got):
-            return "never few", told
-        return _quantile_fault(got, scores, alpha), told
-    return "right"
-
-
-def _quantile_fault(got: float, scores: ndarray, alpha: float) -> str:
-    ordered, n = np.sort(scores), len(scores)
-    k = math.ceil((n + 1) * (1 - alpha))
-
-    def at(place: int) -> float:
-        return float(ordered[min(max(place, 1), n) - 1])
-
-    unique = np.unique(scores)
-    wrong = {
-        "no plus one": at(math.ceil(n * (1 - alpha))),
-        "down": at(math.floor((n + 1) * (1 - alpha))),
-        "low": at(math.ceil((n + 1) * alpha)),
-        "next": at(k + 1),
-        "before": at(k - 1),
-        "unsorted": float(scores[k - 1]),
-        "unique": float(unique[min(math.ceil((len(unique) + 1) * (1 - alpha)), len(unique)) - 1]),
-    }
-    levels = [1 - alpha, min(1.0, (n + 1) * (1 - alpha) / n), min(1.0, k / n)]
-    if any(near(got, np.quantile(scores, level)) for level in levels) and got not in ordered:
-        return "between"
-    return next((key for key, value in wrong.items() if near(got, value)), "other")
-
-
-# --- 4: sets ---
-
-
-def sets(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: bool) -> ndarray:
-    """(N, 2) which labels enter the set of each new patient, by her probability of class 1."""
-    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
-    columns = []
-    for label, own in ((0, p), (1, 1 - p)):
-        which = (y_cal == label) | (not by_class)
-        columns.append(own <= quantile(scores[which], alpha))
-    return np.stack(columns, axis=1)
-
-
-def _patients() -> tuple[ndarray, ndarray, ndarray]:
-    """Calibration patients, three in ten ill and these harder, and new ones; in sixteenths."""
-    rng = np.random.default_rng(11)
-    y = (rng.random(70) < 0.3).astype(int)
-    p = np.clip(rng.normal(0.2 + 0.38 * y, 0.17 + 0.08 * y), 0.02, 0.98)
-    return (p * 64).round() / 64, y, np.arange(1, 64) / 64
-
-
-Sets = Callable[..., ndarray]
-
-
-def _own(p_cal: ndarray, y_cal: ndarray, p: ndarray, alpha: float, by_class: bool, how: str):
-    """The sets with one mistake."""
-    alpha = 1 - alpha if how == "alpha" else alpha
-    scores = np.where(y_cal == 1, 1 - p_cal, p_cal)
-    scores = {"probability": 1 - scores, "ill score": 1 - p_cal, "well score": p_cal}.get(
-        how, scores
-    )
-    by_class = {"by class": True, "not by class": False}.get(how, by_class)
-    columns = []
-    for label, own in ((0, p), (1, 1 - p)):
-        label = 1 - label if how == "other class" else label
-        q = quantile(scores[(y_cal == label) | (not by_class)], alpha)
-        columns.append({"strict": own < q, "outside": own > q}.get(how, own <= q))
-    found = np.stack(columns, axis=1)
-    likelier = np.stack([p < 0.5, p >= 0.5], axis=1)
-    if how == "never both":
-        return np.where(found.sum(1, keepdims=True) == 2, likelier, found)
-    return {"swapped": found[:, ::-1], "top": found | likelier}.get(how, found)
-
-
-FAULTS = (
-    "swapped, strict, not by class, by class, other class, ill score, well score, probability, "
-    "outside, never both, top, alpha"
-).split(", ")
-
-
-@exercise("doubt.4", MESSAGES["doubt.4"])
-def _sets(answer) -> Verdict:
-    p_cal, y_cal, p = _patients()
-    for by_class, alpha in ((False, 0.3), (True, 0.3), (False, 0.1), (True, 0.1), (False, 0.6)):
-        given = [v.copy() for v in (p_cal, y_cal, p)]
-        raw = call(answer, *given, alpha, by_class)
-        got, told = _plain(raw), {"n": len(p), "by_class": by_class}
-        if got.shape != (len(p), 2) or not np.isin(got, (0, 1)).all():
-            return "format", told | {"got": _shape(raw)}
-        want = sets(p_cal, y_cal, p, alpha, by_class)
-        if (got == want).all():
-            continue
-        for how in FAULTS:
-            if (got == _own(p_cal, y_cal, p, alpha, by_class, how)).all():
-                return {"well score": "ill score"}.get(how, how)
-        told |= {"want": int(want[:, 1].sum()), "both": int(want.all(1).sum())}
-        return "other", told | {"got": int(got[:, 1].sum()), "got_both": int(got.all(1).sum())}
-    return "right"
-
-
-# --- 5: coverage by class and patient ---
-
-
-def coverage(found: ndarray, labels: ndarray, patients: ndarray) -> list[float]:
-    """Mean over the patients of each class of the share of her images whose set holds the label."""
-    return [
-        float(np.mean([_share(found, labels, patients, c, name) for name in names]))
-        for c, names in enumerate(np.unique(patients[labels == c]) for c in (0, 1))
-    ]
-
-
-def _share(found: ndarray, labels: ndarray, patients: ndarray, c: int, name: str) -> float:
-    return float(found[(patients == name) & (labels == c), c].mean())
-
-
-def _exposures() -> tuple[ndarray, ndarray, ndarray]:
-    """Sets, labels and patients of 60 images; of two patients the label changes."""
-    rng = np.random.default_rng(5)
-    owner = rng.choice(18, 60, p=np.arange(1, 19) / 171)
-    labels = (owner % 3 == 0).astype(int)
-    for name in (6, 15):
-        own = np.flatnonzero(owner == name)
-        labels[own[: len(own) // 2]] = 0
-    hit = rng.random(60) < np.where(labels == 1, 0.6, 0.85)
-    found = np.zeros((60, 2), bool)
-    found[np.arange(60), labels] = hit
-    found[np.arange(60), 1 - labels] = rng.random(60) < 0.4
-    return found, labels, np.array([f"P{i:02d}" for i in owner])
-
-
-@exercise("doubt.5", MESSAGES["doubt.5"])
-def _coverage(answer) -> Verdict:
-    found, labels, patients = _exposures()
-    want = np.array(coverage(found, labels, patients))
-    raw = call(answer, found.copy(), labels.copy(), patients.copy())
-    if isinstance(raw, dict):
-        raw = [raw.get(c) for c in (0, 1)]
-    if np.ndim(_plain(raw)) == 0 and near(_plain(raw), found[np.arange(60), labels].mean()):
-        return "overall"
-    if _plain(raw).shape != (2,):
-        return "format", {"got": _shape(raw)}
-    got = numbers(raw).numpy().astype(float)
-    if near(got, want):
-        return "right"
-
-    def each(of: Callable[[ndarray, int], Any], mixed: bool = False) -> ndarray:
-        both = []
-        for c in (0, 1):
-            values = []
-            for name in np.unique(patients[labels == c]):
-                own = patients == name
-                if mixed and labels[own][0] != c:
-                    continue
-                values.append(of(own if mixed else own & (labels == c), c))
-            both.append(np.mean(values))
-        return np.array(both)
-
-    hit = found[np.arange(60), labels]
-    people = len(np.unique(patients))
-    holders = [np.unique(patients[labels == c]) for c in (0, 1)]
-    wrong = {
-        "images": np.array([hit[labels == c].mean() for c in (0, 1)]),
-        "swapped": want[::-1],
-        "first": each(lambda own, c: hit[own][0]),
-        "all of hers": each(lambda own, c: hit[own].all()),
-        "any of hers": each(lambda own, c: hit[own].any()),
-        "mixed": each(lambda own, c: hit[own].mean(), mixed=True),
-        "in the set": found.mean(0),
-        "everybody": want * [len(names) / people for names in holders],
-    }
-    also = {
-        "mixed": [
-            np.array([np.mean([hit[patients == n].mean() for n in names]) for names in holders]),
-            np.array(
-                [np.mean([found[patients == n, c].mean() for n in holders[c]]) for c in (0, 1)]
-            ),
-        ],
-        "in the set": [
-            np.array(
-                [
-                    np.mean([found[patients == n, c].mean() for n in np.unique(patients)])
-                    for c in (0, 1)
-                ]
-            )
-        ],
-        "overall": [np.full(2, hit.mean())],
-    }
-    for key, values in also.items():
-        if any(near(got, value) for value in values):
-            return key
-    key = next((key for key, value in wrong.items() if near(got, value)), "other")
-    return key, {
-        "want": ", ".join(f"{v:.3f}" for v in want),
-        "got": ", ".join(f"{v:.3f}" for v in got),
-    }
-
-
-# --- 6: how many local patients ---
-
-
-def _holds(n: int, alpha: float, least: float) -> float:
-    """Probability that n calibration patients give a coverage of `least`; 0 if they are too few."""
-    k = math.ceil((n + 1) * (1 - alpha))
-    return float(stats.beta.sf(least, k, n + 1 - k)) if k <= n else 0.0
-
-
-def patients_needed(alpha: float, least: float, chance: float) -> int:
-    """From how many calibration patients on the coverage is ≥ least with this probability."""
-    n = MOST
-    while n and _holds(n, alpha, least) >= chance:
-        n -= 1
-    return n + 1
-
-
-# alpha, least coverage, probability; in the last one only too few patients can fail
-_ASKED = ((0.1, 0.85, 0.9), (0.2, 0.75, 0.8), (0.05, 0.9, 0.95), (0.1, 0.5, 0.5))
-
-
-@exercise("doubt.6", MESSAGES["doubt.6"])
-def _needed(answer) -> Verdict:
-    first = 0
-    for alpha, least, chance in _ASKED:
-        got = number(call(answer, alpha, least, chance))
-        want = patients_needed(alpha, least, chance)
-        first = first or want
-        told: dict[str, Any] = {"alpha": alpha, "least": least, "chance": chance, "want": want}
-        told["got"] = f"{got:g}"
-        if got == want:
-            continue
-        if got != round(got) or not 0 < got < MOST:
-            return "range", told
-        key, share = (
-            _needed_fault(int(got), alpha, least, chance, want),
-            _holds(int(got), alpha, least),
-        )
-        told["later"] = _later(int(got), alpha, least, chance)
-        return key, told | {"share": 1 - share if key == "mean" else share}
-    return "right", {"n": first}
-
-
-def _later(got: int, alpha: float, least: float, chance: float) -> int:
-    """The next number with which it fails."""
-    return next((n for n in range(got, MOST) if _holds(n, alpha, least) < chance), got)
-
-
-def _by_mean(alpha: float, least: float) -> int:
-    enough = (n for n in range(math.ceil(1 / alpha - 1), MOST))
-    return next(n for n in enough if math.ceil((n + 1) * (1 - alpha)) / (n + 1) >= least)
-
-
-def _always(law: Callable[[int], float], chance: float) -> int:
-    """From which n on a probability that depends on n stays at least `chance`."""
-    return max((n for n in range(1, MOST) if law(n) < chance), default=0) + 1
-
-
-def _needed_fault(got: int, alpha: float, least: float, chance: float, want: int) -> str:
-    def no_plus_one(n: int) -> float:
-        k = math.ceil(n * (1 - alpha))
-        return float(stats.beta.sf(least, k, n + 1 - k))
-
-    def plain(n: int) -> float:
-        return float(stats.binom.sf(math.ceil(n * least) - 1, n, 1 - alpha))
-
-    if math.ceil((got + 1) * (1 - alpha)) > got:
-        return "few"
-    if got == want - 1:
-        return "last"
-    if got == _by_mean(alpha, least):
-        return "mean"
-    if got == _always(no_plus_one, chance):
-        return "no plus one"
-    if got == _always(plain, chance):
-        return "plain"
-    if _holds(got, alpha, least) >= chance:
-        return "lucky" if got < want else "too many"
-    return "too few"
-
-
-# --- 7: the distance of a stranger ---
+# --- 6: the distance of a stranger ---
 
 
 def mahalanobis(h: ndarray, labels: ndarray, new: ndarray) -> ndarray:
@@ -755,7 +606,7 @@ def _features() -> tuple[ndarray, ndarray, ndarray]:
     )
 
 
-@exercise("doubt.7", MESSAGES["doubt.7"])
+@exercise("doubt.6", MESSAGES["doubt.6"])
 def _mahalanobis(answer) -> Verdict:
     h, labels, new = _features()
     raw = call(answer, h.copy(), labels.copy(), new.copy())
@@ -799,3 +650,59 @@ def _mahalanobis(answer) -> Verdict:
         ):
             key = "new"
     return key, {"want": want[0], "got": got[0]}
+
+
+# --- 7: the risk of those kept ---
+
+
+def risk_curve(wrong: ndarray, doubt: ndarray) -> ndarray:
+    """(N,) share of wrong answers among the 1, 2 … N images of least doubt."""
+    order = np.argsort(doubt, kind="stable")
+    return np.cumsum(np.asarray(wrong)[order]) / np.arange(1, len(order) + 1)
+
+
+def _answers() -> tuple[ndarray, ndarray]:
+    """Forty images, right or wrong, whose doubts are tied and unsorted."""
+    rng = np.random.default_rng(4)
+    doubt = rng.integers(0, 9, 40) / 8
+    return rng.random(40) < 0.15 + 0.5 * doubt, doubt
+
+
+@exercise("doubt.7", MESSAGES["doubt.7"])
+def _risk(answer) -> Verdict:
+    wrong, doubt = _answers()
+    n, want = len(wrong), risk_curve(wrong, doubt)
+    raw = call(answer, wrong.copy(), doubt.copy())
+    got = _plain(raw)
+    if got.shape != (n,):
+        return "format", {"n": n, "got": _shape(raw)}
+    if near(got, want):
+        return "right"
+    kept = np.arange(1, n + 1)
+    order = np.argsort(doubt, kind="stable")
+    back = order[::-1]
+    other = np.argsort(-doubt, kind="stable")
+    errors = want * kept
+    behind = np.r_[0, errors[:-1]]
+    refused = (errors[-1] - errors) / np.maximum(n - kept, 1)
+    for key, value in {
+        "reversed": np.cumsum(wrong[back]) / kept,
+        "order": np.cumsum(wrong) / kept,
+        "accuracy": 1 - want,
+        "count": errors,
+        "all": errors / n,
+        "refused": refused,
+    }.items():
+        if near(got, value):
+            told = {"kept": 20, "wrong": int(errors[19]), "want": want[19]}
+            return key, told
+    if near(got, np.cumsum(wrong[other]) / kept):
+        return "reversed"
+    if near(got, np.r_[0, want[:-1]]) or near(got, behind / kept):
+        return "behind"
+    # Whole groups of equal doubt are right, whatever the order within
+    ends = np.flatnonzero(np.diff(np.r_[doubt[order], np.inf]))
+    if near(got[ends], want[ends]):
+        return "ties"
+    at = int(np.argmax(np.abs(np.nan_to_num(got, nan=9.0) - want)))
+    return "other", {"kept": at + 1, "want": want[at], "got": got[at]}

@@ -129,26 +129,12 @@ MESSAGES = {
         "sum": "you added the two differences. Each of them has the whole tolerance.",
         "other": "at a tolerance of {tolerance} I expected {want}, and got {got}.",
     },
-    "fairness.7": {
-        "right": "it needs no shuffles, and no knowledge of what the groups share.",
-        "format": "I expected one p for each of the {want} groups; got shape {got}.",
-        "all alike": "you multiplied each p by the number of groups (Bonferroni). Holm does so to "
-        "the smallest only; for the next it is one less.",
-        "order": "the values are right, but sorted. Give each group its own back.",
-        "falls": "a larger p must not become a smaller one: none falls below the one before.",
-        "above 1": "a p is at most 1.",
-        "upwards": "you went from the largest p down. Holm starts with the smallest.",
-        "backwards": "you multiplied the *largest* p by the number of groups.",
-        "other": "for p = {p} I expected {want}, and got {got}.",
-    },
 }
 
 
 def material(**which: Any) -> SimpleNamespace:
     """Finished answers, for the cells after an exercise."""
-    return SimpleNamespace(
-        corrected=corrected, thresholds=thresholds, charts=charts, pairs=possible
-    )
+    return SimpleNamespace(corrected=corrected, thresholds=thresholds, pairs=possible)
 
 
 def _keyed(answer: Any, names: Iterable[str]) -> dict:
@@ -234,32 +220,16 @@ def audit(answer: Any) -> Verdict:
 # ------------------------------------------------------------------------ 2: the largest gap
 
 
-def gaps(found: ndarray, images: ndarray, member: ndarray) -> ndarray:
-    """Share found in each group less that among the others, (G,).
+def corrected(seen: ndarray, shuffled: ndarray, how: str = "") -> ndarray:
+    """p of each gap, (G,), against the largest standardised gap of each shuffle.
 
     Args:
-        found: (P,) how many images of each ill patient were called.
-        images: (P,) how many she has.
-        member: (P, G) whether she belongs to each group.
-    """
-    inside, size = found @ member, images @ member
-    return inside / size - (found.sum() - inside) / (images.sum() - size)
-
-
-def corrected(found: ndarray, images: ndarray, member: ndarray, orders: ndarray) -> ndarray:
-    """p of each gap, (G,), against the largest standardised gap of each shuffle of patients.
+        seen: (G,) the gaps of G groups.
+        shuffled: (B, G) their gaps after each of B shuffles of the patients.
+        how: a mistake, a key of the exercise's messages.
 
     Source: Westfall & Young, Resampling-Based Multiple Testing (1993), the single-step max T.
     """
-    return _p(gaps(found, images, member), _shuffled(found, images, member, orders))
-
-
-def _shuffled(found: ndarray, images: ndarray, member: ndarray, orders: ndarray) -> ndarray:
-    return np.array([gaps(found, images, member[order]) for order in orders])
-
-
-def _p(seen: ndarray, shuffled: ndarray, how: str = "") -> ndarray:
-    """p from the gaps and those of shuffles, (S, G), or with a mistake."""
     spread = 1.0 if how == "raw" else shuffled.std(0)
     z, many = seen / spread, shuffled / spread
     if how != "signed":
@@ -270,8 +240,8 @@ def _p(seen: ndarray, shuffled: ndarray, how: str = "") -> ndarray:
     return over / len(shuffled) if how == "no one" else (1 + over) / (1 + len(shuffled))
 
 
-def _patients() -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Ill patients with whole numbers throughout, groups of 40, 8, 5 and the rest, and orders."""
+def _gaps() -> tuple[ndarray, ndarray]:
+    """Gaps of groups of 40, 8, 5 and twice 24 of 48 patients: as they are, and in 199 orders."""
     rng = np.random.default_rng(11)
     images = rng.integers(1, 5, 48)
     found = rng.binomial(images, np.where(np.arange(48) < 9, 0.55, 0.9))
@@ -281,26 +251,23 @@ def _patients() -> tuple[ndarray, ndarray, ndarray, ndarray]:
     member[:, 4] = ~member[:, 3]
     # The first order leaves all as it is: a tie.
     orders = [np.arange(48), *(rng.permutation(48) for _ in range(198))]
-    return found, images, member, np.array(orders)
+    moved = np.array([member, *(member[order] for order in orders)])
+    inside, size = found @ moved, images @ moved
+    gaps = inside / size - (found.sum() - inside) / (images.sum() - size)
+    return gaps[0], gaps[1:]
 
 
 @exercise("fairness.2", MESSAGES["fairness.2"])
 def largest(answer: Any) -> Verdict:
-    data = _patients()
-    found, images, member, orders = data
-    seen, shuffled = gaps(found, images, member), _shuffled(*data)
-    # The inverse of a shuffle is one as well: who moves the patients instead is right too.
-    inverse = _shuffled(found, images, member, np.argsort(orders, 1))
-    result = call(answer, *(part.copy() for part in data))
-    got = _vector(result, member.shape[1])
-    if not ((got > 0) & (got <= 1)).all() and not near(got, _p(seen, shuffled, "no one")):
+    seen, shuffled = _gaps()
+    got = _vector(call(answer, seen.copy(), shuffled.copy()), len(seen))
+    if not ((got > 0) & (got <= 1)).all() and not near(got, corrected(seen, shuffled, "no one")):
         return "range", {"got": got.round(3).tolist()}
-    want = _p(seen, shuffled)
-    if near(got, want) or near(got, _p(seen, inverse)):
+    want = corrected(seen, shuffled)
+    if near(got, want):
         return "right"
-    ways = ("uncorrected", "no one", "strict", "raw", "signed", "smallest", "mean")
-    both = [(w, _p(seen, many, w)) for many in (shuffled, inverse) for w in (*ways, "complement")]
-    key = next((w for w, p in both if near(got, p)), "other")
+    ways = ("uncorrected", "no one", "strict", "raw", "signed", "smallest", "mean", "complement")
+    key = first_match(got, {way: corrected(seen, shuffled, way) for way in ways})
     return key, {"want": want.round(3).tolist(), "got": got.round(3).tolist()}
 
 
@@ -564,35 +531,3 @@ def _as_pairs(answer: Any) -> set[tuple[int, int]]:
     if any(len(row) != 2 or not 0 <= row[0] < row[1] < CRITERIA for row in rows):
         raise Wrong("format", got=answer)
     return {(row[0], row[1]) for row in rows}
-
-
-# ------------------------------------------------------------------------ 7: Holm
-
-
-def _holm(p: ndarray, how: str = "") -> ndarray:
-    """Values of p corrected for their number, or with a mistake.
-
-    Source: Holm, Scandinavian Journal of Statistics 6:65 (1979).
-    """
-    order, n = p.argsort(kind="stable"), len(p)
-    factor = {"all alike": np.full(n, n), "backwards": np.arange(n) + 1}.get(how, n - np.arange(n))
-    raised = factor * p[order]
-    if how == "upwards":
-        raised = np.minimum.accumulate(raised[::-1])[::-1]
-    elif how != "falls":
-        raised = np.maximum.accumulate(raised)
-    if how != "above 1":
-        raised = raised.clip(max=1)
-    return raised if how == "order" else raised[order.argsort(kind="stable")]
-
-
-@exercise("fairness.7", MESSAGES["fairness.7"])
-def stepwise(answer: Any) -> Verdict:
-    for p in ([0.03, 0.001, 0.6, 0.011, 0.03, 0.012, 0.9], [0.2, 0.02, 0.021, 0.004, 0.5]):
-        values = np.array(p)
-        got, want = _vector(call(answer, values.copy()), len(p)), _holm(values)
-        if not near(got, want):
-            ways = ("all alike", "order", "falls", "above 1", "upwards", "backwards")
-            key = first_match(got, {how: _holm(values, how) for how in ways})
-            return key, {"p": p, "want": want.round(3).tolist(), "got": got.round(3).tolist()}
-    return "right"

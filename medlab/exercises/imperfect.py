@@ -1,8 +1,7 @@
-"""Checks of 30b: a score by wrong labels, votes, Dawid and Skene, missing views."""
+"""Checks of 30b: mended levels, wrong rulers, votes, Dawid and Skene, missing views."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,13 +11,43 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import norm
+from scipy.stats import t as student
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from medlab import metrics
 from medlab.cohort import Cohort, to_float
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
+from medlab.exercises import (
+    NotAttempted,
+    Verdict,
+    Wrong,
+    call,
+    exercise,
+    first_match,
+    near,
+    number,
+)
+from medlab.exercises.little import gain
 
 MESSAGES = {
     "imperfect.1": {
+        "right": "the level is mended, and the order of the patients stays as it was.",
+        "shape": "I expected one probability a patient, shape {expected}; got {got}.",
+        "clip": "a network's q may lie below ρ0 or above 1 − ρ1. Keep p between 0 and 1.",
+        "forward": "that is the way from p to q. You have q, and look for p.",
+        "exchanged": "rho_0 and rho_1 are exchanged.",
+        "start": "you did not subtract ρ0, which q is where p = 0.",
+        "healthy": "you left ρ0 out. q = (1 − ρ1) p holds only where nobody healthy is called ill.",
+        "undivided": "you did not divide: where p = 1, q − ρ0 is 1 − ρ0 − ρ1 and not 1.",
+        "one": "you divided by 1 − {name}. From p = 0 to p = 1, q rises by 1 − ρ0 − ρ1.",
+        "times": "you multiplied by 1 − ρ0 − ρ1. Divide by it.",
+        "hard": "you rounded to 0 and 1. Return the probability.",
+        "other": "for q = {q}, rho_0 = {rho_0} and rho_1 = {rho_1} I expected {want:.4f}, and got "
+        "{got:.4f}.",
+    },
+    "imperfect.2": {
         "right": "what counts is how far the labels can be trusted, PPV + NPV − 1.",
         "youden": "you used sensitivity + specificity − 1 of the reader. A pair is drawn from "
         "those called ill and those called healthy, so PPV and NPV count.",
@@ -29,6 +58,7 @@ MESSAGES = {
         "among those called healthy the NPV is truly healthy.",
         "scaled": "you shrank the AUC towards 0. Worthless labels make it 0.5: only AUC − 0.5 "
         "shrinks.",
+        "start": "you left out the ½ at the start: it is what worthless labels show.",
         "half": "a pair with exactly one wrong label is of two patients of one class. It is won "
         "half the time, not never.",
         "both wrong": "a pair with two wrong labels is the wrong way round. It is won with "
@@ -40,7 +70,7 @@ MESSAGES = {
         "other": "for an AUC of {auc}, a prevalence of {prevalence} and a reader with sensitivity "
         "{sensitivity} and specificity {specificity} I expected {want:.4f}, and got {got:.4f}.",
     },
-    "imperfect.2": {
+    "imperfect.3": {
         "right": "all ways to be outvoted, each with its own probability.",
         "average": "you gave every reader the mean probability. That is right only where all are "
         "equally good.",
@@ -57,7 +87,7 @@ MESSAGES = {
         "other": "for readers who are right with {right_with} I expected {want:.4f}, and got "
         "{got:.4f}.",
     },
-    "imperfect.3": {
+    "imperfect.4": {
         "right": "Bayes: prevalence times what each reader would say of an ill patient, divided "
         "by the same for both.",
         "shape": "I expected one probability a patient, shape {expected}; got {got}.",
@@ -82,7 +112,7 @@ MESSAGES = {
         "sum": "you added what the readers say. They read independently: multiply.",
         "other": "for readings {readings} I expected {want}, and got {got}.",
     },
-    "imperfect.4": {
+    "imperfect.5": {
         "right": "shares, with the probability as weight in place of a count.",
         "format": "I expected a prevalence, and sensitivity and specificity of each of {readers} "
         "readers; got {got}.",
@@ -97,7 +127,7 @@ MESSAGES = {
         "other": "for the first reader I expected sensitivity {want[0]:.4f} and specificity "
         "{want[1]:.4f}, and got {got[0]:.4f} and {got[1]:.4f}.",
     },
-    "imperfect.5": {
+    "imperfect.6": {
         "right": "a mean over what is there, however much that is.",
         "shape": "I expected features of shape {expected}, a row a patient; got {got}.",
         "all": "you averaged over all places. What stands where no view is must not count.",
@@ -111,36 +141,25 @@ MESSAGES = {
         "missing": "you averaged over the places without a view.",
         "other": "for patient {row} (from 0) I expected {want}, and got {got}.",
     },
-    "imperfect.6": {
-        "right": "views go missing at random, and nobody is left without one.",
-        "format": "I expected an array of true and false of shape {expected}; got {got}.",
-        "changed": "you changed the array that you were given. Return another.",
-        "made up": "a view appears that was not there.",
-        "nobody": "some patients have no view left. Where all would be hidden, one stays.",
-        "none": "nothing was hidden.",
-        "whole": "of a patient you hide all views but one, or none. Each view has its own luck.",
-        "alike": "you hide the same places in all patients. Draw for each of them.",
-        "kept": "you keep a view with probability p. It should be hidden with p.",
-        "favourite": "where all would be hidden, your view in place {place} stays most often. "
-        "Draw which one.",
-        "fixed": "two calls hid the same views. Use the `rng` that you are given.",
-        "other": "with p = {p:g}, patients with {views} views should keep {want:.2f} of them on "
-        "average; yours keep {got:.2f}.",
-    },
 }
 
 
 def material() -> Any:
-    """The patients of a cohort, readers, and finished answers for the cells that follow them."""
+    """Patients, errors, readers, comparisons, and finished answers for the cells after them."""
     return SimpleNamespace(
         by_patient=_by_patient,
+        wrong=_wrong,
+        table=_table,
+        compared=_compared,
+        features=_features,
+        decided=_decided,
         read=_read,
+        mended=_mended,
         seen=_seen,
         majority=_majority,
         e_step=_e_step,
         m_step=_m_step,
         pool=_pool,
-        drop=_drop,
     )
 
 
@@ -149,7 +168,7 @@ def _by_patient(cohort: Cohort) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndar
 
     Of a patient whose images stand in both classes, the views are those of the first one's class.
     Where a set has one image a patient, further views are the same image, moved by a pixel; where
-    it knows no severity, how white the middle of the picture is stands in for it.
+    it knows no severity, how white the middle of the image is stands in for it.
 
     Returns:
         Views (P, 4, 1, 16, 16), zeros where there is none; which there are (P, 4); labels (P,);
@@ -159,9 +178,9 @@ def _by_patient(cohort: Cohort) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndar
     y, who, rng = np.asarray(cohort.labels), cohort.patients, np.random.default_rng(0)
     severity = np.asarray(cohort.extras.get("severity", x[:, 0, 4:12, 4:12].mean((1, 2))))
     if "severity" not in cohort.extras:
-        print("no severity here: how white the middle of an X-ray is stands in for it")
+        print("no severity here: how white the middle of an image is stands in for it")
     if who is None:
-        print("one X-ray a patient: further views are the same one, moved by a pixel")
+        print("one image a patient: further views are the same one, moved by a pixel")
         luck, moves = rng.random(len(y)), ((0, 0), (0, 1), (1, 0), (-1, -1))
         kept = [np.flatnonzero(luck < share) for share in (1, 0.65, 0.35, 0.13)]
         x = torch.cat([x.roll(move, (2, 3))[k] for move, k in zip(moves, kept, strict=True)])
@@ -183,6 +202,59 @@ def _by_patient(cohort: Cohort) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndar
     return views[rows], there[rows], y[first][rows], severity[first][rows]
 
 
+def _wrong(
+    kind: str, share: float, y: np.ndarray, severity: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Labels (P,) of which a share is wrong: of anyone, of the ill, or of the mildest ill.
+
+    Args:
+        kind: "random", "class" or "image".
+        share: of all labels; where there are fewer ill, all of them are called healthy.
+        y: (P,) true labels, 1 is ill.
+        severity: (P,) orders the ill where the kind is "image".
+        seed: who of the candidates it is, for "random" and "class".
+    """
+    rng, ill = np.random.default_rng(seed), np.flatnonzero(y)
+    candidates = {
+        "random": rng.permutation(len(y)),
+        "class": rng.permutation(ill),
+        "image": ill[np.argsort(severity[ill])],
+    }[kind]
+    flip, labels = candidates[: round(share * len(y))], np.array(y)
+    labels[flip] = 1 - labels[flip]
+    return labels
+
+
+def _table(labels: np.ndarray, p: list[np.ndarray]) -> np.ndarray:
+    """AUC (R, 1000) of each of R networks on the same resamples of the test patients."""
+    counts = np.concatenate(list(metrics.resamples(labels, n=1000)))
+    return np.stack([metrics.resampled_values(metrics.auc, labels, one, counts) for one in p])
+
+
+def _compared(a: np.ndarray, b: np.ndarray) -> metrics.Interval:
+    """Mean of two tables' difference, with 95 % for other seeds and other test patients.
+
+    Student's t for the few seeds, the normal distribution for the patients (notebook 16).
+    """
+    mean, seeds, patients = gain(a, b)
+    half = np.hypot(student.ppf(0.975, len(a) - 1) * seeds, 1.96 * patients)
+    return metrics.Interval(*np.round([mean, mean - half, mean + half], 3) + 0)
+
+
+def _features(model: Any, views: Tensor, there: np.ndarray) -> np.ndarray:
+    """Features (P, 4, 32) of views (P, 4, 1, 16, 16); what is not there is a blank image."""
+    shown = views * torch.as_tensor(there)[:, :, None, None, None]
+    with torch.no_grad():
+        found = model.eval().features(shown.flatten(0, 1)).mean((2, 3))
+    return found.view(*there.shape, -1).numpy()
+
+
+def _decided(x: np.ndarray, y: np.ndarray, x_test: np.ndarray) -> np.ndarray:
+    """Probability of "ill" of test rows, by a logistic regression of standardised rows."""
+    decide = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    return decide.fit(x, y).predict_proba(x_test)[:, 1]
+
+
 def _read(
     truth: np.ndarray, sensitivity: Any, specificity: Any, shared: float, rng: np.random.Generator
 ) -> np.ndarray:
@@ -193,7 +265,52 @@ def _read(
     return np.where(luck < right, truth[:, None], 1 - truth[:, None])
 
 
-# --- 1: the AUC that wrong labels show ---
+# --- 1: the level mended ---
+
+_LEVELS = np.array([0.52, 0.05, 0.95, 0.3, 0.71, 0.2])
+_RATES = ((0.1, 0.3), (0.25, 0.05), (0, 0.6))  # of the healthy, of the ill
+
+
+def _mended(q: np.ndarray, rho_0: float, rho_1: float) -> np.ndarray:
+    return np.clip((q - rho_0) / (1 - rho_0 - rho_1), 0, 1)
+
+
+@exercise("imperfect.1", MESSAGES["imperfect.1"])
+def mended(answer) -> Verdict:
+    rows = [
+        _array(call(answer, _LEVELS.copy(), *rates), "shape", expected=_LEVELS.shape)
+        for rates in _RATES
+    ]
+    for row in rows:
+        if row.shape != _LEVELS.shape:
+            return "shape", {"expected": _LEVELS.shape, "got": row.shape}
+    got, want = np.stack(rows), np.stack([_mended(_LEVELS, *rates) for rates in _RATES])
+    if near(got, want):
+        return "right"
+    known: dict[str, np.ndarray] = {}
+    for name, answered in _MISREAD_LEVELS.items():
+        found = np.stack([answered(_LEVELS, *rates) for rates in _RATES])
+        known |= {name: found, f"{name}/clipped": np.clip(found, 0, 1)}
+    key, name, *_ = [*first_match(got, known).split("/"), ""]
+    k, i = np.argwhere(~np.isclose(got, want, rtol=1e-3, atol=1e-6))[0]
+    told = {"q": _LEVELS[i], "rho_0": _RATES[k][0], "rho_1": _RATES[k][1], "name": name}
+    return key, told | {"want": want[k, i], "got": got[k, i]}
+
+
+_MISREAD_LEVELS: dict[str, Callable[..., np.ndarray]] = {
+    "clip": lambda q, a, b: (q - a) / (1 - a - b),
+    "forward": lambda q, a, b: a + (1 - a - b) * q,
+    "exchanged": lambda q, a, b: (q - b) / (1 - a - b),
+    "start": lambda q, a, b: q / (1 - a - b),
+    "healthy": lambda q, a, b: q / (1 - b),
+    "undivided": lambda q, a, b: q - a,
+    "one/ρ0": lambda q, a, b: (q - a) / (1 - a),
+    "one/ρ1": lambda q, a, b: (q - a) / (1 - b),
+    "times": lambda q, a, b: (q - a) * (1 - a - b),
+    "hard": lambda q, a, b: 1.0 * (_mended(q, a, b) > 0.5),
+}
+
+# --- 2: the AUC that wrong labels show ---
 
 # AUC, prevalence, sensitivity, specificity
 _STUDIES = ((0.9, 0.3, 0.8, 0.95), (0.75, 0.1, 0.6, 0.9), (0.85, 0.6, 0.95, 0.7), (0.6, 0.5, 1, 1))
@@ -210,7 +327,7 @@ def _seen(auc: float, prevalence: float, sensitivity: float, specificity: float)
     return 0.5 + (auc - 0.5) * (sum(_values(prevalence, sensitivity, specificity)) - 1)
 
 
-@exercise("imperfect.1", MESSAGES["imperfect.1"])
+@exercise("imperfect.2", MESSAGES["imperfect.2"])
 def seen(answer) -> Verdict:
     got = [number(call(answer, *study)) for study in _STUDIES]
     want = [_seen(*study) for study in _STUDIES]
@@ -247,6 +364,7 @@ _MISREAD_SEEN: dict[str, Callable[..., float]] = {
     "one/NPV": _shrunk(lambda *reader: 2 * _values(*reader)[1] - 1),
     "one/sensitivity": _shrunk(lambda pi, se, sp: 2 * se - 1),
     "one/specificity": _shrunk(lambda pi, se, sp: 2 * sp - 1),
+    "start": lambda auc, *reader: (auc - 0.5) * (sum(_values(*reader)) - 1),
     "scaled": lambda auc, *reader: auc * (sum(_values(*reader)) - 1),
     "half": _by_pairs(won=0.0),
     "both wrong": _by_pairs(turned=lambda auc: 0.5),
@@ -256,7 +374,7 @@ _MISREAD_SEEN: dict[str, Callable[..., float]] = {
     "inverse": lambda auc, *reader: 0.5 + (auc - 0.5) / (sum(_values(*reader)) - 1),
 }
 
-# --- 2: a majority ---
+# --- 3: a majority ---
 
 _PANELS = ([0.9, 0.6, 0.7], [0.8], [0.55, 0.95, 0.6, 0.75, 0.4], [0.7, 0.7, 0.7])
 
@@ -273,7 +391,7 @@ def _majority(right: list[float]) -> float:
     return float(_counts(right)[len(right) // 2 + 1 :].sum())
 
 
-@exercise("imperfect.2", MESSAGES["imperfect.2"])
+@exercise("imperfect.3", MESSAGES["imperfect.3"])
 def majority(answer) -> Verdict:
     got = [number(call(answer, list(panel))) for panel in _PANELS]
     want = [_majority(panel) for panel in _PANELS]
@@ -299,7 +417,7 @@ def majority(answer) -> Verdict:
     return key, told | {"want": want[k], "got": got[k]}
 
 
-# --- 3 and 4: Dawid and Skene's steps ---
+# --- 4 and 5: Dawid and Skene's steps ---
 
 _READINGS = np.array(
     [
@@ -338,7 +456,7 @@ def _m_step(readings: np.ndarray, p: np.ndarray) -> tuple[float, np.ndarray, np.
     return float(p.mean()), sensitivity, specificity
 
 
-@exercise("imperfect.3", MESSAGES["imperfect.3"])
+@exercise("imperfect.4", MESSAGES["imperfect.4"])
 def e_step(answer) -> Verdict:
     given = _READINGS.copy(), _PRIOR, _SENSITIVE.copy(), _SPECIFIC.copy()
     got = _array(call(answer, *given), "shape", expected=(len(_READINGS),))
@@ -381,7 +499,7 @@ def _misread_e() -> dict[str, np.ndarray]:
     }
 
 
-@exercise("imperfect.4", MESSAGES["imperfect.4"])
+@exercise("imperfect.5", MESSAGES["imperfect.5"])
 def m_step(answer) -> Verdict:
     p = np.array([0.9, 0.2, 0.6, 0.55, 0.7, 0.35, 0.3, 0.45, 0.99, 0.05, 0.4])
     readers = _READINGS.shape[1]
@@ -421,7 +539,7 @@ def _misread_m(p: np.ndarray) -> dict[str, Any]:
     }
 
 
-# --- 5 and 6: views that are missing ---
+# --- 6: views that are missing ---
 
 _THERE = np.array([[1, 0, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 1]]).astype(
     bool
@@ -432,7 +550,7 @@ def _pool(features: np.ndarray, there: np.ndarray) -> np.ndarray:
     return (features * there[..., None]).sum(1) / there.sum(1)[:, None]
 
 
-@exercise("imperfect.5", MESSAGES["imperfect.5"])
+@exercise("imperfect.6", MESSAGES["imperfect.6"])
 def pool(answer) -> Verdict:
     features = np.random.default_rng(0).normal(1, 2, (*_THERE.shape, 3))
     features[~_THERE] += 5  # what stands there is no view
@@ -460,59 +578,6 @@ def pool(answer) -> Verdict:
     key = first_match(got[rows], known).partition("/")[0]
     row = int((~np.isclose(got, want)).any(1).argmax())
     return key, {"row": row, "want": want[row].round(3).tolist(), "got": got[row].round(3).tolist()}
-
-
-def _drop(there: np.ndarray, p: float, rng: np.random.Generator) -> np.ndarray:
-    draw = np.where(there, rng.random(there.shape), -1)
-    kept = draw >= p
-    kept[np.arange(len(kept)), draw.argmax(1)] = True
-    return kept
-
-
-@exercise("imperfect.6", MESSAGES["imperfect.6"])
-def drop(answer) -> Verdict:
-    patterns = [p for p in itertools.product((0, 1), repeat=4) if any(p)]
-    there = np.array(patterns * 1200).astype(bool)
-    n = there.sum(1)
-    for p in (0.3, 0.6):
-        given, rng = there.copy(), np.random.default_rng(1)
-        got = _hidden(call(answer, given, p, rng), there)
-        again = _hidden(call(answer, there.copy(), p, rng), there)
-        if (given != there).any():
-            return "changed"
-        if (got & ~there).any():
-            return "made up"
-        if not got.any(1).all():
-            return "nobody"
-        if (got == there).all():
-            return "none"
-        if (got == again).all():
-            return "fixed"
-        share = [got[n == k].sum(1).mean() / k for k in (1, 2, 3, 4)]
-        want = [1 - p + p**k / k for k in (1, 2, 3, 4)]
-        # 4,800 patients of two views, so six standard errors are at most 0.04
-        four = got[n == 4]
-        if len(np.unique(four, axis=0)) < 4:
-            return "alike"
-        if np.isin(four.sum(1), (1, 4)).all():
-            return "whole"
-        if not np.allclose(share, want, atol=0.04):
-            if np.allclose(share, [p + (1 - p) ** k / k for k in (1, 2, 3, 4)], atol=0.04):
-                return "kept"
-            k = int(np.abs(np.subtract(share, want)).argmax())
-            return "other", {"p": p, "views": k + 1, "want": want[k], "got": share[k]}
-        single = four[four.sum(1) == 1].mean(0)
-        if p > 0.5 and np.ptp(single) > 0.15:  # of some 570 patients; at p = 0.3 too few
-            return "favourite", {"place": int(single.argmax())}
-    return "right"
-
-
-def _hidden(answer: Any, there: np.ndarray) -> np.ndarray:
-    """The answer as true and false; `Wrong` if it is not, or of another shape."""
-    found = _array(answer, "format", expected=there.shape)
-    if found.shape != there.shape or not np.isin(found, (0, 1)).all():
-        raise Wrong("format", expected=there.shape, got=f"{found.dtype} of shape {found.shape}")
-    return found.astype(bool)
 
 
 def _array(answer: Any, key: str, **told: Any) -> np.ndarray:

@@ -67,13 +67,14 @@ MESSAGES = {
         "trains again.",
         "nothing": "the model that was given is in evaluation mode as before. Start with "
         "model.train(), and change that model, not a copy.",
-        "thawed": "{name} is frozen, and after your function in training mode: it would take "
-        "each batch's statistics and remember them.",
-        "all eval": "{name} learns, and after your function it is in evaluation mode.",
-        "dropout": "{name} holds no weights, and you left it in evaluation mode. Only frozen "
-        "normalisation goes there.",
-        "stuck": "{name} was frozen, then set free, and stays in evaluation mode: start from "
-        "model.train() each time.",
+        "thawed": "layer {name} of the network tried here is frozen, and after your function in "
+        "training mode: it would take each batch's statistics and remember them.",
+        "all eval": "layer {name} of the network tried here learns, and after your function it is "
+        "in evaluation mode.",
+        "dropout": "layer {name} of the network tried here holds no weights, and you left it in "
+        "evaluation mode. Only frozen normalisation goes there.",
+        "stuck": "layer {name} of the network tried here was frozen, then set free, and stays in "
+        "evaluation mode: start from model.train() each time.",
         "grad": "{name} has another requires_grad than before. Only modes change here.",
         "changed": "{name} has other numbers than before. Only modes change here.",
     },
@@ -382,11 +383,12 @@ def _same_modes(answer: Any, model: nn.Module, freed: tuple[str, ...]) -> None:
     for name, layer in layers.items():
         if layer.training == want[name].training:
             continue
+        told = f"{name} ({type(layer).__name__})"
         if layer.training:
-            raise Wrong("thawed", name=name)
+            raise Wrong("thawed", name=told)
         if name in freed:
-            raise Wrong("stuck", name=name)
-        raise Wrong("dropout" if isinstance(layer, nn.Dropout) else "all eval", name=name)
+            raise Wrong("stuck", name=told)
+        raise Wrong("dropout" if isinstance(layer, nn.Dropout) else "all eval", name=told)
 
 
 # ------------------------------------------------------------------------------------ 4

@@ -1,9 +1,9 @@
-"""Exercises of notebook 29: leave one out, labelling habits, two kinds of pairs, remedies."""
+"""Exercises of notebook 29: leave one out, claims, two kinds of pairs, remedies."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +23,6 @@ from medlab.exercises import (
     first_match,
     near,
     number,
-    numbers,
 )
 
 MESSAGES = {
@@ -46,44 +45,23 @@ MESSAGES = {
         "from it.",
     },
     "many_hospitals.2": {
-        "right": "two habits of writing down, and every other image as it is in truth.",
-        "format": "I expected an array as long as `labels`, each entry 0 or 1; got {got}.",
-        "in place": "you changed the labels that were given: the truth is lost. Work on a copy.",
-        "nothing": "the record is the truth: nothing was changed.",
-        "names": "you exchanged the two hospitals: the strict one is named first.",
-        "moved": "image {image} was not taken at the hospital that over-reads, and has become ill. "
-        "A patient may have been at several hospitals: change only images taken *there*.",
-        "elsewhere": "image {image} was taken at neither hospital, and its label has changed.",
-        "median of all": "you took the median over all images of the strict hospital, healthy ones "
-        "too. Take that of its ill images.",
-        "median of everywhere": "you took the median of the ill at all hospitals. Take that of the "
-        "strict hospital.",
-        "lower": "of an even number of cases you took the lower middle one. The median is the mean "
-        "of the middle two.",
-        "mean": "you compared with the mean severity, not with the median.",
-        "ties": "cases *at* the median are written down too.",
-        "mild": "you wrote down the mild half. Only the severe one is recorded.",
-        "whole": "at the strict hospital nothing has changed: cases below the median become 0.",
-        "found": "at the strict hospital image {image}, healthy in truth, is recorded as ill.",
-        "strict": "at the strict hospital image {image} should be {expected}, and is {got}.",
-        "nobody": "at the hospital that over-reads nothing has changed: every fourth of its "
-        "healthy patients becomes 1.",
-        "cured": "at the hospital that over-reads image {image}, ill in truth, is recorded as "
-        "healthy.",
-        "images": "you took every fourth healthy *image*. A diagnosis is a patient's: take every "
-        "fourth patient, and all of his images there.",
-        "one image": "only the first image of each chosen patient became 1. Take all of his images "
-        "there.",
-        "all patients": "you took every fourth of all patients there. Take out first those who "
-        "have an ill image there.",
-        "some healthy": "a patient with an ill image there is no healthy patient, though another "
-        "of his images is healthy.",
-        "ill anywhere": "you left out patients who were ill at another hospital only. Here they "
-        "are healthy.",
-        "well anywhere": "you counted healthy patients of all hospitals. Count those of this one.",
-        "later": "you begin with patient {place} of the healthy ones. Begin with the first.",
-        "appearance": "count the patients in the order of their names, as `np.unique` gives them.",
-        "over": "at the hospital that over-reads image {image} should be {expected}, and is {got}.",
+        "right": "another training and other patients both have to agree.",
+        "format": "I expected True or False; got {got}.",
+        "opposite": "you return True where nothing may be claimed, and False where it may.",
+        "seeds": "you asked the seeds only. The interval has to exclude 0 too.",
+        "interval": "you asked the interval only. All seeds need the same sign too.",
+        "either": "one of the two was enough for you. Both are asked for.",
+        "gains": "you claim gains only. A loss with every seed, its interval below 0, is an effect "
+        "too.",
+        "each": "you asked for an interval beyond 0 of every seed. I asked for that of their mean.",
+        "ends": "you averaged the ends of the seeds' intervals. Average the rows first: luck with "
+        "the patients differs from row to row, and their mean varies less.",
+        "together": "you took the quantiles of all rows together. Average the rows first.",
+        "ninety": "your interval holds 90 %. That of 95 % goes from the 2.5 % to the 97.5 % "
+        "quantile.",
+        "zero": "0 has no sign, and an interval that ends at 0 does not exclude it.",
+        "other": "seeds {seeds}, interval of their mean {low:.3f} to {high:.3f}: I expected "
+        "{expected}; got {got}.",
     },
     "many_hospitals.3": {
         "right": "the pooled AUC is a mixture of two answers, and the second needs no radiograph.",
@@ -248,130 +226,95 @@ def _split_fault(learn: list[int], test: list[int], here: ndarray, patients: nda
 # ------------------------------------------------------------------------------------ 2
 
 
-def recorded(
-    labels: ndarray, severity: ndarray, sites: ndarray, patients: ndarray, strict: str, over: str
-) -> ndarray:
-    """Labels (N,) as two hospitals write them down: one severe cases only, one too many."""
-    record = labels.copy()
-    here, there = sites == strict, sites == over
-    record[here & (severity < np.median(severity[here & (labels == 1)]))] = 0
-    well = np.setdiff1d(patients[there], patients[there & (labels == 1)])
-    record[there & np.isin(patients, well[::4])] = 1
-    return record
+def claimed(values: ndarray) -> bool:
+    """Whether all seeds (seeds, B) have one sign, and the interval of their mean excludes 0."""
+    signs = np.sign(values[:, 0])
+    _, low, high = interval(values)
+    return bool(abs(signs.sum()) == len(signs) and (low > 0 or high < 0))
 
 
-def _wards(seed: int) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Labels, severity, sites, patients: some at two hospitals, some ill at one visit only."""
-    rng = np.random.default_rng(seed)
-    n = 120
-    people = np.repeat(np.arange(n), rng.integers(1, 5, n))
-    home = rng.choice(["Coast", "Dale", "Ford"], n, p=[0.45, 0.35, 0.2])
-    away = rng.random(len(people)) < 0.15
-    sites = np.where(away, rng.choice(["Coast", "Dale", "Ford"], len(people)), home[people])
-    ill = rng.random(n) < 0.6
-    labels = (ill[people] ^ (rng.random(len(people)) < 0.12)).astype(int)
-    # Steps, skewed: many cases at the median, the mean elsewhere, and each hospital has its own
-    step = np.select([sites == "Coast", sites == "Dale"], [0.03, 0.02], 0.05)
-    severity = np.ceil(20 * rng.beta(1.2, 4, len(people))) * step * labels
-    names = rng.permutation([f"p{k:03d}" for k in range(n)])
-    mixed = rng.permutation(len(people))
-    return labels[mixed], severity[mixed], sites[mixed], names[people][mixed]
+def _effects() -> list[ndarray]:
+    """Differences of three seeds (3, 400), each also with the other sign."""
+    rng = np.random.default_rng(0)
+    own, common = rng.standard_normal((3, 399)), np.linspace(-2.3, 2.3, 399)
+    made = [
+        np.c_[seeds, np.array(seeds)[:, None] + np.array(spread)[..., None] * noise]
+        for seeds, spread, noise in (
+            ([0.04, 0.06, 0.11], 0.01, own),
+            ([0.12, -0.01, 0.09], 0.01, own),
+            ([0.09, 0.12, -0.01], 0.01, own),
+            ([0.02, 0.03, 0.01], 0.05, own),
+            ([0.02, -0.03, 0.01], 0.05, own),
+            ([0.03, 0.08, 0.07], 0.035, own),
+            ([0.03, 0.2, 0.2], 0.025, own),
+            ([0.04, 0.2, 0.2], 0.025, own),
+            ([0.03, 0.04, 0.035], 0.0164, common),  # 0 lies below 95 % of it, not below 97.5 %
+            ([0.0, 0.05, 0.06], 0.005, own),
+            ([0.05, 0.05, 0.02], [0.005, 0.005, 0.3], own),  # the mean varies, the median not
+        )
+    ]
+    made[0][0, 1] = -0.01  # the first resample is not the patients as they are
+    seldom = made[0].copy()
+    seldom[:, 1:20] = 0  # its interval begins at 0
+    made.append(seldom)
+    return [sign * values for sign in (1, -1) for values in made]
 
 
 @exercise("many_hospitals.2", MESSAGES["many_hospitals.2"])
-def records(answer) -> Verdict:
-    for seed, strict, over in ((0, "Dale", "Coast"), (14, "Ford", "Dale"), (2, "Coast", "Ford")):
-        labels, severity, sites, patients = _wards(seed)
-        given = labels.copy()
-        args = severity.copy(), sites.copy(), patients.copy(), strict, over
-        got = numbers(call(answer, given, *args)).numpy()
-        if got.shape != labels.shape or set(got.tolist()) - {0, 1}:
-            some = ", ".join(f"{value:g}" for value in np.unique(got)[:4])
-            return "format", {"got": f"shape {got.shape} with {some or 'nothing'}"}
-        got = got.astype(int)
-        if not np.array_equal(given, labels):
-            return "in place"
-        verdict = _record_fault(got, labels, severity, sites, patients, strict, over)
-        if verdict != "right":
-            return verdict
-    return "right"
-
-
-def _record_fault(
-    got: ndarray,
-    labels: ndarray,
-    severity: ndarray,
-    sites: ndarray,
-    patients: ndarray,
-    strict: str,
-    over: str,
-) -> Verdict:
-    want = recorded(labels, severity, sites, patients, strict, over)
-    if np.array_equal(got, want):
+def claims(answer) -> Verdict:
+    effects = _effects()
+    got = []
+    for values in effects:
+        said = call(answer, values.copy())
+        if isinstance(said, tuple | list) and any(part is ... for part in said):
+            raise NotAttempted
+        if np.shape(said) or said not in (False, True):
+            return "format", {"got": f"{type(said).__name__} {str(said)[:40]}"}
+        got.append(bool(said))
+    want = [claimed(values) for values in effects]
+    if got == want:
         return "right"
-    if np.array_equal(got, labels):
-        return "nothing"
-    if np.array_equal(got, recorded(labels, severity, sites, patients, over, strict)):
-        return "names"
-    here, there = sites == strict, sites == over
-    risen = (got > labels) & ~there
-    if risen.any() and np.isin(patients[risen], patients[there]).all():
-        return "moved", {"image": int(np.flatnonzero(risen)[0])}
-    if len(others := np.flatnonzero((got != labels) & ~here & ~there)):
-        return "elsewhere", {"image": int(others[0])}
-    for name, part, wrong, reverse in (
-        ("strict", here, _wrong_strict(labels, severity, here), ("found", 0)),
-        ("over", there, _wrong_over(labels, patients, there), ("cured", 1)),
-    ):
-        if np.array_equal(got[part], want[part]):
-            continue
-        key = first_match(got[part], {k: value[part] for k, value in wrong.items()})
-        image = int(np.flatnonzero((got != want) & part)[0])
-        turned = np.flatnonzero((got != labels) & part & (labels == reverse[1]))
-        if key == "other" and len(turned):
-            key, image = reverse[0], int(turned[0])
-        key, _, place = (name if key == "other" else key).partition(":")
-        return key, {"image": image, "expected": want[image], "got": got[image], "place": place}
-    return "right"
+    for key, rule in _WRONG_CLAIMS.items():
+        if got == [bool(rule(values)) for values in effects]:
+            return key
+    k = next(k for k in range(len(want)) if got[k] != want[k])
+    _, low, high = interval(effects[k])
+    told = {"seeds": effects[k][:, 0].round(3).tolist(), "low": low, "high": high}
+    return "other", told | {"expected": want[k], "got": got[k]}
 
 
-def _wrong_strict(labels: ndarray, severity: ndarray, here: ndarray) -> dict[str, ndarray]:
-    ill = labels == 1
-    usual = np.median(severity[here & ill])
-    lower = np.quantile(severity[here & ill], 0.5, method="lower")
-    return {
-        "whole": labels,
-        "lower": labels * (severity >= lower),
-        "median of all": labels * (severity >= np.median(severity[here])),
-        "median of everywhere": labels * (severity >= np.median(severity[ill])),
-        "mean": labels * (severity >= severity[here & ill].mean()),
-        "ties": labels * (severity > usual),
-        "mild": labels * (severity <= usual),
-        "mild:": labels * (severity < usual),
-    }
+def _one_sign(values: ndarray) -> bool:
+    return abs(np.sign(values[:, 0]).sum()) == len(values)
 
 
-def _wrong_over(labels: ndarray, patients: ndarray, there: ndarray) -> dict[str, ndarray]:
-    ill = labels == 1
-    well = np.setdiff1d(patients[there], patients[there & ill])
-    seen = list(dict.fromkeys(p for p in patients[there] if p in set(well)))
-    chosen = {
-        "all patients": np.unique(patients[there])[::4],
-        "some healthy": np.unique(patients[there & ~ill])[::4],
-        "ill anywhere": np.setdiff1d(patients[there], patients[ill])[::4],
-        "well anywhere": np.setdiff1d(patients, patients[ill])[::4],
-        "well anywhere:": np.setdiff1d(patients, patients[there & ill])[::4],
-        "appearance": np.array(seen)[::4],
-    } | {f"later:{k + 1}": well[k::4] for k in (1, 2, 3)}
-    made = {k: np.where(there & np.isin(patients, who), 1, labels) for k, who in chosen.items()}
-    made["nobody"] = labels
-    made["images"] = labels.copy()
-    made["images"][np.flatnonzero(there & ~ill)[::4]] = 1
-    made["one image"] = labels.copy()
-    rows = np.flatnonzero(there)
-    _, firsts = np.unique(patients[there], return_index=True)
-    made["one image"][[row for row in rows[firsts] if patients[row] in set(well[::4])]] = 1
-    return made
+def _beyond(values: ndarray, share: float = 0.025) -> ndarray:
+    """Whether the quantiles of each row (…, B) lie on one side of 0."""
+    low, high = np.quantile(values, [share, 1 - share], axis=-1)
+    return (low > 0) | (high < 0)
+
+
+def _with_zero(values: ndarray) -> bool:
+    seeds, (_, low, high) = values[:, 0], interval(values)
+    return bool((seeds >= 0).all() and low >= 0) or bool((seeds <= 0).all() and high <= 0)
+
+
+def _of_ends(values: ndarray) -> bool:
+    low, high = np.quantile(values[:, 1:], [0.025, 0.975], axis=1).mean(1)
+    return _one_sign(values) and bool(low > 0 or high < 0)
+
+
+_WRONG_CLAIMS: dict[str, Callable[[ndarray], Any]] = {
+    "opposite": lambda v: not claimed(v),
+    "seeds": _one_sign,
+    "interval": lambda v: _beyond(v[:, 1:].mean(0)),
+    "either": lambda v: _one_sign(v) or _beyond(v[:, 1:].mean(0)),
+    "gains": lambda v: claimed(v) and v[0, 0] > 0,
+    "each": lambda v: _one_sign(v) and _beyond(v[:, 1:]).all(),
+    "ends": _of_ends,
+    "together": lambda v: _one_sign(v) and _beyond(v[:, 1:].ravel()),
+    "ninety": lambda v: _one_sign(v) and _beyond(v[:, 1:].mean(0), 0.05),
+    "zero": _with_zero,
+}
 
 
 # ------------------------------------------------------------------------------------ 3
@@ -707,6 +650,14 @@ def _wrong_alignments(
 # ------------------------------------------------------------- for the notebook's tables
 
 
+def parted(rows: ndarray, patients: ndarray, seed: int, n: int = 800) -> tuple[ndarray, ndarray]:
+    """The n rows to learn from, patient after patient by chance, and those of other patients."""
+    order = np.random.default_rng(seed).permutation(np.unique(patients[rows]))
+    rows = np.concatenate([rows[patients[rows] == p] for p in order])
+    learn, rest = rows[:n], rows[n:]
+    return learn, rest[~np.isin(patients[rest], patients[learn])]
+
+
 def rates(labels: ndarray, called: ndarray, counts: ndarray) -> tuple[ndarray, ndarray]:
     """Sensitivity and specificity, each (seeds, B), of `called` (seeds, N) on resamples (B, N)."""
     right = called == labels
@@ -724,10 +675,11 @@ def interval(values: ndarray) -> tuple[float, float, float]:
 
 
 def told(values: ndarray, sign: str = "") -> str:
-    """Each seed's value, then the interval of their mean, over patients."""
+    """Each seed's value, then their mean's interval over patients; a signed claim gets a star."""
     each = " ".join(f"{value:{sign}.2f}" for value in values[:, 0])
     _, low, high = interval(values)
-    return f"{each} ({low:{sign}.2f} to {high:{sign}.2f})"
+    star = " *" if sign and claimed(values) else ""
+    return f"{each} ({low:{sign}.2f} to {high:{sign}.2f}){star}"
 
 
 def forest(rows: dict[str, ndarray], x: str, limits: Any = None, reference: Any = None) -> Figure:
@@ -750,6 +702,6 @@ def shifted_and_scaled(net: Any, known: Tensor, x: Tensor) -> ndarray:
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, so that nobody needs their own for what follows."""
-    own: tuple[Any, ...] = (leave_one_out, recorded, two_kinds, renormalise, match, align)
-    own += rates, interval, told, forest, shifted_and_scaled
+    own: tuple[Any, ...] = (leave_one_out, claimed, two_kinds, renormalise, match)
+    own += parted, rates, interval, told, forest, shifted_and_scaled
     return SimpleNamespace(**{function.__name__: function for function in own})

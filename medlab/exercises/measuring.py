@@ -55,6 +55,8 @@ MESSAGES = {
         "all four": "you kept pixels with *all four* neighbours outside. One is enough.",
         "one axis": "you looked at two of the four neighbours only.",
         "whole": "you returned the whole structure.",
+        "background": "you marked background as well. A surface pixel is itself in the structure: "
+        "`mask & …`.",
         "other": "of {count} pixels yours differ, the first at row {row}, column {column}, where "
         "I expected {want}.",
     },
@@ -154,6 +156,8 @@ MESSAGES = {
         "absolute": "you took absolute differences. Errors to both sides cancel in a bias, and "
         "that is what it is for.",
         "median": "you took the median. Bland and Altman's bias is the mean of the differences.",
+        "relative": "you divided the differences by the volumes. Here they stay as they are, in "
+        "the unit of the volumes: measured − exact.",
         "first": "your first number is a limit. The order is bias, low, high.",
         "bias": "I expected a bias of {want:.4g}, and got {got:.4g}.",
         "population": "your limits are those of a spread divided by n. It is estimated from these "
@@ -228,8 +232,10 @@ def overlap(answer) -> Verdict:
         try:
             got = _numbers(call(answer, truth.clone(), found.clone()), 2, "two numbers")
         except Wrong as fault:
-            if a + b == 0 and fault.key == "raised":
-                raise Wrong("neither", got=_error(fault)) from None
+            single = fault.key == "two numbers" and fault.values["got"].startswith("one ")
+            if a + b == 0 and (single or fault.key == "raised"):
+                got = fault.values["got"] if single else _error(fault)
+                raise Wrong("neither", got=got) from None
             raise
         if a + b == 0:
             if not _same(got, [math.nan, math.nan]):
@@ -298,6 +304,7 @@ def _wrong_surfaces(mask: np.ndarray) -> dict[str, np.ndarray]:
         "wrapped": mask & ~np.all(around, 0),
         "all four": mask & ~(up | down | left | right),
         "one axis": mask & ~(up & down),
+        "background": ~mask | edge,
     }
 
 
@@ -590,6 +597,9 @@ def agreement(answer) -> Verdict:
             wrong = {"sign": -d.mean(), "absolute": np.abs(d).mean(), "median": np.median(d)}
             wrong |= {"first": d.mean() - 1.96 * d.std(ddof=1)}
             key = first_match(bias, wrong)
+            shares = [(d / size).mean() for size in (exact, exact + d, exact + d / 2)]
+            if key == "other" and any(near(bias, k * v) for v in shares for k in (1, 100)):
+                key = "relative"
             return "bias" if key == "other" else key, {"got": bias, "want": d.mean()}
 
         def around(spread: float, centre: float = d.mean()) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -54,6 +55,10 @@ MESSAGES = {
         "so that a miss costs.",
         "steps": "you averaged the precision at each hit. That is another convention "
         "(scikit-learn's); here the recalls 0, 0.01 … 1 count.",
+        "found hits": "you averaged the precision at the hits that were found, as scikit-learn "
+        "does. A lesion that was missed would cost nothing; here the recalls 0, 0.01 … 1 count.",
+        "trapezoid": "you took the area under the curve, by straight lines between its points. "
+        "Here precision is raised, and the recalls 0, 0.01 … 1 count alike.",
         "area": "you took the area under the raised curve. That is another convention; here the "
         "recalls 0, 0.01 … 1 count alike.",
         "eleven": "you took the recalls 0, 0.1 … 1, as was done before 2010. Here it is 0.01.",
@@ -125,6 +130,8 @@ MESSAGES = {
         "patient": "you counted patients. Some have several nodules.",
         "upper": "a nodule of just {edge:g} mm belongs to the class that begins there: "
         "edge ≤ d < next edge.",
+        "both": "you counted a nodule of just {edge:g} mm in two classes. It belongs to the one "
+        "that begins there: edge ≤ d < next edge.",
         "no nodule": "where a class holds no nodule, it has its pair all the same, (0, 0): I "
         "expected {want}, and got {got}.",
         "last edge": "every class ends before its upper edge, the last one too (`np.histogram` "
@@ -333,11 +340,21 @@ def _mean_precision(
     return float(np.mean(found)) if found else 0.0
 
 
-def _under(hits: np.ndarray, lesions: int) -> float:
+def _under(hits: np.ndarray, lesions: int) -> dict[str, list[float]]:
+    """Means of the precision at the hits, and areas under the curve, raised and as it is."""
     running = np.cumsum(hits)
-    precision = running / np.arange(1, len(hits) + 1)
+    precision, recall = running / np.arange(1, len(hits) + 1), running / lesions
     raised = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((raised * hits).sum() / lesions)
+    at_hits = (precision * hits).sum()
+    trapezoids = [trapezoid(values, recall) for values in (precision, raised)]
+    for first in (0, 1):  # from a point at recall 0
+        trapezoids.append(trapezoid(np.append(first, precision), np.append(0, recall)))
+    return {
+        "steps": [at_hits / lesions],
+        "found hits": [at_hits / max(1, hits.sum())],
+        "area": [(raised * hits).sum() / lesions],
+        "trapezoid": trapezoids,
+    }
 
 
 HITS = [  # of boxes, best first, and how many lesions there are
@@ -358,12 +375,10 @@ def mean_precision(answer) -> Verdict:
         got = number(call(answer, torch.tensor(hits), lesions))
         if near(got, want, rel=1e-5):
             continue
-        wrong = {
+        single = {
             "raw": _mean_precision(hits, lesions, GRID, raised=False),
             "reached": _mean_precision(hits, lesions, GRID, reached=True),
             "found lesions": _mean_precision(hits, max(1, int(hits.sum())), GRID),
-            "steps": float((np.cumsum(hits) / np.arange(1, len(hits) + 1) * hits).sum() / lesions),
-            "area": _under(hits, lesions),
             "eleven": _mean_precision(hits, lesions, np.linspace(0, 1, 11)),
             "hundred": _mean_precision(hits, lesions, GRID[:-1]),
             "beyond": _mean_precision(hits, lesions, GRID, strict=True),
@@ -371,9 +386,9 @@ def mean_precision(answer) -> Verdict:
             "order": _mean_precision(hits[::-1], lesions, GRID),
             "lowest": _mean_precision(hits, lesions, GRID, lowest=True),
         }
-        told = {"hits": text, "lesions": lesions, "want": want, "got": got}
-        wrong = {key: value for key, value in wrong.items() if not near(value, want, rel=1e-5)}
-        return _first(got, wrong), told
+        wrong = {key: [value] for key, value in single.items()} | _under(hits, lesions)
+        key = next((k for k, values in wrong.items() if _among(got, values, want)), "other")
+        return key, {"hits": text, "lesions": lesions, "want": want, "got": got}
     try:
         got = number(call(answer, torch.zeros(0, dtype=torch.bool), 3))
     except Wrong as fault:
@@ -419,13 +434,21 @@ def _luna(
     return float(end(found))
 
 
-def _one_by_one(parts: Sequence[tuple[np.ndarray, np.ndarray]], scans: float) -> float:
+def _one_by_one(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    scans: float,
+    lesions: int | None = None,
+    *,
+    start: bool = True,
+) -> float:
     """As `_luna`, but each score is a point: of equal ones the first part's alarms come first."""
     hit = np.concatenate([np.arange(len(a) + len(b)) >= len(a) for b, a in parts])
     scores = np.concatenate([np.append(a, b) for b, a in parts])
     order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
-    x, y = np.cumsum(~hit[order]) / scans, np.cumsum(hit[order]) / hit.sum()
-    return float(np.interp(RATES, np.append(0.0, x), np.append(0.0, y)).mean())
+    x, y = np.cumsum(~hit[order]) / scans, np.cumsum(hit[order]) / (lesions or hit.sum())
+    if start or not len(x):
+        x, y = np.append(0.0, x), np.append(0.0, y)
+    return float(np.interp(RATES, x, y).mean())
 
 
 def _descending(best: np.ndarray, alarms: np.ndarray, scans: float) -> Iterator[float]:
@@ -530,6 +553,7 @@ def _other_rules(truth: Any, found: Any, patients: np.ndarray) -> dict[str, list
     marks = [_collected(truth, found, rule)[:2] for rule in [*rules, _in_frame]]
     levels = [None, np.concatenate([best, alarms])]
     shares = [_luna(hits, alarms, scans, levels=each) for each in levels]
+    shares += [share * len(hits) / len(best) for share in shares]
     single = []
     for names in (patients, np.arange(len(patients))):
         places = [np.flatnonzero(names == name) for name in dict.fromkeys(names)]
@@ -538,10 +562,17 @@ def _other_rules(truth: Any, found: Any, patients: np.ndarray) -> dict[str, list
         single += [float(np.mean(scores)), sum(scores) / len(parts)]
     none = np.empty(0)
     apart = [(none, alarms), (best, none)]
+    listed = []  # the boxes as they come: in a slice of `_scans` those that hit stand first
+    for lesions, pair in zip(truth, found, strict=True):
+        _, wrong, right = _collected([lesions], [pair])
+        listed += [(right, none), (none, wrong)]
+    orders = [[(none, alarms), (hits, none)], [(hits, none), (none, alarms)], listed]
+    for order, start in itertools.product(orders, (True, False)):
+        shares.append(_one_by_one(order, scans, len(best), start=start))
     return {
         "tied": [_one_by_one(p, scans) for p in (apart, apart[::-1], parts, parts[::-1])],
         "centre": [_luna(*mark, scans) for mark in marks],
-        "boxes": [*shares, *(share * len(hits) / len(best) for share in shares)],
+        "boxes": shares,
         "single": single,
     }
 
@@ -707,6 +738,7 @@ def sizes(answer) -> Verdict:
         "cuts": _by_size(each, diameters, hit, EDGES),
         "all": _by_size(*given, EDGES, join=all),
         "upper": _by_size(*given, EDGES, inside=lambda d, low, high: low < d <= high),
+        "both": _by_size(*given, EDGES, inside=lambda d, low, high: low <= d <= high),
         "diameter": _by_size([0] * len(names), diameters, hit, EDGES),
         "missed": [[found, of - found] for found, of in want],
         "swapped": [row[::-1] for row in want],
@@ -776,6 +808,7 @@ def gain(answer) -> Verdict:
     shuffled = [many_b[::-1] - many_a, many_b - many_a[::-1], np.roll(many_b, 1) - many_a]
     shuffled += [many_b - np.roll(many_a, 1), (many_b[:, None] - many_a).ravel()]
     shuffled += [np.sort(many_b) - np.sort(many_a), np.sort(many_b)[::-1] - np.sort(many_a)]
+    shuffled += [many_b - score("before"), score("after") - many_a]  # one of them not weighted
     if key == "other" and any(
         near([low, high], np.percentile(values, [2.5, 97.5]), rel=1e-4) for values in shuffled
     ):

@@ -452,7 +452,6 @@ def rivals(train: Cohort, part: Cohort) -> dict[str, Tensor]:
         "the lungs": lungs,
         "brighter, in usual place": brighter * usual,
         "usual place": usual.expand_as(images),
-        "bright in the lungs": images * lungs,
         "brighter than healthy": brighter,
     }
 

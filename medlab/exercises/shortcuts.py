@@ -1,9 +1,9 @@
-"""Exercises of notebook 26: intervene, tabulate, judge and guide maps, cover, balance, odds."""
+"""Exercises of notebook 26: intervene, tabulate, judge maps, cover, balance, suspect."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +17,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
+from medlab.cohort import Cohort
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near
 from medlab.explain import gradient
+from medlab.metrics import resamples
+from medlab.training import predict
 
 CORNER = (slice(27, 32), slice(1, 7))  # rows and columns that a stamp can reach, of 32×32 pixels
 
@@ -72,43 +75,30 @@ MESSAGES = {
         "other": "from {low:g} to {high:g} I expected {expected}, and got {got}.",
     },
     "shortcuts.4": {
-        "right": "a second gate at every ReLU, and the network is as it was.",
-        "format": "I expected maps of shape {shape}; got {got}.",
-        "tuple": "your hook returns a tensor. It must return a tuple with one entry: "
-        "`(grad_input[0].clamp(min=0),)`.",
-        "plain": "that is the plain gradient. At each ReLU what comes back must be cut off at 0.",
-        "late": "you cut off the gradient at the image only. Do it at every ReLU.",
-        "deconv": "your hook lets all of `grad_output` through that is positive, also where the "
-        "ReLU was closed. Cut off `grad_input`, which the ReLU has gated.",
-        "negative": "you kept what is negative. Keep what is positive.",
-        "first": "one ReLU has its second gate, the others have none.",
-        "signed": "take the absolute value, of channels the largest, as `gradient` does.",
-        "summed": "you added the channels. Take the largest absolute value.",
-        "times": "you multiplied by the image. The map is the gradient alone.",
-        "class": "that is the map of another class than `target`.",
-        "left": "your hooks are still in the model: its plain gradient has changed. Remove them.",
-        "other": "the maps differ from mine by up to {far:.2g}.",
-    },
-    "shortcuts.5": {
         "right": "with the stamp or without it, what is left is the same.",
         "format": "I expected pictures of shape {shape}; got {got}.",
         "changed": "the pictures you were given have changed: work on a copy.",
-        "where": "you cover only pictures in which you find a stamp. Now the box is the sign: "
-        "cover all.",
+        "where": "you change some corners and leave others as they are. Then the change itself is "
+        "the sign: cover every corner, whatever is in it.",
         "value": "every corner is covered, but its grey is {far:.2g} higher or lower where a "
         "stamp was: it was computed with the stamp in it.",
-        "others": "a picture's cover depends on the other pictures of its batch, and so on how "
-        "many of them are stamped.",
+        "others": "a picture's cover depends on the other pictures of its batch. It must be the "
+        "same whoever else is there.",
         "partial": "{count} of the corner's 30 pixels still show what was there.",
         "outside": "you changed {count} pixels outside the corner, which hold no stamp.",
         "all the same": "all your pictures are alike. Only the corner is covered.",
         "random": "two calls give two results. Use one fixed grey.",
         "nan": "your pictures hold NaN or infinite values.",
     },
-    "shortcuts.6": {
+    "shortcuts.5": {
         "right": "each of the four cells is drawn with probability 1/4.",
         "format": "I expected one probability for each image; got {got}.",
-        "range": "a probability is neither negative nor NaN.",
+        "nan": "your probabilities hold NaN.",
+        "negative": "a probability is never negative.",
+        "quarter": "each of your cells adds up to 1. Give it a quarter.",
+        "each": "you gave 1/4 to every image. The images of a cell share the quarter.",
+        "counts": "these are the numbers of images in each cell. An image of a large cell needs a "
+        "small probability.",
         "sum": "your numbers add up to {total:.3g}. Probabilities of all images add up to 1.",
         "uniform": "every image is as probable as every other: then the cells are as they were.",
         "turned": "your images of frequent cells are the more probable ones. Rare cells need more.",
@@ -121,20 +111,7 @@ MESSAGES = {
         "within": "the cells are equal, but two images of one cell differ in probability.",
         "other": "label {label} with sign {sign} is drawn with probability {got:.3f}, not 1/4.",
     },
-    "shortcuts.7": {
-        "right": "odds are multiplied, and the probability follows.",
-        "probability": "you multiplied the probability. The odds are multiplied: p / (1 − p).",
-        "odds": "that is the new odds. Turn them back: p = o / (1 + o).",
-        "old odds": "you turned back with 1 / (1 + o), the probability of being healthy.",
-        "times": "you multiplied the ratio by the number of standard deviations. Each one "
-        "multiplies the odds once more: a power.",
-        "exponential": "`ratio` is e^coefficient already: no exponential of it.",
-        "once": "you counted one standard deviation, whatever `sds` says.",
-        "inverse": "your odds fall where they should rise: divided instead of multiplied.",
-        "other": "from p = {p:g} with ratio {ratio:g} and {sds:g} standard deviations I expected "
-        "{expected:.4f}, and got {got:.4f}.",
-    },
-    "shortcuts.8": {
+    "shortcuts.6": {
         "right": "the least suspicious cheat has {cheat:.3f}, the most suspicious honest network "
         "{honest:.3f}.",
         "format": "I expected one number for each network; got {got}.",
@@ -143,18 +120,19 @@ MESSAGES = {
         "random": "two calls give two suspicions: draw nothing at random, or with a fixed seed.",
         "reads": "the network that looks at {what} gets {cheat:.3f}, and an honest one "
         "{honest:.3f}. Which harmless change would move only the first?",
+        "scores": "you looked at scores of the images as they are. Change the images, and see how "
+        "the scores move.",
         "harmful": "all cheats are moved less than an honest network ({honest:.3f}): your change "
-        "is not harmless, it touches the middle, where illness shows. Or you looked at scores, not "
-        "at how they move.",
+        "is not harmless, it touches the middle, where illness shows.",
     },
 }
 
 
 def material() -> SimpleNamespace:
     """Finished answers of the exercises, for what follows, and what plants, cures and judges."""
-    answers = intervene, average, cells, verdict, guided, cover, chances, after
-    planted = stamped, sharpened, random_stamp, random_edges
-    judged = redrawn, spearman, right_left, measured, regression
+    answers = intervene, average, cells, verdict, cover, chances
+    planted = signs, stamped, sharpened, taken, random_edges
+    judged = log_odds, guided, redrawn, spearman, outlines, right_left, measured, odds_ratios
     return SimpleNamespace(**{each.__name__: each for each in (*answers, *planted, *judged)})
 
 
@@ -198,19 +176,45 @@ def sharpened(images: Tensor, amount: float | Tensor = 0.3) -> Tensor:
     return (images + amount * _fine(images)).clamp(0, 1)
 
 
-def random_stamp(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures (N, 1, 32, 32), half of them with a stamp more, as an augmentation."""
-    n, device = len(pictures), generator.device
-    at = torch.randint(0, 4, (n, 2), generator=generator, device=device)
-    where = torch.rand(n, generator=generator, device=device) < 0.5
-    more = stamped(torch.zeros(n, 1, 64, 64, device=device), at, where)
-    return (pictures + F.avg_pool2d(more, 2)).clamp(0, 1)
+def signs(labels: Tensor, rng: np.random.Generator) -> Tensor:
+    """(N,) whether each image gets a sign: 90 % of the ill and 10 % of the healthy do."""
+    return torch.from_numpy(rng.random(len(labels)) < np.where(labels == 1, 0.9, 0.1))
+
+
+def taken(images: Tensor, places: Tensor, stamp: Tensor, sharp: Tensor) -> Tensor:
+    """Images (N, 1, 64, 64), stamped and sharpened where (N,) `stamp` and `sharp` say so."""
+    return sharpened(stamped(images, places, stamp), 0.3 * sharp.float().view(-1, 1, 1, 1))
 
 
 def random_edges(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Pictures (N, 1, H, W) sharpened or softened by −0.5 … 0.5, as an augmentation."""
     amount = torch.rand(len(pictures), 1, 1, 1, generator=generator, device=generator.device)
     return sharpened(pictures, amount - 0.5)
+
+
+def log_odds(models: Sequence[nn.Module], pictures: Tensor) -> ndarray:
+    """(N,) logit of illness less that of health, mean over models."""
+    each = [np.asarray(predict(model, pictures, logits=True)) for model in models]
+    logits = np.mean(each, 0)
+    return logits[:, 1] - logits[:, 0]
+
+
+def guided(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    """Guided backpropagation: the gradient, cut off at 0 on its way back through every ReLU.
+
+    Source: Springenberg et al., arXiv:1412.6806 (2015), section 3.4.
+    """
+
+    def cut(_module: nn.Module, grad_input: Any, _grad_output: Any) -> Any:
+        return (grad_input[0].clamp_min(0),)
+
+    layers = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    handles = [layer.register_full_backward_hook(cut) for layer in layers]
+    try:
+        return gradient(model, images, target)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def redrawn(model: nn.Module, layers: int, seed: int) -> nn.Module:
@@ -235,6 +239,15 @@ def spearman(a: Tensor, b: Tensor) -> ndarray:
     return (one * other).sum(1) / np.where(norm > 0, norm, np.inf)
 
 
+def outlines(part: Cohort) -> Tensor:
+    """(N, 64, 64) of 0 and 1, the lungs; where a set has no outlines, a box of two halves."""
+    if "lungs" in part.extras:
+        return torch.as_tensor(part.extras["lungs"]).float()
+    box = torch.zeros(len(part), 64, 64)
+    box[:, 12:52, 8:56] = 1
+    return box
+
+
 def _mean(values: Tensor, where: Tensor) -> Tensor:
     return (values * where).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)
 
@@ -246,24 +259,36 @@ def right_left(grey: Tensor, lungs: Tensor) -> Tensor:
 
 
 def measured(images: Tensor, lungs: Tensor, usual: float | Tensor) -> ndarray:
-    """(N, 5) features inside lungs (N, H, W) of 0 and 1, of images (N, 1, H, W).
+    """(N, 3) features inside lungs (N, H, W) of 0 and 1, of images (N, 1, H, W).
 
-    Mean grey; how far right less left lies from what is usual; lower less upper part; standard
-    deviation; texture, the mean size of what lies between a pixel and its neighbourhood.
+    Mean grey; asymmetry, how far right less left lies from what is usual; texture, the mean size
+    of what lies between a pixel and its neighbourhood of 3×3.
     """
-    grey, row = images[:, 0], torch.arange(float(images.shape[2]))[:, None]
-    low = lungs * (row > _mean(row.expand_as(grey), lungs).view(-1, 1, 1))
-    spread = (_mean(grey**2, lungs) - _mean(grey, lungs) ** 2).clamp(min=0).sqrt()
-    zones = _mean(grey, low) - _mean(grey, lungs - low)
+    grey = images[:, 0]
     asymmetry = (right_left(grey, lungs) - usual).abs()
     texture = _mean(_fine(images)[:, 0].abs(), lungs)
-    return torch.stack([_mean(grey, lungs), asymmetry, zones, spread, texture], 1).numpy()
+    return torch.stack([_mean(grey, lungs), asymmetry, texture], 1).numpy()
 
 
-def regression(features: Any, labels: Any, weight: Any = None) -> Pipeline:
-    """Logistic regression on standardised features; `weight` counts each row so often."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
-    return model.fit(features, labels, logisticregression__sample_weight=weight)
+def odds_ratios(
+    features: ndarray, labels: Any, owners: ndarray, n: int = 200
+) -> tuple[Pipeline, ndarray]:
+    """Logistic regression on K standardised features, and (3, K): odds ratios, low and high.
+
+    The 95 % intervals come from refitting on n resamples of the patients, `owners` (N,).
+    """
+
+    def fitted(weight: Any = None) -> Pipeline:
+        model = make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cholesky"))
+        return model.fit(features, labels, logisticregression__sample_weight=weight)
+
+    def ratios(model: Pipeline) -> ndarray:
+        return np.exp(model[-1].coef_[0])
+
+    model = fitted()
+    blocks = resamples(labels, groups=owners, n=n)
+    many = [ratios(fitted(weight)) for block in blocks for weight in block]
+    return model, np.stack([ratios(model), *np.quantile(many, (0.025, 0.975), axis=0)])
 
 
 # --- 1: the intervention ---
@@ -314,12 +339,17 @@ def _slips(before: ndarray, after: ndarray, patients: ndarray) -> Iterator[tuple
     yield "images", _by(d, images**0.5)
     yield "images", _by(d, images**0.5, 0)
     yield "images", _by(d, root)
+    of_image = means[np.unique(patients, return_inverse=True)[1]]  # a loop without `unique`
+    yield "images", _by(of_image, images**0.5)
+    yield "images", _by(of_image, root)
     yield "images", (d.mean(), *_by(means, root)[1:])
     yield "sum", _by(sums, root)
     yield "after", _by(each(after), root)
     yield "unpaired", (mean, mean - 1.96 * both, mean + 1.96 * both)
     for ddof in (0, 1):
         half = 1.96 * d.std(ddof=ddof) / images**0.5
+        yield "image error", (mean, mean - half, mean + half)
+        half = 1.96 * d.std(ddof=ddof) / root
         yield "image error", (mean, mean - half, mean + half)
         yield "image error", _by(means, images**0.5, ddof)
         yield "root", _by(means, len(means), ddof)
@@ -460,113 +490,7 @@ def criterion(answer: Any) -> Verdict:
     return "one end" if wanted[k] == "undecided" else "other", values
 
 
-# --- 4: guided backpropagation ---
-
-
-def guided(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Guided backpropagation: the gradient, cut off at 0 on its way back through every ReLU.
-
-    Source: Springenberg et al., arXiv:1412.6806 (2015), section 3.4.
-    """
-
-    def cut(_module: nn.Module, grad_input: Any, _grad_output: Any) -> Any:
-        return (grad_input[0].clamp_min(0),)
-
-    return _hooked(model, images, target, cut)
-
-
-def _hooked(
-    model: nn.Module, images: Tensor, target: int, hook: Callable, last: int | None = None
-) -> Tensor:
-    layers = [module for module in model.modules() if isinstance(module, nn.ReLU)][:last]
-    handles = [layer.register_full_backward_hook(hook) for layer in layers]
-    try:
-        return gradient(model, images, target)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _network(seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(2, 5, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(5, 6, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2),
-            nn.Flatten(),
-            nn.Linear(24, 4),
-            nn.ReLU(),
-            nn.Linear(4, 3),
-        ).eval()
-
-
-def _signed(model: nn.Module, images: Tensor, target: int, gates: bool) -> Tensor:
-    """The gradient with its sign and channels (N, C, H, W), plain or guided."""
-    layers = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    hook = lambda _m, back, _out: (back[0].clamp_min(0),)  # noqa: E731
-    handles = [layer.register_full_backward_hook(hook) for layer in layers if gates]
-    pictures = images.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(model(pictures)[:, target].sum(), pictures)
-    for handle in handles:
-        handle.remove()
-    return slope
-
-
-def _wrong_maps(model: nn.Module, images: Tensor, target: int) -> Iterator[tuple[str, Tensor]]:
-    plain, right = (_signed(model, images, target, gates) for gates in (False, True))
-    yield "plain", plain.abs().amax(1)
-    yield "late", plain.clamp_min(0).amax(1)
-    yield "late", plain.clamp_min(0).sum(1)
-    yield "deconv", _hooked(model, images, target, lambda m, i, o: (o[0].clamp_min(0),))
-    yield "negative", _hooked(model, images, target, lambda m, i, o: (i[0].clamp_max(0),))
-    for last in (1, 2, -1):
-        gate = lambda m, i, o: (i[0].clamp_min(0),)  # noqa: E731
-        yield "first", _hooked(model, images, target, gate, last)
-    yield "signed", right.amax(1)
-    yield "signed", right.amax(1).abs()
-    yield "signed", right.amin(1)
-    yield "summed", right.sum(1)
-    yield "summed", right.abs().sum(1)
-    yield "summed", right.abs().mean(1)
-    yield "times", (right * images).abs().amax(1)
-    yield "times", (right * images).sum(1)
-    for other in {0, 1, 2} - {target}:
-        yield "class", guided(model, images, other)
-
-
-@exercise("shortcuts.4", MESSAGES["shortcuts.4"])
-def second_gate(answer: Any) -> Verdict:
-    for seed, target in ((0, 1), (6, 2)):
-        model = _network(seed)
-        images = torch.rand(6, 2, 8, 9, generator=torch.Generator().manual_seed(seed)) - 0.5
-        want, before = guided(model, images, target), gradient(model, images, target)
-        try:
-            got = call(answer, model, images.clone(), target)
-        except Wrong as wrong:
-            if "invalid number of grad_input" in str(wrong.__cause__):
-                return "tuple"
-            raise
-        shape = tuple(want.shape)
-        if not torch.is_tensor(got) or tuple(got.shape) != shape:
-            told = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
-            return "format", {"shape": shape, "got": told}
-        got = got.detach().float()
-        if not torch.equal(gradient(model, images, target), before):
-            return "left"
-        scale = float(want.max())
-        if near(got, want, rel=1e-4, absolute=1e-5 * scale):
-            continue
-        for key, value in _wrong_maps(model, images, target):
-            if near(got, value, rel=1e-4, absolute=1e-5 * scale):
-                return key
-        return "other", {"far": float((got - want).abs().max())}
-    return "right"
-
-
-# --- 5: a cover that leaks nothing ---
+# --- 4: a cover that leaks nothing ---
 
 
 def cover(pictures: Tensor) -> Tensor:
@@ -599,7 +523,7 @@ def _pictures(answer: Any, given: Tensor) -> Tensor:
     return got.detach().float().clone()
 
 
-@exercise("shortcuts.5", MESSAGES["shortcuts.5"])
+@exercise("shortcuts.4", MESSAGES["shortcuts.4"])
 def covering(answer: Any) -> Verdict:
     plain, stamp = _corners(0)
     inside = torch.zeros(32, 32, dtype=torch.bool)
@@ -633,7 +557,7 @@ def covering(answer: Any) -> Verdict:
     return "right"
 
 
-# --- 6: equal cells ---
+# --- 5: equal cells ---
 
 
 def chances(labels: Any, sign: Any) -> ndarray:
@@ -643,7 +567,7 @@ def chances(labels: Any, sign: Any) -> ndarray:
     return chance / chance.sum()
 
 
-@exercise("shortcuts.6", MESSAGES["shortcuts.6"])
+@exercise("shortcuts.5", MESSAGES["shortcuts.5"])
 def balance(answer: Any) -> Verdict:
     for seed, sizes in ((0, (40, 6, 9, 25)), (1, (3, 12, 30, 5))):
         order = np.random.default_rng(seed).permutation(np.repeat(np.arange(4), sizes))
@@ -651,13 +575,19 @@ def balance(answer: Any) -> Verdict:
         got = _arrays(call(answer, labels.copy(), sign.copy()))
         if got.shape != labels.shape:
             return "format", {"got": f"shape {got.shape}"}
-        if not (got >= 0).all():
-            return "range"
+        if np.isnan(got).any():
+            return "nan"
+        if (got < 0).any():
+            return "negative"
+        n, of = len(labels), np.bincount(order)[order]
         if not near(got.sum(), 1, rel=1e-4):
+            unshared = {"quarter": 1 / of, "each": np.full(n, 0.25), "counts": of}
+            for key, slip in unshared.items():
+                if near(got, slip, rel=1e-4):
+                    return key
             return "sum", {"total": got.sum()}
         if near(got, chances(labels, sign), rel=1e-4):
             continue
-        n, of = len(labels), np.bincount(order)[order]
         by_label, by_sign = (np.bincount(v)[v] for v in (labels, sign.astype(int)))
         slips = {
             "uniform": np.ones(n),
@@ -677,40 +607,7 @@ def balance(answer: Any) -> Verdict:
     return "right"
 
 
-# --- 7: odds ---
-
-
-def after(p: float, ratio: float, sds: float) -> float:
-    """Probability when a feature rises by some standard deviations, each with this odds ratio."""
-    odds = p / (1 - p) * ratio**sds
-    return odds / (1 + odds)
-
-
-@exercise("shortcuts.7", MESSAGES["shortcuts.7"])
-def odds_ratio(answer: Any) -> Verdict:
-    for p, ratio, sds in ((0.2, 1.8, 2.0), (0.7, 0.6, 1.5), (0.4, 2.5, -0.5)):
-        got, o = number(call(answer, p, ratio, sds)), p / (1 - p)
-        want = after(p, ratio, sds)
-        if near(got, want, rel=1e-4):
-            continue
-        new = o * ratio**sds
-        slips = {
-            "probability": [p * ratio**sds, min(1.0, p * ratio**sds), p * ratio * sds],
-            "odds": [new],
-            "old odds": [1 / (1 + new)],
-            "times": [v / (1 + v) for v in (o * ratio * sds, o + ratio * sds)],
-            "exponential": [v / (1 + v) for v in (o * np.exp(ratio * sds), o * np.exp(ratio))],
-            "once": [o * ratio / (1 + o * ratio)],
-            "inverse": [v / (1 + v) for v in (o / ratio**sds,)],
-        }
-        for key, values in slips.items():
-            if any(near(got, value, rel=1e-4) for value in values):
-                return key
-        return "other", {"p": p, "ratio": ratio, "sds": sds, "expected": want, "got": got}
-    return "right"
-
-
-# --- 8: five networks ---
+# --- 6: five networks ---
 
 
 def _fine(images: Tensor) -> Tensor:
@@ -754,14 +651,24 @@ def _chests(seed: int) -> Tensor:
     return images.clamp(0, 1)
 
 
-@exercise("shortcuts.8", MESSAGES["shortcuts.8"])
+@exercise("shortcuts.6", MESSAGES["shortcuts.6"])
 def five_networks(answer: Any) -> Verdict:
     least, most = np.inf, 0.0
     for seed, corner, way in ((0, (1, 0), 1.0), (1, (0, 1), -1.0), (2, (1, 1), 1.0)):
         images, five = _chests(seed), _five(corner, way)
-        found = {}
+        found, changed = {}, False
+
+        def watched(score: Callable[[Tensor], ndarray], images: Tensor = images) -> Callable:
+            def look(x: Tensor) -> ndarray:
+                nonlocal changed
+                known = (x.flatten(1)[:, None] == images.flatten(1)).all(2).any(1)
+                changed |= not known.all()
+                return score(x)
+
+            return look
+
         for name, score in five.items():
-            got = _arrays(call(answer, score, images.clone()))
+            got = _arrays(call(answer, watched(score), images.clone()))
             if got.size != 1:
                 return "format", {"got": f"shape {got.shape}"}
             found[name] = float(got.item())
@@ -772,6 +679,8 @@ def five_networks(answer: Any) -> Verdict:
             return "random"
         if len(set(found.values())) == 1:
             return "blind"
+        if not changed:
+            return "scores"
         honest = max(found.pop("honest"), found.pop("honest, sure of itself"))
         if max(found.values()) <= honest:
             return "harmful", {"honest": honest}

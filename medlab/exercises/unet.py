@@ -44,6 +44,8 @@ MESSAGES = {
         "right": "each pixel paints the whole kernel, and what overlaps adds up: the loops of "
         "notebook 03's backward pass, now on the way forward.",
         "overwritten": "where two copies overlap, y holds the last one only. Add up with `+=`.",
+        "no step": "y has the right size, but the copy of x[i, j] begins at y[i, j]. Copies start "
+        "s apart: at y[s·i, s·j].",
         "flipped": "your kernel is turned by 180°. Here each pixel paints w as it stands.",
         "exchanged": "rows and columns of the kernel are exchanged.",
         "no stride": "you returned shape {got}, and I expected {want}: neighbouring pixels paint "
@@ -88,6 +90,9 @@ MESSAGES = {
         "is part of it, with no name of its own.",
         "forward": "every part is in its place. Now `forward`: it is still `...`, or returns "
         "nothing.",
+        "does not fit": "your code stopped with {kind}: {error} A bridge must be as large as what "
+        "comes up. Keep the maps *before* they are halved, but not those of the bottom, and take "
+        "the bridge kept last first.",
         "shape": "for {image} you returned {got}, and I expected {want}: a logit for each class "
         "and pixel.",
         "order": "all parts are there, and the two halves change places: put the bridge first, "
@@ -125,6 +130,10 @@ MESSAGES = {
         "pooled": "you summed over the structures before dividing, so that the largest decides. "
         "One ratio for each structure, then their mean.",
         "sum": "you added the structures up. Their mean keeps the loss between 0 and 1.",
+        "share of K": "you divided the sum over the structures by K. They are K − 1, without the "
+        "background.",
+        "volumes": "right for pictures, but volumes have one axis more: sum over axis 0 and "
+        "*every* axis behind 1.",
         "shape": "I expected one number, and got shape {got}.",
         "no gradient": "the number is right, but no gradient leads back to the logits. Did you "
         "leave PyTorch, or detach?",
@@ -240,8 +249,10 @@ def enlarge(answer) -> Verdict:
                 (columns, rows): "square",
             }
             return known.get(shape, "shape"), {**told, "got": shape, "want": tuple(want.shape)}
+        close = _transposed(x, w, 1)  # in the upper left corner of what the stride asks for
         wrong = {
             "overwritten": _painted(x, w, s),
+            "no step": F.pad(close, (0, columns - close.shape[1], 0, rows - close.shape[0])),
             "flipped": _transposed(x, w.flip(0, 1), s),
             "mean": want / _transposed(torch.ones(image), torch.ones(kernel), s).clamp_min(1),
         }
@@ -299,6 +310,8 @@ def network(answer) -> Verdict:
             except Wrong as stopped:
                 if stopped.key == "returned nothing":
                     return "forward"
+                if "Sizes of tensors must match" in str(stopped.values.get("error")):
+                    raise Wrong("does not fit", **stopped.values) from stopped
                 raise
         if near(got, expected, absolute=1e-4):
             continue
@@ -449,6 +462,8 @@ def _wrong_losses(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
         "squares": 1 - ((2 * (p * g).sum(every) + 1) / (squares + 1))[1:].mean(),
         "pooled": 1 - (2 * both + 1) / (sizes + 1),
         "sum": 1 - right.sum(),
+        "share of K": 1 - right.sum() / classes,
+        "volumes": 1 - overlap(p, axes=[0, 2, 3])[1:].mean(),
     }
 
 
