@@ -35,9 +35,9 @@ from tests.dicom_files import image
 
 # What each code allows to remain: nothing, an attribute without a value, or another value.
 ALLOWED = {
-    "X": {"gone"}, "Z": {"empty", "other"}, "D": {"other"}, "U": {"other"}, "X/Z": {"gone", "empty"},
-    "X/D": {"gone", "other"}, "Z/D": {"empty", "other"}, "X/Z/D": {"gone", "empty", "other"},
-    "X/Z/U*": {"gone", "empty", "other"},
+    "X": {"gone"}, "Z": {"empty", "other"}, "D": {"other"}, "U": {"other"},
+    "X/Z": {"gone", "empty"}, "X/D": {"gone", "other"}, "Z/D": {"empty", "other"},
+    "X/Z/D": {"gone", "empty", "other"}, "X/Z/U*": {"gone", "empty", "other"},
 }  # fmt: skip
 CODES = {
     code: getattr(standard, re.sub("/", "_", code).replace("*", "_STAR") + "_TAGS")
@@ -62,7 +62,7 @@ NATIVE = (
 PACKED = (RLELossless, JPEG2000Lossless, JPEGBaseline8Bit)
 CHARACTERS = {
     "ISO_IR 100": "Müller", "ISO_IR 192": "Ωμέγα", "ISO_IR 144": "Иванов", "GB18030": "王小东",
-    "ISO_IR 13": "ﾔﾏﾀﾞ",
+    "\\ISO 2022 IR 87": "山田",
 }  # fmt: skip
 
 
@@ -90,7 +90,6 @@ class File:
     number: int
     data: Dataset
     planted: list[Planted] = field(default_factory=list)
-    drawn: np.ndarray | None = None  # where text is burnt into the pixels, (H, W) bool
 
 
 class _Maker:
@@ -110,9 +109,10 @@ class _Maker:
             return uid, uid.encode()
         if vr in ("DA", "DT"):
             date = f"{rng.integers(1850, 1890)}{rng.integers(1, 13):02d}{rng.integers(1, 28):02d}"
-            return (date, date.encode()) if vr == "DA" else (f"{date}0715{self.count % 60:02d}",) * 1 + (date.encode(),)
+            return date + "071500" * (vr == "DT"), date.encode()
         if vr == "TM":
-            return f"0{rng.integers(0, 9)}{rng.integers(10, 59)}{rng.integers(10, 59)}.{rng.integers(1e5, 9e5)}", b""
+            hour, minute, second = rng.integers(10, 24), *rng.integers(10, 60, 2)
+            return f"{hour}{minute}{second}.{rng.integers(1e5, 9e5)}", b""
         if vr == "AS":
             return f"{rng.integers(20, 88):03d}Y", b""
         if vr == "CS":
@@ -131,11 +131,11 @@ class _Maker:
         return word, word.encode()
 
 
-def files(count: int = 600, seed: int = 0) -> Iterator[File]:
+def files(stop: int = 600, seed: int = 0, first: int = 0) -> Iterator[File]:
     """The corpus, file by file; every attribute of the table is planted many times over."""
     order = np.random.default_rng(seed).permutation(len(TABLE))
     tags = [list(TABLE)[k] for k in order]
-    for number in range(count):
+    for number in range(first, stop):
         yield _file(number, seed, [tags[(number * 45 + k) % len(tags)] for k in range(45)])
 
 
@@ -147,18 +147,20 @@ def _file(number: int, seed: int, tags: list[BaseTag]) -> File:
     data = file.data
     characters = list(CHARACTERS)[number % len(CHARACTERS)]
     data.SpecificCharacterSet = characters
-    for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
-        del data[keyword]
+    always = [Tag(k) for k in ("PatientName", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
+    for tag in always:
+        del data[tag]
     deep, path = data, []
     parents = [KEPT[k] for k in rng.permutation(len(KEPT))[: rng.integers(1, 5)]]
-    for depth, tag in enumerate([Tag(0x00100010), Tag(0x00100020), Tag(0x0020000D), Tag(0x0020000E), *tags]):
+    for depth, tag in enumerate([*always, *tags]):
         if depth == 30:  # the rest in a sequence in a sequence …
             for parent in parents:
                 item = Dataset()
                 setattr(deep, parent, [Dataset(), item] if rng.random() < 0.5 else [item])
                 path += [int(Tag(parent)), len(deep[parent].value) - 1]
                 deep = item
-        place = "attribute of the table" if depth < 30 else f"the same, {len(parents)} sequence(s) deep"
+        place = "attribute of the table"
+        place += f", {len(parents)} sequence(s) deep" if path else ""
         _attribute(file, deep, tuple(path), tag, make, place)
     name = f"{CHARACTERS[characters]}{make.word()}"
     data.PatientBirthName = name
@@ -168,11 +170,13 @@ def _file(number: int, seed: int, tags: list[BaseTag]) -> File:
     _repeating(file, make, rng)
     _meta(file, make)
     if rng.random() < 0.5:
-        secret = make.word()
-        data.ManufacturerModelName = f"kept, of {data.PatientName}".replace("^", " ")
-        file.planted.append(Planted("name inside a text that stays", secret=_word(str(data.PatientName))))
-        data.add_new(0xFFFCFFFC, "OB", secret.encode() + b" ")
-        file.planted.append(Planted("padding behind the pixels", (0xFFFCFFFC,), "X", secret.encode()))
+        name, secret = str(data.PatientName), make.word().encode()
+        data.ManufacturerModelName = f"kept, of {name}".replace("^", " ")
+        data.add_new(0xFFFCFFFC, "OB", secret + b" ")
+        file.planted += [
+            Planted("name inside a text that stays", secret=_word(name)),
+            Planted("padding behind the pixels", (0xFFFCFFFC,), "X", secret),
+        ]
     return file
 
 
@@ -182,7 +186,9 @@ def _word(text: str) -> bytes:
     return found[0].encode()
 
 
-def _attribute(file: File, into: Dataset, path: tuple[int, ...], tag: BaseTag, make: _Maker, place: str) -> None:
+def _attribute(
+    file: File, into: Dataset, path: tuple[int, ...], tag: BaseTag, make: _Maker, place: str
+) -> None:
     vr = dictionary_VR(tag).split(" or ")[0]
     if tag in into:
         return
@@ -200,7 +206,9 @@ def _attribute(file: File, into: Dataset, path: tuple[int, ...], tag: BaseTag, m
     file.planted.append(Planted(place, where, code, secret))
 
 
-def _private(file: File, into: Dataset, path: tuple[int, ...], make: _Maker, *, nested: bool) -> None:
+def _private(
+    file: File, into: Dataset, path: tuple[int, ...], make: _Maker, *, nested: bool
+) -> None:
     group = 0x0011 + 2 * (file.number % 40)
     creator, name = make.word(), make.word()
     block = into.private_block(group, creator, create=True)
