@@ -127,8 +127,9 @@ def through(hs, V, h_bar, how=""):
         h = hs[t - 1] if "slope" in how else hs[t]
         h = h.tanh() if "tanh twice" in how else h
         slope = 1 if "no tanh" in how else 1 - h if "no square" in how else 1 - h * h
+        h_bar = V.T @ h_bar if "slope last" in how else h_bar
         z_bar = h_bar * slope
-        part = h_bar if "h in the sum" in how else z_bar
+        part = V.T @ z_bar if "moved on" in how else h_bar if "h in the sum" in how else z_bar
         term = torch.outer(part, hs[t] if "late" in how else hs[t - 1])
         term = term.T if "outer" in how else term
         if "first step" in how:
@@ -136,6 +137,7 @@ def through(hs, V, h_bar, how=""):
         elif "last step" not in how or t == len(hs) - 1:
             V_bar, b_bar = V_bar + term, b_bar + part
         h_bar = (V if "no transpose" in how else V.T) @ (h_bar if "h on the way" in how else z_bar)
+        h_bar = z_bar if "slope last" in how else h_bar
     n = len(hs) - 1 if "mean" in how else 1
     return V_bar / n, b_bar / n, z_bar if "one back" in how else h_bar
 
@@ -230,6 +232,8 @@ def read(gru, head, x, lengths, how=""):
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     outputs, _ = pad_packed_sequence(gru(packed)[0], batch_first=True)
     outputs = gru(x)[0] if "padded" in how else outputs
+    size = outputs.shape[2] // 2 if "half" in how else size
+    size = outputs.chunk(2, 2)[0].shape[2] if "chunked" in how else size
     valid = torch.arange(outputs.shape[1]) < lengths[:, None]
     mean = (outputs * valid[..., None]).sum(1) / lengths[:, None]
     mean = outputs.mean(1) if "mean" in how else mean
@@ -271,11 +275,20 @@ def forwards_only(gru, head, x, lengths):
     return head(torch.cat([last[0], outputs.sum(1) / lengths[:, None]], 1))
 
 
-def from_the_state(gru, head, x, lengths):
+def two_of(last):
+    forward, backward = last
+    return forward, backward
+
+
+def from_two_states(gru, head, x, lengths, two):
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     inside, last = gru(packed)
     outputs, _ = pad_packed_sequence(inside, batch_first=True)
-    return head(torch.cat([*last, outputs.sum(1) / lengths[:, None]], 1))
+    return head(torch.cat([*two(last), outputs.sum(1) / lengths[:, None]], 1))
+
+
+def from_the_state(gru, head, x, lengths):
+    return from_two_states(gru, head, x, lengths, tuple)
 
 
 def one_by_one(gru, head, x, lengths):
@@ -422,6 +435,8 @@ CASES = [
     ("recurrent.3", lambda *t: through(*t, "late"), "the state that V multiplied, not h_t"),
     ("recurrent.3", lambda *t: through(*t, "h in the sum"), "in the sums stands z̄"),
     ("recurrent.3", lambda *t: through(*t, "h on the way"), "what goes on with Vᵀ is z̄"),
+    ("recurrent.3", lambda *t: through(*t, "moved on"), "before Vᵀ takes it on"),
+    ("recurrent.3", lambda *t: through(*t, "slope last"), "Vᵀ comes before the slope"),
     ("recurrent.3", lambda *t: through(*t, "forwards"), "The gradient starts at T"),
     ("recurrent.3", lambda *t: through(*t, "one back"), "lacks the last step back"),
     ("recurrent.3", lambda *t: through(*t, "no first"), "a step is missing at one end"),
@@ -443,6 +458,8 @@ CASES = [
     ("recurrent.4", lambda steps, kept: math.log(kept) / steps, "you return log f"),
     ("recurrent.4", lambda *t: bias(*t) / math.log(10), "log to the base 10"),
     ("recurrent.4", lambda *t: bias(*t) / math.log(2), "log to the base 2"),
+    ("recurrent.4", lambda steps, kept: bias(1, kept) / steps, "you divide the logit of kept"),
+    ("recurrent.4", lambda *t: 0, "to keep 0.9 over 8 steps I expected"),
     ("recurrent.4", lambda *t: 4.2687, "to keep 0.9 over 8 steps I expected"),
     ("recurrent.5", holder, "✓"),
     ("recurrent.5", by_another_bias, "✓"),
@@ -483,6 +500,11 @@ CASES = [
     ("recurrent.6", unpacked_state, "you read the last column"),
     ("recurrent.6", reshaped_state, "A reshape mixes the curves"),
     ("recurrent.6", forwards_only, "head wants 12 numbers"),
+    ("recurrent.6", lambda *t: read(*t, "half"), "has one direction"),
+    ("recurrent.6", lambda *t: read(*t, "chunked"), "has one direction"),
+    ("recurrent.6", lambda *t: from_two_states(*t, lambda h: (h[0], h[1])), "has one direction"),
+    ("recurrent.6", lambda *t: from_two_states(*t, lambda h: (h[-2], h[-1])), "has one direction"),
+    ("recurrent.6", lambda *t: from_two_states(*t, two_of), "has one direction"),
     ("recurrent.6", lambda *t: read(*t, "off"), "beside the last valid one"),
     ("recurrent.6", lambda *t: read(*t, "turned"), "head expects forward, backward, mean"),
     ("recurrent.6", lambda *t: read(*t, "halves"), "head expects forward, backward, mean"),

@@ -84,6 +84,8 @@ MESSAGES = {
         "late state": "in the sum stands h_{{t−1}}, the state that V multiplied, not h_t.",
         "h in the sum": "in the sums stands z̄, behind the slope of the tanh, not h̄.",
         "h on the way": "what goes on with Vᵀ is z̄, behind the slope of the tanh, not h̄.",
+        "moved on": "your sums take h̄ of step t − 1. Add z̄ of step t before Vᵀ takes it on.",
+        "slope last": "Vᵀ comes before the slope in yours. First z̄ = (1 − h²) ⊙ h̄, then Vᵀ z̄.",
         "forwards": "you went from t = 1 to T. The gradient starts at T: go backwards.",
         "one back": "those of V and b are right. Yours of h₀ lacks the last step back, Vᵀ z̄₁.",
         "short": "a step is missing at one end: t goes from T down to 1, both included.",
@@ -98,6 +100,7 @@ MESSAGES = {
         "divided": "the gate multiplies at each step, so kept is f^T: a root, not a quotient.",
         "no log": "you return the odds, f / (1 − f). The bias is their logarithm.",
         "no odds": "you return log f. The sigmoid is turned round by log(f / (1 − f)).",
+        "spread": "you divide the logit of kept by the steps. First the root, f, then its logit.",
         "base": "log to the base {base:g}: the sigmoid is built on e.",
         "other": "to keep {kept:g} over {steps} steps I expected {expected:.4f}; got {got:.4f}.",
     },
@@ -137,6 +140,8 @@ MESSAGES = {
         "of each: index the curves, too.",
         "width": "head wants {expected} numbers of each curve: the last output of each direction, "
         "then the mean.",
+        "one way": "this GRU has one direction: its last state has one row. Of outputs, the first "
+        "`gru.hidden_size` columns are forward, and what is left backward: here nothing.",
         "padded": "the GRU ran through the padding, and the backward direction starts there: give "
         "it the packed batch.",
         "off": "you picked a step beside the last valid one: counted from 0, it is lengths − 1.",
@@ -297,7 +302,7 @@ def _same(got: Any, want: Any) -> bool:
 _BACK = (
     "no transpose", "outer", "last step", "first step", "mean", "no tanh", "slope", "no square",
     "tanh twice", "same", "late state", "h in the sum", "h on the way", "forwards", "short",
-    "late start", "long", "one back",
+    "late start", "long", "one back", "moved on", "slope last",
 )  # fmt: skip
 
 
@@ -313,14 +318,18 @@ def _back(hs: Tensor, V: Tensor, h_bar: Tensor, how: tuple = ()) -> list[Tensor]
         state = hs[t - 1] if "slope" in how else hs[t]
         state = torch.tanh(state) if "tanh twice" in how else state
         slope = 1 - (state if "no square" in how else state**2)
+        h_bar = V.T @ h_bar if "slope last" in how else h_bar
         z_bar = h_bar if "no tanh" in how else h_bar * slope
+        along = h_bar if "h on the way" in how else z_bar
+        moved = V @ along if "no transpose" in how else V.T @ along
+        moved = along if "slope last" in how else moved
         summand = h_bar if "h in the sum" in how else z_bar
+        summand = moved if "moved on" in how else summand
         added = torch.outer(summand, hs[t if "late state" in how else t - 1])
         added = added.T if "outer" in how else added
         old, new = "first step" not in how, "last step" not in how or t == last
         V_bar, b_bar = V_bar * old + added * new, b_bar * old + summand * new
-        along = h_bar if "h on the way" in how else z_bar
-        h_bar = V @ along if "no transpose" in how else V.T @ along
+        h_bar = moved
     share = last if "mean" in how else 1
     return [V_bar / share, b_bar / share, z_bar if "one back" in how else h_bar]
 
@@ -367,7 +376,7 @@ def _equal(some: list, others: list[Tensor]) -> list[bool]:
 
 @exercise("recurrent.4", MESSAGES["recurrent.4"])
 def forget_bias(answer) -> Verdict:
-    for steps, kept in ((50, 0.5), (8, 0.9), (200, 0.05), (1, 0.25), (3, 0.001)):
+    for steps, kept in ((8, 0.9), (50, 0.5), (200, 0.05), (1, 0.25), (3, 0.001)):
         f = kept ** (1 / steps)
         expected, got = math.log(f / (1 - f)), number(call(answer, steps, kept))
         if math.isclose(got, expected, rel_tol=1e-3, abs_tol=1e-4):
@@ -379,6 +388,7 @@ def forget_bias(answer) -> Verdict:
             "no odds": math.log(f),
             "power": _logit(kept**steps),
             "divided": _logit(kept / steps),
+            "spread": _logit(kept) / steps,
         }
         for key, wrong in known.items():
             if math.isclose(got, wrong, rel_tol=1e-3, abs_tol=1e-6):
@@ -508,6 +518,9 @@ def _wrong_ways(
     yield "by value", {}, _alone(gru, head, seen)
     right = torch.stack([_last(gru, one) for one in each]), clean.sum(1) / lengths[:, None]
     halves = [right[0][:, size:], right[0][:, :size], right[1]]
+    for k in range(1, 1 if gru.bidirectional else size):
+        parted = torch.stack([torch.cat([one[-1, :k], one[0, k:]]) for one in each])
+        yield "one way", {}, head(torch.cat([parted, right[1]], 1))
     for parts in (right[::-1], halves):
         yield "turned", {}, head(torch.cat(parts, 1))
     for outputs in (clean, padded):
@@ -558,6 +571,8 @@ def read(answer) -> Verdict:
                 said = str(wrong.__cause__)
                 if "enforce_sorted" in said:
                     return "unsorted"
+                if not both and ("with size 1" in said or "to unpack" in said):
+                    return "one way"
                 if "exceeds dimension" in said or f"with size {len(sizes)}" in said:
                     return "batch first"
                 if f"index {max(sizes)} is out of bounds" in said:
