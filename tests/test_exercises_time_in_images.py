@@ -570,6 +570,8 @@ CASES = [
     (5, lambda *t: attend(*t)[1], "I expected a pair, the pooled"),
     (5, lambda *t: (attend(*t)[0], attend(*t)[1].T), "I expected weights of shape (3, 4)"),
     (5, weighing(lambda s, t: s.softmax(1)), "slices that are not there have weight"),
+    (5, weighing(lambda s, t: hidden(s, ~t).softmax(1)), "Mask `~there`"),
+    (5, weighing(lambda s, t: s.masked_fill(t, -1e9).softmax(1)), "you hid the slices that are"),
     (5, weighing(lambda s, t: s.softmax(1) * t), "the rest no longer sum to 1"),
     (5, weighing(lambda s, t: (s * t).softmax(1)), "and exp(0) = 1"),
     (5, weighing(lambda s, t: hidden(s, t).softmax(0)), "sum to 1 over stacks"),

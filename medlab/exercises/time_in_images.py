@@ -144,6 +144,8 @@ MESSAGES = {
         "pooled": "the weights are right, and the pooled features are not: each slice's features "
         "times its weight, added up over slices, {expected}.",
         "absent": "slices that are not there have weight. Their score should count as −∞.",
+        "inverted": "you hid the slices that are there, and what is absent has all the weight. "
+        "Mask `~there`.",
         "not one": "the absent have no weight, and the rest no longer sum to 1: leave the absent "
         "out of the sum below the line too.",
         "zero": "you set scores of absent slices to 0, and exp(0) = 1: they take part.",
@@ -588,7 +590,11 @@ def attend(answer) -> Verdict:
             "equal": row / row.sum(1, keepdim=True),
             "one": (want == want.amax(1, keepdim=True)).float(),
         }
-        key, sums = first_match(got.nan_to_num(), known, absolute=1e-4), got.sum(1)
+        weights, sums = got.nan_to_num(), got.sum(1)
+        # The last stack is full: with all its slices hidden, its weights are NaN or equal
+        if not weights[:2][there[:2]].any() and weights[~there].any():
+            return "inverted"
+        key = first_match(weights, known, absolute=1e-4)
         off = next((k for k in range(3) if not near(sums[k], 1.0)), None)
         if key == "other" and off is not None:
             return "sum", {"sum": sums[off].item()}
