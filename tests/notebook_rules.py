@@ -554,6 +554,13 @@ def links_lead_somewhere(page: Page) -> list[str]:
     return found
 
 
+def formulas_are_whole(page: Page) -> list[str]:
+    """To MathJax what follows a % is a comment, in a text of a formula too."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.text, flags=re.S)
+    formulas = re.findall(r"\$\$.+?\$\$|(?<!\\)\$[^$\n]+\$", text, flags=re.S)
+    return [f"a formula is cut at its %: {one}" for one in formulas if re.search(r"(?<!\\)%", one)]
+
+
 def sections_are_there(page: Page) -> list[str]:
     found = [
         f"no section {title!r}"
@@ -597,6 +604,7 @@ RULES: dict[str, Callable[[Page], list[str]]] = {
         outputs_are_portable,
         spelling_is_british,
         links_lead_somewhere,
+        formulas_are_whole,
         sections_are_there,
     )
 }

@@ -266,6 +266,7 @@ DAMAGE = {
     ("spelling_is_british", "color"): replaced("Forgetting.", "The color."),
     ("spelling_is_british", "normalize"): replaced("Forgetting.", "Forgetting to normalize."),
     ("links_lead_somewhere", "nowhere"): replaced("Forgetting.", "See [there](99_nothing.ipynb)."),
+    ("formulas_are_whole", "cut at its %"): replaced("Forgetting.", r"By $n = \text{95 % of } N$."),
     ("sections_are_there", "no mistakes"): replaced("## Common mistakes", "## Other"),
     ("sections_are_there", "no DOI"): replaced("10.1000/c", "c"),
     ("sections_are_there", "no table"): replaced("| idea | code |\n|---|---|\n| a | b |", "a"),
