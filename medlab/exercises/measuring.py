@@ -234,8 +234,8 @@ def overlap(answer) -> Verdict:
         except Wrong as fault:
             single = fault.key == "two numbers" and fault.values["got"].startswith("one ")
             if a + b == 0 and (single or fault.key == "raised"):
-                got = fault.values["got"] if single else _error(fault)
-                raise Wrong("neither", got=got) from None
+                said = fault.values["got"] if single else _error(fault)
+                raise Wrong("neither", got=said) from None
             raise
         if a + b == 0:
             if not _same(got, [math.nan, math.nan]):
