@@ -153,7 +153,8 @@ def network(how=""):
     class DropoutNet(SmallCNN):
         def __init__(self, channels, width, share):
             super().__init__(channels, 3 if how == "sizes" else 2, width)
-            self.dropout = nn.Dropout({"share": 1 - share}.get(how, share))
+            kind = nn.Dropout1d if how == "whole" else nn.Dropout
+            self.dropout = kind({"share": 1 - share}.get(how, share))
             if how == "head":
                 self.classifier = nn.Sequential(nn.Dropout(share), self.classifier)
 
@@ -163,6 +164,8 @@ def network(how=""):
             pooled = self.features(images).mean((2, 3))
             if how == "undropped":
                 return self.classifier(pooled)
+            if how == "order":
+                return self.dropout(self.classifier(pooled))
             logits = self.classifier(self.dropout(pooled))
             return {"softmax": logits.softmax(1), "forward": 2 * logits}.get(how, logits)
 
@@ -175,7 +178,7 @@ def network(how=""):
                 self(images)
                 self.eval()
             for layer in self.modules():
-                if isinstance(layer, nn.Dropout):
+                if isinstance(layer, (nn.Dropout, nn.Dropout1d)):
                     layer.train(how != "off")
             if how == "norm alone":
                 for layer in self.modules():
@@ -419,6 +422,8 @@ CASES = [
             "class": "probabilities of class 0",
             "left on": "you left a layer",
             "undropped": "in training nothing is dropped",
+            "whole": "all features of an image together",
+            "order": "something else than pooled features",
             "other": "whatever is dropped",
         }.items()
     ],

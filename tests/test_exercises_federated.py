@@ -184,6 +184,12 @@ def by_error_of_seeds(federated, alone):
 # ------------------------------------------------------------------------ 4: recovery
 
 
+def last_unit(W0, b0, W1, b1):
+    """What a loop that overwrites its answer returns."""
+    k = (b1 != b0).nonzero()[-1].item()
+    return (W1 - W0)[k] / (b1 - b0)[k]
+
+
 def row(W0, b0, W1, b1, *, unit=lambda s: s.abs().argmax(), over=None):
     dW, db = W1 - W0, b1 - b0
     k = unit(db)
@@ -310,6 +316,7 @@ CASES = [
     ("federated.3", by_seeds, "judged by how the seeds differ"),
     ("federated.3", partial(judged, of=lambda d: d[0]), "the mean over seeds first"),
     ("federated.3", partial(judged, of=np.ravel), "the mean over seeds first"),
+    ("federated.3", partial(judged, of=lambda d: np.median(d, 0)), "Gill gains"),
     ("federated.3", partial(judged, at=(5, 95)), "leaves 2.5 % out"),
     ("federated.3", narrow_sd, "*is* the standard error"),
     ("federated.3", lambda f, a: dict.fromkeys(f, "gains"), "by the interval"),
@@ -321,6 +328,7 @@ CASES = [
     ("federated.4", partial(row, unit=lambda s: s.argmax()), "forget negative changes"),
     ("federated.4", partial(row, unit=lambda s: s.argmin()), "forget negative changes"),
     ("federated.4", partial(row, unit=lambda s: (s != 0).nonzero()[0].item()), "hardly moved"),
+    ("federated.4", last_unit, "hardly moved"),
     ("federated.4", lambda *a: -row(*a), "the image's negative"),
     ("federated.4", partial(row, over=lambda s: torch.full_like(s, 0.1)), "multiple of the image"),
     ("federated.4", lambda W0, b0, W1, b1: W1[0] / b1[0], "Divide their *changes*"),

@@ -273,7 +273,7 @@ CASES = [
     (FOUR, lambda *a: torch.tensor(e_step(*a)), "✓"),
     (FOUR, lambda *a: e_step(*a)[:, None], "one probability a patient, shape (11,)"),
     (FOUR, lambda *a: "ill", "one probability a patient"),
-    (FOUR, products(ill_of, well_of, prior=0.5), "you left the prevalence out"),
+    (FOUR, products(ill_of, well_of, prior=0.5), "your prevalence is missing or cancels"),
     (FOUR, lambda r, pi, a, b: pi * e_step(r, 0.5, a, b), "belongs into both sums"),
     (
         FOUR,

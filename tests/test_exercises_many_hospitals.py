@@ -104,7 +104,8 @@ def claims(values, how=""):
 def test_a_claim_needs_every_seed_and_the_interval():
     effects = many_hospitals._effects()
     found = [many_hospitals.claimed(values) for values in effects]
-    assert found[:12] == found[12:] == [True, *[False] * 4, *[True] * 3, *[False] * 4]
+    half = [True, *[False] * 4, *[True] * 3, False, True, *[False] * 3]
+    assert found == half * 2
     assert found == [claims(values) for values in effects]
 
 
@@ -540,7 +541,6 @@ EQUIVALENT = [
     "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 0:].mean(axis=0), [0.025, 0.975])",
     "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 1:-1].mean(axis=0), [0.025, 0.975])",
     "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 1:].sum(axis=0), [0.025, 0.975])",
-    "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, 2:].mean(axis=0), [0.025, 0.975])",
     "many_hospitals.2: low, high = np.quantile(values[:, 1:].mean(axis=0), [0.025, 0.975]) → low, high = np.quantile(values[:, :].mean(axis=0), [0.025, 0.975])",
     "many_hospitals.3: won, pairs = ({True: 0, False: 0}, {True: 0, False: 0}) → pairs, won = ({True: 0, False: 0}, {True: 0, False: 0})",
     "many_hospitals.5: shares = np.linspace(0, 1, 257) → shares = np.linspace(0, 1)",

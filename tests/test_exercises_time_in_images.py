@@ -572,6 +572,7 @@ CASES = [
     (5, weighing(lambda s, t: s.softmax(1)), "slices that are not there have weight"),
     (5, weighing(lambda s, t: hidden(s, ~t).softmax(1)), "Mask `~there`"),
     (5, weighing(lambda s, t: s.masked_fill(t, -1e9).softmax(1)), "you hid the slices that are"),
+    (5, weighing(lambda s, t: s.masked_fill(~t, torch.inf).softmax(1)), "are NaN: a score"),
     (5, weighing(lambda s, t: s.softmax(1) * t), "the rest no longer sum to 1"),
     (5, weighing(lambda s, t: (s * t).softmax(1)), "and exp(0) = 1"),
     (5, weighing(lambda s, t: hidden(s, t).softmax(0)), "sum to 1 over stacks"),

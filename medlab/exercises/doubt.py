@@ -117,6 +117,10 @@ MESSAGES = {
         "forward": "at rest, `forward` should give the logits of the last layer for the features "
         "averaged over places, as SmallCNN does; got {what}.",
         "no draws": "the network has no method `draws(images, number)`.",
+        "whole": "your layer drops all features of an image together. `nn.Dropout` drops each by "
+        "itself.",
+        "order": "`draws` is right, but in training something else than pooled features is "
+        "dropped. Dropout belongs just before the last layer.",
         "undropped": "`draws` is right, but in training nothing is dropped: `forward` needs the "
         "dropout too.",
         "other": "a probability of {got:.3f} for an image that can have {count} others only, from "
@@ -559,9 +563,15 @@ def _dropped(answer) -> Verdict:
     if _among(got, rest.softmax(2)[..., 1]):
         if awake:
             return "left on"
+        if _among(got, rest[[0, -1]].softmax(2)[..., 1]):
+            return "whole"
         training = _plain(_seeded(net.train(), images))
         undropped = _linear(net)(_pooled(net, images))
-        return "undropped" if near(training, undropped, absolute=1e-4) else "right"
+        if near(training, undropped, absolute=1e-4):
+            return "undropped"
+        possible = _possible(net, images)
+        dropped = all(_among(training[None, :, c], possible[..., c]) for c in (0, 1))
+        return "right" if dropped else "order"
     if changed and _among(got, _possible(net.eval(), images).softmax(2)[..., 1]):
         return "memory"
     for key, possible in (

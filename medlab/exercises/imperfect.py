@@ -71,7 +71,7 @@ MESSAGES = {
         "{sensitivity} and specificity {specificity} I expected {want:.4f}, and got {got:.4f}.",
     },
     "imperfect.3": {
-        "right": "all ways to be outvoted, each with its own probability.",
+        "right": "all ways to be right, each with its own probability.",
         "average": "you gave every reader the mean probability. That is right only where all are "
         "equally good.",
         "exactly": "you counted only the closest result, one vote more than half. Larger "
@@ -91,7 +91,7 @@ MESSAGES = {
         "right": "Bayes: prevalence times what each reader would say of an ill patient, divided "
         "by the same for both.",
         "shape": "I expected one probability a patient, shape {expected}; got {got}.",
-        "prior": "you left the prevalence out, as if half were ill.",
+        "prior": "your prevalence is missing or cancels, as if half were ill.",
         "outside": "the prevalence belongs into both sums: `prevalence` times the product for the "
         "ill, `1 - prevalence` times that for the healthy, also below the line.",
         "nan": "for readings {readings} I expected {want}, and yours is no number: 0 divided by 0. "

@@ -88,7 +88,7 @@ MESSAGES = {
         "outside": "you changed {count} pixels outside the corner, which hold no stamp.",
         "all the same": "all your pictures are alike. Only the corner is covered.",
         "random": "two calls give two results. Use one fixed grey.",
-        "nan": "your pictures hold NaN or infinite values.",
+        "nan": "your pictures hold NaN or infinite values. A mean over no stamped picture is NaN.",
     },
     "shortcuts.5": {
         "right": "each of the four cells is drawn with probability 1/4.",
@@ -123,7 +123,8 @@ MESSAGES = {
         "scores": "you looked at scores of the images as they are. Change the images, and see how "
         "the scores move.",
         "harmful": "all cheats are moved less than an honest network ({honest:.3f}): your change "
-        "is not harmless, it touches the middle, where illness shows.",
+        "is not harmless, as it touches the middle, where illness shows, or what you return is not "
+        "how far it moves the scores.",
     },
 }
 
@@ -459,7 +460,10 @@ def verdict(low: float, high: float) -> str:
 
 
 # (low, high) and what each wrong rule says of it
-_INTERVALS = (0.2, 0.3), (-0.3, -0.2), (-0.2, 0.05), (0.02, 0.08), (0.05, 0.2), (-0.4, 0.12)
+_INTERVALS = (
+    (0.2, 0.3), (-0.3, -0.2), (-0.2, 0.05), (0.02, 0.08), (0.05, 0.2), (-0.4, 0.12),
+    (0.09, 0.2), (0.11, 0.2), (0.0, 0.11), (-0.1, 0.09),
+)  # fmt: skip
 _RULES: dict[str, Callable[[float, float], str]] = {
     "turned": lambda low, high: {"fails": "passes", "passes": "fails"}.get(
         verdict(low, high), "undecided"

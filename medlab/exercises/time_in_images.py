@@ -146,6 +146,7 @@ MESSAGES = {
         "absent": "slices that are not there have weight. Their score should count as −∞.",
         "inverted": "you hid the slices that are there, and what is absent has all the weight. "
         "Mask `~there`.",
+        "nan": "your weights are NaN: a score reached softmax as +∞. Absent slices need −∞.",
         "not one": "the absent have no weight, and the rest no longer sum to 1: leave the absent "
         "out of the sum below the line too.",
         "zero": "you set scores of absent slices to 0, and exp(0) = 1: they take part.",
@@ -595,6 +596,8 @@ def attend(answer) -> Verdict:
         if not weights[:2][there[:2]].any() and weights[~there].any():
             return "inverted"
         key = first_match(weights, known, absolute=1e-4)
+        if key == "other" and got.isnan().any():
+            return "nan"
         off = next((k for k in range(3) if not near(sums[k], 1.0)), None)
         if key == "other" and off is not None:
             return "sum", {"sum": sums[off].item()}
