@@ -11,6 +11,7 @@ import hmac
 import re
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -91,7 +92,8 @@ def deidentify(
     so that files of one study still refer to each other, and the file marked with
     PatientIdentityRemoved and the method. Save with `.save_as(path, enforce_file_format=True)`.
 
-    Text in the picture is found with the extra `deploy`: TODO.
+    Text in the picture is found with the extra `deploy`, if it stands out and its letters have 12
+    pixels or more; most of what is 8 pixels small, or faint, is not (benchmarks/README.md).
 
     What it does not do: hide faces, judge descriptions that the profile keeps, or anonymise in the
     sense of a law. Files without pixels, such as reports, are refused, since their text is the
@@ -269,7 +271,7 @@ class _Rules:
         if sequence and code in "KU":
             value = [self.cleaned(item, nested=True) for item in element.value]
         elif code == "K":
-            return element
+            return copy(element)  # it may be set anew, and the original stays as it is
         elif code == "U" or (code == "D" and vr == "UI"):
             uids = _values(element) if element.VR == "UI" else ["\\".join(_values(element))]
             value = [_new_uid(uid, self.key) for uid in uids]
