@@ -242,6 +242,9 @@ def test_colours_stay_colours_and_a_flat_frame_is_not_shown(finder):
     finder.shown.clear()
     text_areas(np.full((1, 4, 4), np.nan, np.float32), "a.dcm")
     assert finder.shown == []
+    values = captured().pixel_array[None].astype(np.float32)
+    values[0, 0, 0] = np.nan  # nothing was computed there
+    assert len(text_areas(values, "a.dcm")) == 1
 
 
 # ---------------------------------------------------------------- the finder itself

@@ -168,7 +168,6 @@ def _clean_pixels(clean: Dataset, path: Path, doubt: Identifier | None, *, blank
             raise DicomError(f"{path}: {doubt.why}, and was not found: blank it by hand")
         warnings.warn(f"{path}: look at the pixels: {doubt.why}; none was found", stacklevel=3)
     if areas:
-        values = values.copy()
         for rows, columns in areas:
             values[:, rows, columns] = values.min()
         if "PixelData" not in found or text_areas(values, path):
