@@ -702,6 +702,9 @@ def test_part_4_faults_are_found(pneumonias):
     leaks = cohort.leaks()
     assert [len(leaks.patients + leaks.exact + leaks.near)] == PART_4["2b, what `leaks()` reports"]
 
+    outlined = (cohort.masks > 0).flatten(1).any(1)
+    assert not outlined[cohort.labels == 0].any()  # an outline would betray what was overlooked
+
     counts = contradicted(cohort)
     assert PART_4["2c, reader D: read by the panel, contradicted"] == list(counts.pop("D"))
     assert PART_4["2c, the other four: read by the panel, contradicted"] == [
@@ -864,14 +867,16 @@ def test_part_4_so_few_patients_hardly_decide(audited):
         }
         for name, way in ways.items():
             within_part_4(f"6a, {site}, cost per 1,000, {name}", cost(y[test], way))
-        cheap = min(("all called", "nobody called"), key=lambda name: cost(y[test], ways[name]))
-        for name in ("the company's threshold", "a local one"):
-            gain = metrics.bootstrap_difference(
-                cost, y[test], ways[name], ways[cheap], groups=clean.patients[test], n=300
-            )
-            within_part_4(
-                f"6a, {site}, {name} less {cheap}, width of the interval", gain.high - gain.low
-            )
+        if site == "Hill":
+            for name in ("the company's threshold", "a local one"):
+                gain = metrics.bootstrap_difference(
+                    cost, y[test], ways[name], ways["all called"],
+                    groups=clean.patients[test], n=300,
+                )  # fmt: skip
+                within_part_4(
+                    f"6a, Hill, {name} less all called, width of the interval",
+                    gain.high - gain.low,
+                )
     for good, bad in ((0.85, 0.70), (0.9, 0.6)):
         within = PART_4[f"6b, ill patients that show a fall from {good:.2f} to {bad:.2f}"]
         assert within == [to_notice(good, bad)]
