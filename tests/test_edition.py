@@ -428,5 +428,5 @@ def test_the_record_is_no_secret(copy):
         p.relative_to(copy).as_posix() for p in copy.rglob("*.*") if p.suffix in (".ipynb", ".md")
     }
     shutil.rmtree(copy / "assignments")
-    parts = ("part_1", "part_2", "part_3", "part_3_light")
+    parts = ("part_1", "part_2", "part_3", "part_3_light", "part_4", "part_4_light")
     assert edition.publish(copy)["written"] == [f"assignments/{part}.md" for part in parts]
