@@ -7,11 +7,11 @@
 The last line is the command `python -m medlab predict study --model lungs.safetensors --out out`.
 """
 
+from medlab.deploy.grid import prepared
 from medlab.deploy.indications import Indications, StudyRefused
 from medlab.deploy.model_file import Packed, load, save
 from medlab.deploy.run import Found, predict_study
 from medlab.deploy.study import Study, open_study
-from medlab.deploy.grid import prepared
 
 __all__ = [
     "Found",

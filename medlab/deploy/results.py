@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,14 @@ _MAKER = "medlab"
 # What highdicom copies from the source; the standard lets these be empty, not absent (type 2)
 _TYPE_2 = """PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID
     AccessionNumber ReferringPhysicianName""".split()
+_ASKED = {
+    "spacing": "pixel spacing, mm",
+    "slice_spacing": "slice spacing, mm",
+    "coverage": "least coverage, mm",
+    "age": "age, years",
+    "image_types": "kinds of image",
+    "intensities": "intensities: quantile, least, most",
+}
 
 
 def highdicom() -> Any:
@@ -151,57 +161,47 @@ def _code(hd: Any, name: str, about: Indications) -> Any:
 def page(study: Study, packed: Packed, found: Mapping[str, float], mask: Tensor | None) -> str:
     """The readable summary: an HTML page with one picture and its text alternative."""
     about = packed.indications
-    told = [f"{name}: {_shown(value, mask)}" for name, value in found.items()]
     png, alt = _picture(study, found, mask)
-    rows = {
-        "modality": about.modality,
-        "body part": about.body_part.lower(),
-        "view": f"{about.view}, within {about.tilt:g}°" if mask is not None else about.view,
-        "pixel spacing": _range(about.spacing, "mm"),
-        "slice spacing": _range(about.slice_spacing, "mm"),
-        "age": _range(about.age, "years"),
-        "kinds of image": " or ".join(about.image_types),
-        "intensities": "; ".join(
-            f"{q:.0%} of values below {low:.3g} to {high:.3g}" for q, low, high in about.intensities
-        ),
+    asked = {
+        **{name: getattr(about, name) for name in "modality body_part view tilt".split()},
+        **{name: getattr(about, name) for name in _ASKED if getattr(about, name)},
     }
-    table = "".join(
-        f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(text or 'not asked')}</td></tr>"
-        for name, text in rows.items()
-    )
-    lists = [
-        "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
-        for lines in (told, study.unverified or ("nothing",))
+    rows = [
+        (_ASKED.get(name, name.replace("_", " ")), _told(value)) for name, value in asked.items()
     ]
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(about.name)}: result</title>
-<style>body {{ max-width: 44em; margin: 2em auto; padding: 0 1em; font-family: sans-serif }}
-th {{ text-align: left; padding-right: 1em; vertical-align: top }} img {{ max-width: 100% }}</style>
-</head><body>
-<h1>{html.escape(about.name)}, version {html.escape(about.version)}</h1>
-<p><strong>{html.escape(about.warning)}</strong></p>
-<h2>What was found</h2>
-{lists[0]}
-<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{html.escape(alt)}">
-<p>{html.escape(alt)}</p>
-<h2>What the model was trained for</h2>
-<p>The study met each of these, but for what stands under "not verified".</p>
-<table>{table}</table>
-<h2>Not verified</h2>
-{lists[1]}
-<p>The DICOM result beside this page names the patient and the study; this page does not. Computed
-again, both say the same but for UIDs and the time of writing. Weights: SHA-256
-{packed.digest[:16]}…</p>
-</body></html>
-"""
+    lists = {
+        "found": [f"{name}: {_shown(value, mask)}" for name, value in found.items()],
+        "unverified": study.unverified or ("nothing",),
+    }
+    return Template((files(__package__) / "summary.html").read_text("utf-8")).substitute(
+        {
+            name: "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+            for name, lines in lists.items()
+        },
+        asked="".join(
+            f"<tr><th scope=row>{n}</th><td>{html.escape(told)}</td></tr>" for n, told in rows
+        ),
+        name=html.escape(f"{about.name}, version {about.version}"),
+        warning=html.escape(about.warning),
+        alt=html.escape(alt),
+        png=base64.b64encode(png).decode(),
+        digest=packed.digest[:16],
+    )
 
 
 def _shown(value: float, mask: Tensor | None) -> str:
     return f"probability {value:.1%}" if mask is None else f"{value:.1f} ml"
 
 
-def _range(ends: tuple[float, float] | None, unit: str) -> str:
-    return f"{ends[0]:g} to {ends[1]:g} {unit}" if ends else ""
+def _told(value: object) -> str:
+    """A range, a list or a number, for a reader."""
+    if isinstance(value, tuple):
+        return (
+            ", ".join(map(_told, value))
+            if value and isinstance(value[0], (str, tuple))
+            else " to ".join(map(_told, value))
+        )
+    return f"{value:g}" if isinstance(value, float | int) else str(value)
 
 
 def _picture(study: Study, found: Mapping[str, float], mask: Tensor | None) -> tuple[bytes, str]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
 import torch
+from pydicom.dataset import Dataset
 from torch import Tensor
 
 from medlab.deploy.grid import grid_of, prepared
@@ -19,7 +15,7 @@ from medlab.deploy.indications import refuse
 from medlab.deploy.model_file import Packed, load
 from medlab.deploy.results import highdicom, page, report, segmentation
 from medlab.deploy.study import Study, open_study, silent
-from medlab.errors import CheckpointError, DataError
+from medlab.errors import CheckpointError, DicomError, atomic_write
 from medlab.training import predict
 
 _BATCH = 8  # slices at a time: changes memory and speed, not the result
@@ -34,13 +30,11 @@ class Found:
         unverified: what the study's headers do not tell, so that it was not checked.
         mask: uint8 (D, H, W), the class of each voxel in the order of `read_series`; None for a
             classifier.
-        files: what was written.
     """
 
     found: dict[str, float]
     unverified: tuple[str, ...]
     mask: Tensor | None = field(repr=False)
-    files: tuple[Path, ...]
 
 
 def predict_study(
@@ -87,11 +81,8 @@ def predict_study(
         else:
             dataset = segmentation(study, mask, packed)
         text = page(study, packed, found, mask)
-        with _whole(out) as part:
-            dataset.save_as(part / "result.dcm", enforce_file_format=True)
-            (part / "summary.html").write_text(text, encoding="utf-8")
-    files = (out / "result.dcm", out / "summary.html")
-    return Found(found=found, unverified=study.unverified, mask=mask, files=files)
+        _write(out, dataset, text)
+    return Found(found=found, unverified=study.unverified, mask=mask)
 
 
 def _answer(study: Study, packed: Packed) -> tuple[Tensor | None, dict[str, float]]:
@@ -116,36 +107,19 @@ def _answer(study: Study, packed: Packed) -> tuple[Tensor | None, dict[str, floa
 
 
 def _require_free(out: Path) -> None:
-    try:
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    except OSError:
-        taken = True
-    if taken:
-        refuse(
-            "out",
-            "a new or empty folder for the result",
-            "one that holds something",
-            "Name another; nothing is deleted here",
-        )
+    """Refuse a place that holds something; `atomic_write` would too, but after the work."""
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        do = "Name another: nothing is deleted here"
+        refuse("out", "a new or empty folder for the result", "one that holds something", do)
 
 
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, renamed to it at the end, or gone."""
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex}.part")
+def _write(out: Path, dataset: Dataset, text: str) -> None:
+    """Both files of a result, or none."""
     try:
-        part.mkdir(parents=True)
-        yield part
-        for path in part.iterdir():
-            with path.open("rb") as written:
-                os.fsync(written.fileno())
-        os.rename(part, out)  # takes the place of an empty folder, never of a full one
-    except OSError as error:
-        reason = error.strerror
-        refused = True
-    else:
-        refused = False
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    if refused:
-        refuse("out", "a folder that can be written", f"{reason}", "Name another")
+        with atomic_write(out, error=DicomError, folder=True) as part:
+            dataset.save_as(part / "result.dcm", enforce_file_format=True)
+            (part / "summary.html").write_text(text, encoding="utf-8")
+        return
+    except DicomError as error:
+        reason = getattr(error.__cause__, "strerror", None) or "the disk refuses"
+    refuse("out", "a folder that can be written", reason, "Name another")
