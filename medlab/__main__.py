@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, "wrong arguments; --help explains them\n")
 
 
-def _unforeseen(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+def unforeseen(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
     """The place of a mistake in the program, without the words of the error or of any path."""
     last = traceback.extract_tb(trace)[-1]
     where = f"{last.filename.rpartition('/')[2]}, line {last.lineno}"
@@ -54,5 +54,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.excepthook = _unforeseen
+    sys.excepthook = unforeseen
     sys.exit(main())

@@ -12,16 +12,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import torch
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ComprehensiveSRStorage,
-    ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
+    EnhancedCTImageStorage,
     HTJ2KLossless,
     MRImageStorage,
-    SecondaryCaptureImageStorage,
     SegmentationStorage,
+)
+from pydicom.uid import (
+    DigitalXRayImageStorageForProcessing as ForProcessing,
+)
+from pydicom.uid import (
+    SecondaryCaptureImageStorage as SecondaryCapture,
 )
 
 from medlab import deploy
@@ -45,6 +50,18 @@ DX = {
     "ViewPosition": "PA",
     "ImagerPixelSpacing": [0.4, 0.4],
     "SeriesNumber": 1,
+}
+TERMS_OF_PATIENT = {
+    "PatientName": "Doe^Jane",
+    "PatientID": "1234",
+    "PatientBirthDate": "19660102",
+    "PatientSex": "F",
+    "AccessionNumber": "A-77",
+    "StudyID": "S-5",
+    "StudyDate": "20260301",
+    "StudyTime": "101112",
+    "ReferringPhysicianName": "Roe^Richard",
+    "StudyDescription": "Chest",
 }
 LUNGS = deploy.Indications(
     name="bright voxels",
@@ -119,6 +136,27 @@ def film(path: Path, values: np.ndarray | None = None, **header) -> np.ndarray:
     return values
 
 
+def enhanced(path: Path) -> np.ndarray:
+    """A study of one multi-frame file that `LUNGS` takes; HU in order, the frames are in none."""
+    values = np.random.default_rng(0).integers(-1000, 1000, (5, 8, 9)).astype(np.int16)
+    order, groups = [3, 1, 4, 0, 2], []
+    data = image(values[order], **CT, SOPClassUID=EnhancedCTImageStorage)
+    shared, plane, measures, rescale = Dataset(), Dataset(), Dataset(), Dataset()
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing, measures.SliceThickness = [0.8, 0.7], 2.5
+    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, 0, "HU"
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+    shared.PixelValueTransformationSequence = [rescale]
+    for k in order:
+        group, place = Dataset(), Dataset()
+        place.ImagePositionPatient = [0, 0, 2.5 * k]
+        group.PlanePositionSequence = [place]
+        groups.append(group)
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], groups
+    save(data, path)
+    return values
+
+
 def _slices(**header) -> Callable[[Path], object]:
     return lambda folder: chest(folder, **header)
 
@@ -140,7 +178,10 @@ def _twice(**second) -> Callable[[Path], object]:
 
 
 def _result(folder: Path) -> None:
-    save(image(np.zeros((4, 4), np.uint8), SOPClassUID=SegmentationStorage, Modality="SEG"), folder / "a.dcm")
+    save(
+        image(np.zeros((4, 4), np.uint8), SOPClassUID=SegmentationStorage, Modality="SEG"),
+        folder / "a.dcm",
+    )
     report = image(np.zeros((4, 4), np.uint8), SOPClassUID=ComprehensiveSRStorage, Modality="SR")
     for keyword in ("Rows", "Columns", "PixelData"):
         del report[keyword]
@@ -211,7 +252,11 @@ COLOUR = np.zeros((40, 48, 3), np.uint8)
 # name → (reason, indications, how to make it)
 WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "MR for CT": ("modality", LUNGS, _slices(Modality="MR", SOPClassUID=MRImageStorage)),
-    "secondary capture": ("kind of image", LUNGS, _slices(SOPClassUID=SecondaryCaptureImageStorage)),
+    "secondary capture": (
+        "kind of image",
+        LUNGS,
+        _slices(SOPClassUID=SecondaryCapture),
+    ),
     "localizer": ("localizer", LUNGS, _slices(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     "reformatted": ("image type", LUNGS, _slices(ImageType=["DERIVED", "SECONDARY", "MPR"])),
     "burnt-in text": ("burnt-in text", LUNGS, _slices(BurnedInAnnotation="YES")),
@@ -244,7 +289,11 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "truncated file": ("damaged file", LUNGS, _cut),
     "no decoder": ("no decoder", LUNGS, _compressed),
     "CT for a radiograph": ("modality", FILMS, _slices()),
-    "for processing": ("kind of image", FILMS, _films(SOPClassUID=DigitalXRayImageStorageForProcessing)),
+    "for processing": (
+        "kind of image",
+        FILMS,
+        _films(SOPClassUID=ForProcessing),
+    ),
     "lateral": ("view", FILMS, _films(ViewPosition="LL")),
     "no view": ("view", FILMS, _films(ViewPosition="")),
     "lying film": ("orientation", FILMS, _films(PatientOrientation=["F", "L"])),

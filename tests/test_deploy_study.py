@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from pydicom.dataset import Dataset
-from pydicom.uid import ComputedRadiographyImageStorage, EnhancedCTImageStorage
+from pydicom.uid import ComputedRadiographyImageStorage
 
 from medlab import deploy
 from medlab.deploy import Indications, StudyRefused, open_study, prepared
 from medlab.dicom import Volume, read_series, write_series
 from medlab.errors import DataError
 from medlab.preprocess import normalise, window
-from tests.deploy_studies import CT, FILMS, LUNGS, WRONG, chest, film
+from tests.deploy_studies import FILMS, LUNGS, WRONG, chest, enhanced, film
 from tests.dicom_files import image, save, uid
 
 
@@ -82,8 +82,18 @@ def test_code_and_word_that_disagree_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("age", "taken"),
-    [("018Y", True), ("017Y", False), ("090Y", True), ("091Y", False), ("215M", False), ("217M", True)]
-    + [("900D", False), ("100W", False), ("60", True), ("060X", True)],
+    [
+        ("018Y", True),
+        ("017Y", False),
+        ("090Y", True),
+        ("091Y", False),
+        ("215M", False),
+        ("217M", True),
+        ("900D", False),
+        ("100W", False),
+        ("60", True),
+        ("060X", True),
+    ],
 )
 def test_an_age_is_in_years_months_weeks_or_days(tmp_path, age, taken):
     chest(tmp_path, PatientAge=age)
@@ -133,8 +143,10 @@ ABOUT = deploy.Indications(
 
 @pytest.mark.parametrize(
     ("permuted", "flipped"),
-    [((0, 1, 2), ()), ((0, 1, 2), (0,)), ((0, 1, 2), (2,)), ((0, 1, 2), (1, 2)), ((0, 2, 1), ())]
-    + [((0, 2, 1), (0, 1)), ((0, 1, 2), (0, 1, 2))],
+    [
+        *(((0, 1, 2), ()), ((0, 1, 2), (0,)), ((0, 1, 2), (2,)), ((0, 1, 2), (1, 2))),
+        *(((0, 2, 1), ()), ((0, 2, 1), (0, 1)), ((0, 1, 2), (0, 1, 2))),
+    ],
 )
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_model_sees_every_patient_from_the_same_side(tmp_path, permuted, flipped, dims):
@@ -164,24 +176,8 @@ def test_an_angle_within_the_tilt_is_taken(tmp_path):
 
 
 def test_frames_of_one_enhanced_file_are_a_series(tmp_path):
-    values = np.random.default_rng(0).integers(-1000, 1000, (5, 8, 8)).astype(np.int16)
-    data = image(values, **CT, SOPClassUID=EnhancedCTImageStorage)
-    shared, groups = Dataset(), []
-    plane, measures, rescale = Dataset(), Dataset(), Dataset()
-    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    measures.PixelSpacing = [0.8, 0.8]
-    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, 0, "HU"
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
-    shared.PixelValueTransformationSequence = [rescale]
-    for k in (3, 1, 4, 0, 2):
-        group, place = Dataset(), Dataset()
-        place.ImagePositionPatient = [0, 0, 2.5 * k]
-        group.PlanePositionSequence = [place]
-        groups.append(group)
-    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], groups
-    save(data, tmp_path / "e.dcm")
-    study = open_study(tmp_path, LUNGS)
-    assert np.array_equal(study.voxels.numpy(), values[np.argsort([3, 1, 4, 0, 2])])
+    values = enhanced(tmp_path / "e.dcm")
+    assert np.array_equal(open_study(tmp_path, LUNGS).voxels.numpy(), values)
 
 
 # --- radiographs ---
@@ -218,8 +214,10 @@ def test_a_picture_is_scaled_to_fit_in(tmp_path):
 
 @pytest.mark.parametrize(
     "header",
-    [{"Modality": "CR", "SOPClassUID": ComputedRadiographyImageStorage}]
-    + [{"ViewPosition": "", "ViewCodeSequence": coded("272479007")}],
+    [
+        {"Modality": "CR", "SOPClassUID": ComputedRadiographyImageStorage},
+        {"ViewPosition": "", "ViewCodeSequence": coded("272479007")},
+    ],
     ids=["computed radiograph", "coded view"],
 )
 def test_another_way_to_say_the_same(tmp_path, header):
@@ -238,9 +236,17 @@ def test_of_two_views_the_one_that_fits_is_found(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"modality": "US"}, "modality"), ({"body_part": "thorax"}, "body_part"), ({"view": "PA"}, "view")]
-    + [({"dims": 4}, "dims"), ({"name": ""}, "name"), ({"spacing": (2, 1)}, "spacing")]
-    + [({"size": (3, 3, 3)}, "size"), ({"tilt": 50}, "tilt"), ({"age": (-1, 3)}, "age")],
+    [
+        ({"modality": "US"}, "modality"),
+        ({"body_part": "thorax"}, "body_part"),
+        ({"view": "PA"}, "view"),
+        ({"dims": 4}, "dims"),
+        ({"name": ""}, "name"),
+        ({"spacing": (2, 1)}, "spacing"),
+        ({"size": (3, 3, 3)}, "size"),
+        ({"tilt": 50}, "tilt"),
+        ({"age": (-1, 3)}, "age"),
+    ],
 )
 def test_indications_that_make_no_sense_are_refused(change, word):
     with pytest.raises(DataError, match=word):
@@ -262,5 +268,3 @@ def test_the_range_of_intensities_comes_from_the_training_images():
     assert [low for _, low, _ in grey.intensities] == pytest.approx([0.25, 0.5, 0.75], abs=0.06)
     with pytest.raises(DataError, match="needs images"):
         LUNGS.measured([], margin=10)
-
-

@@ -62,7 +62,7 @@ def save(
         told = f"a UNet, SmallCNN or ResNet of one channel with dims={dims}, as indicated"
         raise DataError(f"deploy.save takes {told}; got {type(model).__name__} of {arguments}")
     flat = indications.modality == "DX"
-    if maps == flat or not (maps or flat or dims == 3):
+    if (maps and flat) or not (maps or flat or dims == 3):
         told = "a UNet needs CT or MR; a classifier radiographs, or volumes with dims=3"
         raise DataError(f"{told}; got {type(model).__name__} for {indications.modality}")
     if (

@@ -13,13 +13,14 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import torch
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 from torch import Tensor
 
 from medlab import plotting
-from medlab.deploy.indications import TERMS, Indications
+from medlab.deploy.indications import AXES, TERMS, Indications
 from medlab.deploy.model_file import Packed
 from medlab.deploy.study import Study
 from medlab.errors import MedlabError
@@ -71,10 +72,16 @@ def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
         )
         for k, name in enumerate(packed.classes[1:], 1)
     ]
-    sources = [_completed(source) for source in study.sources]
+    sources, frames = [_completed(source) for source in study.sources], mask
+    if "PerFrameFunctionalGroupsSequence" in sources[0]:  # all slices from one file
+        groups = sources[0].PerFrameFunctionalGroupsSequence
+        places = np.array([g.PlanePositionSequence[0].ImagePositionPatient for g in groups], float)
+        order = np.argsort(places @ AXES[about.view][0])
+        frames = torch.empty_like(mask)
+        frames[order.copy()] = mask.flip(0) if study.axes[0][1] else mask
     return hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=mask.numpy().astype(np.uint8),
+        pixel_array=frames.numpy(),
         segmentation_type="BINARY",
         segment_descriptions=segments,
         content_label="MEDLAB",

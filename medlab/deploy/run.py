@@ -74,7 +74,7 @@ def predict_study(
     _require_free(out)
     study = open_study(folder, packed.indications, series=series)
     packed.model.to(device)
-    mask, found = _answer(study, packed)
+    mask, found = answer(study, packed)
     with silent():
         if mask is None:
             dataset = report(study, found, packed)
@@ -85,7 +85,7 @@ def predict_study(
     return Found(found=found, unverified=study.unverified, mask=mask)
 
 
-def _answer(study: Study, packed: Packed) -> tuple[Tensor | None, dict[str, float]]:
+def answer(study: Study, packed: Packed) -> tuple[Tensor | None, dict[str, float]]:
     """The mask on the study's voxels, if the model makes one, and what is found."""
     about = packed.indications
     x, grid = prepared(study, about), grid_of(study, about)

@@ -39,7 +39,7 @@ class Study:
             them; (1, H, W) for a radiograph, whose large values are bright.
         spacing: (slice, row, column), mm; NaN where there is none.
         axes: for each axis of the model's images the study's, and whether it runs the other way.
-        sources: the header of each slice.
+        sources: the header of each slice's file, in their order.
         unverified: what the headers do not tell, so that nobody checked it.
     """
 
@@ -96,7 +96,7 @@ def open_study(folder: Path | str, about: Indications, *, series: str | int | No
             voxels, spacing, axes = volume.voxels, volume.spacing, _axes(volume.direction, about)
             _check_volume(volume.units, spacing, len(voxels), about)
             headers = dict(files)
-            sources = [headers[path] for path in volume.files]
+            sources = [headers[path] for path in dict.fromkeys(volume.files)]
         _check_intensities(voxels, about)
     return Study(
         voxels=voxels,
