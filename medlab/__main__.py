@@ -45,10 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     except MedlabError as error:
         print(error, file=sys.stderr)
         return 1
-    for name, value in result.found.items():
-        print(f"{name}: {value:.1f} ml" if result.mask is not None else f"{name}: {value:.1%}")
-    for line in result.unverified:
-        print(f"not verified: {line}")
+    print(result)
     print("written: result.dcm and summary.html")
     return 0
 

@@ -6,11 +6,12 @@ The DICOM result carries the patient, since it belongs to the study. The page na
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping
+from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -29,14 +30,6 @@ _MAKER = "medlab"
 # What highdicom copies from the source; the standard lets these be empty, not absent (type 2)
 _TYPE_2 = """PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID
     AccessionNumber ReferringPhysicianName""".split()
-_ASKED = {
-    "spacing": "pixel spacing, mm",
-    "slice_spacing": "slice spacing, mm",
-    "coverage": "least coverage, mm",
-    "age": "age, years",
-    "image_types": "kinds of image",
-    "intensities": "intensities: quantile, least, most",
-}
 
 
 def highdicom() -> Any:
@@ -93,9 +86,9 @@ def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
 def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
     """A structured report (TID 1500) with each class's probability in percent."""
     hd, about = highdicom(), packed.indications
-    sr, source = hd.sr, _completed(study.sources[0])
+    sr, sources = hd.sr, [_completed(source) for source in study.sources]
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=UID(f"2.25.{int(packed.digest[:32], 16)}"),
+        uid=UID(f"2.25.{int(packed.digest[:32], 16)}"),  # other weights are another device
         name=about.name,
         manufacturer_name=_MAKER,
         model_name=f"{type(packed.model).__name__}, version {about.version}",
@@ -118,7 +111,9 @@ def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
                     unit=codes.UCUM.Percent,
                 )
             ],
-            source_images=[sr.SourceImageForMeasurementGroup.from_source_image(source)],
+            source_images=[
+                sr.SourceImageForMeasurementGroup.from_source_image(one) for one in sources
+            ],
         )
         for name, probability in found.items()
     ]
@@ -129,7 +124,7 @@ def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
         title=codes.DCM.ImagingMeasurementReport,
     )
     return sr.ComprehensiveSR(
-        evidence=[source], content=content, is_complete=True, is_final=False, **_written_by(packed)
+        evidence=sources, content=content, is_complete=True, **_written_by(packed)
     )
 
 
@@ -161,54 +156,42 @@ def _completed(header: Dataset) -> Dataset:
 
 
 def _code(hd: Any, name: str, about: Indications) -> Any:
-    """The code of a class: its own, else its name in medlab's private scheme."""
-    return hd.sr.CodedConcept(*(about.codes or {}).get(name, (name[:16], "99MEDLAB", name)))
+    """The code of a class: its own, else one of medlab's private scheme that follows its name."""
+    private = (f"{crc32(name.encode()):08X}", "99MEDLAB", name)
+    return hd.sr.CodedConcept(*(about.codes or {}).get(name, private))
 
 
 def page(study: Study, packed: Packed, found: Mapping[str, float], mask: Tensor | None) -> str:
     """The readable summary: an HTML page with one picture and its text alternative."""
     about = packed.indications
     png, alt = _picture(study, found, mask)
-    asked = {
-        **{name: getattr(about, name) for name in "modality body_part view tilt".split()},
-        **{name: getattr(about, name) for name in _ASKED if getattr(about, name)},
+    ranges = {"pixel spacing, mm": about.spacing, "slice spacing, mm": about.slice_spacing}
+    ranges["age, years"] = about.age
+    rows = {
+        "modality": about.modality,
+        "body part": about.body_part,
+        "view": about.view if about.modality == "DX" else f"{about.view}, within {about.tilt:g}°",
+        "kind of image": " or ".join(about.image_types),
+        **{name: "{:g} to {:g}".format(*ends) for name, ends in ranges.items() if ends},
+        **{f"{q:.0%} of values below": f"{a:.4g} to {b:.4g}" for q, a, b in about.intensities},
     }
-    rows = [
-        (_ASKED.get(name, name.replace("_", " ")), _told(value)) for name, value in asked.items()
-    ]
-    lists = {
-        "found": [f"{name}: {_shown(value, mask)}" for name, value in found.items()],
-        "unverified": study.unverified or ("nothing",),
-    }
+    asked = [f"{escape(k)}</th><td>{escape(v)}" for k, v in rows.items()]
     return Template((files(__package__) / "summary.html").read_text("utf-8")).substitute(
-        {
-            name: "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-            for name, lines in lists.items()
-        },
-        asked="".join(
-            f"<tr><th scope=row>{n}</th><td>{html.escape(told)}</td></tr>" for n, told in rows
-        ),
-        name=html.escape(f"{about.name}, version {about.version}"),
-        warning=html.escape(about.warning),
-        alt=html.escape(alt),
+        name=escape(f"{about.name}, version {about.version}"),
+        warning=escape(about.warning),
+        found="".join(f"<li>{escape(line)}</li>" for line in told(found, mask)),
+        alt=escape(alt),
         png=base64.b64encode(png).decode(),
+        asked="".join(f"<tr><th scope=row>{row}</td></tr>" for row in asked),
+        unverified="".join(f"<li>{escape(line)}</li>" for line in study.unverified or ["nothing"]),
         digest=packed.digest[:16],
     )
 
 
-def _shown(value: float, mask: Tensor | None) -> str:
-    return f"probability {value:.1%}" if mask is None else f"{value:.1f} ml"
-
-
-def _told(value: object) -> str:
-    """A range, a list or a number, for a reader."""
-    if isinstance(value, tuple):
-        return (
-            ", ".join(map(_told, value))
-            if value and isinstance(value[0], (str, tuple))
-            else " to ".join(map(_told, value))
-        )
-    return f"{value:g}" if isinstance(value, float | int) else str(value)
+def told(found: Mapping[str, float], mask: Tensor | None) -> list[str]:
+    """What was found, a line for each class."""
+    number = "{}: probability {:.1%}" if mask is None else "{}: {:.1f} ml"
+    return [number.format(*one) for one in found.items()]
 
 
 def _picture(study: Study, found: Mapping[str, float], mask: Tensor | None) -> tuple[bytes, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from medlab.deploy.grid import grid_of, prepared
 from medlab.deploy.indications import refuse
 from medlab.deploy.model_file import Packed, load
-from medlab.deploy.results import highdicom, page, report, segmentation
+from medlab.deploy.results import highdicom, page, report, segmentation, told
 from medlab.deploy.study import Study, open_study, silent
 from medlab.errors import CheckpointError, DicomError, atomic_write
 from medlab.training import predict
@@ -35,6 +35,11 @@ class Found:
     found: dict[str, float]
     unverified: tuple[str, ...]
     mask: Tensor | None = field(repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [*told(self.found, self.mask), *(f"not verified: {one}" for one in self.unverified)]
+        )
 
 
 def predict_study(
@@ -68,8 +73,8 @@ def predict_study(
     try:
         packed = load(model)
     except CheckpointError as error:
-        told = str(error).replace(str(model), "the model's file")
-        raise CheckpointError(told) from None
+        reason = str(error).replace(str(model), "the model's file")
+        raise CheckpointError(reason) from None
     out = Path(out)
     _require_free(out)
     study = open_study(folder, packed.indications, series=series)
