@@ -57,7 +57,9 @@ class Grid:
         maps = preprocess.resample(
             maps, spacing=self.steps, to=[1.0] * len(shape), order=1, antialias=False
         )
-        return maps[..., *(slice(n) for n in shape)]
+        for axis, n in enumerate(shape, first):
+            maps = maps.narrow(axis, 0, n)
+        return maps
 
 
 def grid_of(study: Study, about: Indications) -> Grid:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from copy import deepcopy
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -29,7 +30,7 @@ from medlab.errors import MedlabError
 _MAKER = "medlab"
 # What highdicom copies from the source; the standard lets these be empty, not absent (type 2)
 _TYPE_2 = """PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID
-    AccessionNumber ReferringPhysicianName""".split()
+    AccessionNumber ReferringPhysicianName SliceThickness""".split()
 
 
 def highdicom() -> Any:
@@ -144,12 +145,13 @@ def _written_by(packed: Packed) -> dict[str, Any]:
 
 
 def _completed(header: Dataset) -> Dataset:
-    """A source's header with what the standard wants to be there, if only empty."""
-    whole = Dataset(header)
-    whole.file_meta = header.file_meta
+    """A source's header in Unicode, with what the standard wants to be there, if only empty."""
+    whole = deepcopy(header)
+    whole.decode()
+    whole.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _TYPE_2:
         if keyword not in whole:
-            setattr(whole, keyword, "")
+            setattr(whole, keyword, "" if keyword != "SliceThickness" else None)
     if whole.PatientSex not in ("M", "F", "O"):
         whole.PatientSex = ""
     return whole

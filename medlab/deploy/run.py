@@ -14,7 +14,8 @@ from medlab.deploy.grid import grid_of, prepared
 from medlab.deploy.indications import refuse
 from medlab.deploy.model_file import Packed, load
 from medlab.deploy.results import highdicom, page, report, segmentation, told
-from medlab.deploy.study import Study, open_study, silent
+from medlab.deploy.study import Study, asked, open_study, silent
+from medlab.dicom.source import refusing
 from medlab.errors import CheckpointError, DicomError, atomic_write
 from medlab.training import predict
 
@@ -81,10 +82,7 @@ def predict_study(
     packed.model.to(device)
     mask, found = answer(study, packed)
     with silent():
-        if mask is None:
-            dataset = report(study, found, packed)
-        else:
-            dataset = segmentation(study, mask, packed)
+        dataset = asked(lambda: _result(study, mask, found, packed), [])
         text = page(study, packed, found, mask)
         _write(out, dataset, text)
     return Found(found=found, unverified=study.unverified, mask=mask)
@@ -109,6 +107,15 @@ def answer(study: Study, packed: Packed) -> tuple[Tensor | None, dict[str, float
     ml = prod(study.spacing) / 1000
     counts = torch.bincount(mask.flatten().long(), minlength=len(packed.classes)).tolist()
     return mask, {name: n * ml for name, n in zip(packed.classes[1:], counts[1:], strict=True)}
+
+
+def _result(study: Study, mask: Tensor | None, found: dict[str, float], packed: Packed) -> Dataset:
+    with refusing("the header", "write a result"):  # highdicom asks much of a header
+        if len({source.SOPInstanceUID for source in study.sources}) < len(study.sources):
+            raise DicomError("the header: cannot write a result: images share one SOPInstanceUID")
+        if mask is None:
+            return report(study, found, packed)
+        return segmentation(study, mask, packed)
 
 
 def _require_free(out: Path) -> None:

@@ -26,6 +26,7 @@ from medlab.errors import DicomError
 
 T = TypeVar("T")
 File = tuple[Path, Dataset]
+Verdict = tuple[str, str, str, str]  # reason, expected, came, what to do
 _OTHER = "Take a model that was trained for it"
 _AS_MADE = "Give the images as the scanner made them"
 
@@ -84,7 +85,7 @@ def open_study(folder: Path | str, about: Indications, *, series: str | int | No
         paths = [path for path in below if path.is_file() and not path.name.startswith(".")]
 
         def ask(read: Callable[[], T]) -> T:
-            return _asked(read, paths)
+            return asked(read, paths)
 
         files = ask(lambda: _fitting(ask(lambda: _found(paths)), about, series))
         unverified = _silences(files[0][1], about)
@@ -107,7 +108,7 @@ def open_study(folder: Path | str, about: Indications, *, series: str | int | No
     )
 
 
-def _asked(read: Callable[[], T], paths: list[Path]) -> T:
+def asked(read: Callable[[], T], paths: list[Path]) -> T:
     """What a reader gives; what it refuses is told without the words of header and path."""
     try:
         return read()
@@ -149,27 +150,31 @@ def _fitting(
     groups: dict[str, list[File]], about: Indications, wanted: str | int | None
 ) -> list[File]:
     """The files of the one series, or the one radiograph, that the model was trained for."""
-    fits, unfit = [], []
+    fits: list[tuple[int, int | None, list[File]]] = []
+    unfit: list[tuple[int, Verdict]] = []
     for uid, files in groups.items():
         number = integer(files[0][1], "SeriesNumber", files[0][0])
         if wanted is None or str(wanted) in (uid, str(number)):
             for part in [[file] for file in files] if about.modality == "DX" else [files]:
-                said = [told for file in part if (told := _unfit(*file, about))]
-                (unfit if said else fits).append((len(part), number, part, said[:1]))
+                said = next(filter(None, (_unfit(*file, about) for file in part)), None)
+                if said:
+                    unfit.append((len(part), said))
+                else:
+                    fits.append((len(part), number, part))
     if len(fits) == 1:
         return fits[0][2]
     if fits:
-        told = ", ".join(f"number {number} ({count} images)" for count, number, *_ in fits[:6])
+        told = ", ".join(f"number {number} ({count} images)" for count, number, _ in fits[:6])
         do = "Choose with --series its number, or its UID where numbers agree"
         refuse("several series", "one that fits", f"{len(fits)}: {told}", do)
     if not unfit:
         refuse("series", "the series asked for", "none of that number or UID", "Leave it out")
-    reason, expected, came, do = max(unfit, key=lambda one: one[0])[3][0]
+    reason, expected, came, do = max(unfit, key=lambda one: one[0])[1]
     refuse(reason, expected, came + f" (largest of {len(unfit)})" * (len(unfit) > 1), do)
 
 
-def _unfit(path: Path, header: Dataset, about: Indications) -> tuple[str, str, str, str] | None:
-    """Reason, expected, came, what to do, if a header is not what the model was trained for."""
+def _unfit(path: Path, header: Dataset, about: Indications) -> Verdict | None:
+    """Why a header is not what the model was trained for, or None."""
     terms = TERMS["modalities"][about.modality]
     modality, part, view = text(header, "Modality", path), _body_part(header), _view(header)
     kinds = text(header, "ImageType", path).upper().split("\\")
