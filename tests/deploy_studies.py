@@ -136,13 +136,13 @@ def film(path: Path, values: np.ndarray | None = None, **header) -> np.ndarray:
     return values
 
 
-def enhanced(path: Path) -> np.ndarray:
-    """A study of one multi-frame file that `LUNGS` takes; HU in order, the frames are in none."""
+def enhanced(path: Path, *, feet_first: bool = False) -> np.ndarray:
+    """A study of one multi-frame file that `LUNGS` takes; HU as `read_series` orders them."""
     values = np.random.default_rng(0).integers(-1000, 1000, (5, 8, 9)).astype(np.int16)
     order, groups = [3, 1, 4, 0, 2], []
     data = image(values[order], **CT, SOPClassUID=EnhancedCTImageStorage)
     shared, plane, measures, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    plane.ImageOrientationPatient = [-1 if feet_first else 1, 0, 0, 0, 1, 0]
     measures.PixelSpacing, measures.SliceThickness = [0.8, 0.7], 2.5
     rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, 0, "HU"
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
@@ -154,7 +154,7 @@ def enhanced(path: Path) -> np.ndarray:
         groups.append(group)
     data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], groups
     save(data, path)
-    return values
+    return values[::-1] if feet_first else values
 
 
 def _slices(**header) -> Callable[[Path], object]:
@@ -271,7 +271,7 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "pixels too fine": ("pixel spacing", LUNGS, _slices(spacing=(0.3, 0.7))),
     "slices too far apart": ("slice spacing", LUNGS, _slices(step=5.0)),
     "too few slices": ("coverage", LUNGS, _slices(depth=3)),
-    "too short": ("coverage", LUNGS, _slices(step=1.2)),
+    "too short": ("coverage", LUNGS, _slices(step=1.6)),
     "missing slice": ("missing slices", LUNGS, lambda f: chest(f, change=lambda k, d: k != 3)),
     "one slice": ("missing slices", LUNGS, _slices(depth=1)),
     "slice twice": ("doubled slices", LUNGS, _changed("ImagePositionPatient", [-10, 5, 30], 2)),

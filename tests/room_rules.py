@@ -43,7 +43,8 @@ class Module:
 
     @property
     def room(self) -> str:
-        return self.name.split(".")[1] if "." in self.name else ""
+        inner = "." in self.name and self.path.stem != "__main__"  # the command enters by the doors
+        return self.name.split(".")[1] if inner else ""
 
     @property
     def is_init(self) -> bool:

@@ -100,8 +100,9 @@ def test_simpleitk_sees_the_mask_at_the_same_place(tmp_path):
     assert np.array_equal(hu >= 0, result.mask.numpy() > 0)
 
 
-def test_an_enhanced_study_gives_a_mask_too(tmp_path):
-    values = enhanced(tmp_path / "study" / "e.dcm")
+@pytest.mark.parametrize("feet_first", [False, True])
+def test_an_enhanced_study_gives_a_mask_too(tmp_path, feet_first):
+    values = enhanced(tmp_path / "study" / "e.dcm", feet_first=feet_first)
     result = predict_study(tmp_path / "study", model_file(tmp_path), tmp_path / "out")
     assert np.array_equal(result.mask.numpy(), values >= 0)
     again = read_series(tmp_path / "out" / "result.dcm")

@@ -35,7 +35,7 @@ class Grid:
     def turned_back(self, voxels: Tensor) -> Tensor:
         """(D, H, W) along the model's axes, as the study has it."""
         voxels = voxels.flip([k for k, (_, reverse) in enumerate(self.axes) if reverse])
-        return voxels.permute(np.argsort([axis for axis, _ in self.axes]).tolist())
+        return voxels.permute([axis for axis, _ in self.axes])  # a swap at most: its own inverse
 
     def onto(self, turned: Tensor, *, fill: float) -> Tensor:
         """Turned voxels on the model's grid."""

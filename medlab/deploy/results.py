@@ -147,7 +147,6 @@ def _written_by(packed: Packed) -> dict[str, Any]:
 def _completed(header: Dataset) -> Dataset:
     """A source's header in Unicode, with what the standard wants to be there, if only empty."""
     whole = deepcopy(header)
-    whole.decode()
     whole.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _TYPE_2:
         if keyword not in whole:
