@@ -59,6 +59,13 @@ def fit(
     the last bit. The global random state is neither used nor changed: call torch.manual_seed before
     building the model. Layers in evaluation mode in a model that is not are frozen: they stay so.
 
+    Under `torchrun` the same call trains one model in several processes. Each holds all images,
+    computes its share of every batch, and normalises by the whole of it, so that the result is
+    that of one process but for rounding; only dropout draws other numbers in each. The first gives
+    the weights to start from, shows the bar and reads and writes the checkpoint; the model is the
+    same in all at the end. `batch_size` is that of all together. The process group is started if
+    there is none, and stays. Other layers that compare the images of a batch see a share of it.
+
     >>> images, labels = torch.rand(64, 1, 16, 16), torch.arange(64) % 2
     >>> history = fit(medlab.models.SmallCNN(width=4), (images, labels), epochs=2, progress=False)
     >>> history["epoch"]
@@ -94,7 +101,7 @@ def fit(
         The history; the model holds the trained (averaged) weights.
 
     Raises:
-        DataError: data, targets and model that do not fit together.
+        DataError: data, targets and model that do not fit together, or differ between processes.
         MedlabError: a loss that is not finite, or an option out of its range.
         CheckpointError: a checkpoint that cannot be written, or of another model, data or recipe.
 

@@ -147,7 +147,8 @@ class Team:
         var = (n * (variances + (means - mean) ** 2)).sum(0) / total
         if layer.running_mean is not None:
             layer.num_batches_tracked.add_(1)
-            rate = 1 / layer.num_batches_tracked if layer.momentum is None else layer.momentum
+            seen, rate = layer.num_batches_tracked.item(), layer.momentum
+            rate = 1 / seen if rate is None else rate
             layer.running_mean.lerp_(mean.detach(), rate)
             layer.running_var.lerp_((var * total / (total - 1)).detach(), rate)
         scale, column = (var + layer.eps).rsqrt(), (-1, *[1] * (images.ndim - 2))
