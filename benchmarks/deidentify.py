@@ -1,6 +1,6 @@
 """De-identification: what is left of planted identifiers, by medlab and by three other tools.
 
-    python benchmarks/deidentify.py [--files 600] [--captures 40] [--only TOOL …] [--finder 6]
+    python benchmarks/deidentify.py [--files 600] [--captures 24] [--only TOOL …] [--finder 6]
 
 The files are those of the tests (tests/deid_corpus.py): identifiers in every place that the
 standard lists, and what must become of each by the table of the basic profile (PS3.15, 2026c) as
@@ -259,7 +259,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--files", type=int, default=600)
-    parser.add_argument("--captures", type=int, default=40)
+    parser.add_argument("--captures", type=int, default=24)
     parser.add_argument("--only", nargs="*", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--finder", type=int, default=0, metavar="N")
     options = parser.parse_args()
