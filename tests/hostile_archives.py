@@ -181,20 +181,24 @@ def packed(
     }
 
 
-def zipped(*members: dict, before: bytes = b"", after: bytes = b"", comment: bytes = b"") -> bytes:
-    body, directory = bytearray(), bytearray()
+def local_header(m: dict) -> bytes:
+    facts = (20, m["flags"], m["method"], 0, 0x21, m["crc"], len(m["raw"]), m["size"])
+    return struct.pack("<4s5H3L2H", b"PK\3\4", *facts, len(m["local"]), 0) + m["local"]
+
+
+def zipped(*members: dict, body: bytes = b"") -> bytes:
+    body, directory = bytearray(body), bytearray()
     for m in members:
         place = len(body) if m["at"] is None else m["at"]
         facts = (20, m["flags"], m["method"], 0, 0x21, m["crc"], len(m["raw"]), m["size"])
         if m["at"] is None:
-            body += struct.pack("<4s5H3L2H", b"PK\3\4", *facts, len(m["local"]), 0)
-            body += m["local"] + m["raw"]
+            body += local_header(m) + m["raw"]
         tail = (len(m["name"]), len(m["extra"]), 0, 0, 0, m["attributes"], place)
         directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 3 << 8 | 20, *facts, *tail)
         directory += m["name"] + m["extra"]
     count = len(members)
-    end = (0, 0, count, count, len(directory), len(body), len(comment))
-    return before + body + directory + struct.pack("<4s4H2LH", b"PK\5\6", *end) + comment + after
+    end = (0, 0, count, count, len(directory), len(body), 0)
+    return bytes(body + directory) + struct.pack("<4s4H2LH", b"PK\5\6", *end)
 
 
 def zeros(mib: int) -> bytes:
@@ -244,13 +248,20 @@ def path_max(root: Path) -> bytes:
     return tar(*members)
 
 
-def zip_overlap(root: Path, mib: int = 2, count: int = 1000) -> bytes:
-    """Many names for one stream. Source: Fifield, A better zip bomb, WOOT 2019."""
-    raw = zeros(mib)
-    first = packed("0.bin", bytes(mib * MIB), raw=raw, method=8)
-    return zipped(
-        first, *({**first, "name": f"{k}.bin".encode(), "at": 0} for k in range(1, count))
-    )
+def zip_overlap(root: Path, count: int = 500) -> bytes:
+    """Members that share one stream: each quotes the header of the next, then goes on with it.
+
+    Source: Fifield, A better zip bomb, WOOT 2019.
+    """
+    raw, plain, members = zeros(1), bytes(MIB), []
+    for k in reversed(range(count)):
+        m = packed(f"{k}.bin", plain, raw=raw, method=8)
+        head = local_header(m)
+        members.append(m | {"at": k * (5 + len(head))})
+        raw = b"\0" + struct.pack("<HH", len(head), 0xFFFF ^ len(head)) + head + raw
+        plain = head + plain
+    body = raw[5:]
+    return zipped(*reversed(members), body=body)
 
 
 def zip_quoted(root: Path) -> bytes:
@@ -275,6 +286,45 @@ def sparse(root: Path, *, logical: int = 4096, offset: int = 1024) -> bytes:
 def checked(head: bytearray) -> bytes:
     head[148:156] = b"%06o\0 " % tarfile.calc_chksums(head)[0]
     return bytes(head)
+
+
+def endless_map(root: Path) -> bytes:
+    """A sparse file whose map goes on and on: 2 GiB of blocks that each announce another."""
+    head = bytearray(block(entry("s.bin", bytes(512), type=tarfile.GNUTYPE_SPARSE)[0]))
+    head[482] = 1
+    head[483:495] = tarfile.itn(4096, 12, tarfile.GNU_FORMAT)
+    number = tarfile.itn(0, 12, tarfile.GNU_FORMAT)
+    more = number * 42 + b"\1" + bytes(7)
+    return gzip.compress(checked(head)) + gzip.compress(more * 32768) * 128
+
+
+def endless_pax_map(root: Path) -> bytes:
+    """The same as a PAX header has it: numbers in lines before the data."""
+    fields = record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0")
+    fields += record("GNU.sparse.realsize", "4096")
+    head = pax(fields) + block(entry("s.bin", size=2**40)[0])
+    return gzip.compress(head + b"999999999\n") + gzip.compress(b"0\n" * 8 * MIB) * 128
+
+
+def unseen_data(root: Path) -> bytes:
+    """A sparse file of 4096 bytes that stores 4 GiB, of which its map shows 512."""
+    head = bytearray(block(entry("s.bin", size=4096 * MIB, type=tarfile.GNUTYPE_SPARSE)[0]))
+    head[386:410] = tarfile.itn(0, 12, tarfile.GNU_FORMAT) + tarfile.itn(
+        512, 12, tarfile.GNU_FORMAT
+    )
+    head[483:495] = tarfile.itn(4096, 12, tarfile.GNU_FORMAT)
+    return bomb(gzip.compress, checked(head), 4096)
+
+
+def many_fields(root: Path) -> bytes:
+    """PAX fields for all, ever more of them: every member gets a copy of its own."""
+    body = b""
+    for k in range(300):
+        fields = b"".join(record(f"k{k}.{i}", "v") for i in range(250))
+        body += pax(fields, b"g") + block(entry(f"{k}.txt", b"")[0])
+    x = pax(record("comment", "x"))
+    more = b"".join(x + block(entry(f"x{k}.txt", b"")[0]) for k in range(3000))
+    return gzip.compress(body + more + bytes(1024))
 
 
 def nul_in_pax(root: Path) -> bytes:
@@ -356,8 +406,8 @@ def _kinds():
     def t(name, *members, safe=None, form=tarfile.PAX_FORMAT):
         return of(".tar", name, lambda root: tar(*members, form=form), safe)
 
-    def z(name, *members, safe=None, **around):
-        return of(".zip", name, lambda root: zipped(*members, **around), safe)
+    def z(name, *members, safe=None):
+        return of(".zip", name, lambda root: zipped(*members), safe)
 
     def bits(mode):
         return mode << 16
@@ -504,7 +554,7 @@ def _kinds():
     yield z("offset behind the end", packed("a.txt"), packed("b.txt", at=10**6))
     yield of(".zip", "one member in another", zip_quoted)
     # Sizes
-    yield of(".zip", "1,000 names for one stream", zip_overlap)
+    yield of(".zip", "500 names for one stream", zip_overlap)
     yield z("1.5 GiB of zeros", packed("z", raw=zeros(1536), size=1536 * MIB, method=8, crc=0))
     yield z(
         "1.5 GiB said to be 10 bytes",
@@ -525,6 +575,15 @@ def _kinds():
     yield of(".tar.gz", "name of 2 GiB", header_bomb(tarfile.GNUTYPE_LONGNAME))
     yield of(".tar.gz", "PAX header for all of 2 GiB", header_bomb(tarfile.XGLTYPE))
     yield of(".tar.gz", "a folder 300,000 times", folders_again)
+    yield of(".tar.gz", "map of a sparse file without end", endless_map)
+    yield of(".tar.gz", "PAX map of a sparse file without end", endless_pax_map)
+    yield of(".tar.gz", "sparse file with 4 GiB behind its map", unseen_data)
+    yield of(
+        ".tar.gz",
+        "75,000 PAX fields for all",
+        many_fields,
+        {f"{k}.txt": b"" for k in range(300)} | {f"x{k}.txt": b"" for k in range(3000)},
+    )
     yield of(".tar", "sparse file", sparse, {"s.bin": bytes(1024) + b"x" * 512 + bytes(2560)})
     yield of(".tar", "sparse file of 8 TiB", lambda root: sparse(root, logical=2**43))
     yield of(

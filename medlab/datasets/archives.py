@@ -1,5 +1,8 @@
 """Archives of unknown makers: unpacked whole into a folder of their own, or not at all."""
 
+import bz2
+import gzip
+import lzma
 import os
 import re
 import shutil
@@ -10,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 from unicodedata import normalize
 
 from medlab.datasets._files import reading
@@ -17,8 +21,11 @@ from medlab.errors import DataError
 
 _LEAST, _RATIO = 2**28, 200  # bytes that are always allowed; above, so many times the archive's
 _BLOCK = 2**12  # bytes that a member takes on a disk, however short
+_MEMBERS = 1_000_000
 _DEPTH, _LONGEST = 32, 1000  # of a name: parts, and bytes in UTF-8
-_HEADER = 2**14  # bytes of one long name or PAX header, which tarfile reads into memory
+_HEADERS, _HEADER = 2**16, 2**12  # bytes that those of a tar have, and more with each member
+_FIELDS = 64  # in the PAX headers of one member
+_PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
 # What no part of a name may have: control characters and those that turn the writing direction,
 # halves of characters, what Windows keeps for itself. Dots at the end take ".." with them.
 _UNFIT = re.compile(
@@ -56,22 +63,27 @@ def unpack(
         DataError: naming the archive and the member; the folder is as before.
     """
     archive, folder = Path(archive).expanduser(), Path(folder).expanduser().resolve()
-    with reading(f"{archive} cannot be unpacked"), archive.open("rb") as file:
+    with reading(f"{archive} cannot be unpacked as .zip or .tar"), archive.open("rb") as file:
         if not hasattr(tarfile, "data_filter"):
             raise DataError("this needs Python 3.11.4 or newer, whose tarfile has safe filters")
-        is_zip = file.read(4) in (b"PK\3\4", b"PK\5\6")
+        start = file.read(4)
+        file.seek(0)
+        members = _zip_members if start in (b"PK\3\4", b"PK\5\6") else _tar_members
+        source = next(
+            (via(file) for magic, via in _PACKED.items() if start.startswith(magic)), file
+        )
         _require_empty(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         limit = min(
-            max(_LEAST, _RATIO * archive.stat().st_size) if max_bytes is None else max_bytes,
+            max(_LEAST, _RATIO * os.fstat(file.fileno()).st_size)
+            if max_bytes is None
+            else max_bytes,
             shutil.disk_usage(folder.parent).free,
         )
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as draft:
             whole = Path(draft) / "whole"
             whole.mkdir()
-            _extract(
-                _zip_members(archive) if is_zip else _tar_members(archive, limit), whole, limit
-            )
+            _extract(members(source), whole, limit)
             _require_empty(folder)
             if folder.is_dir():  # the user's, with permissions of its own
                 for child in list(whole.iterdir()):
@@ -92,8 +104,11 @@ def _extract(members: Iterator[_Member], whole: Path, limit: int) -> None:
     seen: dict[str, tuple[str, int]] = {}  # as the most forgiving system sees it -> spelling, which
     for count, (name, is_folder, size, extract) in enumerate(members, start=1):
         parts, total = PurePosixPath(name).parts, total + max(size, _BLOCK)
-        if size < 0 or total > limit:
-            raise ValueError(_too_much(name, limit))
+        if size < 0 or total > limit or count > _MEMBERS:
+            raise ValueError(
+                f"at {name!r} it takes more than {limit:,} bytes or has more than {_MEMBERS:,} "
+                "members; if you trust it and the disk has room for more, pass max_bytes="
+            )
         if any(map(_UNFIT.search, parts)) or not (parts or is_folder):
             raise ValueError(f"{name!r} leads outside or is a name that some systems do not have")
         if len(parts) > _DEPTH or len(name.encode()) > _LONGEST:
@@ -114,14 +129,9 @@ def _extract(members: Iterator[_Member], whole: Path, limit: int) -> None:
                 raise ValueError(f"it has not the {size:,} bytes that its header says")
 
 
-def _too_much(name: str, limit: int) -> str:
-    what = f"at {name!r} it takes more than {limit:,} bytes"
-    return f"{what}; if you trust it and the disk has room for more, pass max_bytes="
-
-
-def _zip_members(path: Path) -> Iterator[_Member]:
+def _zip_members(file: BinaryIO) -> Iterator[_Member]:
     end = 0
-    with zipfile.ZipFile(path) as box:
+    with zipfile.ZipFile(file) as box:
         for info in sorted(box.infolist(), key=lambda info: info.header_offset):
             name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
             is_folder = name.endswith("/")
@@ -133,26 +143,21 @@ def _zip_members(path: Path) -> Iterator[_Member]:
             yield name, is_folder, info.file_size, partial(box.extract, info)
 
 
-def _tar_members(path: Path, limit: int) -> Iterator[_Member]:
-    try:
-        box = tarfile.open(path, tarinfo=_Header)
-    except tarfile.ReadError as error:
-        raise ValueError("it is no .zip or .tar, or its beginning is damaged") from error
-    with box:
+def _tar_members(file: BinaryIO) -> Iterator[_Member]:
+    box: Any  # since its list of members is not in the type stubs
+    stream: Any = _Watched(file)
+    with tarfile.open(fileobj=stream, mode="r:") as box:
         while member := box.next():
+            name, box.members = member.name, []  # which would keep them all
+            if len(member.pax_headers) > _FIELDS:
+                raise ValueError(f"{name!r} has {len(member.pax_headers):,} fields in its headers")
             if not (member.isreg() or member.isdir()):
-                raise ValueError(f"{member.name!r} is a link or another thing that is no file")
-            if member.offset_data > limit:
-                raise ValueError(_too_much(member.name, limit))
-            yield (
-                member.name,
-                member.isdir(),
-                member.size,
-                partial(box.extract, member, filter="data"),
-            )
-        stream, blank = box.fileobj, 0
-        stream.seek(box.offset)  # tarfile takes a damaged header for the end, and stops there
-        while rest := stream.read(2**20):
+                raise ValueError(f"{name!r} is a link or another thing that is no file")
+            stream.left += member.size + _HEADER
+            yield name, member.isdir(), member.size, partial(box.extract, member, filter="data")
+        file.seek(box.offset)  # tarfile takes a damaged header for the end, and stops there
+        blank = 0
+        while rest := file.read(2**20):
             blank += len(rest)
             if rest.strip(b"\0") or blank > _LEAST:
                 raise ValueError(f"after byte {box.offset:,} it is damaged, or something follows")
@@ -160,12 +165,21 @@ def _tar_members(path: Path, limit: int) -> Iterator[_Member]:
             raise ValueError("it ends without a mark, as if cut short")
 
 
-class _Header(tarfile.TarInfo):
-    """The header of a member, whose size is not believed before memory is spent on it."""
+class _Watched:
+    """A stream that gives no more than `left`, since headers may ask tarfile to read gigabytes."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        header = super().frombuf(buf, encoding, errors)
-        if header.size < 0 or (header.size > _HEADER and not header.isreg()):
-            raise ValueError(f"{header.name!r} has a header of {header.size:,} bytes")
-        return header
+    def __init__(self, stream: BinaryIO):
+        self.stream, self.tell, self.left = stream, stream.tell, _HEADERS
+
+    def read(self, size: int) -> bytes:
+        self._spend(size)
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        self._spend(max(0, position - self.tell()))
+        return self.stream.seek(position)
+
+    def _spend(self, size: int) -> None:
+        if not 0 <= size <= self.left:
+            raise ValueError(f"headers are damaged or endless at byte {self.tell():,}")
+        self.left -= size
