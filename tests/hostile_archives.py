@@ -387,6 +387,7 @@ NAMES = {  # harmless on this system, another thing on others
     "a line break": "a\nb.txt",
     "a terminal's command": "\x1b]0;owned\x07.txt",
     "a turned direction": "scan\u202egnp.exe",
+    "an invisible character": "a\u200db.txt",
     "33 folders": "d/" * 33 + "a.txt",
     "500 folders": "d/" * 500 + "a.txt",
 }
@@ -577,7 +578,8 @@ def _kinds():
     yield of(".tar.gz", "a folder 300,000 times", folders_again)
     yield of(".tar.gz", "map of a sparse file without end", endless_map)
     yield of(".tar.gz", "PAX map of a sparse file without end", endless_pax_map)
-    yield of(".tar.gz", "sparse file with 4 GiB behind its map", unseen_data)
+    unseen = {"s.bin": bytes(4096)}
+    yield of(".tar.gz", "sparse file with 4 GiB behind its map", unseen_data, unseen)
     yield of(
         ".tar.gz",
         "75,000 PAX fields for all",

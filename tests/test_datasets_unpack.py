@@ -262,12 +262,23 @@ def test_the_number_of_members_is_limited(tmp_path, monkeypatch):
 def test_members_do_not_pile_up_in_memory(tmp_path):
     fields = b"".join(record(f"k{k}", "v" * 40) for k in range(60))
     path = made(
-        tmp_path, b"".join(pax(fields) + block(folder("d")[0]) for _ in range(2000)) + bytes(1024)
+        tmp_path, b"".join(pax(fields) + block(folder("d")[0]) for _ in range(400)) + bytes(1024)
     )
     tracemalloc.start()
     unpack(path, tmp_path / "out")
-    assert tracemalloc.get_traced_memory()[1] < 2**22
+    assert tracemalloc.get_traced_memory()[1] < 2**21
     tracemalloc.stop()
+
+
+def test_short_headers_do_not_save_up_for_a_long_one(tmp_path):
+    short = b"".join(block(folder("d")[0]) for _ in range(100))
+    for size, fine in ((50_000, True), (80_000, False)):
+        path = made(tmp_path, short + pax(record("comment", "x" * size)) + tar(entry("a.txt")))
+        if fine:
+            assert content(unpack(path, tmp_path / "out")) == {"a.txt": EVIL}
+            continue
+        with pytest.raises(DataError, match="headers are damaged or endless at byte 51,712"):
+            unpack(path, tmp_path / "no")
 
 
 def test_headers_of_the_usual_size_are_read(tmp_path):
@@ -276,6 +287,14 @@ def test_headers_of_the_usual_size_are_read(tmp_path):
     xattr = {"LIBARCHIVE.xattr.com.apple.metadata": "A" * 1500}
     path = made(tmp_path, tar(*(entry(name, pax_headers=xattr) for name in names)))
     assert content(unpack(path, tmp_path / "out")).keys() >= set(names)
+
+
+def test_blank_blocks_at_the_end_are_not_read_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_LEAST", 2**20)
+    whole = tar(entry("a.txt"))
+    unpack(made(tmp_path, whole[:-1024] + bytes(2**20)), tmp_path / "out")
+    with pytest.raises(DataError, match="after byte 1,024 it is damaged, or something follows"):
+        unpack(made(tmp_path, whole[:-1024] + bytes(2**20 + 512)), tmp_path / "no")
 
 
 # Those who call it

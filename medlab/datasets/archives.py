@@ -23,13 +23,13 @@ _LEAST, _RATIO = 2**28, 200  # bytes that are always allowed; above, so many tim
 _BLOCK = 2**12  # bytes that a member takes on a disk, however short
 _MEMBERS = 1_000_000
 _DEPTH, _LONGEST = 32, 1000  # of a name: parts, and bytes in UTF-8
-_HEADERS, _HEADER = 2**16, 2**12  # bytes that those of a tar have, and more with each member
+_HEADERS, _HEADER = 2**16, 2**12  # bytes of a tar that are none of a file: in a row, a member
 _FIELDS = 64  # in the PAX headers of one member
 _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX": lzma.open}
-# What no part of a name may have: control characters and those that turn the writing direction,
-# halves of characters, what Windows keeps for itself. Dots at the end take ".." with them.
+# What no part of a name may have: control characters, invisible ones, halves of characters,
+# what Windows keeps for itself. Dots at the end take ".." with them.
 _UNFIT = re.compile(
-    r'[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"*/:<>?\\|]|[. ]\Z'
+    r'[\0-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff"*/:<>?\\|]|[. ]\Z'
     r"|\A(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|\Z)",
     re.IGNORECASE,
 )
@@ -153,7 +153,7 @@ def _tar_members(file: BinaryIO) -> Iterator[_Member]:
                 raise ValueError(f"{name!r} has {len(member.pax_headers):,} fields in its headers")
             if not (member.isreg() or member.isdir()):
                 raise ValueError(f"{name!r} is a link or another thing that is no file")
-            stream.left += member.size + _HEADER
+            stream.left = min(stream.left, _HEADERS) + member.size + _HEADER
             yield name, member.isdir(), member.size, partial(box.extract, member, filter="data")
         file.seek(box.offset)  # tarfile takes a damaged header for the end, and stops there
         blank = 0
