@@ -131,6 +131,7 @@ def test_real_archives_are_as_the_system_unpacks_them(name, tool, real_data, tmp
         (tar(entry("/".join(["é" * 99] * 6))), "1000 bytes"),
         (tar(entry("a"))[:1024], "ends without a mark"),
         (tar(entry("a")) + b"x" * 512, "after byte 1,024 it is damaged, or something follows"),
+        (pax(b"".join(record(f"{k}", "") for k in range(65))) + tar(entry("a")), "has 65 fields"),
         (b"hello", "zip or .tar: truncated header"),
     ],
 )  # fmt: skip

@@ -104,7 +104,7 @@ def _extract(members: Iterator[_Member], whole: Path, limit: int) -> None:
     seen: dict[str, tuple[str, int]] = {}  # as the most forgiving system sees it -> spelling, which
     for count, (name, is_folder, size, extract) in enumerate(members, start=1):
         parts, total = PurePosixPath(name).parts, total + max(size, _BLOCK)
-        if size < 0 or total > limit or count > _MEMBERS:
+        if total > limit or count > _MEMBERS:
             raise ValueError(
                 f"at {name!r} it takes more than {limit:,} bytes or has more than {_MEMBERS:,} "
                 "members; if you trust it and the disk has room for more, pass max_bytes="
