@@ -290,6 +290,11 @@ def test_headers_of_the_usual_size_are_read(tmp_path):
     assert content(unpack(path, tmp_path / "out")).keys() >= set(names)
 
 
+def test_no_header_reads_all_that_is_left():
+    with pytest.raises(ValueError, match="damaged or endless at byte 0"):
+        archives._Watched(io.BytesIO(EVIL)).read(-512)
+
+
 def test_blank_blocks_at_the_end_are_not_read_for_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "_LEAST", 2**20)
     whole = tar(entry("a.txt"))
