@@ -4,7 +4,8 @@
 
 The archives are those of tests/hostile_archives.py. Each is given to each unpacker in a process of
 its own, with an empty target in a fresh folder whose other files are compared afterwards, content
-and metadata. A process may take 20 s, 1 GiB more memory than it started with, 400 MiB of disk.
+and metadata. A process may take 20 s of processor, 1 GiB more memory than it started
+with, 400 MiB of disk.
 
     refused      an error, and the target is still empty
     as listed    exactly the files that a careful reader takes from it (of a harmless archive)
@@ -47,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.hostile_archives import KINDS, Kind, sandbox, surroundings, verdict
 
-SECONDS, MEMORY, DISK = 20, 2**30, 400 * 2**20
+SECONDS, PATIENCE, MEMORY, DISK = 20, 200, 2**30, 400 * 2**20
 HURTS = ("refused", "as listed", "left half", "otherwise", "outside", "exploded")
 
 
@@ -93,7 +94,7 @@ def tried(tool: Callable[[Path, Path], object], kind: Kind, root: Path) -> str:
         done, how = os.waitpid(child, os.WNOHANG)
         if done:
             status = os.waitstatus_to_exitcode(how)
-        elif time.monotonic() - start > SECONDS or _taken(root) > DISK:
+        elif time.monotonic() - start > PATIENCE or _taken(root) > DISK:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             status = -signal.SIGKILL
@@ -111,6 +112,7 @@ def _limited(tool: Callable[[Path, Path], object], archive: Path, target: Path) 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         resource.setrlimit(resource.RLIMIT_FSIZE, (DISK, DISK))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         os.chdir(target.parent)

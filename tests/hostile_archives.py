@@ -255,7 +255,7 @@ def zip_overlap(root: Path, count: int = 500) -> bytes:
     """
     raw, plain, members = zeros(1), bytes(MIB), []
     for k in reversed(range(count)):
-        m = packed(f"{k}.bin", plain, raw=raw, method=8)
+        m = packed(f"{k:03}.bin", plain, raw=raw, method=8)
         head = local_header(m)
         members.append(m | {"at": k * (5 + len(head))})
         raw = b"\0" + struct.pack("<HH", len(head), 0xFFFF ^ len(head)) + head + raw

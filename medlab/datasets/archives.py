@@ -109,14 +109,14 @@ def _extract(members: Iterator[_Member], whole: Path, limit: int) -> None:
                 f"at {name!r} it takes more than {limit:,} bytes or has more than {_MEMBERS:,} "
                 "members; if you trust it and the disk has room for more, pass max_bytes="
             )
-        if any(map(_UNFIT.search, parts)) or not (parts or is_folder):
+        if any(map(_UNFIT.search, parts)):
             raise ValueError(f"{name!r} leads outside or is a name that some systems do not have")
         if len(parts) > _DEPTH or len(name.encode()) > _LONGEST:
             raise ValueError(f"{name[:60]!r}… has more than {_DEPTH} parts or {_LONGEST} bytes")
         for depth in range(1, len(parts) + 1):
             path = "/".join(parts[:depth])
             one = path, 0 if depth < len(parts) or is_folder else count
-            key = normalize("NFC", normalize("NFD", path).casefold())
+            key = normalize("NFC", path.casefold())
             if (other := seen.setdefault(key, one)) != one:
                 raise ValueError(f"{name!r} and {other[0]!r} are one file on some systems")
         made = whole.joinpath(*parts)
