@@ -575,7 +575,7 @@ def _kinds():
     yield of(".tar.gz", "PAX header of 2 GiB", header_bomb(tarfile.XHDTYPE))
     yield of(".tar.gz", "name of 2 GiB", header_bomb(tarfile.GNUTYPE_LONGNAME))
     yield of(".tar.gz", "PAX header for all of 2 GiB", header_bomb(tarfile.XGLTYPE))
-    yield of(".tar.gz", "a folder 300,000 times", folders_again)
+    yield of(".tar.gz", "a folder 300,000 times", folders_again, {})
     yield of(".tar.gz", "map of a sparse file without end", endless_map)
     yield of(".tar.gz", "PAX map of a sparse file without end", endless_pax_map)
     unseen = {"s.bin": bytes(4096)}
