@@ -271,7 +271,7 @@ def test_no_text_is_seen_in_a_radiograph_with_a_side_marker():
     assert text_areas(values, "a.dcm") == []
 
 
-# The whole of it is for `make test-robustness`: it takes three minutes.
+# The whole of it is for `make robustness`: it takes three minutes.
 FULL = os.environ.get("MEDLAB_ROBUSTNESS") == "full"
 
 
