@@ -242,7 +242,7 @@ def paint(body: Body, grid: Grid, z: float, depth: ndarray, haze: Any = 0.0) -> 
     """
     (_, y), h, s = grid.axes(), grid.step, body.scale
     d = dict(zip(NAMES, depth, strict=True))
-    tubes = {name: cover(pieces, grid, z) for name, pieces in body.tubes.items()}
+    tubes = cover(body.tubes, grid, z)
     blood, out, px, py = body.blood, -d["cage"], d["x"], d["y"]
     chest, free = share(d["cage"], h), share(np.minimum(d["cage"] - 1, -d["heart"]), h)
     hu = np.full(out.shape, -1000, np.float32)

@@ -32,7 +32,8 @@ WHOLE = Grid(-237.5, BACK - 237.5, 5.0, 96)  # the body with its shoulders: what
 INNER = slice(16, 80)  # rows and columns of it that are the field
 SECTORS = 6  # directions in which the noise is told apart
 MARGIN = 8  # pixels around a slice, against its opposite edge
-_TOLD = "centre diameter kind spiculated calcified brock malignant".split()
+_TOLD = {"centre": float, "diameter": float, "kind": int, "brock": float}
+_TOLD |= dict.fromkeys(("spiculated", "calcified", "malignant"), bool)
 _PER_NODULE = {"diameter": np.nan, "brock": np.nan, "kind": -1, "malignant": -1, "spiculated": -1}
 
 
@@ -268,46 +269,38 @@ def _scan(
     body, thick = patient.body, scanner["thickness"]
     heights = [z] if thick < 1.5 else [z - thick / 4, z + thick / 4]  # a thin slice is a plane
     depths = [body.depths(*WHOLE.axes(), height) for height in heights]
-    lines, depths = _lines(body, z, depths[0]), [d[:, INNER, INNER] for d in depths]
-    return _expose(patient, size, heights, lines, depths, rng, scanner, clean=clean)
+    lines = _lines(body, z, depths[0])
+    coarse = np.concatenate([lines, *(depth[:, INNER, INNER] for depth in depths)])
+    smooth, grid = _finer(coarse, size), _field(size)
+    lines, fine = smooth[:SECTORS], smooth[SECTORS:].reshape(len(heights), -1, size, size)
+    planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
+    plane = np.mean(planes, 0)
+    scans = [_expose(plane, lines, grid.step, rng, scanner)]
+    if clean:  # from a generator of its own, or the neighbours in a stack would change
+        none, endless = np.random.default_rng(0), scanner | {"photons": np.inf}
+        scans.append(reconstruct(plane, lines, grid.step, none, **endless))
+    return np.stack(scans)
 
 
 def _lines(body: Body, z: float, depth: ndarray) -> ndarray:
-    """`attenuation` at height z of a body with these depths, in the field."""
+    """`attenuation` in the field at height z of a body with these depths on the grid `WHOLE`."""
     skin, lung = (share(depth[NAMES.index(k)], WHOLE.step) for k in ("skin", "lung"))
-    density = skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z)
-    return attenuation(density)[:, INNER, INNER]
+    bone = cover({"bone": body.tubes["bone"]}, WHOLE, z)["bone"]
+    return attenuation(skin - 0.83 * lung + 0.6 * bone)[:, INNER, INNER]
 
 
 def _finer(coarse: ndarray, size: int) -> ndarray:
-    """(K, size, size): what is smooth is seldom sampled, and linear in between."""
+    """(K, size, size) of (K, H, H): what is smooth is seldom sampled, and linear in between."""
     at = torch.from_numpy(coarse)[None]
     return functional.interpolate(at, (size, size), mode="bilinear")[0].numpy()
 
 
 def _expose(
-    patient: _Patient,
-    size: int,
-    heights: list[float],
-    lines: ndarray,
-    depths: list[ndarray],
-    rng: np.random.Generator,
-    scanner: dict[str, float],
-    *,
-    clean: bool = False,
+    plane: ndarray, lines: ndarray, step: float, rng: np.random.Generator, scanner: dict[str, float]
 ) -> ndarray:
-    """`_scan` as the mean of planes with these depths, of which `lines` tells the noise."""
-    smooth, grid = _finer(np.concatenate([lines, *depths]), size), _field(size)
-    lines, fine = smooth[:SECTORS], smooth[SECTORS:].reshape(len(heights), -1, size, size)
-    planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
-    # The tube current follows the patient's size half the way.
+    """`reconstruct` with a tube current that follows the patient's size half the way."""
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
-    plane = np.mean(planes, 0)
-    scans = [reconstruct(plane, lines, grid.step, rng, **scanner | {"photons": dose})]
-    if clean:  # from a generator of its own, or the neighbours in a stack would change
-        none, endless = np.random.default_rng(0), scanner | {"photons": np.inf}
-        scans.append(reconstruct(plane, lines, grid.step, none, **endless))
-    return np.stack(scans)
+    return reconstruct(plane, lines, step, rng, **scanner | {"photons": dose})
 
 
 def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
@@ -323,7 +316,7 @@ def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
         if n.kind < 2:
             part = share(n.depth(x, y, z, n.core), max(grid.step, n.soft))
             if n.spicules is not None:
-                part = np.maximum(part, 0.8 * cover(n.spicules, grid, z))
+                part = np.maximum(part, 0.8 * cover({"": n.spicules}, grid, z)[""])
             solids.append((n.hu, part))
     hu = paint(patient.body, grid, z, depth, haze)
     for value, part in solids:
@@ -461,7 +454,7 @@ def screening_study(
 ) -> Study:
     """The whole scan of patient k of `lung_ct` with the same seed: other slices, the same person.
 
-    Slices touch, and cover the lungs. A slice is the mean of two planes, half a slice apart.
+    Slices touch and cover the lungs; each is the mean of the planes at its two faces.
 
     Args:
         k: the patient, ≥ 0.
@@ -480,29 +473,31 @@ def screening_study(
         raise DataError(f"{said}; got {k!r} and {sorted(scanner)}")
     site, usual, patient = _participant(seed, k)
     scan = usual | scanner | {"thickness": slice_mm}
-    body, heights = patient.body, patient.body.points[:, 2]
-    low, high = heights.min() - LATTICE, heights.max() + LATTICE
-    heights = np.arange(low, high, slice_mm).tolist()
-    ends = [low - slice_mm, *heights, heights[-1] + slice_mm]
+    body, grid = patient.body, _field(size)
+    low, high = np.quantile(body.points[:, 2], [0, 1])
+    heights = np.arange(low - LATTICE, high + LATTICE + slice_mm, slice_mm).tolist()  # of the slices' faces
     x, y = WHOLE.axes()
-    depths = side_by_side(lambda z: body.depths(x[:, INNER], y[INNER], z), ends)
-    seldom = np.arange(low, high + 5 * slice_mm, 4 * slice_mm).tolist()
-    lines = side_by_side(lambda z: _lines(body, z, body.depths(x, y, z)), seldom)
+
+    def cut(z: float) -> tuple[ndarray, ndarray]:
+        depth = body.depths(x[:, INNER], y[INNER], z)
+        return depth, _paint(patient, grid, z, _finer(depth, size))
 
     def scanned(i: int) -> tuple[ndarray, ndarray]:
-        apart, part = slice_mm / 4, i % 4 / 4
-        planes = [0.75 * depths[i + 1] + 0.25 * depths[i + side] for side in (0, 2)]
+        part, z = i % 4 / 4, heights[i] + slice_mm / 2
         through = (1 - part) * lines[i // 4] + part * lines[i // 4 + 1]
-        z, rng = heights[i], _draw(seed, k, 0, i)
-        (hu,) = _expose(patient, size, [z - apart, z + apart], through, planes, rng, scan)
-        return hu.round().clip(-1024, 3071), _sides(body, _finer(depths[i + 1], size), z)
+        (below, lower), (above, upper) = faces[i : i + 2]
+        plane, rng = (lower + upper) / 2, _draw(seed, k, 0, i)
+        hu = _expose(plane, _finer(through, size), grid.step, rng, scan)
+        return hu.round().clip(-1024, 3071), _sides(body, _finer((below + above) / 2, size), z)
 
-    hu, sides = zip(*side_by_side(scanned, range(len(heights))), strict=True)
-    told = {name: np.array([getattr(n, name) for n in patient.nodules]) for name in _TOLD}
+    faces = side_by_side(cut, heights)
+    at = np.arange(heights[0] + slice_mm / 2, heights[-1] + 4 * slice_mm, 4 * slice_mm)
+    lines = side_by_side(lambda z: _lines(body, z, body.depths(x, y, z)), at.tolist())
+    hu, sides = zip(*side_by_side(scanned, range(len(heights) - 1)), strict=True)
+    told = {k: np.array([getattr(n, k) for n in patient.nodules], t) for k, t in _TOLD.items()}
     told["centre"] = told["centre"].reshape(-1, 3)
     told["upper"] = np.isin(body.sheet(*told["centre"].T)[1], (0, 3))
-    grid = _field(size)
-    spacing, origin = (slice_mm, grid.step, grid.step), (grid.x, grid.y, low)
+    spacing, origin = (slice_mm, grid.step, grid.step), (grid.x, grid.y, heights[0] + slice_mm / 2)
     volume = Volume(voxels=torch.from_numpy(np.stack(hu)), spacing=spacing, origin=origin)
     return Study(volume, torch.from_numpy(np.stack(sides)), site, patient.facts, told)
 
