@@ -10,6 +10,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from torch import Tensor
+from torch.nn import functional
 
-from medlab.dicom import Volume
+from medlab.datasets import load
+from medlab.dicom import Volume, write_series
 from medlab.errors import DicomError
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number, numbers
 
@@ -134,7 +138,95 @@ def material() -> SimpleNamespace:
     answers |= {"log_line": log_line, "shifted": shifted, "factors": factors}
     tools = {"header_only": header_only, "pixels_only": pixels_only, "clinic": clinic}
     tools |= {"right_studies": right_studies, "wrong_studies": wrong_studies, "header": header}
+    tools |= {"four": four, "fitted": fitted, "strange": strange}
+    tools |= {"wrong_folders": wrong_folders, "planted": planted}
     return SimpleNamespace(**answers, **tools)
+
+
+def four(mask: Tensor, A: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """A mask (D, H, W) and its affine as four programs return them: A and C right, B and D not."""
+    width = mask.shape[2] - 1
+    mirrored = mask.flip(2)
+    return {
+        "A": (mask, A),
+        "B": (mirrored, A),
+        "C": (mirrored, A @ _moved(width, 2, -1)),
+        "D": (mask.flip(0), A),
+    }
+
+
+def fitted(slices: Tensor) -> Tensor:
+    """Slices (D, H, W) as the network of the notebook takes them, (D, 1, 64, 64)."""
+    return functional.interpolate(slices[:, None], (64, 64), mode="bilinear", antialias=True)
+
+
+def strange(voxels: Tensor) -> dict[str, Tensor]:
+    """What the notebook's network was not made for, each (D, H, W); `voxels` are a chest in HU."""
+    mri, kidney = (load(name, n=8, size=64).images[:, 0].float() for name in _ELSEWHERE)
+    abdomen = _chest(np.random.default_rng(3), lungs=False)
+    return {
+        "rescale forgotten": voxels + 1024,
+        "an abdomen (drawn)": torch.from_numpy(abdomen).float(),
+        "an MRI of the head": mri,
+        "a kidney, stretched": kidney / 255 * 1500 - 1350,
+        "chest, coronal": voxels.permute(1, 0, 2).flip(1)[24:72:4],
+    }
+
+
+_ELSEWHERE = ("brain_mri", "kidney_us")
+
+
+def wrong_folders(volume: Volume, folder: Path) -> dict[str, Path]:
+    """Studies on disk that a model for axial chest CT must refuse; `volume` is a right one."""
+    voxels, (x, y, z), step = volume.voxels, volume.origin, volume.spacing
+    coronal = {"direction": CORONAL, "spacing": (step[1], step[0], step[2])}
+    coronal |= {"origin": (x, y, z + (len(voxels) - 1) * step[0])}
+    sparse = {"voxels": voxels[::2], "spacing": (2 * step[0], *step[1:])}
+    studies = {
+        "an MRI": replace(volume, modality="MR", units="stored"),
+        "a coronal CT": replace(volume, voxels=voxels.permute(1, 0, 2).flip(1), **coronal),
+        "slices far apart": replace(volume, **sparse),
+        "the lungs' bases": replace(volume, voxels=voxels[:8]),
+        "values 1024 too high": replace(volume, voxels=voxels + 1024),
+        "an abdomen": volume,
+        "two patients": volume,
+    }
+    found = {}
+    for k, (name, study) in enumerate(studies.items()):
+        found[name] = folder / f"wrong {k}"
+        files = write_series(study, found[name], seed=k)
+        for path in files if name == "an abdomen" else ():
+            data = dcmread(path)
+            data.BodyPartExamined = "ABDOMEN"
+            data.save_as(path)
+    write_series(volume, found["two patients"] / "more", patient_id="SIM-0002")
+    found["its own result"] = folder / "out"
+    return found
+
+
+def planted(path: Path) -> tuple[Path, list[str]]:
+    """A DICOM file with an invented word in each of twelve places, and the words."""
+    names = "name number place nested private uid person overlay meta before behind curve".split()
+    words = dict(zip(names, (f"WORD{k:02}OF12" for k in range(12)), strict=True))
+    words["uid"] = "77001234567"
+    with tempfile.TemporaryDirectory() as folder:
+        data = dcmread(
+            write_series(Volume(voxels=torch.zeros(2, 8, 8), spacing=(1, 1, 1)), folder)[0]
+        )
+    data.PatientName, data.PatientID = words["name"], words["number"]
+    data.InstitutionName, data.PersonName = words["place"], words["person"]
+    step = Dataset()
+    step.ScheduledProcedureStepDescription = words["nested"]
+    data.RequestAttributesSequence = [step]
+    data.private_block(0x0029, "INVENTED", create=True).add_new(1, "LO", words["private"])
+    data.StudyInstanceUID = f"2.25.{words['uid']}"
+    data.add_new((0x6000, 0x3000), "OB", words["overlay"].encode() + b" ")
+    data.add_new((0x5000, 0x3000), "OB", words["curve"].encode() + b" ")
+    data.add_new((0xFFFC, 0xFFFC), "OB", words["behind"].encode() + b" ")
+    data.file_meta.SourceApplicationEntityTitle = words["meta"]
+    data.preamble = words["before"].encode().ljust(128, b"\0")
+    data.save_as(path, enforce_file_format=True)
+    return path, list(words.values())
 
 
 # ------------------------------------------------------------------------------------ 1
@@ -178,7 +270,7 @@ def _places() -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor, Tensor]]]:
             A = B.clone()
         if seed == 2:
             name = "a mask that begins below the study and reaches behind it"
-            mask = torch.nn.functional.pad(mask.byte(), (0, 0, 1, 3, 2, 0), value=1).bool()
+            mask = functional.pad(mask.byte(), (0, 0, 1, 3, 2, 0), value=1).bool()
             mask[:, 1 : 1 + h // 3] = False
             A = B @ _moved(-2, 0, 1) @ _moved(-1, 1, 1)
         if seed == 3:
@@ -277,13 +369,9 @@ def header_only(study: Volume) -> list[str]:
 
 def pixels_only(study: Volume) -> list[str]:
     """A guard that looks at the values alone."""
-    h, w = study.voxels.shape[1:]
-    middle = study.voxels[:, h // 4 : -(h // 4), w // 4 : -(w // 4)]
-    lung = ((middle > -980) & (middle < -450)).double().mean().item()
-    tissue = ((middle > -200) & (middle < 300)).double().mean().item()
-    if study.units == "HU" and lung > 0.12 and tissue > 0.1:
-        return []
-    return ["intensities"]
+    h, w = (side // 4 for side in study.voxels.shape[1:])
+    mean = study.voxels[:, h:-h, w:-w].mean()
+    return [] if study.units == "HU" and -600 < mean < -100 else ["intensities"]
 
 
 def header(**more: str) -> Dataset:
