@@ -138,7 +138,7 @@ def material() -> SimpleNamespace:
     answers |= {"log_line": log_line, "shifted": shifted, "factors": factors}
     tools = {"header_only": header_only, "pixels_only": pixels_only, "clinic": clinic}
     tools |= {"right_studies": right_studies, "wrong_studies": wrong_studies, "header": header}
-    tools |= {"four": four, "fitted": fitted, "strange": strange}
+    tools |= {"four": four, "left_to_right": left_to_right, "fitted": fitted, "strange": strange}
     tools |= {"wrong_folders": wrong_folders, "planted": planted}
     return SimpleNamespace(**answers, **tools)
 
@@ -153,6 +153,15 @@ def four(mask: Tensor, A: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         "C": (mirrored, A @ _moved(width, 2, -1)),
         "D": (mask.flip(0), A),
     }
+
+
+def left_to_right(volume: Volume) -> Volume:
+    """The same axial volume, stored with rows that run from the patient's left to his right."""
+    last = volume.affine @ torch.tensor([0, 0, volume.voxels.shape[2] - 1, 1.0]).double()
+    x, y, z = last[:3].tolist()
+    direction = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0))
+    voxels = volume.voxels.flip(2)
+    return replace(volume, voxels=voxels, origin=(x, y, z), direction=direction)
 
 
 def fitted(slices: Tensor) -> Tensor:
