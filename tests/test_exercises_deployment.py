@@ -18,6 +18,7 @@ import torch
 from medlab.exercises import check, material
 from medlab.exercises.deployment import MESSAGES, REASONS
 from tests.learners import broken, gap, hasty, is_told, stub, unheard
+from tests.mutants import ticked
 
 done = material("deployment")
 
@@ -255,17 +256,19 @@ CASES = [
     ("deployment.2", lambda s: [], "no wrong study is refused"),
     ("deployment.2", strict, "a right study is refused for body part"),
     ("deployment.2", upwards, "slices from head to feet"),
-    ("deployment.2", without("modality", "intensities"), "accepted: a PET"),
+    ("deployment.2", without("modality", "intensities", "body part"), "accepted: a head MRI"),
     ("deployment.2", without("orientation"), "accepted: a coronal CT"),
     ("deployment.2", without("spacing"), "more than 12 mm apart"),
     ("deployment.2", done.header_only, "accepted: stored values"),
     ("deployment.2", done.pixels_only, "accepted: a coronal CT"),
     ("deployment.2", by_modality_alone, "needs the true reason: orientation"),
+    ("deployment.2", without("modality"), "needs the true reason: modality"),
+    ("deployment.2", without("body part"), "needs the true reason: body part"),
     ("deployment.2", bends, "changed the study"),
     ("deployment.3", whole, "✓"),
     ("deployment.3", named_temporary, "✓"),
     ("deployment.3", partial(whole, move=os.rename), "✓"),
-    ("deployment.3", lambda p, parts: list(parts) and None, "it holds nothing"),
+    ("deployment.3", lambda p, parts: list(parts) and None, "it holds 14 bytes for"),
     ("deployment.3", lambda p, parts: whole(p, list(parts)[::2]), "it holds"),
     ("deployment.3", directly, "held 0 of"),
     ("deployment.3", partial(whole, old=True), "the old one was gone"),
@@ -330,7 +333,7 @@ CASES = [
         partial(moved, days=lambda d, p, k: 1 + hash(k + p) % 365),
         "another process would shift",
     ),
-    ("deployment.5", partial(moved, days=keyed), "only 99 different"),
+    ("deployment.5", partial(moved, days=keyed), "only 100 different"),
     ("deployment.6", done.factors, "✓"),
     ("deployment.6", lambda n: np.array(n) / np.mean(n), "✓"),
     ("deployment.6", lambda n: torch.tensor(n) / torch.tensor(n).double().mean(), "✓"),
@@ -365,3 +368,45 @@ def test_an_answer_that_changes_its_arguments_afterwards(capsys):
 
 def test_every_message_is_said(capsys):
     assert unheard(MESSAGES, CASES, capsys) == []
+
+
+# Thresholds that no drawn study is near, slices of nearly the same middle, another order
+EQUIVALENT = [
+    "deployment.1: inside = ((index >= 0) & (index < torch.tensor(hu.shape))).all(1) → inside = ((index < torch.tensor(hu.shape)) & (index >= 0)).all(1)",
+    "deployment.1: return (hu[i, j, k] < -500).sum().item() / len(voxels) → return (hu[i, j, k] < -501).sum().item() / len(voxels)",
+    "deployment.2: h, w = (side // 3 for side in study.voxels.shape[1:]) → w, h = (side // 3 for side in study.voxels.shape[1:])",
+    "deployment.2: if abs(study.direction[0][2]) < 0.9: → if abs(study.direction[0][2]) <= 0.9:",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 < between <= 12 and all((0.3 <= side <= 8 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between < 12 and all((0.3 <= side <= 8 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 11 and all((0.3 <= side <= 8 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 12 and all((0.3 < side <= 8 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 12 and all((0.3 <= side < 8 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 12 and all((0.3 <= side <= 7 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 12 and all((0.3 <= side <= 9 for side in pixel))):",
+    "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 13 and all((0.3 <= side <= 8 for side in pixel))):",
+    "deployment.2: if study.units != 'HU' or not -600 < middle < -100: → if study.units != 'HU' or not -599 < middle < -100:",
+    "deployment.2: if study.units != 'HU' or not -600 < middle < -100: → if study.units != 'HU' or not -600 < middle < -101:",
+    "deployment.2: if study.units != 'HU' or not -600 < middle < -100: → if study.units != 'HU' or not -600 < middle < -99:",
+    "deployment.2: if study.units != 'HU' or not -600 < middle < -100: → if study.units != 'HU' or not -600 < middle <= -100:",
+    "deployment.2: if study.units != 'HU' or not -600 < middle < -100: → if study.units != 'HU' or not -600 <= middle < -100:",
+    "deployment.2: if study.units != 'HU' or not -600 < middle < -100: → if study.units != 'HU' or not -601 < middle < -100:",
+    "deployment.2: if word and (not any((part in word for part in ('CHEST', 'THORAX', 'LUNG')))): → if word and (not any((part in word for part in ('THORAX', 'CHEST', 'LUNG')))):",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[1:, h:-h, w:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h + 1:-h, w:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h - 1:-h, w:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h:-h + 1, w:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h:-h - 1, w:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h:-h, w + 1:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h:-h, w - 1:-w].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h:-h, w:-w + 1].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:, h:-h, w:-w - 1].mean()",
+    "deployment.2: middle = study.voxels[:, h:-h, w:-w].mean() → middle = study.voxels[:-1, h:-h, w:-w].mean()",
+    "deployment.4: if modality not in ('CT', 'MR', 'US', 'PT', 'CR', 'DX'): → if modality not in ('MR', 'CT', 'US', 'PT', 'CR', 'DX'):",
+    "deployment.5: days = 1 + int(digest, 16) % 365 → days = 1 + int(digest, 16) % 364",
+    "deployment.5: days = 1 + int(digest, 16) % 365 → days = 1 + int(digest, 17) % 365",
+    "deployment.5: digest = hmac.new(key.encode(), patient.encode(), 'sha256').hexdigest() → digest = hmac.new(patient.encode(), key.encode(), 'sha256').hexdigest()",
+]
+
+
+def test_no_changed_solution_is_called_right():
+    assert ticked("32_deployment", "deployment") == EQUIVALENT
