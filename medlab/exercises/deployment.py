@@ -188,9 +188,9 @@ _ELSEWHERE = ("brain_mri", "kidney_us")
 def wrong_folders(volume: Volume, folder: Path) -> dict[str, Path]:
     """Studies on disk that a model for axial chest CT must refuse; `volume` is a right one."""
     voxels, (x, y, z), step = volume.voxels, volume.origin, volume.spacing
-    coronal = {"direction": CORONAL, "spacing": (step[1], step[0], step[2])}
+    coronal: dict[str, Any] = {"direction": CORONAL, "spacing": (step[1], step[0], step[2])}
     coronal |= {"origin": (x, y, z + (len(voxels) - 1) * step[0])}
-    sparse = {"voxels": voxels[::2], "spacing": (2 * step[0], *step[1:])}
+    sparse: dict[str, Any] = {"voxels": voxels[::2], "spacing": (2 * step[0], *step[1:])}
     studies = {
         "an MRI": replace(volume, modality="MR", units="stored"),
         "a coronal CT": replace(volume, voxels=voxels.permute(1, 0, 2).flip(1), **coronal),
@@ -372,7 +372,7 @@ def header_only(study: Volume) -> list[str]:
     slices, rows, columns = study.spacing
     if not (0.5 <= slices <= 12 and 0.3 <= rows <= 8 and 0.3 <= columns <= 8):
         found.append("spacing")
-    word = str((study.header or {}).get("BodyPartExamined", "")).strip().upper()
+    word = str((study.header or Dataset()).get("BodyPartExamined", "")).strip().upper()
     if word and not any(part in word for part in ("CHEST", "THORAX", "LUNG")):
         found.append("body part")
     return found
@@ -452,7 +452,8 @@ def right_studies(n: int = 40, seed: int = 0) -> list[Case]:
     found = []
     for k in range(n):
         rng = np.random.default_rng([seed, k])
-        hu, about, told = _chest(rng), {}, "axial chest CT"
+        hu, told = _chest(rng), "axial chest CT"
+        about: dict[str, Any] = {}
         word = ("CHEST", "CHEST", "CHEST", None, "", "THORAX", "LUNG", "CHESTABDPELVIS")[k % 8]
         if word != "CHEST":
             said = "without" if word is None else "an empty" if not word else f"{word!r} as"
@@ -543,8 +544,10 @@ def clinic(n: int = 300, seed: int = 1, false: float = 0.15) -> list[Case]:
     for k, case in enumerate(right_studies(n, seed)):
         rng = np.random.default_rng([seed, k, 2])
         if rng.random() < false:
-            case.study.header.BodyPartExamined = str(rng.choice(["ABDOMEN", "HEAD", "NECK"]))
-            case = case._replace(told="axial chest CT, another body part in its header")
+            other = Dataset()
+            other.BodyPartExamined = str(rng.choice(["ABDOMEN", "HEAD", "NECK"]))
+            told = "axial chest CT, another body part in its header"
+            case = Case(replace(case.study, header=other), told)
         found.append(case)
     return found
 
