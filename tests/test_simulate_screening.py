@@ -127,7 +127,7 @@ def test_cover_of_a_tube_is_its_section(radius):
     upright = Pieces(*(np.array(v, float) for v in ([[0, 0, -9]], [[0, 0, 9]], [radius], [radius])))
     shifts = np.linspace(0, 0.7, 7)[:-1]
     grids = [Grid(-20 + dx, -20 + dy, 0.7, 60) for dx in shifts for dy in shifts]
-    area = np.mean([_trees.cover(upright, g, 0.0).sum() * g.step**2 for g in grids])
+    area = np.mean([_trees.cover({"": upright}, g, 0.0)[""].sum() * g.step**2 for g in grids])
     assert area == pytest.approx(np.pi * radius**2, rel=0.03)
 
 
@@ -368,3 +368,111 @@ def test_slices_without_noise_lie_beside_the_same_slices():
     assert torch.corrcoef(flat)[0, 1:].abs().max() < 0.05
     steps = [(x[..., 1:] - x[..., :-1]).float().abs().median() for x in (target, both.images)]
     assert 2 * steps[0] < steps[1]
+
+
+# ---------------------------------------------------------------------------- lungs and studies
+
+
+def test_lungs_lie_beside_the_same_slices():
+    plain, both = (screening.lung_ct(n=9, seed=2, size=96, lungs=x) for x in (False, True))
+    assert torch.equal(plain.images, both.images) and "lungs" not in plain.extras
+    lungs = both.extras["lungs"]
+    assert lungs.shape == (9, 96, 96) and lungs.dtype == torch.uint8
+    assert set(lungs.unique().tolist()) == {0, 1, 2}
+    assert not (both.masks.bool() & (lungs == 0)).any()  # a nodule in a lung is part of it
+    hu = both.images[:, 0].float()
+    assert hu[lungs > 0].median() < -750
+    dark = (hu < -500) & (torch.arange(96) > 15) & (torch.arange(96) < 80)
+    assert (dark & (lungs > 0)).sum() / (lungs > 0).sum() > 0.8
+    column = torch.arange(96).expand_as(lungs).float()
+    assert column[lungs == 1].mean() < 40 < 56 < column[lungs == 2].mean()
+
+
+@pytest.fixture(scope="module")
+def study():
+    return simulate.screening_study(6, seed=2, size=96, slice_mm=2.5)
+
+
+def test_study_is_the_participant_of_the_slices(study):
+    cohort = screening.lung_ct(n=40, seed=2, size=64)
+    mine = cohort.patients == "P00006"
+    assert (cohort.sites[mine] == study.site).all()
+    for key, value in study.facts.items():
+        assert cohort.extras[key][mine].unique().item() == pytest.approx(value)
+    told = cohort.extras["diameter"][mine]
+    seen = told[~told.isnan()].unique().numpy()
+    assert np.isin(seen.round(4), study.nodules["diameter"].astype(np.float32).round(4)).all()
+    odds = screening.brock(
+        study.nodules["diameter"], study.nodules["kind"], spiculated=study.nodules["spiculated"],
+        upper=study.nodules["upper"], **study.facts,
+    )  # fmt: skip
+    assert study.nodules["brock"] == pytest.approx(odds * ~study.nodules["calcified"])
+    assert len(study.nodules["centre"]) == study.facts["count"]
+
+
+def test_slices_of_a_study_are_those_of_the_body(study):
+    """Against a slice made by `_scan` at the same height, without noise on either side."""
+    quiet = simulate.screening_study(6, seed=2, size=96, slice_mm=2.5, photons=1e15)
+    _, scanner, patient = screening._participant(2, 6)
+    volume = quiet.volume
+    assert volume.spacing == (2.5, 320 / 96, 320 / 96)
+    for i in (30, 55, 80):
+        z = volume.origin[2] + 2.5 * i
+        scan = scanner | {"thickness": 5.0, "photons": 1e15}  # planes at z ± 1.25 mm
+        (hu,) = screening._scan(patient, 96, z, np.random.default_rng(0), **scan)
+        assert np.abs(volume.voxels[i].numpy() - hu.clip(-1024, 3071)).max() < 2
+        grid = screening._field(96)
+        lung = patient.body.depths(*grid.axes(), z)[0]
+        clear = np.abs(lung) > 1.5
+        assert ((quiet.lungs[i].numpy() > 0) == (lung > 0))[clear].all()
+    # The noise is the hospital's, and of a slice of this thickness.
+    noise = (study.volume.voxels - volume.voxels)[40:60, 20:40, 40:56].std().item()
+    thick = simulate.screening_study(6, seed=2, size=96, slice_mm=5.0)
+    calm = simulate.screening_study(6, seed=2, size=96, slice_mm=5.0, photons=1e15)
+    half = (thick.volume.voxels - calm.volume.voxels)[20:30, 20:40, 40:56].std().item()
+    assert half / noise == pytest.approx(np.sqrt(0.5), rel=0.1)
+
+
+def test_nodules_of_a_study_are_where_the_table_says(study):
+    quiet = simulate.screening_study(6, seed=2, size=96, slice_mm=2.5, photons=1e15)
+    inverse = torch.linalg.inv(study.volume.affine)
+    for centre, diameter in zip(study.nodules["centre"], study.nodules["diameter"], strict=True):
+        place = inverse @ torch.tensor([*centre, 1.0], dtype=torch.float64)
+        i, j, k = place[:3].round().int().tolist()
+        assert study.lungs[i, j, k] == 1 + (centre[0] > 0)
+        near = quiet.volume.voxels[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2]
+        if diameter > 5:
+            assert near.max() > -700
+
+
+def test_study_covers_the_lungs_and_depends_on_nothing_else(study):
+    area = (study.lungs > 0).flatten(1).sum(1)
+    assert max(area[0], area[-1]) < 0.02 * area.max()
+    assert study.lungs.flatten(1).any(1)[4:-8].all()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 if threads == 1 else 1)
+        again = simulate.screening_study(6, seed=2, size=96, slice_mm=2.5)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(again.volume.voxels, study.volume.voxels)
+    other = simulate.screening_study(2, seed=3, size=96, slice_mm=2.5)
+    assert other.volume.voxels.shape != study.volume.voxels.shape or not torch.equal(
+        other.volume.voxels, study.volume.voxels
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"k": -1}, "k must be a whole number"),
+        ({"k": 1.5}, "k must be a whole number"),
+        ({"k": 0, "dose": 3.0}, "photons, sigma or edge"),
+        ({"k": 0, "slice_mm": 0.0}, "slice_mm must be positive"),
+        ({"k": 0, "size": 63}, "even number from 64"),
+        ({"k": 0, "seed": -1}, "seed must be"),
+    ],
+)
+def test_study_errors(options, said):
+    with pytest.raises(DataError, match=said):
+        simulate.screening_study(**options)

@@ -10,6 +10,7 @@ from medlab.simulate import ct, kinetics, mri, ultrasound, xray
 from medlab.simulate.cohorts import COHORTS, Simulated, chest_xray
 from medlab.simulate.ct import chest_ct_volume
 from medlab.simulate.renal import kidney_echoes
+from medlab.simulate.screening import screening_study
 
 __all__ = [
     "COHORTS",
@@ -20,6 +21,7 @@ __all__ = [
     "kidney_echoes",
     "kinetics",
     "mri",
+    "screening_study",
     "ultrasound",
     "xray",
 ]

@@ -83,6 +83,10 @@ class Body(NamedTuple):
         lobe = np.where(x > 0, np.where(left < 0, 4, 3), lobe)
         return np.where(x > 0, np.abs(left) / 1.35, both), lobe
 
+    def bow(self, y: Any, z: float) -> Any:
+        """x at which the table's lungs meet in front of the spine."""
+        return 8 * np.sin(y / 25 + z / 40 + self.chance[10])
+
     def depths(self, x: ndarray, y: ndarray, z: float) -> ndarray:
         """(K, H, W) depths of the bodies `NAMES` on the plane z at x (1, W) and y (H, 1), mm.
 
@@ -114,8 +118,8 @@ class Body(NamedTuple):
             found[name] = merge(ball(solids, base))
         spine = back + deep - 28 * s
         column = [oval(x, y - spine - o * s, a * s, b * s) for o, a, b in FACTS["column"]]
-        bow = 8 * np.sin(y / 25 + z / 40 + self.chance[10])
-        septum = np.where(y < spine, 1.5 + 0.05 * self.fat - np.abs(x - bow), -40)
+        aside = np.abs(x - self.bow(y, z))
+        septum = np.where(y < spine, 1.5 + 0.05 * self.fat - aside, -40)
         middle = merge(np.stack([found["heart"] + 2.5 + 0.05 * self.fat, septum, *column]))
         core = np.abs(flat[0]) < 110 * s
         pieces = near(self.envelope, z, 16.0)
@@ -238,7 +242,7 @@ def paint(body: Body, grid: Grid, z: float, depth: ndarray, haze: Any = 0.0) -> 
     """
     (_, y), h, s = grid.axes(), grid.step, body.scale
     d = dict(zip(NAMES, depth, strict=True))
-    tubes = {name: cover(pieces, grid, z) for name, pieces in body.tubes.items()}
+    tubes = cover(body.tubes, grid, z)
     blood, out, px, py = body.blood, -d["cage"], d["x"], d["y"]
     chest, free = share(d["cage"], h), share(np.minimum(d["cage"] - 1, -d["heart"]), h)
     hu = np.full(out.shape, -1000, np.float32)

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
+from medlab.dicom import Volume
 from medlab.errors import DataError
-from medlab.simulate._lungs import FACTS, NAMES, Body, build, paint, share
-from medlab.simulate._streams import check_images, side_by_side, stream
+from medlab.simulate._lungs import FACTS, LATTICE, NAMES, Body, build, paint, share
+from medlab.simulate._streams import check_images, positive, side_by_side, stream
 from medlab.simulate._trees import Grid, Pieces, cover
 from medlab.simulate.xray import MU_WATER
 
@@ -31,6 +32,8 @@ WHOLE = Grid(-237.5, BACK - 237.5, 5.0, 96)  # the body with its shoulders: what
 INNER = slice(16, 80)  # rows and columns of it that are the field
 SECTORS = 6  # directions in which the noise is told apart
 MARGIN = 8  # pixels around a slice, against its opposite edge
+_TOLD = {"centre": float, "diameter": float, "kind": int, "brock": float}
+_TOLD |= dict.fromkeys(("spiculated", "calcified", "malignant"), bool)
 _PER_NODULE = {"diameter": np.nan, "brock": np.nan, "kind": -1, "malignant": -1, "spiculated": -1}
 
 
@@ -58,6 +61,10 @@ class Nodule(NamedTuple):
     @property
     def spiculated(self) -> bool:
         return self.spicules is not None
+
+    @property
+    def calcified(self) -> bool:
+        return self.hu >= 250
 
     def depth(self, x: ndarray, y: ndarray, z: float, part: float = 1.0) -> ndarray:
         """Distance inside the surface (of the core, if `part` is its share), mm, at points."""
@@ -156,6 +163,17 @@ class _Patient(NamedTuple):
     nodules: list[Nodule]
 
 
+def _participant(seed: int, k: int) -> tuple[str, dict[str, float], _Patient]:
+    """Patient k of a seed: the hospital, how it scans, and who comes."""
+    rng = _draw(seed, k, 0)
+    site = str(rng.choice(list(SITES), p=[s["share"] for s in SITES.values()]))
+    return site, {key: v for key, v in SITES[site].items() if key != "share"}, _patient(rng)
+
+
+def _draw(seed: int, *position: int) -> np.random.Generator:
+    return stream(LUNG_CT.name, LUNG_CT.version, seed, *position)
+
+
 def _patient(rng: np.random.Generator) -> _Patient:
     destroyed = max(0.0, rng.normal(0.02, 0.12))  # share of the upper lobes' lobules
     facts = {
@@ -248,24 +266,41 @@ def _scan(
 
     If `clean`, (2, size, size): the same without noise follows.
     """
-    body, thick, grid = patient.body, scanner["thickness"], _field(size)
+    body, thick = patient.body, scanner["thickness"]
     heights = [z] if thick < 1.5 else [z - thick / 4, z + thick / 4]  # a thin slice is a plane
     depths = [body.depths(*WHOLE.axes(), height) for height in heights]
-    skin, lung = (share(depths[0][NAMES.index(k)], WHOLE.step) for k in ("skin", "lung"))
-    lines = attenuation(skin - 0.83 * lung + 0.6 * cover(body.tubes["bone"], WHOLE, z))
-    # Both are smooth: seldom sampled, and linear in between.
-    coarse = torch.from_numpy(np.concatenate([lines, *depths])[:, INNER, INNER])[None]
-    smooth = functional.interpolate(coarse, (size, size), mode="bilinear")[0].numpy()
+    lines = _lines(body, z, depths[0])
+    coarse = np.concatenate([lines, *(depth[:, INNER, INNER] for depth in depths)])
+    smooth, grid = _finer(coarse, size), _field(size)
     lines, fine = smooth[:SECTORS], smooth[SECTORS:].reshape(len(heights), -1, size, size)
     planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
-    # The tube current follows the patient's size half the way.
-    dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
     plane = np.mean(planes, 0)
-    scans = [reconstruct(plane, lines, grid.step, rng, **scanner | {"photons": dose})]
+    scans = [_expose(plane, lines, grid.step, rng, scanner)]
     if clean:  # from a generator of its own, or the neighbours in a stack would change
         none, endless = np.random.default_rng(0), scanner | {"photons": np.inf}
         scans.append(reconstruct(plane, lines, grid.step, none, **endless))
     return np.stack(scans)
+
+
+def _lines(body: Body, z: float, depth: ndarray) -> ndarray:
+    """`attenuation` in the field at height z of a body with these depths on the grid `WHOLE`."""
+    skin, lung = (share(depth[NAMES.index(k)], WHOLE.step) for k in ("skin", "lung"))
+    bone = cover({"bone": body.tubes["bone"]}, WHOLE, z)["bone"]
+    return attenuation(skin - 0.83 * lung + 0.6 * bone)[:, INNER, INNER]
+
+
+def _finer(coarse: ndarray, size: int) -> ndarray:
+    """(K, size, size) of (K, H, H): what is smooth is seldom sampled, and linear in between."""
+    at = torch.from_numpy(coarse)[None]
+    return functional.interpolate(at, (size, size), mode="bilinear")[0].numpy()
+
+
+def _expose(
+    plane: ndarray, lines: ndarray, step: float, rng: np.random.Generator, scanner: dict[str, float]
+) -> ndarray:
+    """`reconstruct` with a tube current that follows the patient's size half the way."""
+    dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
+    return reconstruct(plane, lines, step, rng, **scanner | {"photons": dose})
 
 
 def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
@@ -281,7 +316,7 @@ def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
         if n.kind < 2:
             part = share(n.depth(x, y, z, n.core), max(grid.step, n.soft))
             if n.spicules is not None:
-                part = np.maximum(part, 0.8 * cover(n.spicules, grid, z))
+                part = np.maximum(part, 0.8 * cover({"": n.spicules}, grid, z)[""])
             solids.append((n.hu, part))
     hu = paint(patient.body, grid, z, depth, haze)
     for value, part in solids:
@@ -309,7 +344,12 @@ def _box(mask: ndarray) -> list[int]:
 
 
 def lung_ct(
-    n: int = 600, seed: int = 0, size: int = 128, stack: int = 1, clean: bool = False
+    n: int = 600,
+    seed: int = 0,
+    size: int = 128,
+    stack: int = 1,
+    clean: bool = False,
+    lungs: bool = False,
 ) -> Cohort:
     """Low-dose CT slices of simulated screening participants with and without lung nodules.
 
@@ -324,6 +364,8 @@ def lung_ct(
         clean: keep the slices without noise too, as an endless dose would show them: int16 HU in
             `extras["target"]`. Noise falls with the root of the dose, so target + (image − target)
             / √d is the slice at d times the dose.
+        lungs: keep uint8 (n, size, size) in `extras["lungs"]`: 1 where a pixel's centre is in the
+            patient's right lung, 2 in the left; vessels and nodules in a lung are part of it.
 
     Returns:
         Cohort of int16 HU (n, stack, size, size): the patient's left is on the right. `boxes` and
@@ -339,7 +381,7 @@ def lung_ct(
     check_images(n, size, least=64)
     if not isinstance(stack, Integral) or not 1 <= stack <= 15 or stack % 2 == 0:
         raise DataError(f"stack is an odd number of slices from 1 to 15; got {stack!r}")
-    draw, slices = partial(stream, LUNG_CT.name, LUNG_CT.version, seed), list[int]()
+    draw, slices = partial(_draw, seed), list[int]()
     while sum(slices) < n:
         slices.append(int(draw(len(slices)).integers(4, 9)))
     slices[-1] -= sum(slices) - n
@@ -347,10 +389,8 @@ def lung_ct(
     grid = _field(size)
 
     def scanned(k: int) -> list[dict[str, Any]]:
-        rng = draw(k, 0)
-        site = str(rng.choice(list(SITES), p=[s["share"] for s in SITES.values()]))
-        scanner = {key: v for key, v in SITES[site].items() if key != "share"}
-        patient, rows = _patient(rng), []
+        site, scanner, patient = _participant(seed, k)
+        rows = []
         for i in range(slices[k]):
             rng = draw(k, 1 + i)
             z, apart = _height(rng, patient), scanner["thickness"]
@@ -361,6 +401,8 @@ def lung_ct(
             hu = hu.clip(-1024, 3071).astype(np.int16)
             row = {"images": hu, "patient": f"P{k:05d}", "site": site}
             row |= {"cuts": _cuts(patient, grid, z), "thickness": apart, "height": z}
+            if lungs:
+                row["lungs"] = _sides(patient.body, patient.body.depths(*grid.axes(), z), z)
             rows.append(row | patient.facts)
         return rows
 
@@ -376,6 +418,8 @@ def lung_ct(
     scans = [torch.from_numpy(np.ascontiguousarray(part)) for part in images]
     if clean:
         extras["target"] = scans[1]
+    if lungs:
+        extras["lungs"] = torch.from_numpy(np.stack([row["lungs"] for row in rows]))
     masks = [sum((m for _, m in c), np.zeros((size, size), bool)) for c in cuts]
     return Cohort(
         images=scans[0],
@@ -387,6 +431,82 @@ def lung_ct(
         spacing=(FIELD / size, FIELD / size),
         extras=extras,
     )
+
+
+class Study(NamedTuple):
+    """One participant's scan.
+
+    `volume` in HU from feet to head; `lungs` (D, H, W) uint8 as in `lung_ct`; `facts` that Brock's
+    model asks of the patient. `nodules`: arrays of M, the truth, one a column: `centre` (M, 3) LPS
+    mm, `diameter` mm, `kind` 0 … 2, `spiculated`, `upper` lobe, `calcified`, `brock` (probability;
+    0 if calcified) and `malignant`, drawn with it.
+    """
+
+    volume: Volume
+    lungs: torch.Tensor
+    site: str
+    facts: dict[str, float]
+    nodules: dict[str, ndarray]
+
+
+def screening_study(
+    k: int, seed: int = 0, *, size: int = 128, slice_mm: float = 3.0, **scanner: float
+) -> Study:
+    """The whole scan of patient k of `lung_ct` with the same seed: other slices, the same person.
+
+    Slices touch and cover the lungs; each is the mean of the planes at its two faces.
+
+    Args:
+        k: the patient, ≥ 0.
+        seed: ≥ 0; another seed gives other patients.
+        size: rows and columns, 64 … 512, even, of a field of 320 mm.
+        slice_mm: distance and thickness of slices.
+        **scanner: photons, sigma or edge as in `SITES`, instead of the hospital's own.
+
+    Raises:
+        DataError: an argument out of range.
+    """
+    check_images(1, size, least=64)
+    positive(slice_mm=slice_mm)
+    if not isinstance(k, Integral) or k < 0 or not set(scanner) <= {"photons", "sigma", "edge"}:
+        said = "k must be a whole number ≥ 0, a scanner's option photons, sigma or edge"
+        raise DataError(f"{said}; got {k!r} and {sorted(scanner)}")
+    site, usual, patient = _participant(seed, k)
+    scan = usual | scanner | {"thickness": slice_mm}
+    body, grid = patient.body, _field(size)
+    low, high = np.quantile(body.points[:, 2], [0, 1])
+    heights = np.arange(low - LATTICE, high + LATTICE + slice_mm, slice_mm).tolist()  # of the slices' faces
+    x, y = WHOLE.axes()
+
+    def cut(z: float) -> tuple[ndarray, ndarray]:
+        depth = body.depths(x[:, INNER], y[INNER], z)
+        return depth, _paint(patient, grid, z, _finer(depth, size))
+
+    def scanned(i: int) -> tuple[ndarray, ndarray]:
+        part, z = i % 4 / 4, heights[i] + slice_mm / 2
+        through = (1 - part) * lines[i // 4] + part * lines[i // 4 + 1]
+        (below, lower), (above, upper) = faces[i : i + 2]
+        plane, rng = (lower + upper) / 2, _draw(seed, k, 0, i)
+        hu = _expose(plane, _finer(through, size), grid.step, rng, scan)
+        return hu.round().clip(-1024, 3071), _sides(body, _finer((below + above) / 2, size), z)
+
+    faces = side_by_side(cut, heights)
+    at = np.arange(heights[0] + slice_mm / 2, heights[-1] + 4 * slice_mm, 4 * slice_mm)
+    lines = side_by_side(lambda z: _lines(body, z, body.depths(x, y, z)), at.tolist())
+    hu, sides = zip(*side_by_side(scanned, range(len(heights) - 1)), strict=True)
+    told = {k: np.array([getattr(n, k) for n in patient.nodules], t) for k, t in _TOLD.items()}
+    told["centre"] = told["centre"].reshape(-1, 3)
+    told["upper"] = np.isin(body.sheet(*told["centre"].T)[1], (0, 3))
+    spacing, origin = (slice_mm, grid.step, grid.step), (grid.x, grid.y, heights[0] + slice_mm / 2)
+    volume = Volume(voxels=torch.from_numpy(np.stack(hu)), spacing=spacing, origin=origin)
+    return Study(volume, torch.from_numpy(np.stack(sides)), site, patient.facts, told)
+
+
+def _sides(body: Body, depth: ndarray, z: float) -> ndarray:
+    """(H, W) uint8: 1 in the right lung, 2 in the left, by `body`'s depths (K, H, W) at z."""
+    found = dict(zip(NAMES, depth, strict=True))
+    left = found["x"] > body.bow(found["y"], z)
+    return (found["lung"] > 0) * (1 + left).astype(np.uint8)
 
 
 def _field(size: int) -> Grid:
