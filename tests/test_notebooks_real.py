@@ -7,6 +7,7 @@ import os
 import nbformat
 import pytest
 
+from medlab.datasets import unpack
 from notebooks import edition, execute
 from tests.notebook_rules import output_text
 from tests.where import NOTEBOOKS
@@ -75,3 +76,20 @@ def test_a_notebook_runs_unchanged_on_real_images(number, real, real_data, tmp_p
     told = "".join(output_text(cell) for cell in code)
     assert told != stored, "nothing changed: was the real set used?"
     assert words in told, f"the outputs do not speak of {name}"
+
+
+@pytest.mark.serial
+@pytest.mark.slow
+@pytest.mark.real
+def test_deployment_runs_on_a_real_chest(real_data, tmp_path):
+    archive = real_data / "dicom/chest_ct_series.tar.xz"
+    if not archive.exists():
+        pytest.skip(f"{archive} does not exist")
+    unpack(archive, tmp_path / "study")
+    [path] = [path for path in NOTEBOOKS if path.name.startswith("32_")]
+    notebook = edition.learners(nbformat.read(path, as_version=4), solutions="none")
+    with execute.clean_environment(MEDLAB_STUDY=str(tmp_path / "study")):
+        execute.run(notebook)
+    told = "".join(output_text(cell) for cell in notebook.cells if cell.cell_type == "code")
+    assert "A:  95% on air" in told
+    assert "Dice of right and left lung" not in told  # a real study has no known truth
