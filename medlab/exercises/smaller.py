@@ -644,7 +644,7 @@ TAUGHT = (
 
 @exercise("smaller.5", MESSAGES["smaller.5"])
 def _distillation_loss(answer) -> Verdict:
-    for T, share in ((2.0, 0.3), (4.0, 0.9)):
+    for T, share in ((3.0, 0.3), (5.0, 0.9)):
         logits, teacher, labels = _class()
         logits.requires_grad_()
         loss = call(answer, logits, teacher, labels, T, share)
@@ -816,7 +816,7 @@ def _three() -> tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
     """Two convolutions and a batch normalisation that remembers other patients."""
     rng = torch.Generator().manual_seed(6)
     first, norm = nn.Conv2d(2, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
-    second = nn.Conv2d(5, 3, 3, padding=1, bias=False)
+    second = nn.Conv2d(5, 4, 3, padding=1, bias=False)
     with torch.no_grad():
         for conv in (first, second):
             conv.weight.copy_(torch.randn(conv.weight.shape, generator=rng))
