@@ -282,7 +282,9 @@ class Distil(Task):
         return teacher.to(device)[index], torch.as_tensor(labels).to(device)[index].long()
 
     def loss(self, weight: Tensor | None) -> Callable[[Tensor, Any], Tensor]:
-        return lambda logits, target: distillation_loss(logits, *target, self.T, self.share)
+        return lambda logits, target: distillation_loss(
+            logits, target[0], target[1], self.T, self.share
+        )
 
     def scores(self, outputs: Tensor, target: Any) -> dict[str, float]:
         return {}
@@ -294,7 +296,8 @@ class Distil(Task):
 def slim(net: SmallCNN, width: int) -> SmallCNN:
     """A `SmallCNN` of this width made of the filters of `net` whose weights are largest in sum."""
     small = SmallCNN(**(net.arguments | {"width": width}))
-    ours, theirs = list(net.features), list(small.features)
+    ours: list[Any] = list(net.features)
+    theirs: list[Any] = list(small.features)
     keep = torch.arange(net.arguments["in_channels"])
     with torch.no_grad():
         theirs[0].load_state_dict(ours[0].state_dict())
@@ -508,7 +511,7 @@ def finetune(
     convs: Sequence[nn.Conv2d],
     keep: Sequence[Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
-) -> None:
+) -> nn.Module:
     """A step of AdamW a batch, after each of which the dropped weights are 0 again."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3)
     net.train()
@@ -532,7 +535,8 @@ def _patient() -> tuple[nn.Module, list[nn.Conv2d], list[Tensor], list]:
     )  # fmt: skip
     images = torch.randn(3, 6, 1, 6, 6) * torch.tensor([1.0, 3.0, 0.5]).view(3, 1, 1, 1, 1)
     torch.random.set_rng_state(state)
-    convs = [net[0], net[3]]
+    layers: list[Any] = list(net)
+    convs = [layers[0], layers[3]]
     keep = masks([conv.weight.detach() for conv in convs], 0.5)
     with torch.no_grad():
         for conv, kept in zip(convs, keep, strict=True):
@@ -644,7 +648,7 @@ TAUGHT = (
 
 @exercise("smaller.5", MESSAGES["smaller.5"])
 def _distillation_loss(answer) -> Verdict:
-    for T, share in ((3.0, 0.3), (5.0, 0.9)):
+    for T, share in ((2.5, 0.3), (5.0, 0.9)):
         logits, teacher, labels = _class()
         logits.requires_grad_()
         loss = call(answer, logits, teacher, labels, T, share)
@@ -696,12 +700,12 @@ def _counted(before: ndarray, after: ndarray, patients: ndarray, how: str) -> fl
     groups = [runs == k for k in np.unique(runs)] if how == "runs" else [
         patients == one for one in names
     ]  # fmt: skip
-    call_ = {
+    any_of: Any = {
         "all": np.all,
         "majority": lambda v: np.mean(v) >= 0.5,
         "more": lambda v: np.mean(v) > 0.5,
     }.get(how, np.any)
-    was, now = (np.array([bool(call_(v[g])) for g in groups]) for v in (before, after))
+    was, now = (np.array([bool(any_of(v[g])) for g in groups]) for v in (before, after))
     found = {
         "any": sum(bool((before[g] != after[g]).any()) for g in groups),
         "net": abs(int(was.sum()) - int(now.sum())),
@@ -846,12 +850,13 @@ def _cut(answer) -> Verdict:
 
 def _cut_fault(layers: Any, old: tuple, keep: list[int]) -> Verdict:
     a, b, c = (layer.eval() for layer in layers)
-    want = cut(*old, keep)
+    first, norm, second = old
+    want = cut(first, norm, second, keep)
     shapes = [tuple(layer.weight.shape) for layer in (a, b, c)]
     wanted = [tuple(layer.weight.shape) for layer in want]
     if shapes != wanted:
         return "sizes", {"n": len(keep), "want": wanted, "got": shapes}
-    ordered = cut(*old, sorted(keep))
+    ordered = cut(first, norm, second, sorted(keep))
     if keep != sorted(keep) and any(
         near(one.weight, other.weight) for one, other in zip((a, b, c), ordered, strict=True)
     ):
