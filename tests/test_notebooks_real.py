@@ -27,7 +27,7 @@ REAL = {
     "25": ("chest_xray_nih", "chest_xray_nih", "chest_xray_nih has no outlines"),
     "26": ADULTS,
     "28": ("chest_xray_nih", "chest_xray_nih", "This set names no sex and no age"),
-    **dict.fromkeys(("27", "29", "30", "30b"), PNEUMONIA),
+    **dict.fromkeys(("27", "29", "30", "30b", "31"), PNEUMONIA),
 }
 # Part IV runs on both sets of radiographs; the long run tries the other one too.
 OTHER = {
@@ -36,6 +36,7 @@ OTHER = {
     "29": ("chest_xray_nih", "chest_xray_nih", "743 images"),
     "30": ("chest_xray_nih", "chest_xray_nih", "chest_xray_nih names no hospitals"),
     "30b": ("chest_xray_nih", "chest_xray_nih", "355 patients"),
+    "31": ("chest_xray_nih", "chest_xray_nih", "372 images of 296 patients"),
 }
 RUNS = [*REAL.items(), *(OTHER.items() if os.environ.get("MEDLAB_ROBUSTNESS") == "full" else ())]
 

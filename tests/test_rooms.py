@@ -18,7 +18,6 @@ GIVEN = "what a public function gives, for a user's type hints"
 SHARED = "rooms below build on it"
 NEEDS = {
     "errors.CheckpointError": CAUGHT,
-    "errors.DicomError": CAUGHT,
     "errors.DownloadError": CAUGHT,
     "errors.HashMismatch": CAUGHT,
     "errors.Interrupted": CAUGHT,
@@ -26,7 +25,6 @@ NEEDS = {
     "cohort.images_of": SHARED,
     "dicom.DicomImage": GIVEN,
     "dicom.Identifier": GIVEN,
-    "dicom.deidentify": "a user shares a file",
     "dicom.read_cine": "ultrasound and cardiac MRI come as cines",
     "simulate.Simulated": SHARED,
     "metrics.Froc": GIVEN,
@@ -35,7 +33,8 @@ NEEDS = {
     "deploy.Found": GIVEN,
     "deploy.Packed": GIVEN,
     "deploy.Study": GIVEN,
-    "deploy.StudyRefused": CAUGHT,
+    "deploy.open_study": "a user builds a pipeline around another model",
+    "deploy.prepared": "a user builds a pipeline around another model",
     "metrics.UndefinedMetric": CAUGHT,
     "metrics.binary_pairs": SHARED,
     "metrics.roc_curve": SHARED,
