@@ -292,7 +292,7 @@ def main() -> int:
         if "onnx" in options.tables and not missing:
             rows.append(beside_onnx(case, device, options.seconds))
         elif "onnx" in options.tables:
-            why = f'skipped: no {missing[0]} here; pip install "medlab[deploy]"'
+            why = f"skipped: no {missing[0]} here; pip install {missing[0]}"
             rows.append([("ONNX Runtime", why)])
         if "processes" in options.tables:
             rows.append(beside_processes(case, device))

@@ -22,7 +22,7 @@ from medlab.dicom import identifiers
 from tests.deploy_studies import FILMS, LUNGS, WRONG, chest, film, model_file
 from tests.dicom_files import uid
 
-pytest.importorskip("highdicom", reason='needs highdicom: pip install "medlab[deploy]"')
+pytest.importorskip("highdicom", reason="needs highdicom")
 
 PLANTED = "Xaverzwick"
 

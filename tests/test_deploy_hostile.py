@@ -23,7 +23,7 @@ from medlab.simulate import chest_ct_volume
 from tests.deploy_studies import FILMS, LUNGS, chest, model_file
 from tests.where import REAL_DATA, WHY_NO_DATA
 
-pytest.importorskip("highdicom", reason='needs highdicom: pip install "medlab[deploy]"')
+pytest.importorskip("highdicom", reason="needs highdicom")
 
 
 def changed(folder: Path, change) -> Path:

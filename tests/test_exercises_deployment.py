@@ -167,6 +167,18 @@ def publishing(path, parts):
         part.replace(path)
 
 
+def too_early(path, parts):
+    """The name is given while bytes still wait in the open file's buffer."""
+    part = Path(path).with_name(uuid.uuid4().hex)
+    try:
+        with part.open("wb") as file:
+            for piece in parts:
+                file.write(piece)
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def copied(source, target):
     shutil.copyfile(source, target)
     os.unlink(source)
@@ -280,6 +292,7 @@ CASES = [
     ("deployment.3", swallowing, "must reach the caller"),
     ("deployment.3", publishing, "the old result is lost"),
     ("deployment.3", partial(whole, move=copied), "rename, do not copy"),
+    ("deployment.3", too_early, "it held 0 of"),
     ("deployment.3", beside_it, "besides lungs.dcm the folder now holds lungs.done"),
     ("deployment.3", told, "the function returns nothing"),
     ("deployment.4", line, "✓"),
@@ -375,7 +388,7 @@ EQUIVALENT = [
     "deployment.1: inside = ((index >= 0) & (index < torch.tensor(hu.shape))).all(1) → inside = ((index < torch.tensor(hu.shape)) & (index >= 0)).all(1)",
     "deployment.1: return (hu[i, j, k] < -500).sum().item() / len(voxels) → return (hu[i, j, k] < -501).sum().item() / len(voxels)",
     "deployment.2: h, w = (side // 3 for side in study.voxels.shape[1:]) → w, h = (side // 3 for side in study.voxels.shape[1:])",
-    "deployment.2: if abs(study.direction[0][2]) < 0.9: → if abs(study.direction[0][2]) <= 0.9:",
+    "deployment.2: if abs(study.direction[0][2]) < 0.906: → if abs(study.direction[0][2]) <= 0.906:",
     "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 < between <= 12 and all((0.3 <= side <= 8 for side in pixel))):",
     "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between < 12 and all((0.3 <= side <= 8 for side in pixel))):",
     "deployment.2: if not (0.5 <= between <= 12 and all((0.3 <= side <= 8 for side in pixel))): → if not (0.5 <= between <= 11 and all((0.3 <= side <= 8 for side in pixel))):",

@@ -40,7 +40,7 @@ def highdicom() -> Any:
         import highdicom.seg
         import highdicom.sr
     except ImportError as error:
-        told = 'DICOM results need highdicom: pip install "medlab[deploy]"'
+        told = "DICOM results need highdicom: pip install highdicom"
         raise MedlabError(told) from error
     return highdicom
 

@@ -25,7 +25,7 @@ def text_areas(values: np.ndarray, path: Path) -> list[tuple[slice, slice]]:
     try:
         finder = _finder()
     except ImportError as error:
-        advice = 'look and set BurnedInAnnotation to NO, or pip install "medlab[deploy]"'
+        advice = "look and set BurnedInAnnotation to NO, or pip install rapidocr onnxruntime"
         raise DicomError(f"{path}: nothing to find text in pictures with: {advice}") from error
     drawn = np.zeros(values.shape[1:3], bool)
     for frame in progress(values, desc="Looking for text", delay=5):

@@ -10,11 +10,13 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -66,6 +68,8 @@ MESSAGES = {
         "content": "the file should hold the parts, joined in their order; it holds {got}.",
         "half": "while part {part} of {parts} was being written, {name} was there and held "
         "{got} of {size} bytes.",
+        "early": "{name} got its name when it held {got} of {size} bytes: the rest still waited in "
+        "the open file's buffer. Close the file before you rename it.",
         "gone": "while the new result was being written, the old one was gone. Leave it until the "
         "new one is whole.",
         "replaced": "the writer stopped with an error half-way, and the old result is lost.",
@@ -642,6 +646,25 @@ class _Watched:
                 raise stop
             yield piece
 
+    @contextmanager
+    def renames(self) -> Iterator[None]:
+        """A look at the result right after each renaming."""
+
+        def looking(rename: Callable) -> Callable:
+            def renamed(*names: Any, **options: Any) -> None:
+                rename(*names, **options)
+                found, size = self.content(), len(b"".join(PIECES))
+                if found is not None and found != self.old and len(found) < size:
+                    raise _Seen("early", name=self.path.name, got=len(found), size=size)
+
+            return renamed
+
+        with (
+            patch.object(os, "replace", looking(os.replace)),
+            patch.object(os, "rename", looking(os.rename)),
+        ):
+            yield
+
 
 class _Seen(BaseException):
     """Something that nobody should see was seen."""
@@ -675,7 +698,8 @@ def written_whole(answer) -> Verdict:
 def _undisturbed(answer: Callable, seen: _Watched) -> Verdict:
     name = seen.path.name
     try:
-        got = answer(seen.path, seen.parts(PIECES))
+        with seen.renames():
+            got = answer(seen.path, seen.parts(PIECES))
     except _Seen as fault:
         return fault.verdict
     except Exception as error:  # whatever a learner's code raises is told
