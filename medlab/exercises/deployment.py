@@ -11,8 +11,10 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -557,9 +559,10 @@ def clinic(n: int = 300, seed: int = 1, false: float = 0.15) -> list[Case]:
 
 
 def _reasons(answer: Callable, case: Case) -> set[str]:
-    before = case.study.voxels.clone()
-    got = call(answer, case.study)
-    if not torch.equal(before.nan_to_num(), case.study.voxels.nan_to_num()):
+    before = case.study
+    study = replace(before, voxels=before.voxels.clone(), header=deepcopy(before.header))
+    got = call(answer, study)
+    if not torch.equal(before.voxels.nan_to_num(), study.voxels.nan_to_num()):
         raise Wrong("changed")
     listed = [got] if isinstance(got, str) or not isinstance(got, Iterable) else list(got)
     if any(reason is ... for reason in listed):
@@ -570,9 +573,15 @@ def _reasons(answer: Callable, case: Case) -> set[str]:
     return set(listed)
 
 
+@cache
+def _scored() -> tuple[list[Case], list[Case]]:
+    """The wrong and the right studies on which a guard is scored; it gets copies."""
+    return wrong_studies(seed=7), right_studies(seed=7)
+
+
 @exercise("deployment.2", MESSAGES["deployment.2"])
 def refuses(answer) -> Verdict:
-    wrong, right = wrong_studies(seed=7), right_studies(seed=7)
+    wrong, right = _scored()
     said = [(case, _reasons(answer, case)) for case in wrong]
     kept = [(case, _reasons(answer, case)) for case in right]
     refused = [(case, got) for case, got in kept if got]
