@@ -113,6 +113,8 @@ def chosen(how):
             names = [name for name in kB if lost[name] <= 0.02]
         if how == "score":
             names = [name for name in kB if kB[name] <= 100]
+        if how == "gain":
+            names = [name for name in names if abs(lost[name]) <= 0.02]
         if not names:
             return min(kB, key=kB.get) if how == "nothing" else None
         if how == "other":
@@ -188,9 +190,11 @@ CASES = [
             "up": "cut the decimals off",
             "zero": "zero point is no whole number",
             "zero down": "or not the nearest",
+            "zero inside": "Round it by itself",
             "unclipped": "lies outside the range",
             "low": "starts at the low end",
             "unclipped back": "from before the clipping",
+            "wrapped": "your bytes wrap around",
         }.items()
     ],
     ("smaller.2", smaller.per_channel, "✓"),
@@ -296,6 +300,8 @@ CASES = [
             "all": "only if all of her images",
             "majority": "let her images vote",
             "more": "let her images vote",
+            "first": "at one image of each patient",
+            "numbers": "*how many* of her images",
             "net": "cancel in yours",
             "gained": "counted the newly called",
             "lost": "counted those no longer called",
@@ -314,6 +320,7 @@ CASES = [
             "strict": "allow what is equal",
             "size": "does not fit",
             "score": "more than 0.02",
+            "gain": "A gain, however large",
             "tie": "the smaller file is taken",
             "smallest": "is the smallest file",
             "best": "has the highest AUC",

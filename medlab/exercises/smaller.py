@@ -39,12 +39,14 @@ MESSAGES = {
         "no zero point": "0.0 became the whole number 0. Add the zero point, which stands for 0.0.",
         "floor": "you cut the decimals off. Rounding to the *nearest* whole number halves the "
         "largest error.",
-        "zero": "your zero point is no whole number, or not the nearest. Round it, or 0.0 has no "
-        "mark of its own.",
+        "zero": "your zero point is no whole number, or not the nearest. Round it by itself, or "
+        "0.0 has no mark of its own.",
         "low": "your way back starts at the low end of the range, and 0.0 comes back as "
         "{back:.4f}. From the zero point, s · (q − z), it is exactly 0.",
         "unclipped back": "your way back uses numbers from before the clipping, which no byte "
         "holds.",
+        "wrapped": "your bytes wrap around: q − z is negative here, and a byte has no sign. "
+        "Subtract as float.",
         "back": "the whole numbers are right. {x:g} should come back as {want:.4f}; got {got:.4f}.",
         "other": "with the range from {low:g} to {high:g}, {x:g} should become {want:g}; got "
         "{got:g}.",
@@ -132,6 +134,9 @@ MESSAGES = {
         "patient is called: any of her images, before and after.",
         "all": "you called a patient only if all of her images are.",
         "majority": "you let her images vote. A patient is called if any of them is.",
+        "first": "you looked at one image of each patient. She is called if any of hers is.",
+        "numbers": "you compared *how many* of her images are called. What counts is whether any "
+        "is.",
         "net": "newly called and no longer called patients cancel in yours. Each of them has "
         "another answer.",
         "gained": "you counted the newly called. Those no longer called have another answer, too.",
@@ -149,6 +154,7 @@ MESSAGES = {
         "what is equal.",
         "size": "{got} has {kB:g} kB and does not fit.",
         "score": "{got} loses {lost:g} AUC, more than 0.02.",
+        "gain": "{want} gains AUC. A gain, however large, is not a loss of more than 0.02.",
         "tie": "{want} and {got} change equally few decisions: then the smaller file is taken.",
         "smallest": "{got} is the smallest file that is allowed. The fewest changes come first.",
         "best": "{got} has the highest AUC of those allowed. The fewest changes come first.",
@@ -344,6 +350,9 @@ def _grid(x: Tensor, low: float, high: float, how: str = "") -> tuple[Tensor, Te
     zero = {"zero": zero, "zero down": float(int(zero))}.get(how, float(round(zero)))
     zero = {"no zero point": 0.0, "signed": zero - 128}.get(how, zero)
     whole = x / scale
+    if how == "zero inside":
+        q = (whole - low / scale).round().clamp(0, STEPS)
+        return q, scale * (q - zero)
     whole = {"floor": whole.floor, "toward 0": whole.trunc, "up": whole.ceil}.get(
         how, whole.round
     )()
@@ -351,11 +360,15 @@ def _grid(x: Tensor, low: float, high: float, how: str = "") -> tuple[Tensor, Te
     free = whole + zero
     q = free if how == "unclipped" else free.clamp(*ends)
     back = scale * ((free if how == "unclipped back" else q) - zero)
+    if how == "wrapped":
+        return q, scale * ((q - zero) % 256)
     return q, scale * q + low if how == "low" else back
 
 
+LIKE = {"toward 0": "floor", "up": "floor", "zero down": "zero", "zero inside": "zero"}
 GRID = (
-    "unwidened, steps, signed, no zero point, floor, toward 0, up, zero, zero down, unclipped"
+    "unwidened, steps, signed, no zero point, floor, toward 0, up, zero, zero down, zero inside, "
+    "unclipped"
 ).split(", ")
 
 
@@ -380,14 +393,14 @@ def _there_and_back(answer) -> Verdict:
         k = int(np.abs(q - want_q).argmax())
         told |= {"x": X[k].item(), "want": want_q[k], "got": q[k]}
         found = next((how for how in GRID if near(q, _grid(X, low, high, how)[0])), "other")
-        return {"toward 0": "floor", "up": "floor", "zero down": "zero"}.get(found, found), told
+        return LIKE.get(found, found), told
     return "right"
 
 
 def _back_fault(back: ndarray, want: ndarray, low: float, high: float) -> Verdict:
     k = int(np.abs(back - want).argmax())
     told = {"x": X[k].item(), "want": want[k], "got": back[k], "back": back[X == 0][0]}
-    for how in ("low", "unclipped back"):
+    for how in ("low", "unclipped back", "wrapped"):
         if near(back, _grid(X, low, high, how)[1]):
             return how, told
     return "back", told
@@ -682,7 +695,7 @@ def changed(before: ndarray, after: ndarray, patients: ndarray) -> int:
 def _decisions() -> list[tuple[ndarray, ndarray, ndarray]]:
     """Decisions before and after of patients with one to four images, not side by side."""
     trials = []
-    for seed, n, often in ((381, 60, 0.45), (1381, 44, 0.6)):
+    for seed, n, often in ((1435, 60, 0.45), (1904, 44, 0.6)):
         rng = np.random.default_rng(seed)
         names = np.array([f"P{k:02}" for k in rng.integers(0, n // 2, n)])
         before = rng.random(n) < often
@@ -704,6 +717,7 @@ def _counted(before: ndarray, after: ndarray, patients: ndarray, how: str) -> fl
         "all": np.all,
         "majority": lambda v: np.mean(v) >= 0.5,
         "more": lambda v: np.mean(v) > 0.5,
+        "first": lambda v: v[0],
     }.get(how, np.any)
     was, now = (np.array([bool(any_of(v[g])) for g in groups]) for v in (before, after))
     found = {
@@ -713,11 +727,14 @@ def _counted(before: ndarray, after: ndarray, patients: ndarray, how: str) -> fl
         "lost": int((was & ~now).sum()),
         "same": int((was == now).sum()),
         "share": (was != now).mean(),
+        "numbers": sum(before[g].sum() != after[g].sum() for g in groups),
     }
     return found.get(how, int((was != now).sum()))
 
 
-COUNTED = "images, any, all, majority, more, net, gained, lost, same, share, runs".split(", ")
+COUNTED = (
+    "images, any, all, majority, more, first, numbers, net, gained, lost, same, share, runs"
+).split(", ")
 
 
 @exercise("smaller.6", MESSAGES["smaller.6"])
@@ -750,6 +767,7 @@ OFFERS: list[dict[str, tuple[float, float, float]]] = [
     {"A": (282, 0.0, 0.0), "B": (100, 0.02, 3.0), "C": (60, 0.01, 8.0), "D": (30, 0.015, 16.0)},
     {"A": (90, 0.001, 12.0), "B": (95, 0.0, 5.0), "C": (75, 0.006, 5.0), "D": (50, 0.01, 6.0)},
     {"A": (150, 0.0, 0.0), "B": (50, 0.021, 1.0), "C": (101, 0.01, 2.0)},
+    {"A": (90, -0.03, 2.0), "B": (95, 0.0, 5.0), "C": (85, 0.01, 9.0)},
 ]  # fmt: skip
 
 
@@ -776,6 +794,8 @@ def _choice_fault(got: str | None, want: str | None, size: dict, lost: dict, cha
     told: dict[str, Any] = {"want": want, "got": got}
     if got is None:
         return "strict" if size[want] == MOST_KB else "other", told
+    if want is not None and lost[want] < -MOST_LOST:
+        return "gain", told
     told |= {"kB": size[got], "lost": lost[got]}
     allowed = [name for name in size if size[name] <= MOST_KB and lost[name] <= MOST_LOST]
     if not allowed:
