@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import uuid
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +302,20 @@ def seeded(day, patient, key):
     return moved(day, patient, key, days=lambda *_: random.Random(key + patient).randint(1, 365))
 
 
+def remembered(day, patient, key, table={}):  # noqa: B006 - what the check is to see
+    back = table.setdefault((patient, key), random.randint(1, 365))
+    return moved(day, patient, key, days=lambda *_: back)
+
+
+TABLE: dict = {}
+
+
+def tabled(day, patient, key):
+    """Counts its patients; the tests' order is not another process's."""
+    back = TABLE.setdefault((patient, key), 1 + hash((len(TABLE), 7)) % 365)
+    return moved(day, patient, key, days=lambda *_: back)
+
+
 def year_only(day, patient, key):
     """Keeps month and day, which no calendar needs to allow."""
     back = 1 + int(digest(key + patient), 16) % 3
@@ -482,6 +496,9 @@ CASES = [
         partial(moved, days=lambda d, p, k: 1 + (int(digest(p), 16) + int(digest(k), 16)) % 365),
         "the same number of days more",
     ),
+    ("deployment.5", cache(lambda d, p, k: seeded(d, p, k)), "✓"),
+    ("deployment.5", remembered, "what this one remembers"),
+    ("deployment.5", tabled, "what this one remembers"),
     ("deployment.5", partial(moved, days=keyed), "only 100 different"),
     ("deployment.6", done.factors, "✓"),
     ("deployment.6", lambda n: np.array(n) / np.mean(n), "✓"),

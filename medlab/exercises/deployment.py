@@ -18,7 +18,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -142,8 +142,8 @@ MESSAGES = {
         "true date knows all. Mix key and patient before the digest.",
         "random": "the same call gave another date. Tomorrow's file of that patient must be "
         "shifted as today's.",
-        "process": "another process would shift by another number of days: Python's `hash` of a "
-        "text differs from run to run.",
+        "process": "another process would shift by another number of days: it knows nothing of "
+        "what this one remembers, and Python's `hash` of a text differs from run to run.",
         "future": "{date} moved into the future. Shift back, not on.",
         "far": "{date} moved by {days} days; 1 to 365 were asked for.",
         "narrow": "over 2,000 patients only {kinds} different shifts occur. Use the whole year.",
@@ -902,8 +902,8 @@ RUN = "7f3a91c2"
 @exercise("deployment.4", MESSAGES["deployment.4"])
 def logs(answer) -> Verdict:
     one, known = header(), ", ".join(MODALITIES)
-    errors = (None, _refusal("SIMULATED_ONE_004217"), MemoryError("004217 of SIMULATED^ONE"))
-    errors += (OSError("004217 of SIMULATED^ONE"),)
+    text = "004217 of SIMULATED^ONE"
+    errors = (None, _refusal("SIMULATED_ONE_004217"), MemoryError(text), OSError(text))
     lines = [_line(answer, RUN, one, error) for error in errors]
     for line in lines:
         if len(line.splitlines()) != 1:
@@ -1001,7 +1001,7 @@ DAYS = ("20260131", "20260228", "20240229", "20251231", "20260101", "20260704")
 @exercise("deployment.5", MESSAGES["deployment.5"])
 def dates(answer) -> Verdict:
     truth = [datetime.strptime(day, "%Y%m%d").date() for day in DAYS]
-    kinds = set()
+    kinds, twin = set(), _forgetful(answer)
     for k in range(2000):
         moved = (truth[0] - _day(answer, DAYS[0], f"SIM-{k}")).days
         if moved == 0:
@@ -1028,11 +1028,25 @@ def dates(answer) -> Verdict:
             return "key"
         if len({day.days % 365 for day in days}) == 1:
             return "added"
-    if _salted(answer) != [_day(answer, DAYS[0], patient) for patient in several]:
+    if _salted(twin) != [_day(answer, DAYS[0], patient) for patient in several]:
         return "process"
     if len(kinds) < 150:
         return "narrow", {"kinds": len(kinds)}
     return "right"
+
+
+def _forgetful(answer: Any) -> Any:
+    """The same function, with copies of the tables that its calls may fill."""
+    plain = answer.__wrapped__ if hasattr(answer, "cache_info") else answer
+    if not isinstance(plain, FunctionType):
+        return answer
+    world = plain.__globals__
+    used = [name for name in plain.__code__.co_names if isinstance(world.get(name), dict | list)]
+    world = {**world, **{name: world[name].copy() for name in used}}
+    defaults = deepcopy(plain.__defaults__)
+    twin = FunctionType(plain.__code__, world, plain.__name__, defaults, plain.__closure__)
+    twin.__kwdefaults__ = deepcopy(plain.__kwdefaults__)
+    return twin
 
 
 def _salted(answer: Callable) -> list[date]:
@@ -1040,7 +1054,7 @@ def _salted(answer: Callable) -> list[date]:
     plain = builtins.hash
     builtins.hash = lambda value: plain((value, "salt"))
     try:
-        return [_day(answer, DAYS[0], f"SIM-{k}") for k in range(8)]
+        return [_day(answer, DAYS[0], f"SIM-{k}") for k in reversed(range(8))][::-1]
     finally:
         builtins.hash = plain
 
