@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import uuid
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,20 @@ def by_loop(mask, A, hu, B):
     return np.float64(hits / count)
 
 
+def flipped(mask, A, hu, B):
+    """Looks at hu[column, row, slice]."""
+    return placed(mask, A, hu, B[:, [2, 1, 0, 3]])
+
+
+def columns_first(mask, A, hu, B):
+    i, j, k = (mask.nonzero().double() @ torch.linalg.solve(B, A)[:3, :3].T).long().T
+    return (hu[k, j, i] < -500).double().mean()
+
+
+def covered(mask, A, hu, B):
+    return placed(mask, A, hu, B) * int((mask > 0).sum()) / int((hu < -500).sum())
+
+
 def in_place(mask, A, hu, B):
     share = done.on_air(mask, A, hu, B)
     hu -= 1
@@ -89,6 +103,33 @@ def by_mean(study):
     if study.units != "HU" or not -600 < study.voxels[:, h:-h, w:-w].mean() < -100:
         found.append("intensities")
     return tuple(found)
+
+
+def all_or_none(study):
+    return list(REASONS) if done.guard(study) else []
+
+
+def thick(study):
+    """Slices may be as thin as they like."""
+    between, *pixel = study.spacing
+    wrong = between > 12 or not all(0.3 <= side <= 8 for side in pixel)
+    return [*without("spacing")(study), *["spacing"][: int(wrong)]]
+
+
+def xyz(study):
+    across, down, between = study.spacing
+    wrong = not 0.5 <= between <= 12 or not 0.3 <= min(across, down) <= max(across, down) <= 8
+    return [*without("spacing")(study), *["spacing"][: int(wrong)]]
+
+
+def fails(study):
+    yield from done.guard(study)
+    raise ValueError("no")
+
+
+def relabels(study):
+    study.header.BodyPartExamined = "CHEST"
+    return done.guard(study)
 
 
 def bends(study):
@@ -184,6 +225,22 @@ def copied(source, target):
     os.unlink(source)
 
 
+def removed_first(source, target):
+    target.unlink(missing_ok=True)
+    os.replace(source, target)
+
+
+def at_the_end(path, parts):
+    """The file is opened in time, and filled when all parts are in memory."""
+    part = Path(path).with_name(uuid.uuid4().hex)
+    try:
+        with part.open("wb") as file:
+            file.write(b"".join(parts))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def beside_it(path, parts):
     done.write_whole(path, parts)
     Path(path).with_suffix(".done").touch()
@@ -208,6 +265,27 @@ def adding(what):
     return lambda run, header, error: line(run, header, error, more=str(what(header)))
 
 
+def mammograms(header):
+    return (
+        header.get("Modality") if header.get("Modality") in "CT MR US PT CR DX MG".split() else "?"
+    )
+
+
+def digested(header):
+    kind = header.get("Modality")
+    return kind if kind in "CT MR US PT CR DX".split() else digest(kind or "")
+
+
+def known_only(otherwise):
+    """A line of its own for a modality that is none of the list."""
+
+    def answer(run, header, error):
+        known = header.get("Modality") in "CT MR US PT CR DX".split()
+        return line(run, header, error) if known else otherwise
+
+    return answer
+
+
 def digest(text, name="sha256", length=None):
     return hashlib.new(name, text.encode()).hexdigest()[:length]
 
@@ -222,6 +300,20 @@ def moved(day, patient, key, *, days=None, sign=-1):
 
 def seeded(day, patient, key):
     return moved(day, patient, key, days=lambda *_: random.Random(key + patient).randint(1, 365))
+
+
+def remembered(day, patient, key, table={}):  # noqa: B006 - what the check is to see
+    back = table.setdefault((patient, key), random.randint(1, 365))
+    return moved(day, patient, key, days=lambda *_: back)
+
+
+TABLE: dict = {}
+
+
+def tabled(day, patient, key):
+    """Counts its patients; the tests' order is not another process's."""
+    back = TABLE.setdefault((patient, key), 1 + hash((len(TABLE), 7)) % 365)
+    return moved(day, patient, key, days=lambda *_: back)
 
 
 def year_only(day, patient, key):
@@ -253,12 +345,29 @@ CASES = [
     ("deployment.1", partial(placed, outside="drop"), "Do not leave them out"),
     ("deployment.1", partial(placed, outside="wrap"), "takes it from the other end"),
     ("deployment.1", partial(placed, outside="edge"), "moved to its edge"),
-    ("deployment.1", partial(placed, turn=torch.floor), "rounded to the next voxel"),
+    ("deployment.1", partial(placed, turn=torch.floor), "rounded to the nearest voxel"),
     ("deployment.1", lambda *a: 1 - placed(*a), "voxels *not* on air"),
     ("deployment.1", lambda m, A, hu, B: 3.0, "between 0 and 1"),
     ("deployment.1", in_place, "changed its arguments"),
     ("deployment.1", partial(placed, below=100), "I expected"),
+    ("deployment.1", partial(placed, to_study=lambda A, B: (torch.linalg.inv(B) @ A).T), "M.T"),
+    ("deployment.1", partial(placed, to_study=lambda A, B: B @ torch.linalg.inv(A)), "wrong order"),
+    ("deployment.1", partial(placed, to_study=lambda A, B: A), "not one voxel"),
+    ("deployment.1", partial(placed, voxels=lambda m: m.nonzero().flip(1)), "x, y, z"),
+    ("deployment.1", flipped, "x, y, z"),
+    ("deployment.1", columns_first, "in the order (slice, row, column)"),
+    ("deployment.1", partial(placed, voxels=lambda m: (m == 0).nonzero()), "that are 0 in the"),
+    ("deployment.1", partial(placed, below=-499.99), "exactly −500 HU"),
+    ("deployment.1", partial(placed, turn=torch.ceil), "rounded to the nearest voxel"),
+    ("deployment.1", covered, "the study's air that the mask covers"),
     ("deployment.2", done.guard, "✓"),
+    ("deployment.2", all_or_none, "a head MRI is refused for orientation and spacing among"),
+    ("deployment.2", thick, "slices lie less than 0.5 mm apart"),
+    ("deployment.2", xyz, "spacing (slice, row, column) (10.0, 7.0, 7.0) mm"),
+    ("deployment.2", lambda s: (r for r in done.guard(s)), "✓"),
+    ("deployment.2", fails, "stopped with ValueError"),
+    ("deployment.2", lambda s: dict.fromkeys(REASONS, False), "got {'modality'"),
+    ("deployment.2", relabels, "changed the study"),
     ("deployment.2", by_mean, "✓"),
     ("deployment.2", lambda s: set(done.guard(s)), "✓"),
     ("deployment.2", lambda s: "modality", "got 'modality'"),
@@ -280,10 +389,13 @@ CASES = [
     ("deployment.3", whole, "✓"),
     ("deployment.3", named_temporary, "✓"),
     ("deployment.3", partial(whole, move=os.rename), "✓"),
-    ("deployment.3", lambda p, parts: list(parts) and None, "it holds 14 bytes for"),
+    ("deployment.3", lambda p, parts: list(parts) and None, "it holds the old result"),
     ("deployment.3", lambda p, parts: whole(p, list(parts)[::2]), "it holds"),
     ("deployment.3", directly, "held 0 of"),
     ("deployment.3", partial(whole, old=True), "the old one was gone"),
+    ("deployment.3", partial(whole, move=removed_first), "the old one was gone"),
+    ("deployment.3", at_the_end, "in memory until"),
+    ("deployment.3", lambda p, parts: whole(p, [*parts][:-1]), "bytes for"),
     ("deployment.3", partial(whole, beside=False), "beside the result, since"),
     ("deployment.3", partial(whole, clean=False), "is left behind"),
     ("deployment.3", tidied, "after KeyboardInterrupt half-way"),
@@ -292,7 +404,7 @@ CASES = [
     ("deployment.3", swallowing, "must reach the caller"),
     ("deployment.3", publishing, "the old result is lost"),
     ("deployment.3", partial(whole, move=copied), "rename, do not copy"),
-    ("deployment.3", too_early, "it held 0 of"),
+    ("deployment.3", too_early, "the rest still waited"),
     ("deployment.3", beside_it, "besides lungs.dcm the folder now holds lungs.done"),
     ("deployment.3", told, "the function returns nothing"),
     ("deployment.4", line, "✓"),
@@ -313,7 +425,35 @@ CASES = [
     ("deployment.4", partial(line, outcome=bool), "a DicomError and a MemoryError"),
     ("deployment.4", partial(line, modality=lambda h: ""), "the modality is not in the line"),
     ("deployment.4", partial(line, modality=lambda h: h.Modality), "Log it only if"),
-    ("deployment.4", partial(line, modality=lambda h: str(h.get("Modality"))[:2]), "✓"),
+    (
+        "deployment.4",
+        partial(line, modality=lambda h: str(h.get("Modality"))[:2]),
+        "Log it only if",
+    ),
+    ("deployment.4", lambda r, h, e: done.log_line(r, h, e).lower(), "✓"),
+    (
+        "deployment.4",
+        lambda r, h, e: f"{r} of CT MR US PT CR DX {type(e)}",
+        "the modality is not in",
+    ),
+    ("deployment.4", partial(line, modality=mammograms), "here 'MG'"),
+    ("deployment.4", partial(line, modality=digested), "here 'INVENTED'"),
+    (
+        "deployment.4",
+        known_only(""),
+        "the run, by which the hospital finds the study (Modality: 'S",
+    ),
+    ("deployment.4", known_only("7f3a91c2 ?"), "gave the same (Modality: 'SIMULATED ONE')"),
+    ("deployment.4", adding(lambda h: uuid.uuid4().hex), "the same call gave another line"),
+    ("deployment.4", adding(lambda h: " 09:30"), "The logger adds the time"),
+    ("deployment.4", adding(lambda h: h.get("BodyPartExamined")), "something of BodyPartExamined"),
+    ("deployment.4", adding(lambda h: h.get("PatientSex")), "something of PatientSex"),
+    ("deployment.4", adding(lambda h: h.StationName), "holds StationName"),
+    (
+        "deployment.4",
+        partial(line, outcome=lambda e: isinstance(e, ValueError) + 2 * (not e)),
+        "a MemoryError and an OSError",
+    ),
     ("deployment.5", moved, "✓"),
     ("deployment.5", seeded, "✓"),
     ("deployment.5", lambda d, p, k: int(moved(d, p, k)), "YYYYMMDD, as in"),
@@ -346,16 +486,37 @@ CASES = [
         partial(moved, days=lambda d, p, k: 1 + hash(k + p) % 365),
         "another process would shift",
     ),
+    (
+        "deployment.5",
+        partial(moved, days=lambda d, p, k: 1 + int(digest(f"{len(k)} {p}"), 16) % 365),
+        "another key gave the same",
+    ),
+    (
+        "deployment.5",
+        partial(moved, days=lambda d, p, k: 1 + (int(digest(p), 16) + int(digest(k), 16)) % 365),
+        "the same number of days more",
+    ),
+    ("deployment.5", cache(lambda d, p, k: seeded(d, p, k)), "✓"),
+    ("deployment.5", remembered, "what this one remembers"),
+    ("deployment.5", tabled, "what this one remembers"),
     ("deployment.5", partial(moved, days=keyed), "only 100 different"),
     ("deployment.6", done.factors, "✓"),
     ("deployment.6", lambda n: np.array(n) / np.mean(n), "✓"),
     ("deployment.6", lambda n: torch.tensor(n) / torch.tensor(n).double().mean(), "✓"),
-    ("deployment.6", lambda n: [1] * len(n), "all factors are 1"),
+    ("deployment.6", lambda n: [1] * len(n), "the same factor"),
     ("deployment.6", lambda n: [k / sum(n) for k in n], "these are shares"),
     ("deployment.6", lambda n: n, "numbers of images"),
     ("deployment.6", lambda n: [sum(n) / k for k in n], "fewer images got the larger"),
     ("deployment.6", lambda n: sum(n), "I expected 2 numbers"),
-    ("deployment.6", lambda n: [k / max(n) for k in n], "for parts of 6, 2 images"),
+    ("deployment.6", lambda n: (len(n) * k / sum(n) for k in n), "✓"),
+    ("deployment.6", lambda n: {k: len(n) * m / sum(n) for k, m in enumerate(n)}.values(), "✓"),
+    ("deployment.6", lambda n: (k / 0 for k in n), "stopped with ZeroDivisionError"),
+    ("deployment.6", lambda n: str(n), "I expected 2 numbers"),
+    ("deployment.6", lambda n: [len(n)] * len(n), "the same factor"),
+    ("deployment.6", lambda n: [k / max(n) for k in n], "Yours add up to 1.33"),
+    ("deployment.6", lambda n: [k / 4 for k in n], "processes, 4. Yours add up to 4.25"),
+    ("deployment.6", lambda n: [k / float(np.median(n)) for k in n], "Yours add up to 4.25"),
+    ("deployment.6", lambda n: [k - np.mean(n) for k in n], "for parts of 6, 2 images"),
 ]
 
 

@@ -6,17 +6,19 @@ import builtins
 import hashlib
 import hmac
 import os
+import re
 import tempfile
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, ValuesView
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cache
+from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -43,11 +45,25 @@ MESSAGES = {
         "different orders: go through the patient, in mm.",
         "backwards": "you went from the study's index to the mask's. Each voxel of the *mask* "
         "needs its place in the study: A leads to mm, the inverse of B back.",
+        "order": "the matrices stand in the wrong order, or the wrong one is inverted. A, next to "
+        "the voxel, leads to mm, the inverse of B back: inv(B) @ A @ v.",
+        "transposed": "the shift between the grids is lost. With one voxel a *row*, as `nonzero` "
+        "lists them, the matrix must be transposed (`voxels @ M.T`), and the fourth number is 1.",
+        "axes": "the axes are in another order (x, y, z?). All three speak of (slice, row, "
+        "column): the voxels from `nonzero`, the two matrices, and hu[slice, row, column].",
+        "bounds": "your code stopped with IndexError: {error}. Is every index compared with the "
+        "size of *hu* along its own axis, in the order (slice, row, column)?",
+        "nowhere": "not one voxel of the mask came upon air. Does A lead to mm, and then the "
+        "inverse of B back to voxels? Is one of the two transposed, or left out?",
+        "covered": "that is the share of the study's air that the mask covers. The voxels of the "
+        "*mask* were asked for.",
+        "outside": "those are the voxels that are 0 in the mask. Take those that are not.",
         "whole": "you counted voxels of the whole mask array. Only those in the mask count.",
         "dropped": "voxels outside the study must count as not on air. Do not leave them out.",
         "wrapped": "an index below 0 is outside the study; Python takes it from the other end.",
         "clamped": "a voxel outside the study was moved to its edge. It lies on nothing there.",
-        "cut": "indices must be rounded to the next voxel, not cut off: 2.9999 is voxel 3.",
+        "cut": "indices must be rounded to the nearest voxel: 2.9999 and 3.0001 are voxel 3.",
+        "at": "a voxel of exactly −500 HU is not below −500 HU.",
         "soft": "that is the share of voxels *not* on air.",
         "changed": "your function changed its arguments. Make new tensors.",
         "other": "on {case} I expected {expected:.3f}, and got {got:.3f}.",
@@ -56,13 +72,15 @@ MESSAGES = {
         "right": "all {wrong} wrong studies are refused by name, and {refused} of {right} right "
         "ones with them.",
         "format": "I expected a list of reasons, out of {reasons}; got {got}.",
-        "everything": "every right study is refused, too. A guard that says no to all is safe and "
-        "useless.",
+        "everything": "every right study is refused, too, for {got}. A guard that says no to "
+        "all is safe and useless.",
         "nothing": "no wrong study is refused.",
         "accepted": "accepted: {case}.",
         "named": "{case} is refused for {got}. The reader in the clinic needs the true reason: "
         "{expected}.",
-        "refused": "a right study is refused for {got}: {case}.",
+        "refused": "a right study is refused for {got}: {case}, spacing (slice, row, column) "
+        "{spacing} mm.",
+        "untrue": "{case} is refused for {more} among others, which is not true of it.",
         "changed": "your function changed the study.",
     },
     "deployment.3": {
@@ -82,6 +100,8 @@ MESSAGES = {
         "elsewhere": "while the parts came, no new file was in the folder of {name}. Write each "
         "part as it comes, since a result may be larger than memory, and beside the result, since "
         "a rename is atomic only within one file system.",
+        "memory": "the parts were kept in memory until the last had come. Write each as it comes: "
+        "a result may be larger than memory.",
         "shared": "two writers of {name} at once used the same temporary file and spoilt it. Give "
         "it a name of its own.",
         "copied": "{name} was filled piece by piece from another file. A reader may meet it half "
@@ -99,9 +119,11 @@ MESSAGES = {
         "depends": "two patients gave different lines, so something of {what} is in it, however "
         "changed.",
         "run": "the line does not hold the number of the run, by which the hospital finds the "
-        "study.",
+        "study (Modality: {modality}).",
+        "time": "the same call gave another line, or one with a time of day in it. The logger adds "
+        "the time.",
         "outcome": "whether the run was refused, and why, cannot be told from the line: {one} and "
-        "{other} gave the same.",
+        "{other} gave the same (Modality: {modality}).",
         "modality": "the modality is not in the line. Of {known} it names nobody, and it explains "
         "most refusals.",
         "injected": "a header may hold anything under Modality, here {got!r}. Log it only if it is "
@@ -116,10 +138,12 @@ MESSAGES = {
         "patients": "all patients are shifted alike: who knows one true date knows all.",
         "key": "another key gave the same shift. Without a secret anybody can compute it from the "
         "patient's number.",
+        "added": "another key shifts all patients by the same number of days more: who knows one "
+        "true date knows all. Mix key and patient before the digest.",
         "random": "the same call gave another date. Tomorrow's file of that patient must be "
         "shifted as today's.",
-        "process": "another process would shift by another number of days: Python's `hash` of a "
-        "text differs from run to run.",
+        "process": "another process would shift by another number of days: it knows nothing of "
+        "what this one remembers, and Python's `hash` of a text differs from run to run.",
         "future": "{date} moved into the future. Shift back, not on.",
         "far": "{date} moved by {days} days; 1 to 365 were asked for.",
         "narrow": "over 2,000 patients only {kinds} different shifts occur. Use the whole year.",
@@ -128,10 +152,13 @@ MESSAGES = {
         "right": "with these factors the plain mean of the processes is the gradient of the whole "
         "batch.",
         "format": "I expected {count} numbers, one for each process; got {got}.",
-        "equal": "all factors are 1, as DDP has it: an image in a small part then counts for more.",
+        "equal": "all processes got the same factor, as DDP has it: an image in a small part then "
+        "counts for more.",
         "sum": "these are shares of the batch, n_k / n. DDP still divides by the number of "
         "processes: multiply by it.",
         "sizes": "these are the numbers of images. Divide by their mean.",
+        "scale": "they grow with the parts, as they should, but must add up to the number of "
+        "processes, {count}. Yours add up to {got:.3g}.",
         "inverse": "a process with fewer images got the larger factor.",
         "other": "for parts of {sizes} images I expected {expected}; got {got}.",
     },
@@ -309,27 +336,44 @@ def _place_mistakes(mask: Tensor, A: Tensor, hu: Tensor, B: Tensor) -> list[tupl
     exact = (torch.linalg.inv(B) @ A @ index)[:3]
     k, size = exact.round().long(), torch.tensor(hu.shape)[:, None]
     inside, above = ((k >= 0) & (k < size)).all(0), (k < size).all(0)
-    air = hu < AIR
+    air, inv = hu < AIR, torch.linalg.inv
 
-    def share(index: Tensor, of: int) -> float:
-        return air[tuple(index)].sum().item() / of
+    def share(index: Tensor, of: int, hit: Tensor = air) -> float:
+        return hit[tuple(index)].sum().item() / of
 
-    def within(index: Tensor) -> float:
+    def within(index: Tensor, hit: Tensor = air) -> float:
         keep = ((index >= 0) & (index < size)).all(0)
-        return share(index[:, keep], len(voxels))
+        return share(index[:, keep], index.shape[1], hit)
+
+    def by(matrix: Tensor, index: Tensor = index) -> Tensor:
+        return (matrix @ index)[:3].round().long()
 
     right = share(k[:, inside], len(voxels))
-    wrapped = k[:, above & (k >= -size).all(0)]
+    wrapped, M = k[:, above & (k >= -size).all(0)], inv(B) @ A
+    other = (mask == 0).nonzero().double()
+    other = torch.cat([other, torch.ones(len(other), 1)], 1).T
+    turned = index[[2, 1, 0, 3]]
+    orders = (B @ inv(A), A @ inv(B), (inv(A) @ B).T, (B @ inv(A)).T, (A @ inv(B)).T)
     return [
         ("index", within(voxels.T)),
-        ("backwards", within((torch.linalg.inv(A) @ B @ index)[:3].round().long())),
+        ("backwards", within(by(inv(A) @ B))),
+        ("transposed", within(by(M.T))),
+        *[("order", within(by(matrix))) for matrix in orders],
+        *[("axes", within(one)) for one in (by(M, turned), k.flip(0), by(M, turned).flip(0))],
+        ("covered", right * len(voxels) / int(air.sum())),
+        ("outside", within(by(M, other))),
         ("whole", right * len(voxels) / mask.numel()),
         ("dropped", share(k[:, inside], int(inside.sum()))),
         ("wrapped", share(wrapped, len(voxels))),
+        ("wrapped", share(k % size, len(voxels))),
         ("clamped", share(torch.minimum(k.clamp_min(0), size - 1), len(voxels))),
         ("cut", within(exact.long())),
         ("cut", within(exact.floor().long())),
+        ("cut", within(exact.ceil().long())),
+        ("at", within(k, hu <= AIR)),
         ("soft", 1 - right),
+        *[("soft", within(k, more)) for more in (hu > AIR, hu >= AIR)],
+        ("nowhere", 0.0),
     ]
 
 
@@ -337,7 +381,12 @@ def _place_mistakes(mask: Tensor, A: Tensor, hu: Tensor, B: Tensor) -> list[tupl
 def voxels_in_place(answer) -> Verdict:
     for case, given in _places():
         copies = [part.clone() for part in given]
-        got = number(call(answer, *copies))
+        try:
+            got = number(call(answer, *copies))
+        except Wrong as wrong:
+            if "out of bounds for dim" in str(wrong.values.get("error")):
+                return "bounds", {"error": wrong.values["error"]}
+            raise
         if not all(map(torch.equal, copies, given)):
             return "changed"
         expected = on_air(*given)
@@ -520,6 +569,8 @@ def _wrong(kind: int, rng: np.random.Generator) -> Case:
             spacing = (1.0, fine, fine)
             if rng.random() < 0.6:
                 spacing, told = (10.0, *rng.permutation([7.0, 14.0])), "a CT, pixels of 7 × 14 mm"
+            elif fine > 0.07:
+                spacing, told = (fine, 0.7, 0.7), "a CT whose slices lie less than 0.5 mm apart"
             return Case(_study(hu, spacing=spacing), told, ("spacing",))
         case 8:
             values = (hu + 1024).clip(0)
@@ -562,12 +613,14 @@ def _reasons(answer: Callable, case: Case) -> set[str]:
     before = case.study
     study = replace(before, voxels=before.voxels.clone(), header=deepcopy(before.header))
     got = call(answer, study)
-    if not torch.equal(before.voxels.nan_to_num(), study.voxels.nan_to_num()):
+    one = isinstance(got, str | dict) or not isinstance(got, Iterable)
+    listed = [got] if one else call(list, got)  # a generator runs only now
+    same = np.array_equal(before.voxels, study.voxels, equal_nan=True)
+    if not same or study.header != before.header:
         raise Wrong("changed")
-    listed = [got] if isinstance(got, str) or not isinstance(got, Iterable) else list(got)
     if any(reason is ... for reason in listed):
         raise NotAttempted
-    odd = [reason for reason in listed if reason not in REASONS]
+    odd = [one for one in listed if not (isinstance(one, str) and one in REASONS)]
     if odd or isinstance(got, str):
         raise Wrong("format", reasons=", ".join(REASONS), got=repr((odd or [got])[0]))
     return set(listed)
@@ -588,7 +641,8 @@ def refuses(answer) -> Verdict:
     if not any(got for _, got in said):
         return "nothing"
     if len(refused) == len(kept):
-        return "everything"
+        shared = set.intersection(*[got for _, got in kept]) or kept[0][1]
+        return "everything", {"got": _list(shared)}
     for case, got in said:
         if not got:
             return "accepted", {"case": case.told}
@@ -598,7 +652,12 @@ def refuses(answer) -> Verdict:
             return "named", {"case": case.told, "got": _list(got), "expected": expected}
     for case, got in refused:
         if len(refused) > 2 or got - {"intensities"}:
-            return "refused", {"case": case.told, "got": _list(got)}
+            told = {"case": case.told, "got": _list(got), "spacing": case.study.spacing}
+            return "refused", told
+    for case, got in said:
+        true = {*header_only(case.study), *case.reasons, "intensities"}
+        if more := got - true:
+            return "untrue", {"case": case.told, "more": _list(more)}
     counts = {"wrong": len(wrong), "refused": len(refused), "right": len(right)}
     return "right", counts
 
@@ -633,6 +692,8 @@ class _Watched:
         if old is not None:
             self.path.write_bytes(old)
         self.before, self.beside = self.files(), set[int]()
+        self.early: dict[str, Any] = {}
+        self.streamed = False
 
     def files(self) -> set[str]:
         return {str(one.relative_to(self.path.parent)) for one in self.path.parent.rglob("*")}
@@ -645,7 +706,10 @@ class _Watched:
         for k, piece in enumerate(pieces):
             found, new = self.content(), self.files() - self.before - {self.path.name}
             # a file keeps this number when it is renamed
-            self.beside |= {(self.path.parent / name).stat().st_ino for name in new}
+            stats = [(self.path.parent / name).stat() for name in new]
+            self.beside |= {one.st_ino for one in stats}
+            # PIECES hold more than what waits in a file's buffer
+            self.streamed = sum(one.st_size for one in stats) > len(b"".join(pieces[:k])) / 2
             if found is None and self.old is not None:
                 raise _Seen("gone")
             if found is not None and found != self.old:
@@ -661,10 +725,12 @@ class _Watched:
 
         def looking(rename: Callable) -> Callable:
             def renamed(*names: Any, **options: Any) -> None:
+                if self.old is not None and self.content() is None:
+                    raise _Seen("gone")
                 rename(*names, **options)
                 found, size = self.content(), len(b"".join(PIECES))
                 if found is not None and found != self.old and len(found) < size:
-                    raise _Seen("early", name=self.path.name, got=len(found), size=size)
+                    self.early = {"name": self.path.name, "got": len(found), "size": size}
 
             return renamed
 
@@ -683,7 +749,7 @@ class _Seen(BaseException):
         self.verdict = (key, values)
 
 
-PIECES = [b"DICM", b"first half, " * 20, b"second half" * 20, b"end"]
+PIECES = [b"DICM", b"first half, " * 40_000, b"second half" * 20, b"end"]
 
 
 @exercise("deployment.3", MESSAGES["deployment.3"])
@@ -717,14 +783,20 @@ def _undisturbed(answer: Callable, seen: _Watched) -> Verdict:
         raise NotAttempted
     content, whole = seen.content(), b"".join(PIECES)
     if content != whole:
-        told = f"{len(content or b'')} bytes for {len(whole)}"
-        return "content", {"got": told}
+        if content is None:
+            return "content", {"got": "nothing, as it is not there"}
+        held = f"{len(content)} bytes for {len(whole)}"
+        return "content", {"got": "the old result" if content == seen.old else held}
+    if seen.early:
+        return "early", seen.early
     if got is not None:
         return "returned", {"got": type(got).__name__}
     if not seen.beside:
         return "elsewhere", {"name": name}
     if seen.path.stat().st_ino not in seen.beside:
         return "copied", {"name": name}
+    if not seen.streamed:
+        return "memory"
     if litter := seen.files() - seen.before - {name}:
         return "litter", {"name": name, "got": ", ".join(sorted(litter))}
     return "right"
@@ -799,6 +871,8 @@ OTHER = {
     "StationName": "ELSEWHERE22",
     "StudyInstanceUID": "2.25.99887766554433221100",
     "SOPInstanceUID": "2.25.1020304050607080900",
+    "BodyPartExamined": "HEAD",
+    "PatientSex": "F",
 }
 
 
@@ -828,7 +902,8 @@ RUN = "7f3a91c2"
 @exercise("deployment.4", MESSAGES["deployment.4"])
 def logs(answer) -> Verdict:
     one, known = header(), ", ".join(MODALITIES)
-    errors = (None, _refusal("SIMULATED_ONE_004217"), MemoryError("004217 of SIMULATED^ONE"))
+    text = "004217 of SIMULATED^ONE"
+    errors = (None, _refusal("SIMULATED_ONE_004217"), MemoryError(text), OSError(text))
     lines = [_line(answer, RUN, one, error) for error in errors]
     for line in lines:
         if len(line.splitlines()) != 1:
@@ -836,29 +911,34 @@ def logs(answer) -> Verdict:
         if verdict := _leak(line):
             return verdict
         if RUN not in line:
-            return "run"
+            return "run", {"modality": "CT"}
+    again = [_line(answer, RUN, one, error) for error in errors]
+    if again != lines or any(re.search(r"\d\d:\d\d", line) for line in lines):
+        return "time"
     for keyword in OTHER:
         for error, line in zip(errors, lines, strict=True):
             if _line(answer, RUN, header(**{keyword: OTHER[keyword]}), error) != line:
                 return "depends", {"what": keyword}
     if _line(answer, RUN, one, _refusal("INVENTED_TWO")) != lines[1]:
         return "depends", {"what": "the error's text"}
-    told = ["no error", "a DicomError", "a MemoryError"]
-    for a, b in ((0, 1), (0, 2), (1, 2)):
+    told = ["no error", "a DicomError", "a MemoryError", "an OSError"]
+    for a, b in combinations(range(len(told)), 2):
         if lines[a] == lines[b]:
-            return "outcome", {"one": told[a], "other": told[b]}
-    for modality in MODALITIES:
-        if modality not in _line(answer, RUN, header(Modality=modality), None):
-            return "modality", {"known": known}
+            return "outcome", {"one": told[a], "other": told[b], "modality": "CT"}
+    named = [_line(answer, RUN, header(Modality=kind), None) for kind in MODALITIES]
+    missed = any(a.lower() not in b.lower() for a, b in zip(MODALITIES, named, strict=True))
+    if missed or len(set(named)) < len(named):
+        return "modality", {"known": known}
     return _injected(answer, known)
 
 
 def _leak(line: str) -> Verdict | None:
     low = line.lower()
     values = {k: v for k, v in PLANTED.items() if k != "BodyPartExamined"}
-    for keyword, value in values.items():
-        pieces = [p for p in value.replace("^", " ").replace("-", " ").split() if len(p) > 3]
-        if value.lower() in low or any(piece.lower() in low for piece in pieces):
+    whole = [(keyword, [value]) for keyword, value in values.items()]
+    split = [(k, v.replace("^", " ").replace("-", " ").split()) for k, v in values.items()]
+    for keyword, pieces in whole + split:
+        if any(len(piece) > 3 and piece.lower() in low for piece in pieces):
             return "leak", {"what": keyword}
     for keyword, value in values.items():
         for name in ("sha256", "sha1", "md5", "sha512", "blake2b"):
@@ -872,7 +952,8 @@ def _leak(line: str) -> Verdict | None:
 
 def _injected(answer: Callable, known: str) -> Verdict:
     """Headers that hold anything under Modality, or none."""
-    for text in ("SIMULATED ONE", "CT run 9 done", "CT\nrun 9 done", None):
+    unknown = []
+    for text in ("SIMULATED ONE", "INVENTED", "MG", "CT run 9 done", "CT\nrun 9 done", None):
         about = header()
         if text is None:
             del about.Modality
@@ -880,8 +961,16 @@ def _injected(answer: Callable, known: str) -> Verdict:
             with warnings.catch_warnings():  # what it is to be: not valid
                 warnings.simplefilter("ignore")
                 about.Modality = text
-        line = _line(answer, RUN, about, None)
-        if text and (text.split("\n")[-1] in line or len(line.splitlines()) != 1):
+        line, refused = (_line(answer, RUN, about, error) for error in (None, _refusal("ONE")))
+        if RUN not in line:
+            return "run", {"modality": repr(text)}
+        if line == refused:
+            told = {"one": "no error", "other": "a DicomError", "modality": repr(text)}
+            return "outcome", told
+        if text and not text.startswith("CT"):
+            unknown.append(line)
+        held = text is not None and text.split("\n")[-1].lower() in line.lower()
+        if held or len(line.splitlines()) != 1 or len(set(unknown)) > 1:
             return "injected", {"got": text, "known": known}
     return "right"
 
@@ -912,7 +1001,7 @@ DAYS = ("20260131", "20260228", "20240229", "20251231", "20260101", "20260704")
 @exercise("deployment.5", MESSAGES["deployment.5"])
 def dates(answer) -> Verdict:
     truth = [datetime.strptime(day, "%Y%m%d").date() for day in DAYS]
-    kinds = set()
+    kinds, twin = set(), _forgetful(answer)
     for k in range(2000):
         moved = (truth[0] - _day(answer, DAYS[0], f"SIM-{k}")).days
         if moved == 0:
@@ -933,13 +1022,31 @@ def dates(answer) -> Verdict:
     if len(kinds) == 1:
         return "patients"
     several = [f"SIM-{k}" for k in range(8)]
-    if all(_day(answer, DAYS[0], p) == _day(answer, DAYS[0], p, "another") for p in several):
-        return "key"
-    if _salted(answer) != [_day(answer, DAYS[0], patient) for patient in several]:
+    for key in ("another", "b secret"):  # of another length, and of the same
+        days = [_day(answer, DAYS[0], p) - _day(answer, DAYS[0], p, key) for p in several]
+        if not any(days):
+            return "key"
+        if len({day.days % 365 for day in days}) == 1:
+            return "added"
+    if _salted(twin) != [_day(answer, DAYS[0], patient) for patient in several]:
         return "process"
     if len(kinds) < 150:
         return "narrow", {"kinds": len(kinds)}
     return "right"
+
+
+def _forgetful(answer: Any) -> Any:
+    """The same function, with copies of the tables that its calls may fill."""
+    plain = answer.__wrapped__ if hasattr(answer, "cache_info") else answer
+    if not isinstance(plain, FunctionType):
+        return answer
+    world = plain.__globals__
+    used = [name for name in plain.__code__.co_names if isinstance(world.get(name), dict | list)]
+    world = {**world, **{name: world[name].copy() for name in used}}
+    defaults = deepcopy(plain.__defaults__)
+    twin = FunctionType(plain.__code__, world, plain.__name__, defaults, plain.__closure__)
+    twin.__kwdefaults__ = deepcopy(plain.__kwdefaults__)
+    return twin
 
 
 def _salted(answer: Callable) -> list[date]:
@@ -947,7 +1054,7 @@ def _salted(answer: Callable) -> list[date]:
     plain = builtins.hash
     builtins.hash = lambda value: plain((value, "salt"))
     try:
-        return [_day(answer, DAYS[0], f"SIM-{k}") for k in range(8)]
+        return [_day(answer, DAYS[0], f"SIM-{k}") for k in reversed(range(8))][::-1]
     finally:
         builtins.hash = plain
 
@@ -962,21 +1069,30 @@ def factors(sizes: list[int]) -> list[float]:
 
 @exercise("deployment.6", MESSAGES["deployment.6"])
 def uneven_parts(answer) -> Verdict:
-    for sizes in ([6, 2], [5, 1, 3, 7], [4, 4, 4]):
-        got, want = numbers(call(answer, list(sizes))), factors(sizes)
+    for sizes in ([6, 2], [5, 1, 3, 8], [3, 3, 3]):
+        said, want = call(answer, list(sizes)), factors(sizes)
+        if isinstance(said, Iterator | ValuesView):
+            said = call(list, said)  # a generator runs only now
+        try:
+            got = numbers(said)
+        except Wrong as odd:
+            raise Wrong(odd.key, **odd.values, count=len(sizes)) from None
         if tuple(got.shape) != (len(sizes),):
             return "format", {"count": len(sizes), "got": f"shape {tuple(got.shape)}"}
         if near(got, want):
             continue
         total, inverse = sum(sizes), [1 / n for n in sizes]
         wrong = {
-            "equal": [1.0] * len(sizes),
             "sum": [n / total for n in sizes],
             "sizes": sizes,
         }
         for key, value in wrong.items():
             if near(got, value):
                 return key
+        if near(got / got[0], [1.0] * len(sizes)):
+            return "equal"
+        if near(got / got.sum(), wrong["sum"]):
+            return "scale", {"count": len(sizes), "got": got.sum().item()}
         if near(got / got.sum(), np.array(inverse) / sum(inverse)):
             return "inverse"
         shown = [", ".join(f"{v:.3g}" for v in values) for values in (want, got.tolist())]
