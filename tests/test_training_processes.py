@@ -172,12 +172,16 @@ def told(folder):
     def of_its_own(images, *, generator):
         return images + RANK
 
+    def mirrored(images, *, generator):  # the same grey levels in other places
+        return images.flip(-1) if RANK else images
+
     (folder / "file").write_text("")
     place = folder / "file" / "c" if RANK == 0 else folder / "elsewhere"
     for options, error, words in (
         ({"train": (images + RANK, labels)}, DataError, "differ in train"),
         ({"lr": 1e-3 * (1 + RANK)}, DataError, "differ in lr"),
         ({"augment": of_its_own}, DataError, "let it draw from the generator"),
+        ({"augment": mirrored}, DataError, "let it draw from the generator"),
         ({"checkpoint": place}, CheckpointError, "cannot write .*file"),
     ):
         with pytest.raises(error, match=words):

@@ -92,8 +92,9 @@ def deidentify(
     so that files of one study still refer to each other, and the file marked with
     PatientIdentityRemoved and the method. Save with `.save_as(path, enforce_file_format=True)`.
 
-    Text in the picture is found with the extra `deploy`, if it stands out and its letters have 12
-    pixels or more; most of what is 8 pixels small, or faint, is not (benchmarks/README.md).
+    Text in the picture is found with the extra `deploy`, and the more often missed, or found in
+    part, the smaller and fainter it is (benchmarks/README.md). So no code claims clean pixels, and
+    BurnedInAnnotation is YES where text was blanked: a person looks, and then sets it to NO.
 
     What it does not do: hide faces, judge descriptions that the profile keeps, or anonymise in the
     sense of a law. Files without pixels, such as reports, are refused, since their text is the
@@ -106,11 +107,11 @@ def deidentify(
         burned_in: "refuse" looks at pictures at risk of text, refuses those with some and warns of
             the others; not at risk are a scanner's own CT, MR, NM and PET slices, and pictures with
             BurnedInAnnotation NO. "blank" looks at every picture, makes the places of text uniform
-            in all frames, looks again, and writes the places into DeidentificationMethod.
+            in all frames, looks again, writes the places into DeidentificationMethod, and warns.
 
     Raises:
         DicomError: unreadable, no image, no key, a video, text burnt into the pixels, or nothing
-            installed to find it. Who has looked and blanked it sets BurnedInAnnotation to NO.
+            installed to find it.
     """
     if not isinstance(key, str) or not key:
         raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
@@ -163,22 +164,25 @@ def _clean_pixels(clean: Dataset, path: Path, doubt: Identifier | None, *, blank
         advice = 'pass burned_in="blank", or blank it and set BurnedInAnnotation to NO'
         many = f"{len(places)} place(s), {'; '.join(places[:3])}"
         raise DicomError(f"{path}: text burnt into the pixels, {many}: {advice}")
-    if doubt and not areas:
-        if doubt.value == "YES":
-            raise DicomError(f"{path}: {doubt.why}, and was not found: blank it by hand")
-        warnings.warn(f"{path}: look at the pixels: {doubt.why}; none was found", stacklevel=3)
+    if doubt and not areas and doubt.value == "YES":
+        raise DicomError(f"{path}: {doubt.why}, and was not found: blank it by hand")
     if areas:
         for rows, columns in areas:
             values[:, rows, columns] = values.min()
         if "PixelData" not in found or text_areas(values, path):
             raise DicomError(f"{path}: text burnt into the pixels, {places[0]}: blank it by hand")
-    if blank:
-        clean.BurnedInAnnotation = "NO"
+        clean.BurnedInAnnotation = "YES"  # until a person has looked
         clean.DeidentificationMethod = [
             clean.DeidentificationMethod,
             *(f"blanked: {p}" for p in places),
         ]
-        clean.DeidentificationMethodCodeSequence.append(Dataset.from_json(_TABLE["blanked"]))
+    if doubt or blank:
+        why = doubt.why if doubt else "text may be burnt into the pixels"
+        told = f"{len(areas)} place(s) blanked" if areas else "none was found"
+        warnings.warn(
+            f"{path}: look at the pixels: {why}; {told}, and small or faint text is missed",
+            stacklevel=3,
+        )
     stored, allocated = (integer(clean, f"Bits{end}", path) for end in ("Stored", "Allocated"))
     if "PixelData" in found and (syntax.is_encapsulated or stored != allocated or areas):
         colour = options["photometric_interpretation"]
