@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,26 @@ def _threads():
         import torch
 
         torch.set_num_threads(1)
+
+
+def _seed():
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+def pytest_collectstart(collector):
+    """What a module draws while it is imported does not depend on the modules before it."""
+    if isinstance(collector, pytest.Module):
+        _seed()
+
+
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """Nor does what a test draws depend on the tests that ran before it, or on its worker."""
+    _seed()
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -409,6 +410,28 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path, change, named):
     with pytest.raises(CheckpointError, match=named):
         fit(model, checkpoint=tmp_path / "c", resume=True, **(recipe | change))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one_or_the_new(tmp_path, monkeypatch):
+    """As a training does to its checkpoint: what is read is never half of each."""
+    path, other = tmp_path / "c.safetensors", tmp_path / "d.safetensors"
+    for place, value in ((path, 0.0), (other, 1.0)):
+        write_file(place, {"w": torch.full((3,), value)}, {"facts": str(value)})
+    storage, reads = torch.UntypedStorage.from_file, Path.read_bytes
+
+    def replaced():
+        if other.exists():
+            other.replace(path)
+
+    def again(*args, **kw):  # safe_open's second opening
+        replaced()
+        return storage(*args, **kw)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", again)
+    monkeypatch.setattr(Path, "read_bytes", lambda p: (reads(p), replaced())[0])
+    tensors, texts = read_file(path)
+    assert not other.exists(), "it was replaced meanwhile"
+    assert texts["facts"] == str(float(tensors["w"][0]))
 
 
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path):

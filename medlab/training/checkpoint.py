@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from medlab import models
@@ -93,9 +93,12 @@ def read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not there or not a file")
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
+        # Read once: safetensors' safe_open opens the path a second time for PyTorch, and a training
+        # that goes on may have replaced the file in between (header of one, numbers of the other).
+        content = Path(path).read_bytes()
+        tensors = load(content)
+        end = 8 + int.from_bytes(content[:8], "little")
+        metadata = dict(json.loads(content[8:end]).get("__metadata__", {}))
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is damaged or no safetensors file ({error}): use an older copy, or train "
