@@ -261,13 +261,14 @@ def main() -> int:
     chosen = [case for case in cases(quick) if case.name.startswith(options.only)]
     if not chosen:
         parser.error(f"no network's name begins with {options.only!r}")
-    lines = [
-        f"Throughput on {describe(device)}",
-        "",
-        "| network | size | batch | variant | forward, images/s | training, images/s | "
-        "times the first | largest difference from the CPU |",
-        "|---|---|---:|---|---:|---:|---:|---:|",
-    ]
+    lines = [f"Throughput on {describe(device)}"]
+    if "variants" in options.tables:
+        lines += [
+            "",
+            "| network | size | batch | variant | forward, images/s | training, images/s | "
+            "times the first | largest difference from the CPU |",
+            "|---|---|---:|---|---:|---:|---:|---:|",
+        ]
     print("\n".join(lines), flush=True)
     wrong = 0
     for case in chosen if "variants" in options.tables else []:
@@ -284,8 +285,9 @@ def main() -> int:
             )
             print(lines[-1], flush=True)
     head = "| network | size | batch | what | images/s | times the plain one | largest difference |"
-    lines += ["", head, "|---|---|---:|---|---:|---:|---:|"]
-    print("\n".join(lines[-3:]), flush=True)
+    if {"onnx", "processes"} & set(options.tables.split(",")):
+        lines += ["", head, "|---|---|---:|---|---:|---:|---:|"]
+        print("\n".join(lines[-3:]), flush=True)
     missing = [m for m in ("onnx", "onnxruntime", "onnxscript") if not importlib.util.find_spec(m)]
     for case in chosen:
         rows: list = []
