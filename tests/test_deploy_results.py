@@ -35,6 +35,7 @@ from tests.deploy_studies import (
     enhanced,
     film,
     model_file,
+    sheared,
 )
 from tests.dicom_files import uid
 
@@ -108,6 +109,16 @@ def test_an_enhanced_study_gives_a_mask_too(tmp_path, feet_first):
     again = read_series(tmp_path / "out" / "result.dcm")
     assert torch.equal(again.voxels.to(torch.uint8), result.mask)
     assert torch.allclose(again.affine, read_series(tmp_path / "study").affine)
+
+
+@pytest.mark.filterwarnings("ignore:.*gantry")
+@pytest.mark.parametrize("degrees", [10, 30])
+def test_a_tilted_gantry_makes_no_volume_larger(tmp_path, degrees):
+    about = Indications(**{**vars(LUNGS), "tilt": 31, "slice_spacing": (2.49, 2.51)})
+    sheared(tmp_path / "study", degrees)
+    result = predict_study(tmp_path / "study", model_file(tmp_path, about), tmp_path / "out")
+    voxel = np.linalg.det(read_series(tmp_path / "study").affine[:3, :3])
+    assert result.found["lung"] == pytest.approx(int(result.mask.sum()) * abs(voxel) / 1000)
 
 
 def test_nothing_found_is_a_result_too(tmp_path):

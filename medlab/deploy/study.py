@@ -38,7 +38,8 @@ class Study:
     Attributes:
         voxels: float32 (D, H, W) in the series' units and its own order, as `read_series` gives
             them; (1, H, W) for a radiograph, whose large values are bright.
-        spacing: (slice, row, column), mm; NaN where there is none.
+        spacing: distance of (planes, rows, columns), mm; NaN where there is none. A tilted gantry
+            shifts each slice, so its planes are closer than the positions are.
         axes: for each axis of the model's images the study's, and whether it runs the other way.
         sources: the header of each slice's file, in their order.
         unverified: what the headers do not tell, so that nobody checked it.
@@ -94,7 +95,9 @@ def open_study(folder: Path | str, about: Indications, *, series: str | int | No
             sources = [files[0][1]]
         else:
             volume = ask(lambda: read_series([path for path, _ in files]))
-            voxels, spacing, axes = volume.voxels, volume.spacing, _axes(volume.direction, about)
+            voxels, axes = volume.voxels, _axes(volume.direction, about)
+            upright = abs(float(np.linalg.det(volume.direction)))  # 1 without a tilted gantry
+            spacing = (volume.spacing[0] * upright, *volume.spacing[1:])
             _check_volume(volume.units, spacing, len(voxels), about)
             headers = dict(files)
             sources = [headers[path] for path in dict.fromkeys(volume.files)]
