@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from pydicom.dataset import Dataset
@@ -178,6 +179,23 @@ def test_an_angle_within_the_tilt_is_taken(tmp_path):
 def test_frames_of_one_enhanced_file_are_a_series(tmp_path):
     values = enhanced(tmp_path / "e.dcm")
     assert np.array_equal(open_study(tmp_path, LUNGS).voxels.numpy(), values)
+
+
+@pytest.mark.parametrize("groups", ["SharedFunctionalGroups", "PerFrameFunctionalGroups"])
+def test_frames_of_an_enhanced_file_tell_their_body_part(tmp_path, groups):
+    enhanced(tmp_path / "e.dcm")
+    data = pydicom.dcmread(tmp_path / "e.dcm")
+    del data.BodyPartExamined
+    for code, reason in (("51185008", None), ("69536005", "body part")):
+        frame = Dataset()
+        frame.AnatomicRegionSequence = coded(code)
+        data[f"{groups}Sequence"].value[-1].FrameAnatomySequence = [frame]
+        data.save_as(tmp_path / "e.dcm")
+        if reason is None:
+            assert open_study(tmp_path, LUNGS).unverified[0].startswith("contrast")
+        else:
+            with pytest.raises(StudyRefused, match=reason):
+                open_study(tmp_path, LUNGS)
 
 
 # --- radiographs ---

@@ -214,7 +214,10 @@ def _unfit(path: Path, header: Dataset, about: Indications) -> Verdict | None:
 
 def _body_part(header: Dataset) -> str | None:
     """The table's name of the body part, "" for what it does not know, None for nothing said."""
-    items = sequence(header, "AnatomicRegionSequence", "")
+    kinds = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    groups = [group for kind in kinds for group in sequence(header, kind, "")]
+    frames = [one for group in groups for one in sequence(group, "FrameAnatomySequence", "")]
+    items = [i for one in (header, *frames) for i in sequence(one, "AnatomicRegionSequence", "")]
     codes = [text(item, "CodeValue", "") for item in items]
     said = {*codes, text(header, "BodyPartExamined", "").upper().replace(" ", "")} - {""}
     names = {
