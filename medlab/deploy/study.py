@@ -230,9 +230,9 @@ def _body_part(header: Dataset) -> str | None:
 
 
 def _view(header: Dataset) -> str:
-    """ViewPosition, or AP and PA as SNOMED CT codes them (PS3.16 CID 4010)."""
+    """ViewPosition, or AP and PA as SNOMED CT codes them, and SNOMED RT did (PS3.16 CID 4010)."""
     items = sequence(header, "ViewCodeSequence", "")
-    coded = {"399348003": "AP", "399345000": "AP", "272479007": "PA"}
+    coded = {"399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-40888": "PA"}
     said = [coded[code] for item in items if (code := text(item, "CodeValue", "")) in coded]
     return said[0] if said else text(header, "ViewPosition", "").upper()
 
