@@ -274,6 +274,7 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "unknown body part": ("body part", LUNGS, _slices(BodyPartExamined="MUELLER")),
     "child": ("age", LUNGS, _slices(PatientAge="018M")),
     "contrast agent": ("contrast", LUNGS, _slices(ContrastBolusAgent="Iohexol")),
+    "coded agent": ("contrast", LUNGS, _slices(ContrastBolusAgentSequence=[Dataset()])),
     "coronal": ("plane", LUNGS, _slices(orientation=TURNED["coronal"])),
     "sagittal": ("plane", LUNGS, _slices(orientation=TURNED["sagittal"])),
     "tilted by 20°": ("tilt", LUNGS, _slices(orientation=TILTED)),

@@ -56,6 +56,12 @@ def test_what_the_header_does_not_tell_is_told(tmp_path):
     assert said == ["body part", "age", "burnt-in text", "contrast agent"]
 
 
+@pytest.mark.parametrize("word", ["", "NONE", "No"])
+def test_no_contrast_agent_has_several_words(tmp_path, word):
+    chest(tmp_path, ContrastBolusAgent=word, ContrastBolusAgentSequence=[])
+    open_study(tmp_path, LUNGS)
+
+
 def coded(value: str) -> list[Dataset]:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "x"

@@ -64,7 +64,7 @@ class Indications:
         slices: least number of slices.
         coverage: least distance from the first slice to the last, mm.
         age: (least, most) years of the patient, None for any.
-        contrast: whether images after a contrast agent belong to it; None for either.
+        contrast: False refuses images of which the header names a contrast agent.
         image_types: accepted first two values of ImageType, joined by a backslash.
         window: (level, width) in HU to the range 0…1; None normalises a whole image by its 1st and
             99th percentile instead.
@@ -88,7 +88,7 @@ class Indications:
     slices: int = 2
     coverage: float = 0.0
     age: tuple[float, float] | None = None
-    contrast: bool | None = None
+    contrast: bool = True
     image_types: tuple[str, ...] = ("ORIGINAL\\PRIMARY",)
     window: tuple[float, float] | None = None
     pixel_mm: float | tuple[float, ...] | None = None

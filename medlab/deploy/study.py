@@ -207,7 +207,8 @@ def _unfit(path: Path, header: Dataset, about: Indications) -> Verdict | None:
         return "view", about.view, came, "Have the view entered: a lateral is an image to it too"
     if about.age and age is not None and not about.age[0] <= age <= about.age[1]:
         return "age", "{:g} to {:g} years".format(*about.age), "another age", _OTHER
-    if about.contrast is False and text(header, "ContrastBolusAgent", path):
+    agent = text(header, "ContrastBolusAgent", path).upper() not in ("", "NO", "NONE")
+    if not about.contrast and (agent or sequence(header, "ContrastBolusAgentSequence", path)):
         return "contrast", "no contrast agent", "one", _OTHER
     return None
 
@@ -253,7 +254,7 @@ def _silences(header: Dataset, about: Indications) -> list[str]:
         said.append("age: the header tells none")
     if not text(header, "BurnedInAnnotation", ""):
         said.append("burnt-in text: the header does not say that there is none")
-    if about.contrast is False:
+    if not about.contrast:
         said.append("contrast agent: none is named, which does not prove that none was given")
     return said
 
