@@ -281,13 +281,34 @@ def test_of_two_views_the_one_that_fits_is_found(tmp_path):
         ({"name": ""}, "name"),
         ({"spacing": (2, 1)}, "spacing"),
         ({"size": (3, 3, 3)}, "size"),
+        ({"size": (9, 9, 9), "dims": 3}, "with pixel_mm"),
         ({"tilt": 50}, "tilt"),
+        ({"pixel_mm": (1.0, 1.0, 1.0)}, "pixel_mm"),
+        ({"pixel_mm": 0}, "pixel_mm"),
+        ({"window": (1, 2, 3)}, "window"),
+        ({"window": (0, -5)}, "window"),
+        ({"image_types": "ORIGINAL\\PRIMARY"}, "image_types"),
+        ({"intensities": ((0.5, 0, 1),)}, "intensities"),
+        ({"name": "n" * 65}, "name"),
+        ({"version": "1\\2"}, "version"),
+        ({"trained_on": "t" * 1025}, "trained_on"),
+        ({"codes": {"lung": ("1", "SCT", "m" * 65)}}, "meaning of lung"),
+        ({"codes": {"lung": ("1", "s" * 17, "m")}}, "scheme of lung"),
+        ({"codes": {"lung": ("1", "SCT")}}, "codes"),
         ({"age": (-1, 3)}, "age"),
     ],
 )
 def test_indications_that_make_no_sense_are_refused(change, word):
     with pytest.raises(DataError, match=word):
         Indications(**{**vars(LUNGS), **change})
+
+
+def test_round_a_ct_lies_its_darkest_value(tmp_path):
+    values = chest(tmp_path)
+    about = Indications(**{**vars(LUNGS), "window": (-1500, 2000), "size": (30, 30)})
+    seen = prepared(open_study(tmp_path, about), about)[0, 0]
+    darkest = window(torch.tensor(float(values.min())), level=-1500, width=2000)
+    assert 0 < darkest < 1 and torch.equal(seen[[0, -1]], darkest.expand(2, 30))
 
 
 def test_the_range_of_intensities_comes_from_the_training_images():
