@@ -39,6 +39,18 @@ def test_forty_wrong_studies_have_twenty_five_names():
     assert len({reason for reason, *_ in WRONG.values()}) >= 20
 
 
+@pytest.mark.parametrize("name", ["missing slice", "sizes differ"])
+def test_words_in_paths_change_no_reason(tmp_path, name):
+    reason, about, make = WRONG[name]
+    folder = tmp_path / "sideways truncated"
+    make(folder)
+    for path in folder.iterdir():
+        path.rename(path.with_name(f"truncated {path.name}"))
+    with pytest.raises(StudyRefused) as caught:
+        open_study(folder, about)
+    assert caught.value.reason == reason
+
+
 def test_the_study_that_fits_is_read_as_read_series_reads_it(tmp_path):
     values = chest(tmp_path)
     study = open_study(tmp_path, LUNGS)
@@ -260,6 +272,14 @@ def test_coded_views_are_those_of_the_standard(tmp_path):
     film(tmp_path / "a.dcm", ViewPosition="", ViewCodeSequence=coded("399345000"))  # a report's
     with pytest.raises(StudyRefused, match=r"\(view\)"):
         open_study(tmp_path, Indications(**{**vars(FILMS), "view": "AP"}))
+
+
+def test_of_two_films_of_one_series_the_file_is_given(tmp_path):
+    film(tmp_path / "a.dcm")
+    film(tmp_path / "b.dcm")
+    with pytest.raises(StudyRefused, match="Give the one file in place of the folder"):
+        open_study(tmp_path, FILMS)
+    assert open_study(tmp_path / "b.dcm", FILMS).sources[0].SOPInstanceUID == uid("b.dcm")
 
 
 def test_of_two_views_the_one_that_fits_is_found(tmp_path):

@@ -120,6 +120,9 @@ def asked(read: Callable[[], T], paths: list[Path]) -> T:
             raise
         message = str(error)
     at = next((k for k, path in enumerate(paths, 1) if message.startswith(f"{path}:")), None)
+    places = (f"{place}:" for path in paths for place in (path, path.parent))
+    begin = next((place for place in places if message.startswith(place)), "")
+    message = message.removeprefix(begin).partition("\n")[0]  # names of files follow, too
     file = f" (file {at} of {len(paths)} in the order of their names)" if at else ""
     told = next(told for word, told in TERMS["told"].items() if word in message)
     refuse(*(part.format(file) for part in told))
@@ -169,6 +172,8 @@ def _fitting(
     if fits:
         told = ", ".join(f"number {number} ({count} images)" for count, number, _ in fits[:6])
         do = "Choose with --series its number, or its UID where numbers agree"
+        if about.modality == "DX":  # several films may share a series
+            do = "Give the one file in place of the folder"
         refuse("several series", "one that fits", f"{len(fits)}: {told}", do)
     if not unfit:
         refuse("series", "the series asked for", "none of that number or UID", "Leave it out")
