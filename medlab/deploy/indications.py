@@ -116,37 +116,27 @@ class Indications:
         ):
             if value not in known:
                 raise DataError(f"{what} must be one of {', '.join(map(str, known))}; got {value}")
-        for what, most in (("name", 64), ("version", 64), ("trained_on", 1024)):
-            require_text(what, getattr(self, what), most)
+        for what, limit in (("name", 64), ("version", 64), ("trained_on", 1024)):
+            require_text(what, getattr(self, what), limit)
         for name, code in (self.codes or {}).items():
-            for k, (what, most) in enumerate((("value", 64), ("scheme", 16), ("meaning", 64))):
-                require_text(f"codes: {what} of {name}", code[k] if len(code) == 3 else None, most)
+            for k, (what, limit) in enumerate((("value", 64), ("scheme", 16), ("meaning", 64))):
+                require_text(f"codes: {what} of {name}", code[k] if len(code) == 3 else None, limit)
         for name in ("spacing", "slice_spacing", "age"):
             least, most = getattr(self, name) or (0, inf)
             if not 0 <= least <= most:
                 raise DataError(f"{name} is (least, most), both ≥ 0; got {getattr(self, name)}")
-        shape, mm, level_width = self.size, self.pixel_mm, self.window
-        quantiles = _QUANTILES["HU" if self.window else "share"]
+        dims, mm, window = (self.dims,), self.pixel_mm, self.window
+        grid = mm is None or (np.shape(mm) in ((), dims) and np.min(mm) > 0)
+        quantiles = _QUANTILES["HU" if window else "share"]
         bands = [len(band) == 3 and band[0] in quantiles for band in self.intensities]
+        sized = self.size is None or (np.shape(self.size) == dims and np.min(self.size) > 0)
+        whole = self.size is None or self.dims == 2 or mm is not None
         for what, fits, expected in (
             ("tilt", 0 <= self.tilt < 45, "0 to 45 degrees"),
-            (
-                "size",
-                shape is None or len(shape) == self.dims,
-                f"{self.dims} numbers, one per axis",
-            ),
-            ("size", shape is None or mm or self.dims == 2, "with pixel_mm where dims is 3"),
-            (
-                "pixel_mm",
-                mm is None or np.shape(mm) in ((), (self.dims,)),
-                "one mm, or one per axis",
-            ),
-            ("pixel_mm", mm is None or np.min(mm) > 0, "mm above 0"),
-            (
-                "window",
-                not level_width or (len(level_width) == 2 and level_width[1] > 0),
-                "(level, width > 0)",
-            ),
+            ("size", sized, f"{self.dims} numbers, one per axis"),
+            ("size", whole, "with pixel_mm where dims is 3"),
+            ("pixel_mm", grid, "mm above 0, one for all axes or one per axis"),
+            ("window", not window or (len(window) == 2 and window[1] >= 1), "(level, width ≥ 1)"),
             ("image_types", not isinstance(self.image_types, str), "several texts, as a tuple"),
             ("intensities", all(bands), f"(quantile, least, most) of the quantiles {quantiles}"),
         ):

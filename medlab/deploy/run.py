@@ -72,7 +72,7 @@ def predict_study(
     """
     highdicom()  # its absence is told before the work, as that of a GPU
     if device != "cpu" and not torch.cuda.is_available():
-        raise MedlabError("PyTorch finds no GPU here: leave device at \"cpu\"")
+        raise MedlabError('PyTorch finds no GPU here: leave device at "cpu"')
     try:
         packed = load(model)
     except CheckpointError as error:
