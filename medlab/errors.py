@@ -118,6 +118,8 @@ def atomic_write(
                     os.fsync(written.fileno())
             if path.exists():
                 shutil.copymode(path, part)
+            if folder and path.exists():  # Windows replaces no folder, not even an empty one
+                path.rmdir()
             os.replace(part, path)
         finally:
             _remove(part)

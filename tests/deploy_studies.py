@@ -125,6 +125,16 @@ def chest(folder: Path, **options) -> np.ndarray:
     return stack(folder, **{"depth": 6, "shape": (20, 24), **CT, **options})
 
 
+def sheared(folder: Path, degrees: float, **options) -> np.ndarray:
+    """As a tilted gantry makes them: each slice upright, and shifted against the last."""
+
+    def change(k: int, data: pydicom.Dataset) -> None:
+        x, y, z = data.ImagePositionPatient
+        data.ImagePositionPatient = [x, round(y + np.tan(np.radians(degrees)) * z, 9), z]
+
+    return chest(folder, change=change, **options)
+
+
 def film(path: Path, values: np.ndarray | None = None, **header) -> np.ndarray:
     """A radiograph that `FILMS` takes, brighter to the right and below; its stored values."""
     if values is None:
@@ -264,6 +274,7 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "unknown body part": ("body part", LUNGS, _slices(BodyPartExamined="MUELLER")),
     "child": ("age", LUNGS, _slices(PatientAge="018M")),
     "contrast agent": ("contrast", LUNGS, _slices(ContrastBolusAgent="Iohexol")),
+    "coded agent": ("contrast", LUNGS, _slices(ContrastBolusAgentSequence=[Dataset()])),
     "coronal": ("plane", LUNGS, _slices(orientation=TURNED["coronal"])),
     "sagittal": ("plane", LUNGS, _slices(orientation=TURNED["sagittal"])),
     "tilted by 20°": ("tilt", LUNGS, _slices(orientation=TILTED)),
@@ -271,6 +282,7 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "pixels too fine": ("pixel spacing", LUNGS, _slices(spacing=(0.3, 0.7))),
     "slices too far apart": ("slice spacing", LUNGS, _slices(step=5.0)),
     "too few slices": ("coverage", LUNGS, _slices(depth=3)),
+    "too short, sheared": ("coverage", LUNGS, lambda f: sheared(f, 11.9, step=1.78)),
     "too short": ("coverage", LUNGS, _slices(step=1.6)),
     "missing slice": ("missing slices", LUNGS, lambda f: chest(f, change=lambda k, d: k != 3)),
     "one slice": ("missing slices", LUNGS, _slices(depth=1)),

@@ -210,6 +210,30 @@ def test_an_empty_folder_takes_the_result(ready):
     assert len(list(out.iterdir())) == 2
 
 
+def test_where_no_folder_replaces_another_an_empty_one_takes_it_too(ready, monkeypatch):
+    """As on Windows."""
+    given, out = ready
+    out.mkdir()
+    real = os.replace
+
+    def windows(old: Path, new: Path) -> None:
+        if Path(new).is_dir():
+            raise PermissionError(13, "Access is denied")
+        real(old, new)
+
+    monkeypatch.setattr(os, "replace", windows)
+    predict_study(given[0], given[2], out)
+    assert len(list(out.iterdir())) == 2
+
+
+def test_without_a_gpu_it_says_so_before_the_work(ready, monkeypatch, capsys):
+    given, out = ready
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    line = ["predict", given[0], "--model", "nowhere", "--out", str(out), "--device", "cuda"]
+    assert command.main(line) == 1
+    assert "no GPU" in capsys.readouterr().err
+
+
 def test_a_place_filled_meanwhile_is_left_alone(ready, tmp_path, monkeypatch):
     given, out = ready
     from medlab.deploy import run as room

@@ -35,6 +35,7 @@ from tests.deploy_studies import (
     enhanced,
     film,
     model_file,
+    sheared,
 )
 from tests.dicom_files import uid
 
@@ -110,6 +111,30 @@ def test_an_enhanced_study_gives_a_mask_too(tmp_path, feet_first):
     assert torch.allclose(again.affine, read_series(tmp_path / "study").affine)
 
 
+@pytest.mark.filterwarnings("ignore:.*gantry")
+@pytest.mark.parametrize("degrees", [10, 30])
+def test_a_tilted_gantry_makes_no_volume_larger(tmp_path, degrees):
+    about = Indications(**{**vars(LUNGS), "tilt": 31, "slice_spacing": (2.49, 2.51)})
+    sheared(tmp_path / "study", degrees)
+    result = predict_study(tmp_path / "study", model_file(tmp_path, about), tmp_path / "out")
+    voxel = np.linalg.det(read_series(tmp_path / "study").affine[:3, :3])
+    assert result.found["lung"] == pytest.approx(int(result.mask.sum()) * abs(voxel) / 1000)
+
+
+@pytest.mark.parametrize("kind", ["mask", "report"])
+def test_the_longest_texts_that_are_taken_stand_in_the_result(tmp_path, kind):
+    long = {"name": "n" * 64, "version": "v" * 64, "trained_on": "t" * 1024}
+    about = Indications(**{**vars(LUNGS if kind == "mask" else FILMS), **long, "codes": None})
+    classes = ("a" * 64, "b" * 64)
+    about = Indications(**{**vars(about), "codes": {classes[1]: ("c" * 64, "s" * 16, "m" * 64)}})
+    chest(tmp_path / "study") if kind == "mask" else film(tmp_path / "study" / "a.dcm")
+    net = brighter(0.5) if kind == "mask" else SmallCNN(1, 2, 4)
+    deploy.save(net, tmp_path / "m", classes=classes, indications=about)
+    predict_study(tmp_path / "study", tmp_path / "m", tmp_path / "out")
+    told = pydicom.dcmread(tmp_path / "out" / "result.dcm").to_json()
+    assert all(text in told for text in (about.name, about.version, about.warning, "m" * 64))
+
+
 def test_nothing_found_is_a_result_too(tmp_path):
     chest(tmp_path / "study")
     file = model_file(tmp_path, net=brighter(2.0))
@@ -158,6 +183,7 @@ def test_a_result_belongs_to_the_patient_and_the_study(tmp_path, kind):
         assert str(data[keyword].value) == value, keyword
     assert data.StudyInstanceUID == uid("study") and data.SeriesInstanceUID != uid("series")
     assert "not for clinical use" in data[warning].value.lower()
+    assert LUNGS.warning in data.to_json()
     assert data.SoftwareVersions in ("1.2", "2") and data.Manufacturer == "medlab"
 
 
@@ -302,9 +328,13 @@ def test_an_output_that_is_no_number_is_refused(tmp_path):
 # --- grids ---
 
 
-@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize(
-    ("pixel_mm", "size"), [(None, None), (1.4, None), (0.5, None), (1.1, 40), (1.1, 9), (None, 30)]
+    ("dims", "pixel_mm", "size"),
+    [
+        *((2, None, None), (2, 1.4, None), (2, 0.5, None), (2, 1.1, 40), (2, 1.1, 9)),
+        *((3, None, None), (3, 1.4, None), (3, 0.5, None), (3, 1.1, 40), (3, 1.1, 9)),
+        (2, None, 30),
+    ],
 )
 def test_a_mask_comes_back_from_another_grid(tmp_path, dims, pixel_mm, size):
     """A smooth ball keeps its volume and its place, on whatever grid the model sees it."""
@@ -363,6 +393,7 @@ def test_a_model_comes_back_with_its_indications(tmp_path):
         (torch.nn.Linear(2, 2), LUNGS, ("a", "b"), "UNet, SmallCNN or ResNet"),
         (UNet(1, 3, 4), LUNGS, ("a", "b"), "3 names"),
         (UNet(1, 2, 4), LUNGS, ("a", "a"), "2 names"),
+        (UNet(1, 2, 4), LUNGS, ("a", "l" * 65), "1 to 64 characters"),
     ],
 )
 def test_a_model_that_no_study_can_be_given_to_is_not_saved(tmp_path, net, about, classes, word):
@@ -386,7 +417,7 @@ def test_a_file_that_is_no_model_is_refused_without_its_path(tmp_path):
 
 
 def test_a_volume_can_be_classified(tmp_path):
-    about = Indications(**{**vars(LUNGS), "dims": 3, "size": (16, 20, 24)})
+    about = Indications(**{**vars(LUNGS), "dims": 3, "size": (16, 20, 24), "pixel_mm": 1.0})
     chest(tmp_path / "study")
     deploy.save(SmallCNN(1, 2, 4, dims=3), tmp_path / "m", classes=("a", "b"), indications=about)
     result = predict_study(tmp_path / "study", tmp_path / "m", tmp_path / "out")

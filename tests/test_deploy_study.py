@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from pydicom.dataset import Dataset
+from pydicom.sr import _snomed_dict
+from pydicom.sr.codedict import codes
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from medlab import deploy
@@ -36,6 +39,18 @@ def test_forty_wrong_studies_have_twenty_five_names():
     assert len({reason for reason, *_ in WRONG.values()}) >= 20
 
 
+@pytest.mark.parametrize("name", ["missing slice", "sizes differ"])
+def test_words_in_paths_change_no_reason(tmp_path, name):
+    reason, about, make = WRONG[name]
+    folder = tmp_path / "sideways truncated"
+    make(folder)
+    for path in folder.iterdir():
+        path.rename(path.with_name(f"truncated {path.name}"))
+    with pytest.raises(StudyRefused) as caught:
+        open_study(folder, about)
+    assert caught.value.reason == reason
+
+
 def test_the_study_that_fits_is_read_as_read_series_reads_it(tmp_path):
     values = chest(tmp_path)
     study = open_study(tmp_path, LUNGS)
@@ -51,6 +66,12 @@ def test_what_the_header_does_not_tell_is_told(tmp_path):
     chest(tmp_path, BodyPartExamined="", PatientAge="", BurnedInAnnotation="")
     said = [line.split(":")[0] for line in open_study(tmp_path, LUNGS).unverified]
     assert said == ["body part", "age", "burnt-in text", "contrast agent"]
+
+
+@pytest.mark.parametrize("word", ["", "NONE", "No"])
+def test_no_contrast_agent_has_several_words(tmp_path, word):
+    chest(tmp_path, ContrastBolusAgent=word, ContrastBolusAgentSequence=[])
+    open_study(tmp_path, LUNGS)
 
 
 def coded(value: str) -> list[Dataset]:
@@ -180,6 +201,23 @@ def test_frames_of_one_enhanced_file_are_a_series(tmp_path):
     assert np.array_equal(open_study(tmp_path, LUNGS).voxels.numpy(), values)
 
 
+@pytest.mark.parametrize("groups", ["SharedFunctionalGroups", "PerFrameFunctionalGroups"])
+def test_frames_of_an_enhanced_file_tell_their_body_part(tmp_path, groups):
+    enhanced(tmp_path / "e.dcm")
+    data = pydicom.dcmread(tmp_path / "e.dcm")
+    del data.BodyPartExamined
+    for code, reason in (("51185008", None), ("69536005", "body part")):
+        frame = Dataset()
+        frame.AnatomicRegionSequence = coded(code)
+        data[f"{groups}Sequence"].value[-1].FrameAnatomySequence = [frame]
+        data.save_as(tmp_path / "e.dcm")
+        if reason is None:
+            assert open_study(tmp_path, LUNGS).unverified[0].startswith("contrast")
+        else:
+            with pytest.raises(StudyRefused, match=reason):
+                open_study(tmp_path, LUNGS)
+
+
 # --- radiographs ---
 
 
@@ -216,13 +254,32 @@ def test_a_picture_is_scaled_to_fit_in(tmp_path):
     "header",
     [
         {"Modality": "CR", "SOPClassUID": ComputedRadiographyImageStorage},
-        {"ViewPosition": "", "ViewCodeSequence": coded("272479007")},
     ],
-    ids=["computed radiograph", "coded view"],
+    ids=["computed radiograph"],
 )
 def test_another_way_to_say_the_same(tmp_path, header):
     film(tmp_path / "a.dcm", **header)
     open_study(tmp_path / "a.dcm", FILMS)  # a file in place of its folder
+
+
+def test_coded_views_are_those_of_the_standard(tmp_path):
+    """By pydicom's tables of CID 4010 and of the codes that SNOMED RT had for the same."""
+    old = _snomed_dict.mapping["SCT"]
+    for view, name in (("AP", "AnteroPosterior"), ("PA", "PosteroAnterior")):
+        for code in ((known := getattr(codes.cid4010, name).value), old[known]):
+            film(tmp_path / "a.dcm", ViewPosition="", ViewCodeSequence=coded(code))
+            open_study(tmp_path, Indications(**{**vars(FILMS), "view": view}))
+    film(tmp_path / "a.dcm", ViewPosition="", ViewCodeSequence=coded("399345000"))  # a report's
+    with pytest.raises(StudyRefused, match=r"\(view\)"):
+        open_study(tmp_path, Indications(**{**vars(FILMS), "view": "AP"}))
+
+
+def test_of_two_films_of_one_series_the_file_is_given(tmp_path):
+    film(tmp_path / "a.dcm")
+    film(tmp_path / "b.dcm")
+    with pytest.raises(StudyRefused, match="Give the one file in place of the folder"):
+        open_study(tmp_path, FILMS)
+    assert open_study(tmp_path / "b.dcm", FILMS).sources[0].SOPInstanceUID == uid("b.dcm")
 
 
 def test_of_two_views_the_one_that_fits_is_found(tmp_path):
@@ -244,13 +301,34 @@ def test_of_two_views_the_one_that_fits_is_found(tmp_path):
         ({"name": ""}, "name"),
         ({"spacing": (2, 1)}, "spacing"),
         ({"size": (3, 3, 3)}, "size"),
+        ({"size": (9, 9, 9), "dims": 3}, "with pixel_mm"),
         ({"tilt": 50}, "tilt"),
+        ({"pixel_mm": (1.0, 1.0, 1.0)}, "pixel_mm"),
+        ({"pixel_mm": 0}, "pixel_mm"),
+        ({"window": (1, 2, 3)}, "window"),
+        ({"window": (0, -5)}, "window"),
+        ({"image_types": "ORIGINAL\\PRIMARY"}, "image_types"),
+        ({"intensities": ((0.5, 0, 1),)}, "intensities"),
+        ({"name": "n" * 65}, "name"),
+        ({"version": "1\\2"}, "version"),
+        ({"trained_on": "t" * 1025}, "trained_on"),
+        ({"codes": {"lung": ("1", "SCT", "m" * 65)}}, "meaning of lung"),
+        ({"codes": {"lung": ("1", "s" * 17, "m")}}, "scheme of lung"),
+        ({"codes": {"lung": ("1", "SCT")}}, "codes"),
         ({"age": (-1, 3)}, "age"),
     ],
 )
 def test_indications_that_make_no_sense_are_refused(change, word):
     with pytest.raises(DataError, match=word):
         Indications(**{**vars(LUNGS), **change})
+
+
+def test_round_a_ct_lies_its_darkest_value(tmp_path):
+    values = chest(tmp_path)
+    about = Indications(**{**vars(LUNGS), "window": (-1500, 2000), "size": (30, 30)})
+    seen = prepared(open_study(tmp_path, about), about)[0, 0]
+    darkest = window(torch.tensor(float(values.min())), level=-1500, width=2000)
+    assert 0 < darkest < 1 and torch.equal(seen[[0, -1]], darkest.expand(2, 30))
 
 
 def test_the_range_of_intensities_comes_from_the_training_images():

@@ -47,6 +47,14 @@ def refuse(reason: str, expected: str, came: str, do: str) -> NoReturn:
     raise StudyRefused(reason, expected, came, do) from None
 
 
+def require_text(what: str, value: object, most: int = 64) -> None:
+    """Refuse what the attributes of a result, mostly LO (PS3.5), could not hold."""
+    text = value if isinstance(value, str) else ""
+    if not text.strip() or not text.isprintable() or len(text) > most or "\\" in text:
+        told = f"{what} must be a text of 1 to {most} characters, no backslash, as DICOM has it"
+        raise DataError(f"{told}; got {value!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Indications:
     """What a model was trained for and how its input is prepared; the word is the regulator's.
@@ -64,13 +72,14 @@ class Indications:
         slices: least number of slices.
         coverage: least distance from the first slice to the last, mm.
         age: (least, most) years of the patient, None for any.
-        contrast: whether images after a contrast agent belong to it; None for either.
+        contrast: False refuses images of which the header names a contrast agent.
         image_types: accepted first two values of ImageType, joined by a backslash.
         window: (level, width) in HU to the range 0…1; None normalises a whole image by its 1st and
             99th percentile instead.
         pixel_mm: the model's grid: mm, one number or one per axis; None leaves the study's own.
-        size: (row, column) or (slice, row, column) of the model's grid: cut or filled with black
-            round the centre; without `pixel_mm` the picture is first scaled to fit in.
+        size: (row, column) or (slice, row, column) of the model's grid: cut round the centre,
+            or filled with a study's darkest value; without `pixel_mm`, which `dims=3` asks for, the
+            picture is first scaled to fit in.
         dims: 2 for a model that sees one slice at a time, 3 for one that sees the volume.
         codes: class name → (value, scheme, meaning) of a coding scheme, as SNOMED CT's.
         intensities: (quantile, least, most) of a study's values; see `measured`.
@@ -88,7 +97,7 @@ class Indications:
     slices: int = 2
     coverage: float = 0.0
     age: tuple[float, float] | None = None
-    contrast: bool | None = None
+    contrast: bool = True
     image_types: tuple[str, ...] = ("ORIGINAL\\PRIMARY",)
     window: tuple[float, float] | None = None
     pixel_mm: float | tuple[float, ...] | None = None
@@ -107,16 +116,32 @@ class Indications:
         ):
             if value not in known:
                 raise DataError(f"{what} must be one of {', '.join(map(str, known))}; got {value}")
-        if not all(isinstance(t, str) and t for t in (self.name, self.version, self.trained_on)):
-            raise DataError("name, version and trained_on are texts that stand in every result")
+        for what, limit in (("name", 64), ("version", 64), ("trained_on", 1024)):
+            require_text(what, getattr(self, what), limit)
+        for name, code in (self.codes or {}).items():
+            for k, (what, limit) in enumerate((("value", 64), ("scheme", 16), ("meaning", 64))):
+                require_text(f"codes: {what} of {name}", code[k] if len(code) == 3 else None, limit)
         for name in ("spacing", "slice_spacing", "age"):
             least, most = getattr(self, name) or (0, inf)
             if not 0 <= least <= most:
                 raise DataError(f"{name} is (least, most), both ≥ 0; got {getattr(self, name)}")
-        if self.size is not None and len(self.size) != self.dims:
-            raise DataError(f"size must be {self.dims} numbers, one per axis; got {self.size}")
-        if not 0 <= self.tilt < 45:
-            raise DataError(f"tilt must be 0 to 45 degrees; got {self.tilt}")
+        dims, mm, window = (self.dims,), self.pixel_mm, self.window
+        grid = mm is None or (np.shape(mm) in ((), dims) and np.min(mm) > 0)
+        quantiles = _QUANTILES["HU" if window else "share"]
+        bands = [len(band) == 3 and band[0] in quantiles for band in self.intensities]
+        sized = self.size is None or (np.shape(self.size) == dims and np.min(self.size) > 0)
+        whole = self.size is None or self.dims == 2 or mm is not None
+        for what, fits, expected in (
+            ("tilt", 0 <= self.tilt < 45, "0 to 45 degrees"),
+            ("size", sized, f"{self.dims} numbers, one per axis"),
+            ("size", whole, "with pixel_mm where dims is 3"),
+            ("pixel_mm", grid, "mm above 0, one for all axes or one per axis"),
+            ("window", not window or (len(window) == 2 and window[1] >= 1), "(level, width ≥ 1)"),
+            ("image_types", not isinstance(self.image_types, str), "several texts, as a tuple"),
+            ("intensities", all(bands), f"(quantile, least, most) of the quantiles {quantiles}"),
+        ):
+            if not fits:
+                raise DataError(f"{what} must be {expected}; got {getattr(self, what)}")
 
     @property
     def warning(self) -> str:

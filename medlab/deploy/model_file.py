@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from medlab.deploy.indications import Indications
+from medlab.deploy.indications import Indications, require_text
 from medlab.errors import CheckpointError, DataError
 from medlab.training import save_weights
 from medlab.training.checkpoint import built, read_file
@@ -48,7 +48,7 @@ def save(
         model: a `UNet` of CT or MR, whose first class is the background; a `SmallCNN` or `ResNet`
             of radiographs, or of whole volumes (`dims=3`). One input channel.
         path: usually ending in .safetensors.
-        classes: a name for each output.
+        classes: a name for each output; in a segmentation they count as anatomical structures.
         indications: what it was trained for.
 
     Raises:
@@ -71,6 +71,8 @@ def save(
         or len({*classes}) < len(classes)
     ):
         raise DataError(f"classes must be {arguments['num_classes']} names; got {list(classes)}")
+    for name in classes:
+        require_text("a class", name)
     save_weights(
         model, path, classes=classes, about={"indications": json.dumps(asdict(indications))}
     )

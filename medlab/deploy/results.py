@@ -53,6 +53,7 @@ def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
         version=about.version,
         family=codes.DCM.ArtificialIntelligence,
         source=_MAKER,
+        parameters={"warning": about.warning},
     )
     segments = [
         hd.seg.SegmentDescription(
@@ -79,7 +80,7 @@ def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
         segmentation_type="BINARY",
         segment_descriptions=segments,
         content_label="MEDLAB",
-        content_description=about.warning[:64],
+        content_description="Not for clinical use",
         **_written_by(packed),
     )
 
@@ -140,7 +141,7 @@ def _written_by(packed: Packed) -> dict[str, Any]:
         "manufacturer_model_name": about.name,
         "software_versions": about.version,
         "device_serial_number": packed.digest[:16],
-        "series_description": f"{about.name} {about.version}: not for clinical use",
+        "series_description": f"Not for clinical use: {about.name} {about.version}"[:64],
     }
 
 

@@ -16,7 +16,7 @@ from medlab.deploy.model_file import Packed, load
 from medlab.deploy.results import highdicom, page, report, segmentation, told
 from medlab.deploy.study import Study, asked, open_study, silent
 from medlab.dicom.source import refusing
-from medlab.errors import CheckpointError, DicomError, atomic_write
+from medlab.errors import CheckpointError, DicomError, MedlabError, atomic_write
 from medlab.training import predict
 
 _BATCH = 8  # slices at a time: changes memory and speed, not the result
@@ -68,9 +68,11 @@ def predict_study(
         StudyRefused: a study that the model was not trained for, an output that is no number, or
             an `out` that holds something or cannot be written.
         CheckpointError: a model's file that cannot be used.
-        MedlabError: highdicom is not installed.
+        MedlabError: highdicom is not installed, or there is no GPU for "cuda".
     """
-    highdicom()  # its absence is told before the work
+    highdicom()  # its absence is told before the work, as that of a GPU
+    if device != "cpu" and not torch.cuda.is_available():
+        raise MedlabError('PyTorch finds no GPU here: leave device at "cpu"')
     try:
         packed = load(model)
     except CheckpointError as error:

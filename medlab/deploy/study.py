@@ -38,7 +38,8 @@ class Study:
     Attributes:
         voxels: float32 (D, H, W) in the series' units and its own order, as `read_series` gives
             them; (1, H, W) for a radiograph, whose large values are bright.
-        spacing: (slice, row, column), mm; NaN where there is none.
+        spacing: distance of (planes, rows, columns), mm; NaN where there is none. A tilted gantry
+            shifts each slice, so its planes are closer than the positions are.
         axes: for each axis of the model's images the study's, and whether it runs the other way.
         sources: the header of each slice's file, in their order.
         unverified: what the headers do not tell, so that nobody checked it.
@@ -94,7 +95,9 @@ def open_study(folder: Path | str, about: Indications, *, series: str | int | No
             sources = [files[0][1]]
         else:
             volume = ask(lambda: read_series([path for path, _ in files]))
-            voxels, spacing, axes = volume.voxels, volume.spacing, _axes(volume.direction, about)
+            voxels, axes = volume.voxels, _axes(volume.direction, about)
+            upright = abs(float(np.linalg.det(volume.direction)))  # 1 without a tilted gantry
+            spacing = (volume.spacing[0] * upright, *volume.spacing[1:])
             _check_volume(volume.units, spacing, len(voxels), about)
             headers = dict(files)
             sources = [headers[path] for path in dict.fromkeys(volume.files)]
@@ -117,6 +120,9 @@ def asked(read: Callable[[], T], paths: list[Path]) -> T:
             raise
         message = str(error)
     at = next((k for k, path in enumerate(paths, 1) if message.startswith(f"{path}:")), None)
+    places = (f"{place}:" for path in paths for place in (path, path.parent))
+    begin = next((place for place in places if message.startswith(place)), "")
+    message = message.removeprefix(begin).partition("\n")[0]  # names of files follow, too
     file = f" (file {at} of {len(paths)} in the order of their names)" if at else ""
     told = next(told for word, told in TERMS["told"].items() if word in message)
     refuse(*(part.format(file) for part in told))
@@ -166,6 +172,8 @@ def _fitting(
     if fits:
         told = ", ".join(f"number {number} ({count} images)" for count, number, _ in fits[:6])
         do = "Choose with --series its number, or its UID where numbers agree"
+        if about.modality == "DX":  # several films may share a series
+            do = "Give the one file in place of the folder"
         refuse("several series", "one that fits", f"{len(fits)}: {told}", do)
     if not unfit:
         refuse("series", "the series asked for", "none of that number or UID", "Leave it out")
@@ -204,14 +212,18 @@ def _unfit(path: Path, header: Dataset, about: Indications) -> Verdict | None:
         return "view", about.view, came, "Have the view entered: a lateral is an image to it too"
     if about.age and age is not None and not about.age[0] <= age <= about.age[1]:
         return "age", "{:g} to {:g} years".format(*about.age), "another age", _OTHER
-    if about.contrast is False and text(header, "ContrastBolusAgent", path):
+    agent = text(header, "ContrastBolusAgent", path).upper() not in ("", "NO", "NONE")
+    if not about.contrast and (agent or sequence(header, "ContrastBolusAgentSequence", path)):
         return "contrast", "no contrast agent", "one", _OTHER
     return None
 
 
 def _body_part(header: Dataset) -> str | None:
     """The table's name of the body part, "" for what it does not know, None for nothing said."""
-    items = sequence(header, "AnatomicRegionSequence", "")
+    kinds = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    groups = [group for kind in kinds for group in sequence(header, kind, "")]
+    frames = [one for group in groups for one in sequence(group, "FrameAnatomySequence", "")]
+    items = [i for one in (header, *frames) for i in sequence(one, "AnatomicRegionSequence", "")]
     codes = [text(item, "CodeValue", "") for item in items]
     said = {*codes, text(header, "BodyPartExamined", "").upper().replace(" ", "")} - {""}
     names = {
@@ -224,9 +236,9 @@ def _body_part(header: Dataset) -> str | None:
 
 
 def _view(header: Dataset) -> str:
-    """ViewPosition, or AP and PA as SNOMED CT codes them (PS3.16 CID 4010)."""
+    """ViewPosition, or AP and PA as SNOMED CT codes them, and SNOMED RT did (PS3.16 CID 4010)."""
     items = sequence(header, "ViewCodeSequence", "")
-    coded = {"399348003": "AP", "399345000": "AP", "272479007": "PA"}
+    coded = {"399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-40888": "PA"}
     said = [coded[code] for item in items if (code := text(item, "CodeValue", "")) in coded]
     return said[0] if said else text(header, "ViewPosition", "").upper()
 
@@ -247,7 +259,7 @@ def _silences(header: Dataset, about: Indications) -> list[str]:
         said.append("age: the header tells none")
     if not text(header, "BurnedInAnnotation", ""):
         said.append("burnt-in text: the header does not say that there is none")
-    if about.contrast is False:
+    if not about.contrast:
         said.append("contrast agent: none is named, which does not prove that none was given")
     return said
 
