@@ -313,7 +313,7 @@ CASES = [
     (
         FIVE,
         lambda r, p: (m_step(r, p)[0], m_step(r, p)[1], 1 - m_step(r, p)[2]),
-        "a healthy one is called ill",
+        "a healthy one is read as ill",
     ),
     (FIVE, m_over(lambda w, r, v: 1), "you divided by all patients"),
     (FIVE, lambda r, p: (0.5, *m_step(r, p)[1:]), "of the prevalence I expected 0.4"),
