@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 import medlab
 from medlab import explain, metrics
 from medlab.cohort import to_float
+from medlab.exercises import material
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks" / "assignments"
@@ -530,6 +531,7 @@ def test_part_3_a_model_solution_lies_within_the_ranges(kidneys, tmp_path):
 # ------------------------------------------------------------------------------------ part IV
 
 PART_4 = promised("part_4_marking.md")
+smaller = material("smaller")  # calibration and questions to exported files
 ASKING = ("Hill", "Lake")
 
 
@@ -880,3 +882,49 @@ def test_part_4_so_few_patients_hardly_decide(audited):
     for good, bad in ((0.85, 0.70), (0.9, 0.6)):
         within = PART_4[f"6b, ill patients that show a fall from {good:.2f} to {bad:.2f}"]
         assert within == [to_notice(good, bad)]
+
+
+def exported(model, images, folder):
+    """The network as ONNX, and in eight bits with ranges of these images."""
+    from onnxruntime.quantization import QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    whole, ready, eight = (folder / f"{name}.onnx" for name in ("whole", "ready", "eight"))
+    torch.onnx.export(
+        model.cpu().eval(), (images[:2],), whole, dynamo=True, verbose=False,
+        external_data=False, dynamic_shapes=({0: "batch"},), input_names=["images"],
+        output_names=["logits"],
+    )  # fmt: skip
+    quant_pre_process(whole, ready)
+    quantize_static(
+        ready, eight, smaller.Patients(images), per_channel=True, reduce_range=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    return whole, eight
+
+
+def levels(images):
+    return images.flatten(1).quantile(torch.tensor([0.05, 0.5, 0.95]), 1).T.numpy()
+
+
+@pytest.mark.slow
+def test_part_4_a_file_travels(pneumonias, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    cohort, model = pneumonias["delivered"], pneumonias["model"]
+    images, learnt = to_float(cohort.images), to_float(pneumonias["train"].images)
+    z = smaller.asked([model, *exported(model, learnt, tmp_path)], images)
+    calls = z >= np.log(pneumonias["threshold"] / (1 - pneumonias["threshold"]))
+    assert [len(set(cohort.patients))] == PART_4["8, patients of `delivered`"]
+    within_part_4("8, ONNX in float32: largest difference of the log odds", abs(z[1] - z[0]).max())
+    for name, row in {"float32": calls[1], "eight bits": calls[2]}.items():
+        changed = sum(
+            calls[0][cohort.patients == one].any() != row[cohort.patients == one].any()
+            for one in set(cohort.patients)
+        )
+        within_part_4(f"8, ONNX in {name}: patients whose decision changes", changed)
+
+    seen, kinds = levels(learnt), pneumonias["kinds"]
+    asked = levels(pneumonias["queue"])
+    no = ((asked < seen.min(0)) | (asked > seen.max(0))).any(1)
+    for kind in dict.fromkeys(kinds.tolist()):
+        within_part_4(f"8, grey levels alone refuse: {kind}", no[kinds == kind].sum())

@@ -292,7 +292,7 @@ CASES = [
     (FOUR, products(ill_of, well_of, lambda i, w: np.log(i / w)), "those are log odds"),
     (FOUR, lambda r, *a: r.mean(1), "share of readers who say"),
     (FOUR, lambda *a: e_step(*a) > 0.5, "you rounded to 0 and 1"),
-    (FOUR, products(ill_of, lambda x, a, b: np.where(x == 1, b, 1 - b)), "1 − specificity ill"),
+    (FOUR, products(ill_of, lambda x, a, b: np.where(x == 1, b, 1 - b)), "1 − specificity as ill"),
     (
         FOUR,
         products(
@@ -313,7 +313,7 @@ CASES = [
     (
         FIVE,
         lambda r, p: (m_step(r, p)[0], m_step(r, p)[1], 1 - m_step(r, p)[2]),
-        "a healthy one is called ill",
+        "a healthy one is read as ill",
     ),
     (FIVE, m_over(lambda w, r, v: 1), "you divided by all patients"),
     (FIVE, lambda r, p: (0.5, *m_step(r, p)[1:]), "of the prevalence I expected 0.4"),

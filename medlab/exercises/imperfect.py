@@ -39,7 +39,7 @@ MESSAGES = {
         "forward": "that is the way from p to q. You have q, and look for p.",
         "exchanged": "rho_0 and rho_1 are exchanged.",
         "start": "you did not subtract ρ0, which q is where p = 0.",
-        "healthy": "you left ρ0 out. q = (1 − ρ1) p holds only where nobody healthy is called ill.",
+        "healthy": "you left ρ0 out. q = (1 − ρ1) p holds only if nobody healthy is labelled ill.",
         "undivided": "you did not divide: where p = 1, q − ρ0 is 1 − ρ0 − ρ1 and not 1.",
         "one": "you divided by 1 − {name}. From p = 0 to p = 1, q rises by 1 − ρ0 − ρ1.",
         "times": "you multiplied by 1 − ρ0 − ρ1. Divide by it.",
@@ -50,12 +50,12 @@ MESSAGES = {
     "imperfect.2": {
         "right": "what counts is how far the labels can be trusted, PPV + NPV − 1.",
         "youden": "you used sensitivity + specificity − 1 of the reader. A pair is drawn from "
-        "those called ill and those called healthy, so PPV and NPV count.",
+        "those labelled ill and those labelled healthy, so PPV and NPV count.",
         "accuracy": "you used the share of right labels, as if PPV and NPV were both that. They "
         "are only where half are ill and the reader errs both ways alike.",
         "half ill": "your PPV and NPV leave the prevalence out, as if half were ill.",
-        "one": "you used {name} for both groups. Among those called ill the PPV is truly ill, "
-        "among those called healthy the NPV is truly healthy.",
+        "one": "you used {name} for both groups. Among those labelled ill the PPV is truly ill, "
+        "among those labelled healthy the NPV is truly healthy.",
         "scaled": "you shrank the AUC towards 0. Worthless labels make it 0.5: only AUC − 0.5 "
         "shrinks.",
         "start": "you left out the ½ at the start: it is what worthless labels show.",
@@ -96,8 +96,8 @@ MESSAGES = {
         "ill, `1 - prevalence` times that for the healthy, also below the line.",
         "nan": "for readings {readings} I expected {want}, and yours is no number: 0 divided by 0. "
         "A reader who says healthy multiplies by 1 − sensitivity or by specificity, not by 0.",
-        "exchanged": "sensitivity and specificity are exchanged: of the ill a reader calls a share "
-        "`sensitivity` ill.",
+        "exchanged": "sensitivity and specificity are exchanged: of the ill a reader reads a share "
+        "`sensitivity` as ill.",
         "well": "that is the probability of being healthy.",
         "joint": "that is the probability of being ill *and* of being read so. Divide by the sum "
         "of this and the same for the healthy.",
@@ -106,7 +106,7 @@ MESSAGES = {
         "vote": "that is the share of readers who say ill. Each reader should count by what is "
         "known of him.",
         "hard": "you rounded to 0 and 1. The doubt is needed: return the probability.",
-        "healthy": "of the healthy a reader calls the share 1 − specificity ill; you took "
+        "healthy": "of the healthy a reader reads the share 1 − specificity as ill; you took "
         "specificity.",
         "only ill": "only readings of ill counted. That a good reader says healthy tells as much.",
         "sum": "you added what the readers say. They read independently: multiply.",
@@ -119,9 +119,9 @@ MESSAGES = {
         "exchanged": "sensitivity and specificity are exchanged.",
         "hard": "you rounded p to 0 and 1 first. A patient with p = 0.6 counts as 0.6 ill and 0.4 "
         "healthy.",
-        "predictive": "you divided by what the reader called ill, or healthy: that is PPV and NPV. "
+        "predictive": "you divided by what was read as ill, or healthy: that is PPV and NPV. "
         "Sensitivity divides by all who are ill.",
-        "alarm": "that is how often a healthy one is called ill. Specificity is the rest.",
+        "alarm": "that is how often a healthy one is read as ill. Specificity is the rest.",
         "over all": "you divided by all patients. Sensitivity divides by the ill among them.",
         "prevalence": "of the prevalence I expected {want:.4f}, the mean of p, and got {got:.4f}.",
         "other": "for the first reader I expected sensitivity {want[0]:.4f} and specificity "
@@ -209,7 +209,7 @@ def _wrong(
 
     Args:
         kind: "random", "class" or "image".
-        share: of all labels; where there are fewer ill, all of them are called healthy.
+        share: of all labels; where there are fewer ill, all of them are labelled healthy.
         y: (P,) true labels, 1 is ill.
         severity: (P,) orders the ill where the kind is "image".
         seed: who of the candidates it is, for "random" and "class".

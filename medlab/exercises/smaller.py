@@ -42,10 +42,10 @@ MESSAGES = {
         "zero": "your zero point is no whole number, or not the nearest. Round it by itself, or "
         "0.0 has no mark of its own.",
         "low": "your way back starts at the low end of the range, and 0.0 comes back as "
-        "{back:.4f}. From the zero point, s · (q − z), it is exactly 0.",
+        "{back:.4f}. From the zero point, s · (q − m), it is exactly 0.",
         "unclipped back": "your way back uses numbers from before the clipping, which no byte "
         "holds.",
-        "wrapped": "your bytes wrap around: q − z is negative here, and a byte has no sign. "
+        "wrapped": "your bytes wrap around: q − m is negative here, and a byte has no sign. "
         "Subtract as float.",
         "back": "the whole numbers are right. {x:g} should come back as {want:.4f}; got {got:.4f}.",
         "other": "with the range from {low:g} to {high:g}, {x:g} should become {want:g}; got "
