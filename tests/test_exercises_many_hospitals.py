@@ -249,7 +249,7 @@ def test_rates_and_their_interval_are_those_of_repeated_images():
     below = [(values.mean(0)[1:] < end).mean() for end in (low, high)]
     assert below == pytest.approx([0.025, 0.975], abs=0.001)
     made = np.tile([[0.5], [0.1], [0.3]], (1, 9))
-    assert many_hospitals.told(made, "+") == "+0.50 +0.10 +0.30 (+0.30 to +0.30) *"
+    assert many_hospitals.told(made, "+") == "+0.30 (+0.30 to +0.30) *"
 
 
 def test_a_star_is_given_to_signed_claims():

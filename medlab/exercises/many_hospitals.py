@@ -677,11 +677,10 @@ def interval(values: ndarray) -> tuple[float, float, float]:
 
 
 def told(values: ndarray, sign: str = "") -> str:
-    """Each seed's value, then their mean's interval over patients; a signed claim gets a star."""
-    each = " ".join(f"{value:{sign}.2f}" for value in values[:, 0])
-    _, low, high = interval(values)
+    """Mean of the seeds with its interval over patients; a signed claim gets a star."""
+    value, low, high = interval(values)
     star = " *" if sign and claimed(values) else ""
-    return f"{each} ({low:{sign}.2f} to {high:{sign}.2f}){star}"
+    return f"{value:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f}){star}"
 
 
 def forest(rows: dict[str, ndarray], x: str, limits: Any = None, reference: Any = None) -> Figure:
