@@ -1,0 +1,537 @@
+"""Checks of the capstone: slices, lungs, candidates, Brock's model, calibration, categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
+
+TABLE = {
+    "intercept": -6.7892, "age": 0.0287, "female": 0.6011, "family": 0.2961, "emphysema": 0.2953,
+    "size": -5.3854, "part_solid": 0.3770, "non_solid": -0.1276, "upper": 0.6581,
+    "count": -0.0824, "spiculated": 0.7729,
+}  # fmt: skip
+ORDER = ("1", "2", "3", "4A", "4B")
+
+MESSAGES = {
+    "capstone.1": {
+        "right": "the patient's own coordinates order the slices, and their distance is measured.",
+        "pair": "return two things: the volume (D, H, W) and the distance in mm; I got {got}.",
+        "shape": "I expected a volume of shape {want}, and got {got}.",
+        "given order": "these are the slices in the order of the files. Archives shuffle them: "
+        "sort by position.",
+        "number": "you sorted by number. A scanner may count from the head or from the feet: the "
+        "position, in mm, does not lie.",
+        "from the head": "your first slice is the one nearest to the head. Positions grow towards "
+        "the head, and the volume begins at the feet.",
+        "stored": "these are stored values. HU = slope · stored + intercept.",
+        "no slope": "you added the intercept and forgot the slope.",
+        "no intercept": "you multiplied by the slope and forgot the intercept.",
+        "one rescale": "you used one slice's slope and intercept for all. Each file has its own.",
+        "overflow": "whole numbers of 16 bits ran over. Make them floats before you multiply.",
+        "thickness": "{got:g} mm is the thickness that the files name. The distance is that of "
+        "the positions: {want:g} mm.",
+        "sign": "a distance is positive: {want:g} mm, and not {got:g}.",
+        "distance": "the volume is right; the distance of neighbouring slices is {want:g} mm, and "
+        "yours {got:g}.",
+        "other": "slice {k} of your volume differs from what I expected.",
+    },
+    "capstone.2": {
+        "right": "two lungs, the one that is cut at the top of the scan too, and neither the room "
+        "nor the bowel.",
+        "mask": "return a Boolean mask of shape {want}; I got {got}.",
+        "tissue": "label 0 is what is no air. It never belongs to the lungs.",
+        "room": "the air around the patient is in your mask. What touches a side of a slice is no "
+        "lung.",
+        "ends": "you dropped what touches the first or the last slice. A scan may begin inside the "
+        "lung: only the four sides of a slice count.",
+        "one side": "air that touches only one of the four sides is the room, too. You looked at "
+        "some sides and not at all.",
+        "small": "pockets of less than 200 ml are in your mask: bowel, or windpipe.",
+        "strict": "a part of just 200 ml is large enough.",
+        "voxels": "you compared a number of voxels with 200. Multiply by the volume of one, "
+        "`voxel_ml`.",
+        "largest": "you kept the largest part. The two lungs may be one part, or two.",
+        "labels": "these are labels. I asked for a Boolean mask.",
+        "other": "your mask has {got} voxels, and I expected {want}.",
+    },
+    "capstone.3": {
+        "right": "the best score stays, and only what *stayed* removes its neighbours.",
+        "list": "return the positions of those that stay, best first, as a list; I got {got}.",
+        "worst": "the lowest score chose first. The best one does.",
+        "given order": "you went through them in the order in which they stand. Best score first.",
+        "chain": "a candidate that had been removed removed another. Compare with those that "
+        "stayed.",
+        "strict": "two that are just `apart` from each other both stay: remove what is *nearer*.",
+        "squared": "you compared a squared distance with `apart`.",
+        "plane": "you measured within the slice only. Candidates above each other are far apart, "
+        "too.",
+        "blocks": "you compared coordinate by coordinate. Distance is the root of the sum of "
+        "squares.",
+        "sorted": "these are the right ones in another order. Best score first.",
+        "none": "of no candidates none stays: I expected an empty list, and got {got}.",
+        "other": "I expected {want}, and got {got}.",
+    },
+    "capstone.4": {
+        "right": "the log-odds of the published table, and from them a probability.",
+        "shape": "I expected {want} probabilities, one a nodule, and got {got}.",
+        "log-odds": "these are log-odds. The probability is 1 / (1 + exp(−x)).",
+        "odds": "these are odds, exp(x). The probability is odds / (1 + odds).",
+        "twice": "you subtracted the 4 mm twice. The term is (d/10)^−0.5 − 1.58113883, and that "
+        "number *is* (4/10)^−0.5.",
+        "centimetres": "d is in mm: it is divided by 10 before the root.",
+        "linear": "size enters as (d/10)^−0.5, not as d itself.",
+        "root": "the exponent is −0.5: the root stands below the line.",
+        "age": "age counts from 62 years.",
+        "number": "the number of nodules counts from 4.",
+        "kinds": "kind 1 is part-solid (+0.3770), kind 2 ground glass (−0.1276), kind 0 adds "
+        "nothing.",
+        "no kind": "the kind is missing: +0.3770 for part-solid, −0.1276 for ground glass.",
+        "no place": "upper lobe or spiculation is missing.",
+        "no patient": "the patient's own terms are missing: sex, family, emphysema.",
+        "other": "for the first nodule I expected {want:.4f}, and got {got:.4f}.",
+    },
+    "capstone.5": {
+        "right": "with this shift the mean probability is the share of the population, and the "
+        "order of the patients is what it was.",
+        "ratio": "you took the difference of two log-odds of means. The mean of sigmoids is not "
+        "the sigmoid of a mean: search for b.",
+        "mean logit": "you moved the mean of the log-odds to that of the share. It is the mean "
+        "*probability* that is to fit.",
+        "no weights": "you forgot the weights: in the sample there are far more cancers than in "
+        "the population.",
+        "sign": "that shift has the wrong sign.",
+        "probability": "you added a number to the probabilities. b is added to the log-odds.",
+        "sum": "you did not divide by the sum of the weights.",
+        "coarse": "b = {got:.4f} is near {want:.4f}; halve your interval more often (1e-4 is "
+        "asked for).",
+        "other": "with b = {got:.3f} the weighted mean is {mean:.4f}, and not {share:.4f}.",
+    },
+    "capstone.6": {
+        "right": "the most suspicious nodule decides, each kind has its own limits, and a limit "
+        "belongs to the class above.",
+        "name": "I expected one of 1, 2, 3, 4A and 4B, and got {got!r}.",
+        "none": "without a nodule the category is 1; I got {got!r}.",
+        "strict": "a solid nodule of {d:g} mm is {want}, and not {got}: at a limit the higher "
+        "category begins.",
+        "haze": "ground glass has one limit: 30 mm. At {d:g} mm it is {want}, and not {got}.",
+        "total": "a part-solid nodule is judged by its solid part from 6 mm in all: {d:g} mm with "
+        "a solid part of {solid:g} mm is {want}, and not {got}.",
+        "small": "a part-solid nodule below 6 mm in all is 2: {d:g} mm with a solid part of "
+        "{solid:g} mm is no {got}.",
+        "last": "the nodule that stood last decided. Take the highest category of all.",
+        "largest": "the largest nodule decided. A smaller one of another kind may stand higher.",
+        "other": "for {nodules} I expected {want}, and got {got}.",
+    },
+}
+
+
+# ------------------------------------------------------------------ the course's own versions
+
+
+def material() -> SimpleNamespace:
+    """The six functions of the milestones, so that the pipeline runs whoever has skipped one."""
+    return SimpleNamespace(
+        order=order, keep=keep, merge=merge, brock=brock, shift=shift, category=category
+    )
+
+
+def order(slices: Sequence[dict]) -> tuple[np.ndarray, float]:
+    """(D, H, W) HU from feet to head, and the distance of slices in mm."""
+    ordered = sorted(slices, key=lambda s: s["position"])
+    hu = [s["slope"] * np.asarray(s["stored"], float) + s["intercept"] for s in ordered]
+    z = [s["position"] for s in ordered]
+    return np.stack(hu), (z[-1] - z[0]) / (len(z) - 1)
+
+
+def keep(labels: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """Parts of air (D, H, W) of 200 ml or more that touch no side of a slice."""
+    sides = [labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]]
+    room = np.unique(np.concatenate([side.ravel() for side in sides]))
+    ml = np.bincount(labels.ravel()) * voxel_ml
+    return np.isin(labels, np.setdiff1d(np.flatnonzero(ml >= 200), np.append(room, 0)))
+
+
+def merge(places: np.ndarray, scores: np.ndarray, apart: float) -> list[int]:
+    """Positions of the candidates (M, 3) mm that stay, best first: no two nearer than `apart`."""
+    kept: list[int] = []
+    for i in np.argsort(-np.asarray(scores), kind="stable").tolist():
+        if all(np.linalg.norm(places[i] - places[k]) >= apart for k in kept):
+            kept.append(i)
+    return kept
+
+
+def brock(diameter: Any, kind: Any, spiculated: Any, upper: Any, facts: dict) -> np.ndarray:
+    """Probabilities by the full Brock model with spiculation (McWilliams et al. 2013)."""
+    return _sigmoid(_log_odds(diameter, kind, spiculated, upper, facts))
+
+
+def _log_odds(
+    diameter: Any,
+    kind: Any,
+    spiculated: Any,
+    upper: Any,
+    facts: dict,
+    size: Callable = lambda d: (d / 10) ** -0.5 - 1.58113883,
+    **changed: float,
+) -> np.ndarray:
+    b, kind = TABLE | changed, np.asarray(kind)
+    x = b["intercept"] + b["age"] * (facts["age"] - 62) + b["count"] * (facts["count"] - 4)
+    x = x + sum(b[name] * facts[name] for name in ("female", "family", "emphysema"))
+    x = x + b["size"] * size(np.asarray(diameter, float))
+    x = x + b["part_solid"] * (kind == 1) + b["non_solid"] * (kind == 2)
+    return x + b["upper"] * np.asarray(upper) + b["spiculated"] * np.asarray(spiculated)
+
+
+def _sigmoid(x: Any) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(x, float)))
+
+
+def shift(odds: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """b with which the weighted mean of sigmoid(odds + b) is `share`."""
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        b = (low + high) / 2
+        if np.average(_sigmoid(odds + b), weights=weights) < share:
+            low = b
+        else:
+            high = b
+    return b
+
+
+def category(nodules: Sequence[tuple]) -> str:
+    """The highest category of (kind, diameter, solid part), mm: Lung-RADS v2022, at baseline."""
+    found = ["1"]
+    for kind, diameter, solid in nodules:
+        if kind == 2:
+            found.append("3" if diameter >= 30 else "2")
+        elif kind == 1:
+            step = np.searchsorted([6, 8], solid, "right")
+            found.append("2" if diameter < 6 else ("3", "4A", "4B")[step])
+        else:
+            found.append(("2", "3", "4A", "4B")[np.searchsorted([6, 8, 15], diameter, "right")])
+    return max(found, key=ORDER.index)
+
+
+# ------------------------------------------------------------------------------------ checks
+
+
+def _slices() -> list[dict]:
+    rng = np.random.default_rng(1)
+    numbers = (9, 2, 5, 7, 4)
+    z = (-31.5, -24.0, -29.0, -26.5, -34.0)
+    rows = []
+    for k, (n, at) in enumerate(zip(numbers, z, strict=True)):
+        stored = rng.integers(200, 30000, (3, 4)).astype(np.int16)
+        rows.append({"position": at, "number": n, "thickness": 3.2, "stored": stored})
+        rows[-1] |= {"slope": (1.0, 2.0, 0.5, 4.0, 1.5)[k], "intercept": -1024.0 + 8 * k}
+    return rows
+
+
+@exercise("capstone.1", MESSAGES["capstone.1"])
+def _check_order(answer: Any) -> Verdict:
+    slices = _slices()
+    got = call(answer, [row | {"stored": row["stored"].copy()} for row in slices])
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        raise Wrong("pair", got=type(got).__name__)
+    if any(part is ... for part in got):
+        raise NotAttempted
+    want, distance = order(slices)
+    try:
+        hu = torch.as_tensor(np.asarray(got[0], float)).numpy()
+    except (TypeError, ValueError):
+        raise Wrong("pair", got=type(got[0]).__name__) from None
+    if hu.shape != want.shape:
+        raise Wrong("shape", want=want.shape, got=hu.shape)
+    if not near(hu, want, rel=1e-5):
+        return _wrong_order(slices, hu, want)
+    apart = number(got[1])
+    if near(apart, distance):
+        return "right"
+    key = "thickness" if near(apart, 3.2) else "sign" if near(apart, -distance) else "distance"
+    return key, {"got": apart, "want": distance}
+
+
+def _wrong_order(slices: list[dict], hu: np.ndarray, want: np.ndarray) -> Verdict:
+    by = sorted(slices, key=lambda s: s["position"])
+
+    def scaled(rows: list[dict], slope: Any = None, intercept: Any = None) -> np.ndarray:
+        return np.stack([
+            (r["slope"] if slope is None else slope) * r["stored"].astype(float)
+            + (r["intercept"] if intercept is None else intercept)
+            for r in rows
+        ])  # fmt: skip
+
+    numbered = sorted(slices, key=lambda s: s["number"])
+    with np.errstate(over="ignore"):
+        short = [np.int16(r["slope"]) * r["stored"] + np.int16(r["intercept"]) for r in by]
+    wrong: dict[str, Any] = {
+        "given order": scaled(slices),
+        "number": scaled(numbered),
+        "from the head": want[::-1],
+        "stored": scaled(by, 1, 0),
+        "no slope": scaled(by, 1),
+        "no intercept": scaled(by, None, 0),
+        "one rescale": scaled(by, by[0]["slope"], by[0]["intercept"]),
+        "overflow": np.stack(short),
+    }
+    wrong |= {f"one rescale {k}": scaled(by, r["slope"], r["intercept"]) for k, r in enumerate(by)}
+    wrong |= {"number down": scaled(numbered[::-1]), "given back": scaled(slices[::-1])}
+    key = first_match(hu, wrong, rel=1e-5)
+    key = {"number down": "number", "given back": "given order"}.get(key, key)
+    if key.startswith("one rescale"):
+        key = "one rescale"
+    k = int(np.argmax(np.abs(hu - want).max((1, 2)) > 1e-3))
+    return key, {"k": k}
+
+
+def _air() -> tuple[np.ndarray, float]:
+    """Labelled air: 1 the room (all sides), 2 and 3 lungs, 4 bowel, 5 … 8 air at one side each."""
+    labels = np.zeros((9, 20, 24), int)
+    labels[:, :2], labels[:, -1], labels[:, :, :2], labels[:, :, -1] = 1, 1, 1, 1
+    labels[1:9, 6:12, 4:10] = 2  # reaches the last slice: 8 · 36 = 288 voxels
+    labels[0:5, 6:10, 14:19] = 3  # begins on the first slice: just 100 voxels
+    labels[2:4, 14:18, 6:12] = 4  # 48 voxels
+    return labels, 2.0
+
+
+def _airs() -> list[tuple[np.ndarray, float]]:
+    labels, ml = _air()
+    found = [(labels, ml)]
+    for side in range(4):  # air that touches one side only
+        one = np.where(labels == 1, 0, labels)
+        edge = [np.s_[:, :3], np.s_[:, -3:], np.s_[:, :, :3], np.s_[:, :, -3:]][side]
+        one[edge] = 5
+        found.append((one, ml))
+    joined = np.where(labels == 3, 2, labels)  # the lungs as one part, and its number the last
+    found.append((np.where(joined == 2, 9, joined), 0.7))
+    return found
+
+
+@exercise("capstone.2", MESSAGES["capstone.2"])
+def _check_keep(answer: Any) -> Verdict:
+    for k, (labels, ml) in enumerate(_airs()):
+        got = call(answer, labels.copy(), ml)
+        try:
+            mask = np.asarray(got)
+        except (TypeError, ValueError, RuntimeError):
+            raise Wrong("mask", want=labels.shape, got=type(got).__name__) from None
+        if mask.shape != labels.shape:
+            raise Wrong("mask", want=labels.shape, got=f"one of shape {mask.shape}")
+        want = keep(labels, ml)
+        if set(np.unique(mask).tolist()) - {0, 1}:
+            raise Wrong("labels")
+        mask = mask.astype(bool)
+        if not np.array_equal(mask, want):
+            return _wrong_lungs(mask, want, labels, k), {"got": mask.sum(), "want": want.sum()}
+    return "right"
+
+
+def _wrong_lungs(mask: np.ndarray, want: np.ndarray, labels: np.ndarray, k: int) -> str:
+    had = set(np.unique(labels[mask]).tolist())
+    wanted = set(np.unique(labels[want]).tolist())
+    whole = np.array_equal(mask, np.isin(labels, list(had)))
+    if not whole:
+        return "other"
+    for key, found in (
+        ("tissue", 0 in had),
+        ("room", bool(had & {1})),
+        ("one side", bool(had & {5})),
+        ("voxels", k == 0 and had == {2}),
+        ("small", 4 in had),
+        ("ends", not had & {2, 3, 9}),
+        ("largest", k == 0 and had == {2}),
+        ("strict", wanted - had == {3}),
+    ):
+        if found:
+            return key
+    return "other"
+
+
+def _marks() -> list[tuple[np.ndarray, np.ndarray, float]]:
+    row = np.array([[0, 0, 0], [6, 0, 0], [12, 0, 0], [40.0, 3, 1], [0, 0, 30], [43, 7, 1]])
+    rows = [(row, np.array([0.7, 0.8, 0.75, 0.2, 0.5, 0.9]), 8.0)]
+    chain = np.array([[0, 0, 0], [0, 6, 0], [0, 12.0, 0], [6, 6, 30]])
+    rows.append((chain, np.array([0.9, 0.8, 0.3, 0.1]), 8.0))
+    just = np.array([[0, 0, 0], [3, 4, 0], [-2, 0, 0], [1, 6, 6.0], [0.5, 0.5, 0.25]])
+    rows.append((just, np.array([0.3, 0.2, 0.1, 0.05, 0.01]), 5.0))
+    near_one = np.array([[0, 0, 0], [0.5, 0.5, 0.0], [0.6, 0.6, 0.6]])
+    rows.append((near_one, np.array([0.3, 0.6, 0.2]), 0.8))
+    rows.append((np.array([[0, 0, 0], [5, 5, 5.0], [9, 0, 0]]), np.array([3.0, 2, 1]), 7.0))
+    return rows
+
+
+@exercise("capstone.3", MESSAGES["capstone.3"])
+def _check_merge(answer: Any) -> Verdict:
+    for places, scores, apart in _marks():
+        got = call(answer, places.copy(), scores.copy(), apart)
+        try:
+            kept = [int(i) for i in np.asarray(got).ravel().tolist()]
+        except (TypeError, ValueError):
+            raise Wrong("list", got=type(got).__name__) from None
+        want = merge(places, scores, apart)
+        if kept != want or np.asarray(got).dtype == bool:
+            return _wrong_merge(places, scores, apart, kept), {"want": want, "got": kept}
+    empty = call(answer, np.zeros((0, 3)), np.zeros(0), 5.0)
+    return "right" if len(empty) == 0 else ("none", {"got": empty})
+
+
+def _wrong_merge(places: np.ndarray, scores: np.ndarray, apart: float, kept: list[int]) -> str:
+    def rule(order: Sequence[int], nearer: Callable, chain: bool = False) -> list[int]:
+        found: list[int] = []
+        for n, i in enumerate(order):
+            rivals = order[:n] if chain else found
+            if not any(nearer(places[i] - places[k]) for k in rivals):
+                found.append(int(i))
+        return found
+
+    best = np.argsort(-scores, kind="stable").tolist()
+    near_by = lambda d: np.linalg.norm(d) < apart  # noqa: E731
+    wrong = {
+        "worst": rule(best[::-1], near_by),
+        "given order": rule(range(len(scores)), near_by),
+        "chain": rule(best, near_by, chain=True),
+        "strict": rule(best, lambda d: np.linalg.norm(d) <= apart),
+        "squared": rule(best, lambda d: (d**2).sum() < apart),
+        "plane": rule(best, lambda d: np.hypot(d[0], d[1]) < apart),
+        "blocks": rule(best, lambda d: np.abs(d).max() < apart),
+        "city": rule(best, lambda d: np.abs(d).sum() < apart),
+    }
+    want = merge(places, scores, apart)
+    for key, value in wrong.items():
+        if kept == value and value != want:
+            return "blocks" if key == "city" else key
+    return "sorted" if sorted(kept) == sorted(want) else "other"
+
+
+def _nodules() -> tuple[tuple, dict]:
+    rows = ([7.3, 12.0, 21.5, 4.4, 9.1], [0, 1, 2, 0, 1], [0, 1, 0, 0, 0], [1, 0, 0, 0, 1])
+    facts = {"age": 71.0, "female": 1.0, "family": 1.0, "emphysema": 0.0, "count": 3.0}
+    return tuple(np.array(row) for row in rows), facts
+
+
+@exercise("capstone.4", MESSAGES["capstone.4"])
+def _check_brock(answer: Any) -> Verdict:
+    (rows, facts), alone = _nodules(), {"female": 0.0, "family": 0.0, "emphysema": 1.0}
+    for told in (facts, facts | alone | {"age": 55.0, "count": 6.0}):
+        got = call(answer, *[row.copy() for row in rows], dict(told))
+        want = brock(*rows, told)
+        p = np.asarray(got.detach() if torch.is_tensor(got) else got)
+        if p.shape != want.shape:
+            raise Wrong("shape", want=len(want), got=f"shape {p.shape}")
+        if not near(p, want, rel=1e-4):
+            return _wrong_brock(p, rows, told), {"want": want[0], "got": number(p[0])}
+    return "right"
+
+
+def _wrong_brock(p: np.ndarray, rows: tuple, facts: dict) -> str:
+    x = _log_odds(*rows, facts)
+    size = TABLE["size"]
+    d, kind, spiculated, upper = rows
+    changed = {
+        "twice": {"size": lambda d: np.abs(d - 4 + 1e-9) / 10},
+        "centimetres": {"size": lambda d: d**-0.5 - 1.58113883},
+        "linear": {"size": lambda d: d / 10 - 0.4},
+        "root": {"size": lambda d: (d / 10) ** 0.5 - 1.58113883},
+    }
+    wrong = {"log-odds": x, "odds": np.exp(x)}
+    wrong |= {key: _sigmoid(_log_odds(*rows, facts, **c)) for key, c in changed.items()}  # type: ignore[arg-type]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        twice = ((d - 4) / 10) ** -0.5 - 1.58113883
+        wrong["twice"] = _sigmoid(x - size * ((d / 10) ** -0.5 - 1.58113883) + size * twice)
+    wrong["root positive"] = _sigmoid(
+        _log_odds(*rows, facts, size=lambda d: (d / 10) ** 0.5 - 0.4**0.5)
+    )
+    wrong["age"] = _sigmoid(x + 62 * TABLE["age"])
+    wrong["number"] = _sigmoid(x + 4 * TABLE["count"])
+    swapped = np.select([kind == 1, kind == 2], [2, 1], 0)
+    wrong["kinds"] = _sigmoid(_log_odds(d, swapped, spiculated, upper, facts))
+    wrong["no kind"] = _sigmoid(_log_odds(d, 0 * kind, spiculated, upper, facts))
+    for key, (s, u) in {"a": (0, upper), "b": (spiculated, 0), "c": (0, 0)}.items():
+        wrong[f"no place {key}"] = _sigmoid(_log_odds(d, kind, s, u, facts))
+    for names in (("female",), ("family",), ("emphysema",), ("female", "family", "emphysema")):
+        less = facts | dict.fromkeys(names, 0.0)
+        wrong[f"no patient {names}"] = _sigmoid(_log_odds(*rows, less))
+    key = next((k for k, v in wrong.items() if near(p, v, rel=1e-4) and not near(v, _sigmoid(x), rel=1e-4)), "other")
+    for name in ("no place", "no patient", "root"):
+        key = name if key.startswith(name) else key
+    return key
+
+
+def _odds() -> list[tuple[np.ndarray, np.ndarray, float]]:
+    rng = np.random.default_rng(3)
+    odds = np.append(rng.normal(0.5, 2.0, 14), rng.normal(-2.5, 1.5, 12))
+    weights = np.append(np.ones(14), np.full(12, 14.5))
+    return [(odds, weights, 0.06), (-odds[:9] * 1.7, weights[5:14] + np.arange(9), 0.41)]
+
+
+@exercise("capstone.5", MESSAGES["capstone.5"])
+def _check_shift(answer: Any) -> Verdict:
+    for odds, weights, share in _odds():
+        got = number(call(answer, odds.copy(), weights.copy(), share))
+        want = shift(odds, weights, share)
+        if abs(got - want) < 2e-3:
+            continue
+        logit = np.log(share / (1 - share))
+        mean = np.average(_sigmoid(odds), weights=weights)
+        plain = {
+            "no weights": shift(odds, np.ones_like(odds), share),
+            "ratio": logit - np.log(mean / (1 - mean)),
+            "ratio, plain": logit - np.log(_sigmoid(odds).mean() / (1 - _sigmoid(odds).mean())),
+            "mean logit": logit - np.average(odds, weights=weights),
+            "mean logit, plain": logit - odds.mean(),
+            "sign": -want,
+            "probability": share - mean,
+            "sum": _sum_shift(odds, weights, share),
+        }
+        key = next((k for k, v in plain.items() if abs(got - v) < 2e-3), "other").split(",")[0]
+        if key == "other" and abs(got - want) < 0.1:
+            key = "coarse"
+        mean = np.average(_sigmoid(odds + got), weights=weights)
+        return key, {"got": got, "want": want, "mean": mean, "share": share}
+    return "right"
+
+
+def _sum_shift(odds: np.ndarray, weights: np.ndarray, share: float) -> float:
+    return shift(odds, weights, share / weights.mean())
+
+
+CASES: list[tuple[tuple, ...]] = [
+    (),
+    ((0, 5.9, 0),), ((0, 6.0, 0),), ((0, 7.9, 0),), ((0, 8.0, 0),), ((0, 14.9, 0),), ((0, 15.0, 0),),
+    ((2, 5.0, 0),), ((2, 12.0, 0),), ((2, 29.9, 0),), ((2, 30.0, 0),),
+    ((1, 5.9, 5.5),), ((1, 5.0, 2.0),), ((1, 6.0, 3.0),), ((1, 20.0, 5.9),), ((1, 20.0, 6.0),),
+    ((1, 9.0, 7.9),), ((1, 9.0, 8.0),), ((1, 25.0, 11.0),),
+    ((0, 9.0, 0), (0, 4.0, 0)), ((2, 28.0, 0), (0, 7.0, 0)), ((1, 26.0, 3.0), (0, 8.5, 0)),
+    ((0, 4.0, 0), (0, 16.0, 0), (2, 31.0, 0)),
+]  # fmt: skip
+
+
+@exercise("capstone.6", MESSAGES["capstone.6"])
+def _check_category(answer: Any) -> Verdict:
+    for nodules in CASES:
+        got, want = str(call(answer, list(nodules))), category(nodules)
+        if got == want:
+            continue
+        if got not in ORDER:
+            raise Wrong("name", got=got)
+        if not nodules:
+            return "none", {"got": got}
+        values = {"want": want, "got": got, "nodules": list(nodules)}
+        if len(nodules) == 1:
+            kind, d, solid = nodules[0]
+            key = ("strict", "total", "haze")[kind]
+            if kind == 0 and d not in (6.0, 8.0, 15.0):
+                key = "other"
+            if kind == 1 and d < 6:
+                key = "small"
+            return key, values | {"d": d, "solid": solid}
+        largest = category([max(nodules, key=lambda n: n[1])])
+        key = "last" if got == category(nodules[-1:]) else "largest" if got == largest else "other"
+        return key, values
+    return "right"
