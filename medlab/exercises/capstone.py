@@ -457,7 +457,14 @@ def _wrong_brock(p: np.ndarray, rows: tuple, facts: dict) -> str:
     for names in (("female",), ("family",), ("emphysema",), ("female", "family", "emphysema")):
         less = facts | dict.fromkeys(names, 0.0)
         wrong[f"no patient {names}"] = _sigmoid(_log_odds(*rows, less))
-    key = next((k for k, v in wrong.items() if near(p, v, rel=1e-4) and not near(v, _sigmoid(x), rel=1e-4)), "other")
+    key = next(
+        (
+            k
+            for k, v in wrong.items()
+            if near(p, v, rel=1e-4) and not near(v, _sigmoid(x), rel=1e-4)
+        ),
+        "other",
+    )
     for name in ("no place", "no patient", "root"):
         key = name if key.startswith(name) else key
     return key
