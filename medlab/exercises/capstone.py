@@ -8,14 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
+from medlab import metrics
+from medlab.dicom import Volume
 from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, first_match, near, number
+from medlab.metrics import Froc
 
 TABLE = {
     "intercept": -6.7892, "age": 0.0287, "female": 0.6011, "family": 0.2961, "emphysema": 0.2953,
     "size": -5.3854, "part_solid": 0.3770, "non_solid": -0.1276, "upper": 0.6581,
     "count": -0.0824, "spiculated": 0.7729,
 }  # fmt: skip
+# Offsets in mm, x, y, z: a cube of 16 points, 2 mm apart, and the three planes through its middle.
+_STEP = 2.0 * torch.arange(16) - 15
+_CUBE = torch.stack(torch.meshgrid(_STEP, _STEP, _STEP, indexing="ij"), -1).flip(-1)
+_B, _A = torch.meshgrid(_STEP, _STEP, indexing="ij")
+_PLANES = torch.stack([
+    torch.stack(p, -1) for p in ((_A, _B, 0 * _A), (_A, 0 * _A, _B), (0 * _A, _A, _B))
+])  # fmt: skip
 ORDER = ("1", "2", "3", "4A", "4B")
 
 MESSAGES = {
@@ -36,6 +48,8 @@ MESSAGES = {
         "overflow": "whole numbers of 16 bits ran over. Make them floats before you multiply.",
         "thickness": "{got:g} mm is the thickness that the files name. The distance is that of "
         "the positions: {want:g} mm.",
+        "gap": "a slice was missing, and you returned a volume all the same. Compare the "
+        "distances, and raise a ValueError.",
         "sign": "a distance is positive: {want:g} mm, and not {got:g}.",
         "distance": "the volume is right; the distance of neighbouring slices is {want:g} mm, and "
         "yours {got:g}.",
@@ -113,6 +127,18 @@ MESSAGES = {
         "other": "with b = {got:.3f} the weighted mean is {mean:.4f}, and not {share:.4f}.",
     },
     "capstone.6": {
+        "right": "pairs that are likely to be one of each count most, and a tie is half won.",
+        "self": "you paired nodules with themselves. A pair has two different ones.",
+        "ties": "a tie is half won.",
+        "reverse": "you counted the pairs the other way round: won if the cancer has the higher "
+        "risk.",
+        "plain": "you counted all pairs alike. A pair counts with q of the first times 1 − q of "
+        "the second.",
+        "sum": "divide what is won by the weight of all pairs.",
+        "rounded": "you made cancers of all q above a half. They are weights.",
+        "other": "I expected {want:.4f}, and got {got:.4f}.",
+    },
+    "capstone.7": {
         "right": "the most suspicious nodule decides, each kind has its own limits, and a limit "
         "belongs to the class above.",
         "name": "I expected one of 1, 2, 3, 4A and 4B, and got {got!r}.",
@@ -128,6 +154,32 @@ MESSAGES = {
         "largest": "the largest nodule decided. A smaller one of another kind may stand higher.",
         "other": "for {nodules} I expected {want}, and got {got}.",
     },
+    "capstone.8": {
+        "right": "each draw is divided by its own people and its own cancers.",
+        "form": "return two triples, (value, low, high) of the recalls and of the cancers; I got "
+        "{got}.",
+        "share": "recalls are per 1,000 people.",
+        "caught": "the cancers caught are those of the people called, divided by all expected.",
+        "people": "you counted the people with a cancer. Each counts with its q.",
+        "fixed": "you divided the cancers of a draw by those of the whole cohort. Each draw has "
+        "its own.",
+        "swapped": "the recalls come first, then the cancers.",
+        "percentiles": "the values are right, the ends are not: the 2.5th and 97.5th percentile "
+        "over the draws.",
+        "mean": "the value is that of the cohort as it is, not the mean over the draws.",
+        "other": "of {what} I expected {want}, and got {got}.",
+    },
+    "capstone.9": {
+        "right": "what is gained and what it costs, at the exchange rate of the threshold.",
+        "shape": "I expected {want} values, one a threshold, and got {got}.",
+        "strict": "who has just that risk is called: `>=`.",
+        "rate": "a false recall costs t / (1 − t); you took t, or its inverse.",
+        "no price": "you forgot the price of those called for nothing.",
+        "called": "divide by all people, not by those called.",
+        "sum": "divide by the number of people.",
+        "own": "you used each one's risk as the threshold's price.",
+        "other": "at t = {t:g} I expected {want:.5f}, and got {got:.5f}.",
+    },
 }
 
 
@@ -135,18 +187,61 @@ MESSAGES = {
 
 
 def material() -> SimpleNamespace:
-    """The six functions of the milestones, so that the pipeline runs whoever has skipped one."""
+    """The functions of the milestones, so that the pipeline runs whoever has skipped one."""
     return SimpleNamespace(
-        order=order, keep=keep, merge=merge, brock=brock, shift=shift, category=category
-    )
+        order=order, keep=keep, merge=merge, brock=brock, shift=shift, expected_auc=expected_auc,
+        category=category, workload=workload, benefit=benefit, froc=froc, sample=sample,
+        PLANES=_PLANES, CUBE=_CUBE,
+    )  # fmt: skip
+
+
+def sample(volume: Volume, places: Any, offsets: Tensor) -> Tensor:
+    """HU (M, …) at places (M, 3) plus each of the offsets (…, 3): x, y, z in mm, trilinear.
+
+    For a volume whose axes are those of the patient.
+    """
+    at = torch.as_tensor(np.array(places)).float().view(-1, *[1] * (offsets.ndim - 1), 3)
+    steps, first = (torch.tensor(v).float() for v in (volume.spacing[::-1], volume.origin))
+    size = torch.tensor(volume.voxels.shape[::-1])
+    grid = (2 * (at + offsets - first) / steps + 1) / size - 1  # -1 … 1 between outer edges
+    grid = grid.reshape(1, len(at), offsets[..., 0].numel(), 1, 3)
+    voxels = volume.voxels[None, None]
+    found = functional.grid_sample(voxels, grid, align_corners=False, padding_mode="border")
+    return found.view(len(at), *offsets.shape[:-1])
+
+
+def froc(nodules: Any, marks: Any, patients: Sequence, least: float = 6.0) -> Froc:
+    """`metrics.froc` of marks in space, for patients and nodules from `least` mm on.
+
+    Args:
+        nodules: table of `patient` and `diameter`, indexed by the nodules' numbers.
+        marks: table of `patient`, `score` and `nodule`, the number of what a mark hits; −1 for
+            nothing. Marks on smaller nodules are neither hits nor false alarms.
+        patients: one scan each.
+        least: smallest diameter that counts, mm.
+    """
+    large = nodules.index[(nodules.diameter >= least) & nodules.patient.isin(patients)]
+    counts = (marks.nodule < 0) | marks.nodule.isin(large)
+    marks = marks[counts & marks.patient.isin(patients)]
+
+    def boxes(numbers: Any) -> Tensor:  # on a line, far apart, so that none hits another
+        place = 10.0 * torch.tensor(np.array(numbers), dtype=torch.float64)[:, None]
+        return place + torch.tensor([-1.0, 0, 1, 2])
+
+    found = boxes(marks.nodule), torch.tensor(np.array(marks.score, float))
+    none = torch.zeros(0, 4), torch.zeros(0)
+    empty = len(patients) - 1  # all marks are told of the first scan: only their number counts
+    return metrics.froc([boxes(large), *[none[0]] * empty], [found, *[none] * empty])
 
 
 def order(slices: Sequence[dict]) -> tuple[np.ndarray, float]:
     """(D, H, W) HU from feet to head, and the distance of slices in mm."""
     ordered = sorted(slices, key=lambda s: s["position"])
     hu = [s["slope"] * np.asarray(s["stored"], float) + s["intercept"] for s in ordered]
-    z = [s["position"] for s in ordered]
-    return np.stack(hu), (z[-1] - z[0]) / (len(z) - 1)
+    gaps = np.diff([s["position"] for s in ordered])
+    if np.ptp(gaps) > 0.1:
+        raise ValueError(f"distances from {gaps.min():.2f} to {gaps.max():.2f} mm")
+    return np.stack(hu), float(gaps.mean())
 
 
 def keep(labels: np.ndarray, voxel_ml: float) -> np.ndarray:
@@ -218,6 +313,28 @@ def category(nodules: Sequence[tuple]) -> str:
     return max(found, key=ORDER.index)
 
 
+def expected_auc(p: np.ndarray, q: np.ndarray) -> float:
+    """AUC of risks p (M,) for outcomes with probabilities q (M,), over all pairs in expectation."""
+    pairs = q[:, None] * (1 - q) * ~np.eye(len(q), dtype=bool)
+    wins = (p[:, None] > p) + 0.5 * (p[:, None] == p)
+    return float((pairs * wins).sum() / pairs.sum())
+
+
+def workload(call: np.ndarray, q: np.ndarray, draws: np.ndarray) -> tuple[tuple, tuple]:
+    """Recalls per 1,000 and the share of expected cancers caught, each (value, low, high)."""
+    recalls = 1000 * draws @ call / draws.sum(1)
+    caught = draws @ (call * q) / (draws @ q)
+    values = 1000 * np.mean(call), (call * q).sum() / q.sum()
+    ends = (np.percentile(drawn, [2.5, 97.5]).tolist() for drawn in (recalls, caught))
+    return tuple((float(v), *e) for v, e in zip(values, ends, strict=True))  # type: ignore[return-value]
+
+
+def benefit(risk: np.ndarray, q: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Expected net benefit per person of calling those with a risk of t or more."""
+    t = np.asarray(thresholds, float)[:, None]
+    return ((np.asarray(risk) >= t) * (q - (1 - q) * t / (1 - t))).mean(1)
+
+
 # ------------------------------------------------------------------------------------ checks
 
 
@@ -252,9 +369,17 @@ def _check_order(answer: Any) -> Verdict:
         return _wrong_order(slices, hu, want)
     apart = number(got[1])
     if near(apart, distance):
-        return "right"
+        return "right" if _refuses(answer, slices[:2] + slices[3:]) else "gap"
     key = "thickness" if near(apart, 3.2) else "sign" if near(apart, -distance) else "distance"
     return key, {"got": apart, "want": distance}
+
+
+def _refuses(answer: Callable, slices: list[dict]) -> bool:
+    try:
+        call(answer, slices)
+    except Wrong as wrong:
+        return isinstance(wrong.__cause__, ValueError)
+    return False
 
 
 def _wrong_order(slices: list[dict], hu: np.ndarray, want: np.ndarray) -> Verdict:
@@ -290,26 +415,20 @@ def _wrong_order(slices: list[dict], hu: np.ndarray, want: np.ndarray) -> Verdic
     return key, {"k": k}
 
 
-def _air() -> tuple[np.ndarray, float]:
-    """Labelled air: 1 the room (all sides), 2 and 3 lungs, 4 bowel, 5 … 8 air at one side each."""
-    labels = np.zeros((9, 20, 24), int)
-    labels[:, :2], labels[:, -1], labels[:, :, :2], labels[:, :, -1] = 1, 1, 1, 1
-    labels[1:9, 6:12, 4:10] = 2  # reaches the last slice: 8 · 36 = 288 voxels
-    labels[0:5, 6:10, 14:19] = 3  # begins on the first slice: just 100 voxels
-    labels[2:4, 14:18, 6:12] = 4  # 48 voxels
-    return labels, 2.0
-
-
 def _airs() -> list[tuple[np.ndarray, float]]:
-    labels, ml = _air()
-    found = [(labels, ml)]
-    for side in range(4):  # air that touches one side only
+    """Labelled air: 1 the room, 2 and 3 lungs, 4 and 6 bowel; 5 touches one side alone."""
+    labels = np.zeros((10, 26, 30), int)
+    labels[:, :2], labels[:, -1], labels[:, :, :2], labels[:, :, -1] = 1, 1, 1, 1
+    labels[1:, 6:14, 4:11] = 2  # reaches the last slice: 504 voxels
+    labels[:5, 6:16, 16:24] = 3  # begins on the first slice: 400
+    labels[2:8, 17:22, 6:16] = 4  # 300
+    labels[2:4, 18:21, 20:24] = 6  # 24
+    found = [(labels, 0.625), (labels, 0.5)]  # of the second lung 250 ml, and just 200
+    for edge in (np.s_[:, :3, 8:20], np.s_[:, -3:, 8:20], np.s_[:, 4:20, :3], np.s_[:, 4:20, -3:]):
         one = np.where(labels == 1, 0, labels)
-        edge = [np.s_[:, :3], np.s_[:, -3:], np.s_[:, :, :3], np.s_[:, :, -3:]][side]
         one[edge] = 5
-        found.append((one, ml))
-    joined = np.where(labels == 3, 2, labels)  # the lungs as one part, and its number the last
-    found.append((np.where(joined == 2, 9, joined), 0.7))
+        found.append((one, 0.625))
+    found.append((np.where(np.isin(labels, (2, 3)), 9, labels), 0.25))  # the lungs as one part
     return found
 
 
@@ -328,25 +447,24 @@ def _check_keep(answer: Any) -> Verdict:
             raise Wrong("labels")
         mask = mask.astype(bool)
         if not np.array_equal(mask, want):
-            return _wrong_lungs(mask, want, labels, k), {"got": mask.sum(), "want": want.sum()}
+            return _wrong_lungs(mask, labels, k), {"got": mask.sum(), "want": want.sum()}
     return "right"
 
 
-def _wrong_lungs(mask: np.ndarray, want: np.ndarray, labels: np.ndarray, k: int) -> str:
+def _wrong_lungs(mask: np.ndarray, labels: np.ndarray, k: int) -> str:
     had = set(np.unique(labels[mask]).tolist())
-    wanted = set(np.unique(labels[want]).tolist())
     whole = np.array_equal(mask, np.isin(labels, list(had)))
     if not whole:
         return "other"
     for key, found in (
         ("tissue", 0 in had),
-        ("room", bool(had & {1})),
-        ("one side", bool(had & {5})),
-        ("voxels", k == 0 and had == {2}),
-        ("small", 4 in had),
+        ("room", 1 in had),
+        ("one side", 5 in had),
+        ("small", 6 in had),
+        ("voxels", 4 in had),
         ("ends", not had & {2, 3, 9}),
         ("largest", k == 0 and had == {2}),
-        ("strict", wanted - had == {3}),
+        ("strict", k == 1 and had == {2}),
     ):
         if found:
             return key
@@ -358,11 +476,11 @@ def _marks() -> list[tuple[np.ndarray, np.ndarray, float]]:
     rows = [(row, np.array([0.7, 0.8, 0.75, 0.2, 0.5, 0.9]), 8.0)]
     chain = np.array([[0, 0, 0], [0, 6, 0], [0, 12.0, 0], [6, 6, 30]])
     rows.append((chain, np.array([0.9, 0.8, 0.3, 0.1]), 8.0))
+    rows.append((np.array([[0, 0, 0], [5, 5, 5.0], [9, 0, 0]]), np.array([3.0, 2, 1]), 7.0))
     just = np.array([[0, 0, 0], [3, 4, 0], [-2, 0, 0], [1, 6, 6.0], [0.5, 0.5, 0.25]])
     rows.append((just, np.array([0.3, 0.2, 0.1, 0.05, 0.01]), 5.0))
     near_one = np.array([[0, 0, 0], [0.5, 0.5, 0.0], [0.6, 0.6, 0.6]])
     rows.append((near_one, np.array([0.3, 0.6, 0.2]), 0.8))
-    rows.append((np.array([[0, 0, 0], [5, 5, 5.0], [9, 0, 0]]), np.array([3.0, 2, 1]), 7.0))
     return rows
 
 
@@ -409,10 +527,11 @@ def _wrong_merge(places: np.ndarray, scores: np.ndarray, apart: float, kept: lis
     return "sorted" if sorted(kept) == sorted(want) else "other"
 
 
-def _nodules() -> tuple[tuple, dict]:
+def _nodules() -> tuple[tuple[Any, Any, Any, Any], dict]:
     rows = ([7.3, 12.0, 21.5, 4.4, 9.1], [0, 1, 2, 0, 1], [0, 1, 0, 0, 0], [1, 0, 0, 0, 1])
     facts = {"age": 71.0, "female": 1.0, "family": 1.0, "emphysema": 0.0, "count": 3.0}
-    return tuple(np.array(row) for row in rows), facts
+    a, b, c, d = map(np.array, rows)
+    return (a, b, c, d), facts
 
 
 @exercise("capstone.4", MESSAGES["capstone.4"])
@@ -429,7 +548,7 @@ def _check_brock(answer: Any) -> Verdict:
     return "right"
 
 
-def _wrong_brock(p: np.ndarray, rows: tuple, facts: dict) -> str:
+def _wrong_brock(p: np.ndarray, rows: tuple[Any, Any, Any, Any], facts: dict) -> str:
     x = _log_odds(*rows, facts)
     size = TABLE["size"]
     d, kind, spiculated, upper = rows
@@ -510,7 +629,8 @@ def _sum_shift(odds: np.ndarray, weights: np.ndarray, share: float) -> float:
 
 CASES: list[tuple[tuple, ...]] = [
     (),
-    ((0, 5.9, 0),), ((0, 6.0, 0),), ((0, 7.9, 0),), ((0, 8.0, 0),), ((0, 14.9, 0),), ((0, 15.0, 0),),
+    ((0, 5.9, 0),), ((0, 6.0, 0),), ((0, 7.9, 0),), ((0, 8.0, 0),), ((0, 14.9, 0),),
+    ((0, 15.0, 0),),
     ((2, 5.0, 0),), ((2, 12.0, 0),), ((2, 29.9, 0),), ((2, 30.0, 0),),
     ((1, 5.9, 5.5),), ((1, 5.0, 2.0),), ((1, 6.0, 3.0),), ((1, 20.0, 5.9),), ((1, 20.0, 6.0),),
     ((1, 9.0, 7.9),), ((1, 9.0, 8.0),), ((1, 25.0, 11.0),),
@@ -519,7 +639,7 @@ CASES: list[tuple[tuple, ...]] = [
 ]  # fmt: skip
 
 
-@exercise("capstone.6", MESSAGES["capstone.6"])
+@exercise("capstone.7", MESSAGES["capstone.7"])
 def _check_category(answer: Any) -> Verdict:
     for nodules in CASES:
         got, want = str(call(answer, list(nodules))), category(nodules)
@@ -542,3 +662,103 @@ def _check_category(answer: Any) -> Verdict:
         key = "last" if got == category(nodules[-1:]) else "largest" if got == largest else "other"
         return key, values
     return "right"
+
+
+def _people() -> tuple[np.ndarray, np.ndarray]:
+    p = np.array([0.3, 0.1, 0.1, 0.7, 0.02, 0.3, 0.05])
+    return p, np.array([0.2, 0.4, 0.02, 0.6, 0.01, 0.05, 0.3])
+
+
+@exercise("capstone.6", MESSAGES["capstone.6"])
+def _check_auc(answer: Any) -> Verdict:
+    for p, q in (_people(), (np.array([0.2, 0.2, 0.9, 0.4]), np.array([0.9, 0.1, 0.3, 0.8]))):
+        got, want = number(call(answer, p.copy(), q.copy())), expected_auc(p, q)
+        if near(got, want, rel=1e-4):
+            continue
+        pairs = q[:, None] * (1 - q)
+        other = pairs * ~np.eye(len(q), dtype=bool)
+        more, tie = p[:, None] > p, p[:, None] == p
+        hard = (q > 0.5)[:, None] & ~(q > 0.5)
+        wrong = {
+            "self": (pairs * (more + 0.5 * tie)).sum() / pairs.sum(),
+            "self, won": (pairs * (more + 1.0 * tie)).sum() / pairs.sum(),
+            "self, lost": (pairs * more).sum() / pairs.sum(),
+            "ties": (other * more).sum() / other.sum(),
+            "ties, won": (other * (more | tie)).sum() / other.sum(),
+            "ties, left": (other * more).sum() / (other * ~tie).sum(),
+            "reverse": 1 - want,
+            "plain": ((more + 0.5 * tie) * (other > 0)).sum() / (other > 0).sum(),
+            "sum": (other * (more + 0.5 * tie)).sum(),
+            "sum, mean": (other * (more + 0.5 * tie)).sum() / (other > 0).sum(),
+            "rounded": (hard * (more + 0.5 * tie)).sum() / hard.sum(),
+        }
+        key = first_match(got, wrong, rel=1e-4).split(",")[0]
+        return key, {"want": want, "got": got}
+    return "right"
+
+
+@exercise("capstone.8", MESSAGES["capstone.8"])
+def _check_workload(answer: Any) -> Verdict:
+    _, q = _people()
+    calls = np.array([True, False, True, True, False, False, True])
+    draws = np.random.default_rng(4).multinomial(7, np.full(7, 1 / 7), 300)
+    draws[:, 3] += 1  # a draw may have other people than the cohort: 8
+    got = call(answer, calls.copy(), q.copy(), draws.copy())
+    try:
+        found = np.array([[float(v) for v in part] for part in got])
+    except (TypeError, ValueError):
+        raise Wrong("form", got=type(got).__name__) from None
+    if found.shape != (2, 3):
+        raise Wrong("form", got=f"numbers of shape {found.shape}")
+    want = np.array(workload(calls, q, draws))
+    if near(found, want, rel=1e-4):
+        return "right"
+    whole = 1000 * draws @ calls / len(q), draws @ (calls * q) / q.sum()
+    fixed = [np.percentile(part, [2.5, 97.5]) for part in whole]
+    mean = [
+        (1000 * draws @ calls / draws.sum(1)).mean(),
+        (draws @ (calls * q) / (draws @ q)).mean(),
+    ]
+    for key, same in (
+        ("swapped", near(found[::-1], want)),
+        ("share", near(found[0] * 1000, want[0])),
+        ("people", near(found[1, 0], calls[q > 0].mean())),
+        ("caught", near(found[1, 0], (calls * q).sum() / calls.sum())),
+        ("caught", near(found[1, 0], (calls * q).mean())),
+        ("mean", near(found[0, 0], mean[0]) or near(found[1, 0], mean[1])),
+        ("fixed", near(found[0, 1:], fixed[0]) or near(found[1, 1:], fixed[1])),
+        ("percentiles", near(found[:, 0], want[:, 0])),
+    ):
+        if same:
+            return key
+    what = int(near(found[0], want[0], rel=1e-4))
+    values = {"what": ("the recalls", "the cancers")[what]}
+    told = {"want": want[what].round(3).tolist(), "got": found[what].round(3).tolist()}
+    return "other", values | told
+
+
+@exercise("capstone.9", MESSAGES["capstone.9"])
+def _check_benefit(answer: Any) -> Verdict:
+    risk, q = _people()
+    t = np.array([0.01, 0.05, 0.1, 0.2, 0.3])
+    got = np.asarray(call(answer, risk.copy(), q.copy(), t.copy()), float)
+    want = benefit(risk, q, t)
+    if got.shape != want.shape:
+        raise Wrong("shape", want=len(t), got=f"shape {got.shape}")
+    if near(got, want, rel=1e-4):
+        return "right"
+    u, called = t[:, None], risk >= t[:, None]
+    gain, lost = (called * q).sum(1), (called * (1 - q)).sum(1)
+    strict = risk > u
+    wrong = {
+        "strict": (strict * (q - (1 - q) * u / (1 - u))).mean(1),
+        "rate": (gain - lost * t) / len(q),
+        "rate, inverse": (gain - lost * (1 - t) / t) / len(q),
+        "no price": gain / len(q),
+        "called": (gain - lost * t / (1 - t)) / called.sum(1).clip(1),
+        "sum": gain - lost * t / (1 - t),
+        "own": (called * (q - (1 - q) * risk / (1 - risk))).mean(1),
+    }
+    key = first_match(got, wrong, rel=1e-4).split(",")[0]
+    k = int(np.argmax(np.abs(got - want)))
+    return key, {"t": t[k], "want": want[k], "got": got[k]}
