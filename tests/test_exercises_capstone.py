@@ -83,6 +83,16 @@ def ascending(slices):
     return sorted(slices, key=lambda s: s["position"])
 
 
+def refusing(limit):
+    def answer(slices):
+        gaps = np.diff([s["position"] for s in ascending(slices)])
+        if np.ptp(gaps) > limit:
+            raise ValueError
+        return stacked(ascending(slices), gaps.mean())
+
+    return answer
+
+
 def rescaled(value):
     return lambda slices: stacked(ascending(slices), value=value)
 
@@ -218,6 +228,8 @@ CASES = [
     ("capstone.1", lambda s: stacked(ascending(s), -2.5), "a distance is positive"),
     ("capstone.1", lambda s: stacked(ascending(s), 2.0), "the distance of neighbouring"),
     ("capstone.1", lambda s: stacked(ascending(s)), "a slice was missing"),
+    ("capstone.1", refusing(1.0), "a slice was missing"),
+    ("capstone.1", refusing(0.01), "are all right"),
     ("capstone.1", rescaled(lambda r: r["stored"] * 3.0), "differs from what I expected"),
     ("capstone.2", lambda labels, ml: np.ones(3), "return a Boolean mask"),
     ("capstone.2", lungs(lambda k, ml, s, e: k == 0 or not any(s)), "label 0 is what is no air"),

@@ -48,8 +48,9 @@ MESSAGES = {
         "overflow": "whole numbers of 16 bits ran over. Make them floats before you multiply.",
         "thickness": "{got:g} mm is the thickness that the files name. The distance is that of "
         "the positions: {want:g} mm.",
-        "gap": "a slice was missing, and you returned a volume all the same. Compare the "
-        "distances, and raise a ValueError.",
+        "gap": "a slice was missing or out of its place, and you returned a volume all the same. "
+        "Compare the distances, and raise a ValueError.",
+        "strict": "distances that differ by 0.06 mm are all right: refuse from 0.1 mm on.",
         "sign": "a distance is positive: {want:g} mm, and not {got:g}.",
         "distance": "the volume is right; the distance of neighbouring slices is {want:g} mm, and "
         "yours {got:g}.",
@@ -369,9 +370,20 @@ def _check_order(answer: Any) -> Verdict:
         return _wrong_order(slices, hu, want)
     apart = number(got[1])
     if near(apart, distance):
-        return "right" if _refuses(answer, slices[:2] + slices[3:]) else "gap"
+        return _judged_gaps(answer, slices)
     key = "thickness" if near(apart, 3.2) else "sign" if near(apart, -distance) else "distance"
     return key, {"got": apart, "want": distance}
+
+
+def _judged_gaps(answer: Callable, slices: list[dict]) -> Verdict:
+    """A slice is missing, or the third is off by 0.1 or by 0.03 mm: two gaps differ by twice that."""
+    uneven = [
+        [s | {"position": s["position"] + off * (k == 2)} for k, s in enumerate(slices)]
+        for off in (0.1, 0.03)
+    ]
+    if not _refuses(answer, slices[:2] + slices[3:]) or not _refuses(answer, uneven[0]):
+        return "gap"
+    return "strict" if _refuses(answer, uneven[1]) else "right"
 
 
 def _refuses(answer: Callable, slices: list[dict]) -> bool:
@@ -424,12 +436,17 @@ def _airs() -> list[tuple[np.ndarray, float]]:
     labels[2:8, 17:22, 6:16] = 4  # 300
     labels[2:4, 18:21, 20:24] = 6  # 24
     found = [(labels, 0.625), (labels, 0.5)]  # of the second lung 250 ml, and just 200
-    for edge in (np.s_[:, :3, 8:20], np.s_[:, -3:, 8:20], np.s_[:, 4:20, :3], np.s_[:, 4:20, -3:]):
-        one = np.where(labels == 1, 0, labels)
-        one[edge] = 5
-        found.append((one, 0.625))
-    found.append((np.where(np.isin(labels, (2, 3)), 9, labels), 0.25))  # the lungs as one part
-    return found
+    found.append((labels, 0.49875))  # 199.5 ml
+    for axis, end in ((1, 1), (1, -1), (2, 1), (2, -1)):
+        for touched in (slice(None), slice(1), slice(-1, None), None):
+            one = np.where(labels == 1, 0, labels)
+            edge = np.moveaxis(one, axis, 0)[::end]
+            edge[1:3, :, 4:22] = 8 if touched is None else 5
+            if touched is not None:
+                edge[0, touched, 4:22] = 5
+            found.append((one, 0.625))
+    whole = np.select([np.isin(labels, (2, 3)), labels == 1], [1, 9], labels)
+    return [*found, (whole, 0.25)]  # the lungs as one part
 
 
 @exercise("capstone.2", MESSAGES["capstone.2"])
@@ -453,16 +470,16 @@ def _check_keep(answer: Any) -> Verdict:
 
 def _wrong_lungs(mask: np.ndarray, labels: np.ndarray, k: int) -> str:
     had = set(np.unique(labels[mask]).tolist())
-    whole = np.array_equal(mask, np.isin(labels, list(had)))
-    if not whole:
+    if not np.array_equal(mask, np.isin(labels, list(had))):
         return "other"
+    whole = 9 in labels
     for key, found in (
         ("tissue", 0 in had),
-        ("room", 1 in had),
+        ("room", 9 in had if whole else 1 in had),
         ("one side", 5 in had),
         ("small", 6 in had),
         ("voxels", 4 in had),
-        ("ends", not had & {2, 3, 9}),
+        ("ends", not had & {1, 2, 3}),
         ("largest", k == 0 and had == {2}),
         ("strict", k == 1 and had == {2}),
     ):
