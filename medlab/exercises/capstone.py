@@ -376,7 +376,7 @@ def _check_order(answer: Any) -> Verdict:
 
 
 def _judged_gaps(answer: Callable, slices: list[dict]) -> Verdict:
-    """A slice is missing, or the third is off by 0.1 or by 0.03 mm: two gaps differ by twice that."""
+    """A slice is missing, or the third is off by 0.1 or 0.03 mm: gaps differ by twice that."""
     uneven = [
         [s | {"position": s["position"] + off * (k == 2)} for k, s in enumerate(slices)]
         for off in (0.1, 0.03)
