@@ -438,8 +438,34 @@ def test_the_registry_of_the_notebook_is_that_of_the_simulator():
     assert simulate.screening_study.__defaults__ == (0,)
 
 
-# A loop ends at the same place; what is never equal is never a tie; sides stand in any order.
-EQUIVALENT: list[str] = []
+# What a refusal says is free; a corner of a slice lies on two of its sides; a distance has two
+# ends; candidates without ties come in one order only; no shift lies near 20; all weights may be
+# negative; names are exchanged throughout; and a text of one letter extends as it is appended.
+EQUIVALENT = [
+    "capstone.1: if gaps.max() - gaps.min() > 0.1: → if gaps.max() - gaps.min() >= 0.1:",
+    "capstone.1: raise ValueError(f'distances from {gaps.min():.2f} to {gaps.max():.2f} mm') → raise ValueError()",
+    "capstone.1: raise ValueError(f'distances from {gaps.min():.2f} to {gaps.max():.2f} mm') → raise ValueError(f'distances from {gaps.max():.2f} to {gaps.max():.2f} mm')",
+    "capstone.1: raise ValueError(f'distances from {gaps.min():.2f} to {gaps.max():.2f} mm') → raise ValueError(f'distances from {gaps.min():.2f} to {gaps.min():.2f} mm')",
+    "capstone.2: sides = set(labels[:, 0].ravel()) | set(labels[:, -1].ravel()) → sides = set(labels[:, -1].ravel()) | set(labels[:, 0].ravel())",
+    "capstone.2: sides |= set(labels[:, :, 0].ravel()) | set(labels[:, :, -1].ravel()) → sides |= set(labels[:, 1:, 0].ravel()) | set(labels[:, :, -1].ravel())",
+    "capstone.2: sides |= set(labels[:, :, 0].ravel()) | set(labels[:, :, -1].ravel()) → sides |= set(labels[:, :, -1].ravel()) | set(labels[:, :, 0].ravel())",
+    "capstone.2: sides |= set(labels[:, :, 0].ravel()) | set(labels[:, :, -1].ravel()) → sides |= set(labels[:, :, 0].ravel()) | set(labels[:, 1:, -1].ravel())",
+    "capstone.2: sides |= set(labels[:, :, 0].ravel()) | set(labels[:, :, -1].ravel()) → sides |= set(labels[:, :, 0].ravel()) | set(labels[:, :-1, -1].ravel())",
+    "capstone.2: sides |= set(labels[:, :, 0].ravel()) | set(labels[:, :, -1].ravel()) → sides |= set(labels[:, :-1, 0].ravel()) | set(labels[:, :, -1].ravel())",
+    "capstone.3: for i in np.argsort(-scores, kind='stable').tolist(): → for i in np.argsort(-scores).tolist():",
+    "capstone.3: if np.linalg.norm(places[i] - places[k]) < apart: → if np.linalg.norm(places[k] - places[i]) < apart:",
+    "capstone.5: if np.average(p, weights=weights) < share: → if np.average(p, weights=weights) <= share:",
+    "capstone.5: low, high = (-20.0, 20.0) → low, high = (-19.0, 20.0)",
+    "capstone.5: low, high = (-20.0, 20.0) → low, high = (-20.0, 19.0)",
+    "capstone.5: low, high = (-20.0, 20.0) → low, high = (-20.0, 21.0)",
+    "capstone.5: low, high = (-20.0, 20.0) → low, high = (-21.0, 20.0)",
+    "capstone.5: while high - low > 1e-06: → while high - low >= 1e-06:",
+    "capstone.6: weight = q[i] * (1 - q[k]) → weight = q[i] * (q[k] - 1)",
+    "capstone.6: won, total = (0.0, 0.0) → total, won = (0.0, 0.0)",
+    "capstone.7: found.append('2') → found.extend('2')",
+    "capstone.7: found.append('3' if diameter >= 30 else '2') → found.extend('3' if diameter >= 30 else '2')",
+    "capstone.8: recalls, caught = ([], []) → caught, recalls = ([], [])",
+]
 
 
 def test_no_changed_solution_is_called_right():

@@ -376,10 +376,10 @@ def _check_order(answer: Any) -> Verdict:
 
 
 def _judged_gaps(answer: Callable, slices: list[dict]) -> Verdict:
-    """A slice is missing, or the third is off by 0.1 or 0.03 mm: gaps differ by twice that."""
+    """A slice is missing, or the third is off by 0.15 or 0.03 mm: gaps differ by twice that."""
     uneven = [
         [s | {"position": s["position"] + off * (k == 2)} for k, s in enumerate(slices)]
-        for off in (0.1, 0.03)
+        for off in (0.15, 0.03)
     ]
     if not _refuses(answer, slices[:2] + slices[3:]) or not _refuses(answer, uneven[0]):
         return "gap"
