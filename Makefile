@@ -31,10 +31,10 @@ help:
 
 # Each does nothing where the last installation is newer than pyproject.toml and the pins.
 install-lab:
-	@sh .ci/venv.sh lab
+	@sh .ci/venv.sh lab,deploy
 
 install:
-	@sh .ci/venv.sh lab,test,dicom
+	@sh .ci/venv.sh lab,test,dicom,deploy
 
 lab: install-lab
 	@"$$VENV/bin/python" notebooks/edition.py "$$COPY"

@@ -67,7 +67,7 @@ is_known() {
 }
 if [ -d "$venv" ] && ! is_known; then
     if [ -f "$venv/pyvenv.cfg" ]; then
-        fail "$venv is a virtual environment that make did not make, so nothing in it was changed: $another, or install into it yourself: pip install -e '.[lab]'"
+        fail "$venv is a virtual environment that make did not make, so nothing in it was changed: $another, or install into it yourself: pip install -e '.[lab,deploy]'"
     elif [ -n "$(ls -A "$venv" 2>/dev/null)" ] || [ ! -r "$venv" ]; then
         fail "$venv is a folder with something in it and no virtual environment, so nothing in it was changed: $another"
     fi

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 _ROOMS = (
-    "augment cohort datasets dicom errors exercises explain metrics models plotting "
+    "augment cohort datasets deploy dicom errors exercises explain metrics models plotting "
     "preprocess report simulate training widgets"
 ).split()
 _NAMES = {

@@ -82,7 +82,7 @@ def read_facts(name: str) -> Any:
 
 @contextmanager
 def atomic_write(
-    path: str | os.PathLike, *, error: type[MedlabError] = DataError
+    path: str | os.PathLike, *, error: type[MedlabError] = DataError, folder: bool = False
 ) -> Iterator[Path]:
     """Write a file whole or not at all: `with atomic_write(path) as part: part.write_bytes(…)`.
 
@@ -94,6 +94,7 @@ def atomic_write(
     Args:
         path: the file to make or replace, which keeps its permissions; its folder is made too.
         error: what to raise when the disk refuses.
+        folder: `part` is a folder for files; `path` must not be there, or be an empty folder.
 
     Raises:
         MedlabError: of type `error`, if the folder or the file cannot be written, with the reason.
@@ -105,16 +106,27 @@ def atomic_write(
         for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             with suppress(FileNotFoundError):  # its writer may just have finished
                 if time.time() - left.stat().st_mtime > _STALE:
-                    left.unlink()
-        part.touch(0o600 if path.exists() else 0o666, exist_ok=False)
+                    _remove(left)
+        if folder:
+            part.mkdir()
+        else:
+            part.touch(0o600 if path.exists() else 0o666, exist_ok=False)
         try:
             yield part
-            with part.open("r+b") as written:
-                os.fsync(written.fileno())
+            for file in part.iterdir() if folder else [part]:
+                with file.open("r+b") as written:
+                    os.fsync(written.fileno())
             if path.exists():
                 shutil.copymode(path, part)
             os.replace(part, path)
         finally:
-            part.unlink(missing_ok=True)
+            _remove(part)
     except OSError as reason:
         raise error(f"cannot write {path}: {reason.strerror or reason}") from reason
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)

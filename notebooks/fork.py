@@ -17,6 +17,8 @@ from pathlib import Path
 
 from medlab.errors import MedlabError
 
+# Notebooks that need one of the package's extras on Colab too, by number.
+EXTRAS = dict.fromkeys(("31", "32", "33"), "deploy")
 # Files besides the notebooks that name the address.
 PAGES = ("README.md", "CITATION.cff", "CONTRIBUTING.md")
 
@@ -35,7 +37,7 @@ if importlib.util.find_spec("medlab") is None:
             f"or `pip install git+{{REPOSITORY}}@{{EDITION}}`, then restart the kernel"
         )
     print("Installing medlab on Colab, about a minute …")
-    source = f"git+{{REPOSITORY}}@{{EDITION}}"
+    source = f"{package}git+{{REPOSITORY}}@{{EDITION}}"
     pip = [sys.executable, "-m", "pip", "install", "-q", source]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
@@ -77,14 +79,17 @@ def _project(root: Path | str) -> tuple[str, str]:
         ) from error
 
 
-def setup_cell(address: str, tag: str) -> str:
-    """Source of the set-up cell, the same in every notebook.
+def setup_cell(address: str, tag: str, notebook: str = "") -> str:
+    """Source of the set-up cell, the same in every notebook but for the extra that it installs.
 
     Args:
         address: the repository's.
         tag: the edition that it installs on Colab, as `edition` gives it.
+        notebook: a file name in notebooks/.
     """
-    return SETUP_CELL.format(repository=address, edition=tag).rstrip("\n")
+    extra = EXTRAS.get(notebook.partition("_")[0])
+    package = f"medlab[{extra}] @ " if extra else ""
+    return SETUP_CELL.format(repository=address, edition=tag, package=package).rstrip("\n")
 
 
 def badge(address: str, notebook: str) -> str:

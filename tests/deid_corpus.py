@@ -15,7 +15,7 @@ from io import BytesIO
 import numpy as np
 import pydicom
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as standard
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -90,6 +90,7 @@ class File:
     number: int
     data: Dataset
     planted: list[Planted] = field(default_factory=list)
+    text: np.ndarray | None = None  # (F, H, W) bool, where a name is burnt into the pixels
 
 
 class _Maker:
@@ -336,6 +337,82 @@ def _comment(file: File, make: _Maker, before: bytes, made: Callable[[bytes], by
         streams.append(stream[:cut] + made(secret) + stream[cut:])
     data.PixelData = encapsulate(streams)
     file.planted.append(Planted("inside a compressed stream", secret=secret))
+
+
+# ---------------------------------------------------------------- text in the picture
+
+# Modality, bits (0: colour), frames, syntax, and what else the header says
+CAPTURES = (
+    ("US", 0, 1, ExplicitVRLittleEndian, {}),
+    ("CR", 12, 1, ExplicitVRLittleEndian, {"PhotometricInterpretation": "MONOCHROME1"}),
+    ("US", 8, 2, RLELossless, {"BurnedInAnnotation": "YES"}),
+    ("CT", -16, 1, ImplicitVRLittleEndian, {"ImageType": ["DERIVED", "SECONDARY"]}),
+    ("XA", 10, 2, ExplicitVRLittleEndian, {}),
+    ("OT", 0, 1, JPEGBaseline8Bit, {"ConversionType": "WSD"}),
+    ("DX", 14, 1, JPEG2000Lossless, {"BurnedInAnnotation": "MAYBE"}),
+    ("ES", 0, 2, RLELossless, {}),
+)
+
+
+def captures(stop: int = 40, seed: int = 0, first: int = 0) -> Iterator[File]:
+    """Pictures with a name burnt in, its font of 12 to 18 pixels, lying or standing."""
+    for number in range(first, stop):
+        make, rng = _Maker(number, seed), np.random.default_rng((seed, number, 2))
+        modality, bits, frames, syntax, header = CAPTURES[number % len(CAPTURES)]
+        height, width, top = 256, 320, 2.0 ** (abs(bits) - (bits < 0) or 8) - 1
+        words = f"{('MUELLER', 'OKAFOR', 'TANAKA')[number % 3]}^ANN {make.word()}"
+        canvas = Image.new("L", (height, width) if number % 4 == 3 else (width, height))
+        size = int(rng.integers(12, 19))
+        font = ImageFont.load_default(size)
+        ends = canvas.width - font.getlength(words), canvas.height - size - 8
+        place = rng.uniform(2, ends[0]), rng.uniform(2, ends[1])
+        ImageDraw.Draw(canvas).text(place, words, font=font, fill=255)
+        ink = np.asarray(canvas.rotate(90, expand=True) if number % 4 == 3 else canvas) / 255
+        y, x = np.mgrid[:height, :width] / width
+        tissue = 0.3 + 0.2 * np.sin(7 * x + rng.uniform(0, 6)) * np.cos(5 * y)
+        picture = tissue * rng.uniform(0.8, 1.2, (frames, height, width))
+        contrast = rng.uniform(0.35, 0.5) * (-1 if number % 5 == 4 else 1)  # of the whole range
+        inked = np.stack([np.zeros_like(ink)] * (frames - 1) + [ink])
+        values = ((picture + contrast * inked).clip(0, 1) * top).round()
+        kind = np.uint8 if bits in (0, 8) else np.int16 if bits < 0 else np.uint16
+        values = values.astype(kind) if frames > 1 else values[0].astype(kind)
+        file = File(number, Dataset(), text=inked > 0.5)
+        if not bits:
+            colours = np.array([1, 0.95, 0.7 if number % 2 else 1])
+            values = (values[..., None] * colours).astype(np.uint8)
+        data = file.data = image(values if frames == 1 or bits else values[0], Modality=modality)
+        if frames > 1 and not bits:
+            data.NumberOfFrames, data.PixelData = frames, values.tobytes()
+        if bits > 8:
+            data.BitsStored, data.HighBit = bits, bits - 1
+        if syntax == JPEGBaseline8Bit:
+            data.PixelData, data.PhotometricInterpretation = (
+                encapsulate([_jpeg(values)]),
+                "YBR_FULL",
+            )
+            data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
+        if syntax in (RLELossless, JPEG2000Lossless):
+            data.compress(syntax, generate_instance_uid=False)
+        data.file_meta.TransferSyntaxUID = syntax
+        for keyword, value in header.items():
+            setattr(data, keyword, value)
+        file.planted.append(Planted("text in the picture"))
+        yield file
+
+
+def still_drawn(file: File, after: bytes) -> bool:
+    """Whether the burnt-in text stands out yet from what is close to it, by a tenth of before."""
+    streams, contrasts = (written(file.data), after), []
+    assert file.text is not None
+    for stream in streams:
+        data = pydicom.dcmread(BytesIO(stream))
+        pixels = data.pixel_array.astype(float).reshape(*file.text.shape, -1).mean(-1)
+        drawn = file.text[-1]
+        rows, columns = (np.flatnonzero(drawn.any(k)) for k in (1, 0))
+        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        inside, ink = pixels[-1][box], drawn[box]
+        contrasts.append(abs(inside[ink].mean() - inside[~ink].mean()))
+    return contrasts[1] > 0.1 * contrasts[0]
 
 
 # ---------------------------------------------------------------- the judge

@@ -29,6 +29,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
@@ -344,7 +345,8 @@ def read_headers(path: Path) -> None:
         lambda p: read_series([p]),
     ):
         try:
-            door(path)
+            with patch("medlab.dicom.privacy.text_areas", lambda *_: []):  # a second a picture
+                door(path)
         except DicomError as error:
             if path.name not in str(error):
                 raise AssertionError(f"an error that does not name the file: {error}") from error

@@ -240,7 +240,7 @@ def badge_points_here(page: Page) -> list[str]:
 def setup_is_the_same(page: Page) -> list[str]:
     first = page.code[0]
     found = [] if first.id == "setup" else [f"the first code cell is {first.id!r}, not 'setup'"]
-    if first.source != setup_cell(repository(ROOT), edition(ROOT)):
+    if first.source != setup_cell(repository(ROOT), edition(ROOT), page.name):
         found.append("the set-up cell differs from setup_cell of notebooks/fork.py")
     return found
 

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from pydicom.data import get_testdata_file
 from scipy.ndimage import gaussian_filter, label
 from scipy.spatial.distance import pdist
+from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import medlab
-from medlab import metrics
+from medlab import explain, metrics
 from medlab.cohort import to_float
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,7 @@ def test_each_part_has_a_page_and_a_guide():
     assert [page.stem for page in PAGES] == [
         *("part_1", "part_1_marking", "part_2", "part_2_marking"),
         *("part_3", "part_3_light", "part_3_marking"),
+        *("part_4", "part_4_light", "part_4_marking"),
     ]
 
 
@@ -88,6 +90,8 @@ def points(name: str) -> list[int]:
         ("part_2.md", "part_2_marking.md", ""),
         ("part_3.md", "part_3_marking.md", ""),
         ("part_3_light.md", "part_3_marking.md", "L"),
+        ("part_4.md", "part_4_marking.md", ""),
+        ("part_4_light.md", "part_4_marking.md", "L"),
     ],
 )
 def test_points_add_up_to_a_hundred_and_the_guide_gives_each_task_its_own(name, guide, mark):
@@ -521,3 +525,358 @@ def test_part_3_a_model_solution_lies_within_the_ranges(kidneys, tmp_path):
     within_part_3("4c, network, spacing as delivered: half the width of the limits, mm", reach)
     lonely = per_picture(length_mm, elsewhere, valley.extras["spacing"])
     within_part_3("5, Valley, half the width of the limits, mm", agreement(valley, lonely)[1])
+
+
+# ------------------------------------------------------------------------------------ part IV
+
+PART_4 = promised("part_4_marking.md")
+ASKING = ("Hill", "Lake")
+
+
+def within_part_4(figure, value):
+    low, high = PART_4[figure][0], PART_4[figure][-1]  # one number, or two
+    assert low <= value <= high, (figure, value)
+
+
+@pytest.fixture(scope="module")
+def pneumonias():
+    names: dict = {}
+    exec(compile(blocks("part_4.md")[0], "part_4.md", "exec"), names)
+    return names
+
+
+def marked(images):
+    """A corner of white, as no letter and no rib makes it."""
+    return (images[:, 0, 26:30, 2:6] == 255).flatten(1).all(1).numpy()
+
+
+def known_facts(cohort, *keys):
+    """Of each patient, the name and what the file says."""
+    names, first = np.unique(cohort.patients, return_index=True)
+    return names, [np.asarray(cohort.extras[key])[first] for key in keys]
+
+
+def alike(a, b):
+    """Pairs of names, one of each list, of whom all facts agree."""
+    same = np.all([x[:, None] == y for x, y in zip(a[1], b[1], strict=True)], 0)
+    return [(str(a[0][i]), str(b[0][j])) for i, j in np.argwhere(same)]
+
+
+def by_chance(a, b):
+    """How many pairs would agree if each fact belonged to anybody: mean of 200 shuffles."""
+    rng = np.random.default_rng(0)
+    return np.mean([len(alike(a, (b[0], [rng.permutation(v) for v in b[1]]))) for _ in range(200)])
+
+
+def second_names(cohort, *keys):
+    learnt, there = cohort.official == "train", np.isin(cohort.sites, ASKING)
+    return [known_facts(cohort[at], *keys) for at in (learnt, there)]
+
+
+def contradicted(cohort):
+    """Of each reader: patients whom the panel read, and those of whom it says otherwise."""
+    panel, reader = (np.asarray(cohort.extras[key]) for key in ("panel", "reader"))
+    read, other = panel >= 0, (panel >= 0) & (panel != cohort.labels.numpy())
+    return {
+        letter: tuple(len(set(cohort.patients[at & (reader == letter)])) for at in (read, other))
+        for letter in np.unique(reader)
+    }
+
+
+def judged(cohort, foreign):
+    """With the panel's labels where it read, without the unread patients of reader D."""
+    panel = np.asarray(cohort.extras["panel"])
+    labels = torch.as_tensor(np.where(panel >= 0, panel, cohort.labels))
+    keep = (panel >= 0) | (np.asarray(cohort.extras["reader"]) != "D")
+    return dataclasses.replace(cohort, labels=labels)[keep & ~np.isin(cohort.patients, foreign)]
+
+
+def one_each(cohort, where):
+    """Positions of the first image of each patient among some."""
+    at = np.flatnonzero(where)
+    return at[np.unique(cohort.patients[at], return_index=True)[1]]
+
+
+def conformal(scores, alpha):
+    k = math.ceil((len(scores) + 1) * (1 - alpha))
+    return np.inf if k > len(scores) else np.sort(scores)[k - 1]
+
+
+def ill_scores(model, images):
+    return medlab.predict(model, images)[:, 1].double().numpy()
+
+
+def repainted(images, covered):
+    """All corners covered by one grey, or all marked."""
+    images = images.clone()
+    images[:, :, 26:30, 2:6] = 128 if covered else 255
+    return images
+
+
+def histograms(images):
+    counts = [np.histogram(image, 16, (0, 1))[0] for image in images.numpy()]
+    return np.stack(counts) / images[0].numel()
+
+
+def uprightness(images, usual):
+    """How much more an image resembles the usual chest than it does flipped or turned."""
+
+    def likeness(x):
+        x, u = ((v - v.mean(1, keepdim=True)) for v in (x.flatten(1), usual.flatten()[None]))
+        return F.cosine_similarity(x, u)
+
+    turned = [images.flip(2), *(images.rot90(k, (2, 3)) for k in (1, 2, 3))]
+    return (likeness(images) - torch.stack([likeness(x) for x in turned]).amax(0)).numpy()
+
+
+def refused(queue, own, alpha):
+    """Images whose grey levels, or whose posture, are strange beside a hospital's own patients."""
+    first, x = one_each(own, np.ones(len(own), bool)), to_float(own.images)
+    grey, usual = histograms(x), x.mean(0)
+    apart = abs(grey[:, None] - grey).sum(2)
+    apart[own.patients[:, None] == own.patients] = np.inf
+    strange = abs(histograms(queue)[:, None] - grey).sum(2).min(1)
+    leans = conformal(-uprightness(x, usual)[first], alpha)
+    return (strange > conformal(apart.min(1)[first], alpha)) | (-uprightness(queue, usual) > leans)
+
+
+def largest_gaps(hits, some, groups, patients):
+    """Of each group: share less that of the others, and p against the largest of 1,000 shuffles."""
+    _, first, who = np.unique(patients[some], return_index=True, return_inverse=True)
+    found, size = np.bincount(who, hits[some]), np.bincount(who)
+    member = np.array([g[some][first] for g in groups.values()], float).T
+
+    def gaps(member):
+        inside, count = found @ member, size @ member
+        return inside / count - (found.sum() - inside) / (size.sum() - count)
+
+    rng = np.random.default_rng(0)
+    shuffled = np.array([gaps(member[rng.permutation(len(size))]) for _ in range(1000)])
+    z, top = gaps(member) / shuffled.std(0), abs(shuffled / shuffled.std(0)).max(1)
+    p = [(1 + (top >= abs(own)).sum()) / 1001 for own in z]
+    return dict(zip(groups, zip(gaps(member), p, strict=True), strict=True))
+
+
+def cost(labels, called):
+    return float(metrics.expected_cost(labels, called, 0.5, miss_cost=3))
+
+
+def to_notice(good, bad):
+    """How many ill patients show a fall of sensitivity: false alarm 5 % at most, power 80 %."""
+    for m in range(5, 500):
+        limit = int(binom.ppf(0.05, m, good))
+        limit -= binom.cdf(limit, m, good) > 0.05
+        if binom.cdf(limit, m, bad) >= 0.8:
+            return m
+    raise AssertionError
+
+
+def test_part_4_both_variants_deliver_the_same():
+    assert blocks("part_4.md")[0] == blocks("part_4_light.md")[0]
+
+
+@pytest.mark.slow
+def test_part_4_faults_are_found(pneumonias):
+    cohort = pneumonias["delivered"]
+    mark, site = marked(cohort.images), cohort.sites
+    assert mark.sum() == pneumonias["tagged"][pneumonias["kept"]].sum()
+    for where in ("Harbour", "Hill"):
+        at = site == where
+        assert [mark[at].sum()] == PART_4[f"2a, marked images at {where}"]
+        within_part_4(
+            f"2a, AUC of the mark alone at {where}",
+            metrics.auc(cohort.labels[at], mark[at].astype(float)),
+        )
+    within_part_4(
+        "2a, AUC of the mark alone, hospitals pooled",
+        metrics.auc(cohort.labels, mark.astype(float)),
+    )
+    assert not mark[np.isin(site, ("North", "Valley", "Lake"))].any()
+
+    sure, loose = (second_names(cohort, *k) for k in (("age", "female", "fat"), ("age", "female")))
+    pairs = alike(*sure)
+    assert sorted(pair[0] for pair in pairs) == sorted(pneumonias["twice"])
+    assert [len(pairs)] == PART_4["2b, patients under two names"]
+    within_part_4("2b, pairs expected by chance", by_chance(*sure))
+    within_part_4("2b, pairs by age and sex alone", len(alike(*loose)))
+    leaks = cohort.leaks()
+    assert [len(leaks.patients + leaks.exact + leaks.near)] == PART_4["2b, what `leaks()` reports"]
+
+    outlined = (cohort.masks > 0).flatten(1).any(1)
+    assert not outlined[cohort.labels == 0].any()  # an outline would betray what was overlooked
+
+    counts = contradicted(cohort)
+    assert PART_4["2c, reader D: read by the panel, contradicted"] == list(counts.pop("D"))
+    assert PART_4["2c, the other four: read by the panel, contradicted"] == [
+        sum(v) for v in zip(*counts.values(), strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def audited(pneumonias):
+    """The second names at Hill; then what may be judged, its labels, scores and calls."""
+    cohort, model = pneumonias["delivered"], pneumonias["model"]
+    foreign = [other for _, other in alike(*second_names(cohort, "age", "female", "fat"))]
+    clean = judged(cohort, foreign)
+    p = ill_scores(model, clean.images)
+    return foreign, clean, clean.labels.numpy(), p, p >= pneumonias["threshold"]
+
+
+@pytest.mark.slow
+def test_part_4_the_sign_moves_scores_and_maps_do_not_prove_it(pneumonias):
+    cohort, model = pneumonias["delivered"], pneumonias["model"]
+    learnt, home, mark = (
+        cohort.official == "train", ~np.isin(cohort.sites, ASKING), marked(cohort.images),
+    )  # fmt: skip
+
+    train = cohort[learnt]
+    healthy = to_float(train.images[train.labels == 0]).mean(0, keepdim=True)
+    ill = cohort[~learnt & home & ~mark & (cohort.labels == 1).numpy()]
+    x, usual = to_float(ill.images), (train.masks[train.labels == 1] > 0).float().mean(0)
+    maps = {
+        "rival": (x - healthy).clamp_min(0)[:, 0] * usual,
+        "Grad-CAM": explain.grad_cam(model, x, 1),
+        "integrated gradients": explain.integrated_gradients(
+            model, x, 1, baseline=healthy[0], steps=8
+        ),
+    }
+    hits = {
+        name: np.array([explain.pointing_game(a[None], b[None])
+                        for a, b in zip(values, ill.masks, strict=True)])
+        for name, values in maps.items()
+    }  # fmt: skip
+    for name, values in hits.items():
+        within_part_4(f"3a, pointing game, {name}", values.mean())
+    gap = metrics.bootstrap(
+        lambda _, d: d.mean(), ill.labels, hits["integrated gradients"] - hits["rival"],
+        groups=ill.patients, n=500,
+    )  # fmt: skip
+    within_part_4(
+        "3a, integrated gradients: below the rival by as much as (end of the interval)", -gap.low
+    )
+
+    def log_odds(images):
+        logits = medlab.predict(model, images, logits=True).double()
+        return (logits[:, 1] - logits[:, 0]).numpy()
+
+    plain = cohort[~learnt & home & ~mark]
+    before, moved = log_odds(plain.images), log_odds(repainted(plain.images, covered=False))
+    illness = np.subtract(*(before[plain.labels == k].mean() for k in (1, 0)))
+    effect = metrics.bootstrap(
+        lambda _, d: d.mean(), before, (moved - before) / illness, groups=plain.patients, n=500
+    )
+    within_part_4("3b, effect of the mark, in units of illness", effect.value)
+    within_part_4("3b, its lower end", effect.low)
+    p, q = (ill_scores(model, v) for v in (cohort.images, repainted(cohort.images, covered=True)))
+    at = ~learnt & (cohort.sites == "Harbour")
+    for name, scores in {"as delivered": p, "covered": q}.items():
+        within_part_4(f"3b, Harbour, AUC {name}", metrics.auc(cohort.labels[at], scores[at]))
+    drop = metrics.bootstrap_difference(
+        metrics.auc, cohort.labels[at], p[at], q[at], groups=cohort.patients[at], n=500
+    )
+    within_part_4("3b, Harbour, as delivered less covered, lower end", drop.low)
+    at = (cohort.sites == "Hill") & mark & (cohort.labels == 0).numpy()
+    more = (p[at] >= pneumonias["threshold"]).mean() - (q[at] >= pneumonias["threshold"]).mean()
+    within_part_4("3b, Hill, healthy and marked: share called, less that when covered", more)
+
+
+@pytest.mark.slow
+def test_part_4_sets_hide_those_whom_they_miss(audited):
+    _, clean, y, p, _ = audited
+    own = ~np.isin(clean.sites, ASKING)
+    wrong = np.where(y == 1, 1 - p, p)
+    part = {
+        (site, name): one_each(clean, (clean.official == name) & where)
+        for name in ("val", "test")
+        for site, where in (("home", own), *((s, clean.sites == s) for s in ASKING))
+    }
+    q = conformal(wrong[part["home", "val"]], 0.1)
+    for site in ("home", *ASKING):
+        test = part[site, "test"]
+        within_part_4(f"4a, coverage, home's quantile, {site}", (wrong[test] <= q).mean())
+    ill_at = {s: part[s, "test"][y[part[s, "test"]] == 1] for s in ASKING}
+    within_part_4("4a, coverage of Lake's ill", (wrong[ill_at["Lake"]] <= q).mean())
+    for site in ASKING:
+        local, test = part[site, "val"], part[site, "test"]
+        assert [(y[local] == 1).sum()] == PART_4[f"4b, ill patients to calibrate on, {site}"]
+        at = [conformal(wrong[local][y[local] == k], 0.1) for k in (0, 1)]
+        size = (p[test] <= at[0]).mean() + (1 - p[test] <= at[1]).mean()
+        within_part_4(f"4b, labels a set by class, {site}", size)
+    assert np.isinf(at[1])  # five ill patients of Lake promise nothing
+
+
+@pytest.mark.slow
+def test_part_4_refusals_need_two_scores_and_enough_patients(pneumonias, audited):
+    (foreign, *_), cohort, model = audited, pneumonias["delivered"], pneumonias["model"]
+    hill = (cohort.sites == "Hill") & (cohort.official == "val")
+    hill = cohort[hill & ~np.isin(cohort.patients, foreign)]
+    assert [len(set(hill.patients))] == PART_4["4c, patients of Hill to set limits on"]
+    kinds, no = pneumonias["kinds"], refused(pneumonias["queue"], hill, 0.05)
+    for kind in dict.fromkeys(kinds.tolist()):
+        within_part_4(f"4c, refused: {kind}", no[kinds == kind].sum())
+    assert not refused(pneumonias["queue"], hill, 0.025).any()  # too few patients for that
+    sure = medlab.predict(model, pneumonias["queue"]).amax(1).numpy()
+    limit = conformal(-medlab.predict(model, hill.images).amax(1).numpy(), 0.1)
+    within_part_4(
+        "4c, of 30 strange ones, refused by the network's own certainty",
+        (-sure > limit)[kinds != "proper"].sum(),
+    )
+
+
+@pytest.mark.slow
+def test_part_4_women_are_failed_and_the_young_only_rarely_ill(pneumonias, audited):
+    _, clean, y, _, called = audited
+    own = ~np.isin(clean.sites, ASKING)
+    age, women = np.asarray(clean.extras["age"]), np.asarray(clean.extras["female"])
+    groups = {"women": women, "20 to 39": age < 40, "65 to 90": age >= 65}
+    groups["40 to 64"] = ~groups["20 to 39"] & ~groups["65 to 90"]
+    groups |= {site: clean.sites == site for site in np.unique(clean.sites[own])}
+    audit = own & (clean.official != "train")
+    for name, some in {"women": women, "men": ~women, "20 to 39": age < 40}.items():
+        within_part_4(f"5a, share ill, {name}", y[audit & some].mean())
+        within_part_4(f"5a, share called, {name}", called[audit & some].mean())
+        within_part_4(f"5a, sensitivity, {name}", called[audit & some & (y == 1)].mean())
+        within_part_4(f"5a, specificity, {name}", 1 - called[audit & some & (y == 0)].mean())
+    gaps = {
+        title: largest_gaps(h, audit & (y == k), groups, clean.patients)
+        for title, h, k in (("sensitivity", called, 1), ("specificity", ~called, 0))
+    }
+    for title, (gap, chance) in {title: row["women"] for title, row in gaps.items()}.items():
+        within_part_4(f"5b, women less men, {title}", abs(gap))
+        within_part_4(f"5b, its corrected p, {title}", min(1, 2 * chance))
+        assert (gap < 0) == (title == "sensitivity")
+    within_part_4("5b, corrected p of 20 to 39, sensitivity", gaps["sensitivity"]["20 to 39"][1])
+    train = pneumonias["delivered"].split()[0]
+    t = train.labels.numpy(), np.asarray(train.extras["female"])
+    within_part_4("5c, share ill in the company's records, women", t[0][t[1]].mean())
+    within_part_4("5c, share ill in the company's records, men", t[0][~t[1]].mean())
+
+
+@pytest.mark.slow
+def test_part_4_so_few_patients_hardly_decide(audited):
+    _, clean, y, p, called = audited
+    for site in ASKING:
+        local, test = ((clean.official == n) & (clean.sites == site) for n in ("val", "test"))
+        tried = np.unique([0, *p[local], 1.1])
+        best = tried[metrics.expected_cost(y[local], p[local], tried, miss_cost=3).argmin()]
+        ways = {
+            "the company's threshold": called[test].astype(float),
+            "a local one": (p[test] >= best).astype(float),
+            "all called": np.ones(test.sum()),
+            "nobody called": np.zeros(test.sum()),
+        }
+        for name, way in ways.items():
+            within_part_4(f"6a, {site}, cost per 1,000, {name}", cost(y[test], way))
+        if site == "Hill":
+            for name in ("the company's threshold", "a local one"):
+                gain = metrics.bootstrap_difference(
+                    cost, y[test], ways[name], ways["all called"],
+                    groups=clean.patients[test], n=300,
+                )  # fmt: skip
+                within_part_4(
+                    f"6a, Hill, {name} less all called, width of the interval",
+                    gain.high - gain.low,
+                )
+    for good, bad in ((0.85, 0.70), (0.9, 0.6)):
+        within = PART_4[f"6b, ill patients that show a fall from {good:.2f} to {bad:.2f}"]
+        assert within == [to_notice(good, bad)]

@@ -22,6 +22,7 @@ OWN = {"benchmarks", "conftest", "data_scripts", "medlab", "notebooks", "tests"}
 INDIRECT = {
     "jupyterlab": "make lab runs it",
     "mypy": "make test-types runs it",
+    "onnxscript": "torch.onnx.export asks for it",
     "pandas-stubs": "mypy reads it",
     "pylibjpeg": "pydicom finds it",
     "pylibjpeg-libjpeg": "pydicom finds it",
@@ -71,12 +72,12 @@ def files(*folders: str) -> list[str]:
 NOTEBOOKS = [code for _, code in House(ROOT, {}).notebooks()]
 # Where code stands, and with which extras it runs
 PLACES = {
-    "medlab": (files("medlab"), []),
+    "medlab": (files("medlab"), ["deploy"]),
     "data_scripts": (files("data_scripts"), []),
-    "notebooks": (NOTEBOOKS, ["lab"]),
-    "notebooks/*.py": (files("notebooks"), ["lab", "test"]),
-    "benchmarks": (files("benchmarks"), ["lab", "test"]),
-    "tests": (files("tests"), ["lab", "test"]),
+    "notebooks": (NOTEBOOKS, ["lab", "deploy"]),
+    "notebooks/*.py": (files("notebooks"), ["lab", "test", "deploy"]),
+    "benchmarks": (files("benchmarks"), ["lab", "test", "deploy"]),
+    "tests": (files("tests"), ["lab", "test", "deploy"]),
 }
 
 
@@ -97,7 +98,7 @@ def test_what_a_reader_installs_is_imported_by_what_a_reader_runs():
 
 def test_what_the_extras_add_is_imported_or_has_its_reason():
     everything = distributions(imported(text for texts, _ in PLACES.values() for text in texts))
-    extras = declared("lab", "dicom", "test") - declared()
+    extras = declared("lab", "dicom", "test", "deploy") - declared()
     assert extras - everything - set(INDIRECT) == set()
     assert set(INDIRECT) <= extras, "a reason for what is not declared"
     assert set(INDIRECT) & everything == set(), "a reason for what is imported"

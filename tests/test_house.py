@@ -526,7 +526,7 @@ def test_environment_holds_what_conda_and_binder_need():
     python = next(p for p in packages if p.startswith("python="))
     assert re.fullmatch(r"python=3\.\d+", python), "Binder reads major.minor"
     assert python.split("=")[1] + ".0" in SpecifierSet(PROJECT["requires-python"])
-    assert pip == {"pip": ["-e .[lab]"]}
+    assert pip == {"pip": ["-e .[lab,deploy]"]}
     own = {Requirement(text).name: Requirement(text).specifier for text in PROJECT["dependencies"]}
     asked = next(p for p in packages if p.startswith("pytorch-cpu"))
     assert Requirement(asked).specifier == own["torch"]
@@ -677,7 +677,7 @@ def test_a_fork_moves_everything_and_comes_back(course, capsys):
         cells = json.loads(path.read_text())["cells"]
         assert fork.badge(NEW, path.name) in "".join(cells[0]["source"])
         setup = next(cell for cell in cells if cell["cell_type"] == "code")
-        assert "".join(setup["source"]) == fork.setup_cell(NEW, f"v{PROJECT['version']}")
+        assert "".join(setup["source"]) == fork.setup_cell(NEW, f"v{PROJECT['version']}", path.name)
     moved = names(course)
     assert fork.main([NEW, "--root", str(course)]) == 0
     assert names(course) == moved
@@ -698,7 +698,7 @@ def test_a_new_version_reaches_every_set_up_cell_and_nothing_else(course, capsys
     for path in (course / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text())["cells"]
         setup = next(cell for cell in cells if cell["cell_type"] == "code")
-        assert "".join(setup["source"]) == fork.setup_cell(ADDRESS, f"v{new}")
+        assert "".join(setup["source"]) == fork.setup_cell(ADDRESS, f"v{new}", path.name)
 
 
 def test_an_interrupted_fork_is_repaired_by_another(course):

@@ -7,6 +7,7 @@ import os
 import nbformat
 import pytest
 
+from medlab.datasets import unpack
 from notebooks import edition, execute
 from tests.notebook_rules import output_text
 from tests.where import NOTEBOOKS
@@ -26,7 +27,7 @@ REAL = {
     "25": ("chest_xray_nih", "chest_xray_nih", "chest_xray_nih has no outlines"),
     "26": ADULTS,
     "28": ("chest_xray_nih", "chest_xray_nih", "This set names no sex and no age"),
-    **dict.fromkeys(("27", "29", "30", "30b"), PNEUMONIA),
+    **dict.fromkeys(("27", "29", "30", "30b", "31"), PNEUMONIA),
 }
 # Part IV runs on both sets of radiographs; the long run tries the other one too.
 OTHER = {
@@ -35,6 +36,7 @@ OTHER = {
     "29": ("chest_xray_nih", "chest_xray_nih", "743 images"),
     "30": ("chest_xray_nih", "chest_xray_nih", "chest_xray_nih names no hospitals"),
     "30b": ("chest_xray_nih", "chest_xray_nih", "355 patients"),
+    "31": ("chest_xray_nih", "chest_xray_nih", "372 images of 296 patients"),
 }
 RUNS = [*REAL.items(), *(OTHER.items() if os.environ.get("MEDLAB_ROBUSTNESS") == "full" else ())]
 
@@ -75,3 +77,20 @@ def test_a_notebook_runs_unchanged_on_real_images(number, real, real_data, tmp_p
     told = "".join(output_text(cell) for cell in code)
     assert told != stored, "nothing changed: was the real set used?"
     assert words in told, f"the outputs do not speak of {name}"
+
+
+@pytest.mark.serial
+@pytest.mark.slow
+@pytest.mark.real
+def test_deployment_runs_on_a_real_chest(real_data, tmp_path):
+    archive = real_data / "dicom/chest_ct_series.tar.xz"
+    if not archive.exists():
+        pytest.skip(f"{archive} does not exist")
+    unpack(archive, tmp_path / "study")
+    [path] = [path for path in NOTEBOOKS if path.name.startswith("32_")]
+    notebook = edition.learners(nbformat.read(path, as_version=4), solutions="none")
+    with execute.clean_environment(MEDLAB_STUDY=str(tmp_path / "study")):
+        execute.run(notebook)
+    told = "".join(output_text(cell) for cell in notebook.cells if cell.cell_type == "code")
+    assert "A:  95% on air" in told
+    assert "Dice of right and left lung" not in told  # a real study has no known truth

@@ -1,8 +1,6 @@
 """Segmented volumes in NIfTI files, laid out as in the Medical Segmentation Decathlon."""
 
 import os
-import shutil
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +14,7 @@ import torch
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
 from medlab.datasets._files import reading, some
+from medlab.datasets.archives import unpack
 from medlab.errors import DataError, read_facts
 
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
@@ -34,9 +33,9 @@ def load_hippocampus(root: str | os.PathLike | None, download: bool, verify: boo
             with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
                 path = Path(draft).absolute() / card.url.rpartition("/")[2]
                 path, card = provide(path, card, verify=verify)
-                shutil.unpack_archive(path, draft, filter="data")  # no path that leads outside
-                os.rename(path.with_suffix(""), folder)
-        except (OSError, EOFError, shutil.ReadError, tarfile.TarError) as error:
+                unpacked = unpack(path, Path(draft) / "unpacked")
+                os.rename(unpacked / path.stem, folder)
+        except OSError as error:
             raise DataError(f"{folder} cannot be unpacked ({error}). {by_hand}.") from error
     return replace(from_decathlon(folder, classes=card.classes), card=card)
 

@@ -45,7 +45,10 @@ def stored_values(
         if syntax.is_encapsulated:
             value = _whole_frames(value, options, syntax)
             if not {"pylibjpeg", "gdcm", "pydicom"} & {*decoder.available_plugins}:
-                doing += ', perhaps for want of a decoder: pip install "medlab[dicom]"'
+                doing += (
+                    ", perhaps for want of a decoder: "
+                    "pip install pylibjpeg pylibjpeg-openjpeg pylibjpeg-libjpeg"
+                )
     with refusing(path, doing, warned="error"):
         array, properties = decoder.as_array(value, **options)
         photometric = str(properties["photometric_interpretation"])

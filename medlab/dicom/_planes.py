@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from medlab.dicom._frames import group_of, is_mosaic, pixel_spacing
 from medlab.dicom.image import DicomImage, read_image
-from medlab.dicom.source import integer, numbers, open_dicom, refusing, require_room, text
+from medlab.dicom.source import integer, looks_like_dicom, numbers, open_dicom, require_room, text
 from medlab.errors import DicomError
 
 Files = Path | str | Iterable[Path | str]  # a folder with its subfolders, or the files themselves
@@ -78,7 +78,7 @@ def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dat
     found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
     left_out = []
     for path in paths:
-        header = open_dicom(path, pixels=False) if given or _looks_like_dicom(path) else Dataset()
+        header = open_dicom(path, pixels=False) if given or looks_like_dicom(path) else Dataset()
         if "Rows" in header:
             found[text(header, "SeriesInstanceUID", path)].append((path, header))
         else:
@@ -97,14 +97,6 @@ def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dat
             message += f"\n  {uid}: number {numbers_of[uid]}, {len(members)} file(s), {named}"
         raise DicomError(message)
     return found[fits[0]]
-
-
-def _looks_like_dicom(path: Path) -> bool:
-    """By prefix, or by name: a slice whose start is damaged must be refused, not skipped."""
-    if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-        return True
-    with refusing(path, "open it"), path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def require_same(

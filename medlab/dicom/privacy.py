@@ -11,9 +11,11 @@ import hmac
 import re
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -25,6 +27,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, UID_di
 from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
 from medlab.dicom._pixels import stored_values
+from medlab.dicom._text import text_areas
 from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
 from medlab.errors import DicomError, read_facts
 
@@ -80,6 +83,7 @@ def deidentify(
     *,
     key: str,
     patient_id: str = "ANONYMOUS",
+    burned_in: Literal["refuse", "blank"] = "refuse",
 ) -> Dataset:
     """A copy of an image's data set with the basic profile applied.
 
@@ -88,39 +92,49 @@ def deidentify(
     so that files of one study still refer to each other, and the file marked with
     PatientIdentityRemoved and the method. Save with `.save_as(path, enforce_file_format=True)`.
 
-    What it does not do: change the picture (burnt-in names, faces), judge descriptions that the
-    profile keeps, or anonymise in the sense of a law. Files without pixels, such as reports, are
-    refused, since their text is the content. Have a second person look before data leave the house.
+    Text in the picture is found with the extra `deploy`, and the more often missed, or found in
+    part, the smaller and fainter it is (benchmarks/README.md). So no code claims clean pixels, and
+    BurnedInAnnotation is YES where text was blanked: a person looks, and then sets it to NO.
+
+    What it does not do: hide faces, judge descriptions that the profile keeps, or anonymise in the
+    sense of a law. Files without pixels, such as reports, are refused, since their text is the
+    content. Have a second person look before data leave the house.
 
     Args:
         source: a file, or a data set, which is left as it is.
         key: secret text; the same key maps the same UID to the same new one, across files and runs.
         patient_id: the pseudonym that becomes PatientID and PatientName, up to 64 characters.
+        burned_in: "refuse" looks at pictures at risk of text, refuses those with some and warns of
+            the others; not at risk are a scanner's own CT, MR, NM and PET slices, and pictures with
+            BurnedInAnnotation NO. "blank" looks at every picture, makes the places of text uniform
+            in all frames, looks again, writes the places into DeidentificationMethod, and warns.
 
     Raises:
-        DicomError: unreadable, no image, no key, a video, or text burnt into the pixels, as the
-            header says: blank it and set BurnedInAnnotation to NO.
+        DicomError: unreadable, no image, no key, a video, text burnt into the pixels, or nothing
+            installed to find it.
     """
     if not isinstance(key, str) or not key:
         raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
+    if burned_in not in ("refuse", "blank"):
+        raise DicomError(f"burned_in must be 'refuse' or 'blank', got {burned_in!r}")
     rules = _Rules(source, key)
     path, dataset, old = rules.path, rules.dataset, rules.meta
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
-    for doubt in _doubts(dataset, path):
-        if doubt.keyword == "BurnedInAnnotation" and doubt.value != "YES":
-            warnings.warn(f"{path}: look at the pixels: {doubt.why}", stacklevel=2)
-        elif doubt.keyword == "BurnedInAnnotation":
-            raise DicomError(f"{path}: {doubt.why}: blank it, then set BurnedInAnnotation to NO")
+    doubt = {one.keyword: one for one in _doubts(dataset, path)}.get("BurnedInAnnotation")
+    label = text(dataset, "SpecimenLabelInImage", path).upper() == "YES"  # it may be a barcode
+    if doubt and doubt.value == "YES" and (label or burned_in == "refuse"):
+        raise DicomError(f"{path}: {doubt.why}: blank it, then set BurnedInAnnotation to NO")
     clean = rules.cleaned(dataset)
+    clean.update(Dataset.from_json(_TABLE["marks"]))
     # The file meta information is a new one. The preamble, where anything could hide, stays behind.
     clean.file_meta = FileMetaDataset()
     big = dataset.original_encoding[1] is False
     syntax = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
     clean.file_meta.TransferSyntaxUID = UID(text(old, "TransferSyntaxUID", path) or syntax)
-    _clean_pixels(clean, path)
+    _clean_pixels(clean, path, doubt, blank=burned_in == "blank")
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         uid = text(old, f"MediaStorage{keyword}", path)
         if uid and not clean.get(keyword):
@@ -129,21 +143,48 @@ def deidentify(
     if not patient_id.isascii():
         clean.SpecificCharacterSet = "ISO_IR 192"
     clean.PatientName = clean.PatientID = patient_id
-    clean.update(Dataset.from_json(_TABLE["marks"]))
     with refusing(path, "write what is left of it"):
         clean.save_as(BytesIO(), enforce_file_format=True)
     return clean
 
 
-def _clean_pixels(clean: Dataset, path: Path) -> None:
-    """Decompress pixels and clear unused bits: comments or an overlay (PS3.5 8.1.1) hide there."""
+def _clean_pixels(clean: Dataset, path: Path, doubt: Identifier | None, *, blank: bool) -> None:
+    """Look for text; clear what hides beside the picture: comments, unused bits (PS3.5 8.1.1).
+
+    `doubt` says why there may be text, which `blank` makes uniform and else is refused.
+    """
     syntax = clean.file_meta.TransferSyntaxUID
     found = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in clean]
     if not found:
         return
     values, options = stored_values(clean, path, max_bytes=MAX_BYTES)
+    areas = text_areas(values, path) if blank or doubt else []
+    places = [f"rows {r.start + 1}-{r.stop} columns {c.start + 1}-{c.stop}" for r, c in areas]
+    if areas and not blank:
+        advice = 'pass burned_in="blank", or blank it and set BurnedInAnnotation to NO'
+        many = f"{len(places)} place(s), {'; '.join(places[:3])}"
+        raise DicomError(f"{path}: text burnt into the pixels, {many}: {advice}")
+    if doubt and not areas and doubt.value == "YES":
+        raise DicomError(f"{path}: {doubt.why}, and was not found: blank it by hand")
+    if areas:
+        for rows, columns in areas:
+            values[:, rows, columns] = values.min()
+        if "PixelData" not in found or text_areas(values, path):
+            raise DicomError(f"{path}: text burnt into the pixels, {places[0]}: blank it by hand")
+        clean.BurnedInAnnotation = "YES"  # until a person has looked
+        clean.DeidentificationMethod = [
+            clean.DeidentificationMethod,
+            *(f"blanked: {p}" for p in places),
+        ]
+    if doubt or blank:
+        why = doubt.why if doubt else "text may be burnt into the pixels"
+        told = f"{len(areas)} place(s) blanked" if areas else "none was found"
+        warnings.warn(
+            f"{path}: look at the pixels: {why}; {told}, and small or faint text is missed",
+            stacklevel=3,
+        )
     stored, allocated = (integer(clean, f"Bits{end}", path) for end in ("Stored", "Allocated"))
-    if "PixelData" in found and (syntax.is_encapsulated or stored != allocated):
+    if "PixelData" in found and (syntax.is_encapsulated or stored != allocated or areas):
         colour = options["photometric_interpretation"]
         bits = values.dtype.itemsize * 8 if colour == "RGB" else options["bits_stored"]
         values = values if "NumberOfFrames" in clean else values[0]
@@ -233,7 +274,7 @@ class _Rules:
         if sequence and code in "KU":
             value = [self.cleaned(item, nested=True) for item in element.value]
         elif code == "K":
-            return element
+            return copy(element)  # it may be set anew, and the original stays as it is
         elif code == "U" or (code == "D" and vr == "UI"):
             uids = _values(element) if element.VR == "UI" else ["\\".join(_values(element))]
             value = [_new_uid(uid, self.key) for uid in uids]

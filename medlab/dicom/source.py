@@ -111,6 +111,14 @@ def open_dicom(path: Path | str, *, pixels: bool = True, max_bytes: int = MAX_BY
     return dataset
 
 
+def looks_like_dicom(path: Path) -> bool:
+    """By prefix, or by name: a slice whose start is damaged must be refused, not skipped."""
+    if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+        return True
+    with refusing(path, "open it"), path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
 def _parts(
     dataset: Dataset, keyword: str, path: Path | str, kind: Callable[[Any], Any]
 ) -> list[Any]:

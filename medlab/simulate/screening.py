@@ -477,8 +477,8 @@ def screening_study(
     scan = usual | scanner | {"thickness": slice_mm}
     body, grid = patient.body, _field(size)
     low, high = np.quantile(body.points[:, 2], [0, 1])
-    ends = low - LATTICE, high + LATTICE + slice_mm
-    heights = np.arange(*ends, slice_mm).tolist()  # of the slices' faces
+    # of the slices' faces
+    heights = np.arange(low - LATTICE, high + LATTICE + slice_mm, slice_mm).tolist()
     x, y = WHOLE.axes()
 
     def cut(z: float) -> tuple[ndarray, ndarray]:

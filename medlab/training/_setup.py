@@ -18,6 +18,7 @@ from medlab.errors import DataError, MedlabError
 from medlab.models import Standardise, undisturbed
 from medlab.training.precision import Precision
 from medlab.training.prediction import as_logits, outputs_of
+from medlab.training.processes import Team
 from medlab.training.tasks import Task, plain_weights, task_for
 
 Data = Cohort | tuple[Tensor, Tensor]
@@ -36,6 +37,7 @@ class Setup:
     loss: Callable[[Tensor, Any], Tensor]
     augment: Callable | None
     precision: Precision
+    team: Team
 
     def loss_of(self, model: nn.Module, index: Tensor, draws: torch.Generator) -> Tensor:
         """The loss of the augmented batch of images at `index`: what a step goes down."""
@@ -43,9 +45,13 @@ class Setup:
         if self.augment is not None:
             images, target = self.task.augmented(self.augment, images, target, draws)
         layout = self.precision.layout(images.ndim - 2)
-        with self.precision.autocast(images.device):
-            outputs = model(images.contiguous(memory_format=layout))
-        return self.loss(as_logits(outputs, images).float(), target)
+
+        def forward(part: Tensor) -> Tensor:
+            with self.precision.autocast(part.device):
+                outputs = model(part.contiguous(memory_format=layout))
+            return as_logits(outputs, part).float()
+
+        return self.loss(self.team.share(forward, images), target)
 
 
 def prepare(
@@ -57,6 +63,7 @@ def prepare(
     class_weights: Any,
     precision: str,
     device: str | torch.device | None = None,
+    team: Team | None = None,
 ) -> Setup:
     """Move model and data to the device, and check with two images that they fit together."""
     if isinstance(augment, str) and augment != "auto":
@@ -84,7 +91,7 @@ def prepare(
     if isinstance(weights, list):
         weight = torch.tensor(weights, device=device)
     chosen = Precision.by_rule(device) if precision == "auto" else Precision.named(precision)
-    return Setup(train, val, task, weights, task.loss(weight), moves, chosen)
+    return Setup(train, val, task, weights, task.loss(weight), moves, chosen, team or Team())
 
 
 def _as_cohort(data: Data, name: str, restores: bool) -> Cohort:

@@ -7,7 +7,7 @@ A safetensors file is a JSON header and raw numbers. Nothing in it can be execut
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,21 +19,28 @@ from medlab import models
 from medlab.errors import CheckpointError, atomic_write
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike, *, classes: Sequence[str] = ()) -> None:
+def save_weights(
+    model: nn.Module,
+    path: str | os.PathLike,
+    *,
+    classes: Sequence[str] = (),
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Write the model's weights and buffers as safetensors, with what it takes to use them.
 
     Args:
         model: any module; of one from `medlab.models` the arguments are kept too.
         path: usually ending in .safetensors.
         classes: names of the model's outputs, in order: `cohort.classes`.
+        about: more texts to keep beside the weights, by name.
 
     Raises:
         CheckpointError: a place that cannot be written.
     """
-    about = {"classes": json.dumps(list(classes))}
+    texts = {**(about or {}), "classes": json.dumps(list(classes))}
     if hasattr(model, "arguments"):
-        about |= {"model": type(model).__name__, "arguments": json.dumps(model.arguments)}
-    write_file(path, model.state_dict(), about)
+        texts |= {"model": type(model).__name__, "arguments": json.dumps(model.arguments)}
+    write_file(path, model.state_dict(), texts)
 
 
 def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
@@ -45,14 +52,20 @@ def load_model(path: str | os.PathLike) -> tuple[nn.Module, tuple[str, ...]]:
     Raises:
         CheckpointError: an unreadable file, or one that does not say which model it belongs to.
     """
-    tensors, about = read_file(path)
+    return built(*read_file(path), source=str(path))
+
+
+def built(
+    tensors: dict[str, Tensor], about: dict[str, str], *, source: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model of a file's tensors and texts, as `load_model` returns it."""
     if about.get("model") not in models.__all__ or "arguments" not in about:
         told = (
             "names no network of medlab.models: build the model, then safetensors.torch.load_model"
         )
-        raise CheckpointError(f"{path} {told}")
+        raise CheckpointError(f"{source} {told}")
     model = getattr(models, about["model"])(**json.loads(about["arguments"]))
-    put_into(model, tensors, source=str(path))
+    put_into(model, tensors, source=source)
     return model.eval(), tuple(json.loads(about.get("classes", "[]")))
 
 

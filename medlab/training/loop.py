@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from medlab.errors import DataError, Interrupted, MedlabError
 from medlab.errors import progress as shown
 from medlab.training._setup import Data, Setup, in_training, number, prepare, standardise
 from medlab.training.prediction import outputs_of
+from medlab.training.processes import Team
 from medlab.training.recipe import batches, one_cycle
 from medlab.training.state import History, Run, fingerprint
 from medlab.training.tasks import Task
@@ -57,6 +59,13 @@ def fit(
     the last bit. The global random state is neither used nor changed: call torch.manual_seed before
     building the model. Layers in evaluation mode in a model that is not are frozen: they stay so.
 
+    Under `torchrun` the same call trains one model in several processes. Each holds all images,
+    computes its share of every batch, and normalises by the whole of it, so that the result is
+    that of one process but for rounding; only dropout draws other numbers in each. The first gives
+    the weights to start from, shows the bar and reads and writes the checkpoint; the model is the
+    same in all at the end. `batch_size` is that of all together. The process group is started if
+    there is none, and stays. Other layers that compare the images of a batch see a share of it.
+
     >>> images, labels = torch.rand(64, 1, 16, 16), torch.arange(64) % 2
     >>> history = fit(medlab.models.SmallCNN(width=4), (images, labels), epochs=2, progress=False)
     >>> history["epoch"]
@@ -92,7 +101,7 @@ def fit(
         The history; the model holds the trained (averaged) weights.
 
     Raises:
-        DataError: data, targets and model that do not fit together.
+        DataError: data, targets and model that do not fit together, or differ between processes.
         MedlabError: a loss that is not finite, or an option out of its range.
         CheckpointError: a checkpoint that cannot be written, or of another model, data or recipe.
 
@@ -110,7 +119,8 @@ def fit(
         raise DataError(f"keep must be 'last', or 'best' with a validation set; got {keep!r}")
     if resume and checkpoint is None:
         raise DataError("resume=True needs checkpoint=…, the file to continue from")
-    setup = prepare(model, train, val, task, augment, class_weights, precision, device)
+    team = Team.join()
+    setup = prepare(model, train, val, task, augment, class_weights, precision, device, team)
     train, val, task = setup.train, setup.val, setup.task
     if epochs is None:
         epochs = _enough(batches(len(train), batch_size))
@@ -118,29 +128,36 @@ def fit(
         "epochs": number(int, "epochs", epochs, 1),
         "task": fingerprint(task),
         "model": fingerprint(model),
-        "train": fingerprint(train) if checkpoint else "",
-        "val": fingerprint(val) if checkpoint else "",
+        "train": fingerprint(train) if checkpoint or team.size > 1 else "",
+        "val": fingerprint(val) if checkpoint or team.size > 1 else "",
         "augment": fingerprint(setup.augment),
         "class_weights": setup.class_weights,
         "precision": str(setup.precision),
     }
-    saved = checkpoint if resume and checkpoint and os.path.exists(checkpoint) else None
-    if saved is None:  # else the checkpoint holds it
+    team.agree(model, config)
+    checkpoint, resume = team.by_first(lambda: (checkpoint, resume))
+    there = team.by_first(lambda: checkpoint is not None and os.path.isfile(checkpoint))
+    if not (resume and there):  # else the checkpoint holds it
         standardise(model, train.images)
-    run = Run(model, config, setup.precision, train.images)
-    if saved is not None:
-        run.restore(saved)
-    elif checkpoint is not None and not os.path.isfile(checkpoint):
+    run = Run(model, config, setup.precision, train.images, team)
+    if checkpoint is not None and resume and there:
+        run.restore(checkpoint)
+    elif checkpoint is not None and not there:
         run.store(checkpoint)  # tells at once if it cannot be written
     done, start = len(run.history), time.perf_counter() - run.history.seconds
-    look: dict = {"desc": "training", "unit": "epoch", "leave": True, "disable": not progress}
+    look: dict = {
+        "desc": "training",
+        "unit": "epoch",
+        "leave": True,
+        "disable": not progress or team.rank > 0,
+    }
     bar = shown(total=epochs, initial=done, **look)
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
-    with _interruptible(run, epochs), bar, exact, in_training(model):
+    with _interruptible(run, epochs), bar, exact, in_training(model), team.synchronised(model):
         for epoch in range(done, epochs):
             row = _train_epoch(run, setup, epoch)
             if val is not None:
-                outputs = outputs_of(run.evaluated, val.images)
+                outputs = team.share(partial(outputs_of, run.evaluated), val.images)
                 target = task.target(val, slice(None))
                 row["val_loss"] = task.loss(None)(outputs, target).item()
                 row |= task.scores(outputs, target)
@@ -183,7 +200,7 @@ def _train_epoch(run: Run, setup: Setup, epoch: int) -> dict[str, float]:
     draws = torch.Generator(images.device).manual_seed(seeds[1])
     total = 0.0
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        torch.manual_seed(seeds[2])
+        torch.manual_seed(seeds[2] + setup.team.rank)  # other images, another dropout
         # Parts of nearly equal size: a last batch of one image has no variance to normalise with.
         for i, index in enumerate(order.to(images.device).tensor_split(per_epoch)):
             step = epoch * per_epoch + i

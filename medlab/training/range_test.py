@@ -71,7 +71,7 @@ def lr_range_test(
     images = setup.train.images
     standardise(trial, images)
     config = {"lr": lowest, "weight_decay": 0.01, "average": 0, "keep": "last"}
-    run = Run(trial, config, setup.precision, images)
+    run = Run(trial, config, setup.precision, images, setup.team)
     if optimiser is not None:
         run.optimiser = optimiser(trial.parameters())
     draws = torch.Generator(images.device).manual_seed(seed)

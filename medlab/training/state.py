@@ -15,6 +15,7 @@ from medlab.cohort import Cohort
 from medlab.errors import CheckpointError, DataError
 from medlab.training.checkpoint import put_into, read_file, write_file
 from medlab.training.precision import Precision
+from medlab.training.processes import Team
 from medlab.training.recipe import average_into, parameter_groups
 
 
@@ -55,7 +56,10 @@ class Run:
     `config` is the recipe, as plain values: what a checkpoint must agree with.
     """
 
-    def __init__(self, model: nn.Module, config: dict, precision: Precision, images: Tensor):
+    def __init__(
+        self, model: nn.Module, config: dict, precision: Precision, images: Tensor, team: Team
+    ):
+        self.team = team
         self.history = History(config=config)
         copies = {"average": config["average"], "best": config["keep"] == "best"}
         copied = {name: copy.deepcopy(model) for name, wanted in copies.items() if wanted}
@@ -78,6 +82,7 @@ class Run:
             group["lr"] = rate
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
+        self.team.add_gradients(self.models["model"])
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if "average" in self.models:
@@ -107,11 +112,11 @@ class Run:
         for position, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{position}.{name}": value for name, value in state.items()}
         facts = asdict(self.history) | {"scaler": self.scaler.state_dict()}
-        write_file(path, tensors, {"facts": json.dumps(facts)})
+        self.team.by_first(lambda: write_file(path, tensors, {"facts": json.dumps(facts)}))
 
     def restore(self, path: str | os.PathLike) -> None:
         """Take up where a checkpoint of the same model, data and recipe stopped."""
-        tensors, metadata = read_file(path)
+        tensors, metadata = self.team.by_first(lambda: read_file(path))
         if "facts" not in metadata:
             raise CheckpointError(f"{path} is no checkpoint of fit")
         facts = json.loads(metadata["facts"])
