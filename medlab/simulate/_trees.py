@@ -174,8 +174,7 @@ def cover(tubes: dict[str, Pieces], grid: Grid, z: float) -> dict[str, ndarray]:
         # A soft edge adds h² / 12 to a radius squared.
         edge = np.sqrt(drawn**2 - h * h / 12)
         share = ((edge - away) / h + 0.5).clip(0, 1) * (radius / drawn) ** 2
-        in_row, in_column = ((i >= 0) & (i < grid.size) for i in (row, column))
-        seen = (share > 0) & in_row & in_column
+        seen = (share > 0) & (row >= 0) & (row < grid.size) & (column >= 0) & (column < grid.size)
         place = (kind[pick, None, None] * grid.size + row) * grid.size + column
         np.maximum.at(flat, place[seen], share[seen])
     return dict(zip(tubes, flat.reshape(-1, grid.size, grid.size), strict=True))

@@ -30,12 +30,10 @@ VISIBLE = 12.0  # mm², smallest cut of a nodule that is marked
 MOST = 6  # nodules of a patient
 WHOLE = Grid(-237.5, BACK - 237.5, 5.0, 96)  # the body with its shoulders: what attenuates
 INNER = slice(16, 80)  # rows and columns of it that are the field
-SELDOM = 8  # slices of a study between those whose rays are computed
 SECTORS = 6  # directions in which the noise is told apart
 MARGIN = 8  # pixels around a slice, against its opposite edge
 _TOLD = {"centre": float, "diameter": float, "kind": int, "brock": float}
 _TOLD |= dict.fromkeys(("spiculated", "calcified", "malignant"), bool)
-_SIDES = [NAMES.index(name) for name in ("lung", "x", "y")]
 _PER_NODULE = {"diameter": np.nan, "brock": np.nan, "kind": -1, "malignant": -1, "spiculated": -1}
 
 
@@ -404,7 +402,7 @@ def lung_ct(
             row = {"images": hu, "patient": f"P{k:05d}", "site": site}
             row |= {"cuts": _cuts(patient, grid, z), "thickness": apart, "height": z}
             if lungs:
-                row["lungs"] = _sides(patient.body, patient.body.depths(*grid.axes(), z)[_SIDES], z)
+                row["lungs"] = _sides(patient.body, patient.body.depths(*grid.axes(), z), z)
             rows.append(row | patient.facts)
         return rows
 
@@ -486,22 +484,18 @@ def screening_study(
         return depth, _paint(patient, grid, z, _finer(depth, size))
 
     def scanned(i: int) -> tuple[ndarray, ndarray]:
-        part, z = i % SELDOM / SELDOM, heights[i] + slice_mm / 2
-        through = (1 - part) * lines[i // SELDOM] + part * lines[i // SELDOM + 1]
+        part, z = i % 4 / 4, heights[i] + slice_mm / 2
+        through = (1 - part) * lines[i // 4] + part * lines[i // 4 + 1]
         (below, lower), (above, upper) = faces[i : i + 2]
         plane, rng = (lower + upper) / 2, _draw(seed, k, 0, i)
         hu = _expose(plane, _finer(through, size), grid.step, rng, scan)
-        sides = _sides(body, _finer((below + above)[_SIDES] / 2, size), z)
-        return hu.round().clip(-1024, 3071), sides
+        return hu.round().clip(-1024, 3071), _sides(body, _finer((below + above) / 2, size), z)
 
     faces = side_by_side(cut, heights)
-    apart = SELDOM * slice_mm
-    at = np.arange(heights[0] + slice_mm / 2, heights[-1] + apart, apart)
+    at = np.arange(heights[0] + slice_mm / 2, heights[-1] + 4 * slice_mm, 4 * slice_mm)
     lines = side_by_side(lambda z: _lines(body, z, body.depths(x, y, z)), at.tolist())
     hu, sides = zip(*side_by_side(scanned, range(len(heights) - 1)), strict=True)
-    told = {
-        key: np.array([getattr(n, key) for n in patient.nodules], of) for key, of in _TOLD.items()
-    }
+    told = {k: np.array([getattr(n, k) for n in patient.nodules], t) for k, t in _TOLD.items()}
     told["centre"] = told["centre"].reshape(-1, 3)
     told["upper"] = np.isin(body.sheet(*told["centre"].T)[1], (0, 3))
     spacing, origin = (slice_mm, grid.step, grid.step), (grid.x, grid.y, heights[0] + slice_mm / 2)
@@ -510,9 +504,10 @@ def screening_study(
 
 
 def _sides(body: Body, depth: ndarray, z: float) -> ndarray:
-    """(H, W) uint8: 1 in the right lung, 2 in the left, by the depths `_SIDES` (3, H, W) at z."""
-    lung, x, y = depth
-    return (lung > 0) * (1 + (x > body.bow(y, z))).astype(np.uint8)
+    """(H, W) uint8: 1 in the right lung, 2 in the left, by `body`'s depths (K, H, W) at z."""
+    found = dict(zip(NAMES, depth, strict=True))
+    left = found["x"] > body.bow(found["y"], z)
+    return (found["lung"] > 0) * (1 + left).astype(np.uint8)
 
 
 def _field(size: int) -> Grid:
