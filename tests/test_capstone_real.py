@@ -12,6 +12,7 @@ from tests.notebook_rules import output_text
 from tests.where import NOTEBOOKS
 
 LIMITS = (
+    "refused (pixel spacing)",
     "networks and intervals come from simulated scans",
     "81 mm of lung were scanned",
     "family history and emphysema were not told",

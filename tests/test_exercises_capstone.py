@@ -427,6 +427,44 @@ def test_froc_by_hand():
     assert curve.at([0, 1 / 3, 2 / 3]).tolist() == pytest.approx([0.5, 0.5, 1.0])
 
 
+def test_a_gain_is_judged_on_the_same_patients():
+    """Two patients of six gain a nodule each, of eight; at one false alarm a scan of six."""
+    import pandas as pd
+
+    nodules = pd.DataFrame({"patient": [1, 1, 2, 3, 4, 5, 5, 6, 6], "diameter": [9.0] * 8 + [5]})
+    marks = pd.DataFrame({"patient": [*nodules.patient[:8], 6], "nodule": [*range(8), 8]})
+    old = np.array([9.0, 8, 7, 6, 1, 1, 1, 1, 9])
+    new = np.where(np.isin(marks.nodule, [4, 5]), 5.0, old)
+    noise = pd.DataFrame({"patient": 6, "nodule": -1, "k": range(9)})
+    marks = pd.concat([marks, noise], ignore_index=True)  # the seventh false alarm is above 1
+    score = [np.append(one, [5.9, 5.8, 5.7, 5.6, 5.5, 5.4, 5.3, 2, 1.5]) for one in (new, old)]
+    gain, low, high = capstone.gained(nodules, marks, *score, range(1, 7))
+    assert gain == pytest.approx(0)  # both thresholds lie above 5
+    score = [np.append(one, [4.9, 4.8, 4.7, 4.6, 4.5, 4.4, 3, 2, 1.5]) for one in (new, old)]
+    gain, low, high = capstone.gained(nodules, marks, *score, range(1, 7))
+    assert gain == pytest.approx(2 / 8)
+    draws = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), 20000)
+    drawn = draws @ [0, 0, 0, 1, 1, 0] / (draws @ [2, 1, 1, 1, 2, 1])
+    assert [low, high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.04)
+
+
+def test_a_candidate_hits_the_nodule_it_lies_in():
+    import pandas as pd
+
+    centres = [np.zeros(3), np.array([0.0, 0, 30])]
+    nodules = pd.DataFrame({"centre": centres, "diameter": [4.0, 20.0]}, index=[7, 3])
+    places = np.array([[3, 4, 0], [3.1, 4, 0], [0, 0, 20.1], [0, 0, 19.9], [0, 9, 30], [99, 0, 0]])
+    assert capstone.hits(places, nodules).tolist() == [7, -1, 3, -1, 3, -1]
+    assert capstone.hits(places, nodules[:0]).tolist() == [-1] * 6
+
+
+def test_a_header_tells_age_and_sex():
+    told = capstone.facts({"PatientAge": "077Y", "PatientSex": "F"})
+    assert told == {"age": 77, "female": 1, "family": 0, "emphysema": 0, "count": 0}
+    assert capstone.facts({"PatientAge": None, "PatientSex": "M"})["age"] == 62
+    assert capstone.facts({"PatientAge": "011M"})["female"] == 0
+
+
 def test_the_registry_of_the_notebook_is_that_of_the_simulator():
     cases = (104, 107, 109, 112, 132, 150, 152, 153, 164, 171, 187, 194, 195, 223)
     ill = [

@@ -192,7 +192,7 @@ def material() -> SimpleNamespace:
     return SimpleNamespace(
         order=order, keep=keep, merge=merge, brock=brock, shift=shift, expected_auc=expected_auc,
         category=category, workload=workload, benefit=benefit, froc=froc, sample=sample,
-        PLANES=_PLANES, CUBE=_CUBE,
+        hits=hits, facts=facts, gained=gained, PLANES=_PLANES, CUBE=_CUBE,
     )  # fmt: skip
 
 
@@ -233,6 +233,52 @@ def froc(nodules: Any, marks: Any, patients: Sequence, least: float = 6.0) -> Fr
     none = torch.zeros(0, 4), torch.zeros(0)
     empty = len(patients) - 1  # all marks are told of the first scan: only their number counts
     return metrics.froc([boxes(large), *[none[0]] * empty], [found, *[none] * empty])
+
+
+def gained(
+    nodules: Any, marks: Any, new: Any, old: Any, patients: Sequence, rate: float = 1.0
+) -> tuple[float, float, float]:
+    """Sensitivity by the scores `new` above that by `old`, at `rate` false alarms a scan.
+
+    With the ends of its 95 % interval: both thresholds stay, and patients are drawn, so that the
+    two are compared on the same ones. Tables, patients and size limit as in `froc`.
+    """
+    large = nodules[(nodules.diameter >= 6) & nodules.patient.isin(patients)]
+    own = np.array(patients)[:, None] == large.patient.to_numpy()  # whose nodule
+
+    def found(scores: Any) -> np.ndarray:
+        curve = froc(nodules, marks.assign(score=scores), patients)
+        level = curve.thresholds[curve.false_positives <= rate][-1]
+        return large.index.isin(marks.nodule[np.asarray(scores) >= float(level)])
+
+    gains = own @ (found(new).astype(float) - found(old))
+    draws = np.concatenate(list(metrics.resamples(gains)))
+    drawn = draws @ gains / (draws @ own.sum(1)).clip(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(gains.sum() / own.sum()), float(low), float(high)
+
+
+def hits(places: np.ndarray, nodules: Any) -> np.ndarray:
+    """Number of the nodule that each place (M, 3) lies in, or within 5 mm of its centre; else −1.
+
+    Args:
+        places: mm, as the nodules' centres.
+        nodules: table of one patient's `centre` (3) and `diameter`, mm, indexed by number.
+    """
+    away = np.full((len(places), len(nodules) + 1), np.inf)  # the last column: no nodule
+    for j, (centre, d) in enumerate(zip(nodules.centre, nodules.diameter, strict=True)):
+        away[:, j] = np.linalg.norm(places - centre, axis=1)
+        away[away[:, j] > max(d / 2, 5), j] = np.inf
+    number = np.append(nodules.index, -1)[away.argmin(1)]
+    return np.where(np.isfinite(away.min(1)), number, -1)
+
+
+def facts(header: Any) -> dict[str, float]:
+    """What Brock's model asks of a patient, by a DICOM header: without an age 62; else absent."""
+    age, sex = (str(header.get(key) or "") for key in ("PatientAge", "PatientSex"))
+    years = float(age[:3]) if age.endswith("Y") else 62.0
+    absent = dict.fromkeys(("family", "emphysema", "count"), 0.0)
+    return {"age": years, "female": float(sex == "F")} | absent
 
 
 def order(slices: Sequence[dict]) -> tuple[np.ndarray, float]:
