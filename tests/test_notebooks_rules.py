@@ -303,7 +303,7 @@ def double() -> nbformat.NotebookNode:
     replaced("about 45 minutes", "about 60 and 75 minutes")(notebook)
     half = [new_markdown_cell("## Half-time\n\nA break.")]
     half += [new_markdown_cell(f"## More {k}\n\n" + "word " * 280) for k in range(5)]
-    notebook.cells[2:2] = [code(f"v{k} = {k}\nprint(v{k})", f"{k}\n") for k in range(13)]
+    notebook.cells[2:2] = [code(f"v{k} = {k}\nprint(v{k})", f"{k}\n") for k in range(8)]
     notebook.cells[2:2] = [*half[1:], half[0]]
     notebook.cells[2:2] = [code(f"u{k} = {k}\nprint(u{k})", f"{k}\n") for k in range(13)]
     return notebook
