@@ -72,8 +72,9 @@ def clean_environment(*, online: bool = False, **settings: str) -> Iterator[None
     """
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="medlab-notebook-") as folder:
-        for name in ("MEDLAB_DATASET", "MEDLAB_MIRROR", "MEDLAB_VERIFY", "MPLBACKEND"):
-            os.environ.pop(name, None)
+        for name in ("DATASET", "STUDY", "MIRROR", "VERIFY"):
+            os.environ.pop(f"MEDLAB_{name}", None)
+        os.environ.pop("MPLBACKEND", None)
         os.environ |= {
             "MEDLAB_PROGRESS": "0",
             "MEDLAB_DATA": folder,

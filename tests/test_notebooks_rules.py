@@ -295,3 +295,42 @@ def test_british_words_pass(text):
     notebook = model()
     replaced("Forgetting.", text)(notebook)
     assert RULES["spelling_is_british"](Page(NAME, notebook)) == []
+
+
+def double() -> nbformat.NotebookNode:
+    """Twice the model's measure, and the heading that parts it."""
+    notebook = model()
+    replaced("about 45 minutes", "about 60 and 75 minutes")(notebook)
+    half = [new_markdown_cell("## Half-time\n\nA break.")]
+    half += [new_markdown_cell(f"## More {k}\n\n" + "word " * 280) for k in range(5)]
+    notebook.cells[2:2] = [code(f"v{k} = {k}\nprint(v{k})", f"{k}\n") for k in range(8)]
+    notebook.cells[2:2] = [*half[1:], half[0]]
+    notebook.cells[2:2] = [code(f"u{k} = {k}\nprint(u{k})", f"{k}\n") for k in range(13)]
+    return notebook
+
+
+@pytest.mark.parametrize(
+    ("rule", "damage"),
+    [
+        ("measure_is_kept", None),
+        ("one_sitting", None),
+        ("measure_is_kept", replaced("## Half-time", "## Time")),
+        ("measure_is_kept", drop("## More 1")),
+        ("measure_is_kept", lambda n: [
+            n.cells.insert(3, new_markdown_cell("word " * 280)) for _ in range(4)
+        ]),
+        ("measure_is_kept", lambda n: [n.cells.insert(3, code("w = 1")) for _ in range(12)]),
+        ("one_sitting", replaced("60 and 75", "60 and 76")),
+        ("one_sitting", replaced("60 and 75", "76 and 60")),
+        ("one_sitting", replaced("60 and 75", "75")),
+    ],
+)  # fmt: skip
+def test_a_double_sitting_keeps_the_measure_in_each_half(rule, damage):
+    notebook = double()
+    if damage:
+        damage(notebook)
+    found = RULES[rule](Page("33_" + NAME[3:], notebook))
+    minutes = [line for line in found if "learner writes" not in line]
+    assert bool(minutes) == bool(damage), found
+    if not damage:
+        assert RULES[rule](Page(NAME, notebook)), "only a double sitting may be as long"
