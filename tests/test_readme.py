@@ -36,12 +36,14 @@ def test_the_table_lists_what_is_there_and_nothing_else():
 
 
 def test_the_table_says_what_each_notebook_says_of_its_time():
-    rows = re.findall(r"^\| \d\db? \| \[.+?\]\((.+?)\) \|.*?\| (\d+) min", README, re.MULTILINE)
+    time = r"\| (\d+(?: \+ \d+)?) min"
+    rows = re.findall(rf"^\| \d\db? \| \[.+?\]\((.+?)\) \|.*?{time}", README, re.MULTILINE)
     own = {}
     for name, _ in rows:
         (head, *_) = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
         table = "".join(head["source"])
-        own[name] = re.search(r"^\|(?: about)? (\d+) min", table, re.MULTILINE)[1]
+        said = re.search(r"^\|(?: about)? (\d+(?: and \d+)?) min", table, re.MULTILINE)[1]
+        own[name] = said.replace(" and ", " + ")
     assert dict(rows) == own
 
 
