@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,8 @@ def test_classes_are_segments_in_their_order(tmp_path):
     )
     chest(tmp_path / "study")
     file = tmp_path / "m.safetensors"
-    deploy.save(net, file, classes=("air", "soft", "hard"), indications=LUNGS)
+    about = replace(LUNGS, codes=None)
+    deploy.save(net, file, classes=("air", "soft", "hard"), indications=about)
     result = predict_study(tmp_path / "study", file, tmp_path / "out")
     hu = read_series(tmp_path / "study").voxels
     assert torch.equal(result.mask, (hu >= 0).to(torch.uint8) + (hu >= 500))
@@ -382,6 +384,18 @@ def test_a_model_comes_back_with_its_indications(tmp_path):
     assert packed.digest == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def test_the_digest_is_that_of_the_weights_that_answer(tmp_path, monkeypatch):
+    """Also of a model's file that is replaced while it is being read."""
+    file, other = model_file(tmp_path), tmp_path / "other"
+    deploy.save(brighter(0.9), other, classes=("background", "lung"), indications=LUNGS)
+    digest, reads = hashlib.sha256(file.read_bytes()).hexdigest(), Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda p: (reads(p), other.exists() and other.replace(file))[0]
+    )
+    packed = deploy.load(file)
+    assert packed.digest == digest and not other.exists()
+
+
 @pytest.mark.parametrize(
     ("net", "about", "classes", "word"),
     [
@@ -394,6 +408,7 @@ def test_a_model_comes_back_with_its_indications(tmp_path):
         (UNet(1, 3, 4), LUNGS, ("a", "b"), "3 names"),
         (UNet(1, 2, 4), LUNGS, ("a", "a"), "2 names"),
         (UNet(1, 2, 4), LUNGS, ("a", "l" * 65), "1 to 64 characters"),
+        (UNet(1, 2, 4), replace(LUNGS, codes={"b": ("1", "SCT", "B")}), ("a", "c"), "no classes"),
     ],
 )
 def test_a_model_that_no_study_can_be_given_to_is_not_saved(tmp_path, net, about, classes, word):
@@ -417,7 +432,7 @@ def test_a_file_that_is_no_model_is_refused_without_its_path(tmp_path):
 
 
 def test_a_volume_can_be_classified(tmp_path):
-    about = Indications(**{**vars(LUNGS), "dims": 3, "size": (16, 20, 24), "pixel_mm": 1.0})
+    about = replace(LUNGS, dims=3, size=(16, 20, 24), pixel_mm=1.0, codes=None)
     chest(tmp_path / "study")
     deploy.save(SmallCNN(1, 2, 4, dims=3), tmp_path / "m", classes=("a", "b"), indications=about)
     result = predict_study(tmp_path / "study", tmp_path / "m", tmp_path / "out")

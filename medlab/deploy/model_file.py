@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,7 +14,7 @@ from torch import nn
 from medlab.deploy.indications import Indications, require_text
 from medlab.errors import CheckpointError, DataError
 from medlab.training import save_weights
-from medlab.training.checkpoint import built, read_file
+from medlab.training.checkpoint import built, content_of, parsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +72,8 @@ def save(
         raise DataError(f"classes must be {arguments['num_classes']} names; got {list(classes)}")
     for name in classes:
         require_text("a class", name)
+    if unknown := set(indications.codes or ()) - {*classes}:
+        raise DataError(f"codes name {sorted(unknown)}, which are no classes: {list(classes)}")
     save_weights(
         model, path, classes=classes, about={"indications": json.dumps(asdict(indications))}
     )
@@ -84,12 +85,13 @@ def load(path: str | os.PathLike) -> Packed:
     Raises:
         CheckpointError: a damaged file, a pickle, or weights without indications.
     """
-    tensors, about = read_file(path)
+    content = content_of(path)
+    tensors, about = parsed(content, path)
     if "indications" not in about:
         raise CheckpointError(f"{path} has no indications: write it with medlab.deploy.save")
     model, classes = built(tensors, about, source=str(path))
     facts = {k: _tuples(v) for k, v in json.loads(about["indications"]).items()}
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     return Packed(model=model, classes=classes, indications=Indications(**facts), digest=digest)
 
 

@@ -90,16 +90,28 @@ def write_file(
 
 def read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and texts of a safetensors file; the checksum is verified where there is one."""
+    # Read once: safetensors' safe_open opens the path a second time for PyTorch, and a training
+    # that goes on may have replaced the file in between (header of one, numbers of the other).
+    return parsed(content_of(path), path)
+
+
+def content_of(path: str | os.PathLike) -> bytes:
+    """The bytes of a file of weights."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path} is not there or not a file")
     try:
-        # Read once: safetensors' safe_open opens the path a second time for PyTorch, and a training
-        # that goes on may have replaced the file in between (header of one, numbers of the other).
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def parsed(content: bytes, path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As `read_file`, of what `content_of` read."""
+    try:
         tensors = load(content)
         end = 8 + int.from_bytes(content[:8], "little")
         metadata = dict(json.loads(content[8:end]).get("__metadata__", {}))
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is damaged or no safetensors file ({error}): use an older copy, or train "
             "again. A pickle (torch.save) can run any code hidden in it, so medlab reads none."
