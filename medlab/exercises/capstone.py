@@ -790,7 +790,7 @@ def _check_auc(answer: Any) -> Verdict:
 @exercise("capstone.8", MESSAGES["capstone.8"])
 def _check_workload(answer: Any) -> Verdict:
     _, q = _people()
-    q[4] = 0.0
+    q[2] = 0.0
     calls = np.array([True, False, True, True, False, False, True])
     draws = np.random.default_rng(4).multinomial(7, np.full(7, 1 / 7), 300)
     draws[:, 3] += 1  # a draw may have other people than the cohort: 8
