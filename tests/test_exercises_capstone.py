@@ -22,7 +22,7 @@ from tests.mutants import ticked
 def order_in_tensors(slices):
     by = sorted(slices, key=lambda s: s["position"])
     gaps = np.diff([s["position"] for s in by])
-    if not np.allclose(gaps, gaps[0], atol=0.1):
+    if np.abs(gaps[:, None] - gaps).max() > 0.1:
         raise ValueError("a slice is missing")
     hu = [torch.tensor(s["stored"]).double() * s["slope"] + s["intercept"] for s in by]
     return torch.stack(hu), torch.tensor(gaps[0])
@@ -83,10 +83,10 @@ def ascending(slices):
     return sorted(slices, key=lambda s: s["position"])
 
 
-def refusing(limit):
+def refusing(rule):
     def answer(slices):
         gaps = np.diff([s["position"] for s in ascending(slices)])
-        if np.ptp(gaps) > limit:
+        if rule(gaps):
             raise ValueError
         return stacked(ascending(slices), gaps.mean())
 
@@ -111,6 +111,16 @@ def lungs(rule):
         return np.isin(labels, found)
 
     return answer
+
+
+def first_dropped(labels, voxel_ml):
+    found = capstone.keep(labels, voxel_ml)
+    return found & ~np.isin(labels, labels[0])
+
+
+def only_the_largest(labels, voxel_ml):
+    found = capstone.keep(labels, voxel_ml)
+    return found & (labels == np.bincount(labels[found], minlength=1).argmax())
 
 
 def marks(nearer=lambda d, apart: np.linalg.norm(d) < apart, by=lambda s: np.argsort(-s)):
@@ -228,8 +238,18 @@ CASES = [
     ("capstone.1", lambda s: stacked(ascending(s), -2.5), "a distance is positive"),
     ("capstone.1", lambda s: stacked(ascending(s), 2.0), "the distance of neighbouring"),
     ("capstone.1", lambda s: stacked(ascending(s)), "a slice was missing"),
-    ("capstone.1", refusing(1.0), "a slice was missing"),
-    ("capstone.1", refusing(0.01), "are all right"),
+    ("capstone.1", refusing(lambda gaps: np.ptp(gaps) > 1), "a slice was missing"),
+    ("capstone.1", refusing(lambda gaps: np.ptp(gaps) > 0.01), "are all right"),
+    ("capstone.1", refusing(lambda gaps: abs(gaps[0] - gaps[1]) > 0.1), "a slice was missing"),
+    ("capstone.1", refusing(lambda gaps: gaps.std() > 0.1), "the largest distance with the"),
+    ("capstone.1", refusing(lambda gaps: np.abs(gaps - gaps.mean()).max() > 0.1), "was missing"),
+    ("capstone.1", refusing(lambda gaps: np.abs(np.diff(gaps)).max() > 0.1), "a slice was missing"),
+    ("capstone.1", refusing(lambda gaps: gaps.max() > 1.04 * gaps.min()), "a slice was missing"),
+    (
+        "capstone.1",
+        refusing(lambda gaps: np.abs(gaps - gaps[0]).max() > 0.1),
+        "a slice was missing",
+    ),
     ("capstone.1", rescaled(lambda r: r["stored"] * 3.0), "differs from what I expected"),
     ("capstone.2", lambda labels, ml: np.ones(3), "return a Boolean mask"),
     ("capstone.2", lungs(lambda k, ml, s, e: k == 0 or not any(s)), "label 0 is what is no air"),
@@ -240,7 +260,9 @@ CASES = [
     ("capstone.2", lungs(lambda k, ml, s, e: k and ml >= 200 and not any(s) and not e), "dropped"),
     ("capstone.2", lungs(lambda k, ml, s, e: k and ml > 200 and not any(s)), "just 200 ml"),
     ("capstone.2", lambda labels, ml: capstone.keep(labels, 1.0), "a number of voxels with 200"),
-    ("capstone.2", lungs(lambda k, ml, s, e: k in (2, 9)), "the largest part"),
+    ("capstone.2", first_dropped, "dropped what touches the first"),
+    ("capstone.2", lambda labels, ml: capstone.keep(labels, ml / 1000), "your mask is empty"),
+    ("capstone.2", only_the_largest, "the largest part"),
     ("capstone.2", lambda labels, ml: labels * capstone.keep(labels, ml), "these are labels"),
     ("capstone.2", lambda labels, ml: np.roll(capstone.keep(labels, ml), 1, 1), "voxels, and I"),
     ("capstone.3", lambda *a: "abc", "return the positions"),
@@ -249,6 +271,7 @@ CASES = [
     ("capstone.3", marks(by=lambda s: range(len(s))), "in the order in which they stand"),
     ("capstone.3", removed_remove, "had been removed removed another"),
     ("capstone.3", marks(lambda d, a: np.linalg.norm(d) <= a), "that are just"),
+    ("capstone.3", marks(lambda d, a: False), "you removed nothing"),
     ("capstone.3", marks(lambda d, a: (d**2).sum() < a), "a squared distance"),
     ("capstone.3", marks(lambda d, a: np.hypot(d[0], d[1]) < a), "within the slice only"),
     ("capstone.3", marks(lambda d, a: np.abs(d).max() < a), "coordinate by coordinate"),
@@ -267,12 +290,14 @@ CASES = [
     ("capstone.4", risks(change=lambda f, k: 62 * 0.0287), "age counts from 62"),
     ("capstone.4", risks(change=lambda f, k: -4 * 0.0824), "counts from 4"),
     ("capstone.4", risks(rows={"kind": np.array([0, 2, 1, 0, 2])}), "kind 1 is part-solid"),
+    ("capstone.4", risks(rows={"kind": np.array([0, 0, 1, 0, 0])}), "kind 1 is part-solid"),
+    ("capstone.4", risks(rows={"kind": np.array([0, 1, 1, 0, 1])}), "kind 1 is part-solid"),
     ("capstone.4", risks(rows={"kind": 0}), "the kind is missing"),
     ("capstone.4", risks(rows={"upper": 0}), "upper lobe or spiculation"),
     ("capstone.4", risks(rows={"spiculated": 0}), "upper lobe or spiculation"),
     ("capstone.4", risks(facts={"family": 0.0}), "the patient's own terms"),
     ("capstone.4", risks(facts={"emphysema": 0.0}), "the patient's own terms"),
-    ("capstone.4", risks(change=lambda f, k: 0.3), "for the first nodule"),
+    ("capstone.4", risks(change=lambda f, k: 0.3 * (k == 2)), "for nodule 2, counted"),
     ("capstone.5", moved(lambda o, w, s, b: shift_by_root(o, w * 0 + 1, s)), "forgot the weights"),
     (
         "capstone.5",
@@ -295,7 +320,9 @@ CASES = [
     ("capstone.6", auc(tie=0), "a tie is half"),
     ("capstone.6", auc(tie=1), "a tie is half"),
     ("capstone.6", auc(turn=True), "the other way round"),
-    ("capstone.6", auc(weight=lambda q: np.ones((len(q),) * 2)), "counted all pairs alike"),
+    ("capstone.6", auc(weight=lambda q: np.ones((len(q),) * 2)), "whichever of the two"),
+    ("capstone.6", auc(weight=lambda q: q[:, None] * q), "whichever of the two"),
+    ("capstone.6", auc(weight=lambda q: np.triu(q[:, None] * (1 - q))), "each pair once"),
     ("capstone.6", auc(divide=False), "divide what is won"),
     ("capstone.6", auc(weight=lambda q: (q > 0.5)[:, None] & ~(q > 0.5)), "They are weights"),
     ("capstone.6", lambda p, q: 0.123, "I expected 0."),
@@ -313,6 +340,8 @@ CASES = [
     ),
     ("capstone.7", classes(part=lambda d, s: "3"), "below 6 mm in all is 2"),
     ("capstone.7", classes(pick=lambda n, one: one(*n[-1])), "stood last decided"),
+    ("capstone.7", classes(pick=lambda n, one: one(*n[0])), "stood first decided"),
+    ("capstone.7", classes(pick=lambda n, one: min(one(*row) for row in n)), "the least suspic"),
     (
         "capstone.7",
         classes(pick=lambda n, one: one(*max(n, key=lambda row: row[1]))),
@@ -324,7 +353,8 @@ CASES = [
     ("capstone.8", triples(recalls=1), "recalls are per 1,000"),
     ("capstone.8", triples(caught=lambda c, q: (c * q).sum() / c.sum()), "divided by all expected"),
     ("capstone.8", triples(caught=lambda c, q: (c * q).mean()), "divided by all expected"),
-    ("capstone.8", triples(caught=lambda c, q: c.mean()), "counted the people with a cancer"),
+    ("capstone.8", triples(caught=lambda c, q: c.mean()), "share of the people who are called"),
+    ("capstone.8", triples(caught=lambda c, q: c[q > 0].mean()), "counted the people with a"),
     ("capstone.8", triples(fixed=True), "those of the whole cohort"),
     ("capstone.8", lambda *a: triples()(*a)[::-1], "the recalls come first"),
     ("capstone.8", triples(ends=(5, 95)), "the ends are not"),

@@ -49,7 +49,7 @@ MESSAGES = {
         "thickness": "{got:g} mm is the thickness that the files name. The distance is that of "
         "the positions: {want:g} mm.",
         "gap": "a slice was missing or out of its place, and you returned a volume all the same. "
-        "Compare the distances, and raise a ValueError.",
+        "Compare the largest distance with the smallest, and raise a ValueError.",
         "strict": "distances that differ by 0.06 mm are all right: refuse from 0.1 mm on.",
         "sign": "a distance is positive: {want:g} mm, and not {got:g}.",
         "distance": "the volume is right; the distance of neighbouring slices is {want:g} mm, and "
@@ -71,6 +71,7 @@ MESSAGES = {
         "strict": "a part of just 200 ml is large enough.",
         "voxels": "you compared a number of voxels with 200. Multiply by the volume of one, "
         "`voxel_ml`.",
+        "empty": "your mask is empty. A voxel has `voxel_ml` ml, and the limit is 200 of them.",
         "largest": "you kept the largest part. The two lungs may be one part, or two.",
         "labels": "these are labels. I asked for a Boolean mask.",
         "other": "your mask has {got} voxels, and I expected {want}.",
@@ -83,6 +84,7 @@ MESSAGES = {
         "chain": "a candidate that had been removed removed another. Compare with those that "
         "stayed.",
         "strict": "two that are just `apart` from each other both stay: remove what is *nearer*.",
+        "nothing": "you removed nothing. What is nearer than `apart` to a better one goes.",
         "squared": "you compared a squared distance with `apart`.",
         "plane": "you measured within the slice only. Candidates above each other are far apart, "
         "too.",
@@ -109,7 +111,7 @@ MESSAGES = {
         "no kind": "the kind is missing: +0.3770 for part-solid, −0.1276 for ground glass.",
         "no place": "upper lobe or spiculation is missing.",
         "no patient": "the patient's own terms are missing: sex, family, emphysema.",
-        "other": "for the first nodule I expected {want:.4f}, and got {got:.4f}.",
+        "other": "for nodule {k}, counted from 0, I expected {want:.4f}, and got {got:.4f}.",
     },
     "capstone.5": {
         "right": "with this shift the mean probability is the share of the population, and the "
@@ -133,8 +135,10 @@ MESSAGES = {
         "ties": "a tie is half won.",
         "reverse": "you counted the pairs the other way round: won if the cancer has the higher "
         "risk.",
-        "plain": "you counted all pairs alike. A pair counts with q of the first times 1 − q of "
-        "the second.",
+        "plain": "your weight is the same whichever of the two is the cancer. A pair counts with q "
+        "of the first times 1 − q of the second.",
+        "once": "you took each pair once. It counts both ways: either of the two may be the "
+        "cancer.",
         "sum": "divide what is won by the weight of all pairs.",
         "rounded": "you made cancers of all q above a half. They are weights.",
         "other": "I expected {want:.4f}, and got {got:.4f}.",
@@ -152,6 +156,8 @@ MESSAGES = {
         "small": "a part-solid nodule below 6 mm in all is 2: {d:g} mm with a solid part of "
         "{solid:g} mm is no {got}.",
         "last": "the nodule that stood last decided. Take the highest category of all.",
+        "first": "the nodule that stood first decided. Take the highest category of all.",
+        "least": "the least suspicious nodule decided. Take the highest category of all.",
         "largest": "the largest nodule decided. A smaller one of another kind may stand higher.",
         "other": "for {nodules} I expected {want}, and got {got}.",
     },
@@ -161,6 +167,7 @@ MESSAGES = {
         "{got}.",
         "share": "recalls are per 1,000 people.",
         "caught": "the cancers caught are those of the people called, divided by all expected.",
+        "everybody": "you took the share of the people who are called. Each counts with its q.",
         "people": "you counted the people with a cancer. Each counts with its q.",
         "fixed": "you divided the cancers of a draw by those of the whole cohort. Each draw has "
         "its own.",
@@ -422,14 +429,20 @@ def _check_order(answer: Any) -> Verdict:
 
 
 def _judged_gaps(answer: Callable, slices: list[dict]) -> Verdict:
-    """A slice is missing, or the third is off by 0.15 or 0.03 mm: gaps differ by twice that."""
-    uneven = [
-        [s | {"position": s["position"] + off * (k == 2)} for k, s in enumerate(slices)]
-        for off in (0.15, 0.03)
-    ]
-    if not _refuses(answer, slices[:2] + slices[3:]) or not _refuses(answer, uneven[0]):
+    """Two slices are missing in turn, or distances differ by 0.3, 0.15 or 0.14 mm; or by 0.06."""
+
+    def spaced(*gaps: float) -> list[dict]:
+        places = dict(
+            zip(sorted(s["position"] for s in slices), np.cumsum([0, *gaps]), strict=True)
+        )
+        return [s | {"position": float(places[s["position"]])} for s in slices]
+
+    refused = [slices[:2] + slices[3:], slices[:3] + slices[4:]]
+    refused += [spaced(2.5, 2.65, 2.35, 2.5), spaced(2.5, 2.55, 2.6, 2.65)]
+    refused += [spaced(5.05, 5.0, 5.05, 5.14)]
+    if not all(_refuses(answer, one) for one in refused):
         return "gap"
-    return "strict" if _refuses(answer, uneven[1]) else "right"
+    return "strict" if _refuses(answer, spaced(2.5, 2.53, 2.47, 2.5)) else "right"
 
 
 def _refuses(answer: Callable, slices: list[dict]) -> bool:
@@ -492,7 +505,9 @@ def _airs() -> list[tuple[np.ndarray, float]]:
                 edge[0, touched, 4:22] = 5
             found.append((one, 0.625))
     whole = np.select([np.isin(labels, (2, 3)), labels == 1], [1, 9], labels)
-    return [*found, (whole, 0.25)]  # the lungs as one part
+    inner = whole.copy()
+    inner[[0, -1]] = 0
+    return [(inner, 0.5), (whole, 0.25), *found]  # the lungs as one part first
 
 
 @exercise("capstone.2", MESSAGES["capstone.2"])
@@ -520,14 +535,15 @@ def _wrong_lungs(mask: np.ndarray, labels: np.ndarray, k: int) -> str:
         return "other"
     whole = 9 in labels
     for key, found in (
+        ("empty", k == 0 and not had),
         ("tissue", 0 in had),
         ("room", 9 in had if whole else 1 in had),
         ("one side", 5 in had),
         ("small", 6 in had),
         ("voxels", 4 in had),
         ("ends", not had & {1, 2, 3}),
-        ("largest", k == 0 and had == {2}),
-        ("strict", k == 1 and had == {2}),
+        ("largest", k == 2 and had == {2}),
+        ("strict", k == 3 and had == {2}),
     ):
         if found:
             return key
@@ -535,8 +551,10 @@ def _wrong_lungs(mask: np.ndarray, labels: np.ndarray, k: int) -> str:
 
 
 def _marks() -> list[tuple[np.ndarray, np.ndarray, float]]:
-    row = np.array([[0, 0, 0], [6, 0, 0], [12, 0, 0], [40.0, 3, 1], [0, 0, 30], [43, 7, 1]])
-    rows = [(row, np.array([0.7, 0.8, 0.75, 0.2, 0.5, 0.9]), 8.0)]
+    row = np.array(
+        [[0, 0, 0], [6, 0, 0], [12, 0, 0], [40.0, 3, 1], [0, 0, 30], [43, 7, 1], [1, 1, 31]]
+    )
+    rows = [(row, np.array([0.7, 0.8, 0.75, 0.2, 0.5, 0.9, 0.1]), 8.0)]
     chain = np.array([[0, 0, 0], [0, 6, 0], [0, 12.0, 0], [6, 6, 30]])
     rows.append((chain, np.array([0.9, 0.8, 0.3, 0.1]), 8.0))
     rows.append((np.array([[0, 0, 0], [5, 5, 5.0], [9, 0, 0]]), np.array([3.0, 2, 1]), 7.0))
@@ -578,6 +596,7 @@ def _wrong_merge(places: np.ndarray, scores: np.ndarray, apart: float, kept: lis
         "given order": rule(range(len(scores)), near_by),
         "chain": rule(best, near_by, chain=True),
         "strict": rule(best, lambda d: np.linalg.norm(d) <= apart),
+        "nothing": best,
         "squared": rule(best, lambda d: (d**2).sum() < apart),
         "plane": rule(best, lambda d: np.hypot(d[0], d[1]) < apart),
         "blocks": rule(best, lambda d: np.abs(d).max() < apart),
@@ -607,7 +626,8 @@ def _check_brock(answer: Any) -> Verdict:
         if p.shape != want.shape:
             raise Wrong("shape", want=len(want), got=f"shape {p.shape}")
         if not near(p, want, rel=1e-4):
-            return _wrong_brock(p, rows, told), {"want": want[0], "got": number(p[0])}
+            k = int(np.argmax(np.abs(p - want)))
+            return _wrong_brock(p, rows, told), {"k": k, "want": want[k], "got": number(p[k])}
     return "right"
 
 
@@ -631,8 +651,9 @@ def _wrong_brock(p: np.ndarray, rows: tuple[Any, Any, Any, Any], facts: dict) ->
     )
     wrong["age"] = _sigmoid(x + 62 * TABLE["age"])
     wrong["number"] = _sigmoid(x + 4 * TABLE["count"])
-    swapped = np.select([kind == 1, kind == 2], [2, 1], 0)
-    wrong["kinds"] = _sigmoid(_log_odds(d, swapped, spiculated, upper, facts))
+    for taken in ((0, 2, 1), (0, 0, 1), (0, 1, 1), (1, 2, 0)):  # as which kind 0, 1, 2 are taken
+        mistaken = np.array(taken)[kind]
+        wrong[f"kinds {taken}"] = _sigmoid(_log_odds(d, mistaken, spiculated, upper, facts))
     wrong["no kind"] = _sigmoid(_log_odds(d, 0 * kind, spiculated, upper, facts))
     for key, (s, u) in {"a": (0, upper), "b": (spiculated, 0), "c": (0, 0)}.items():
         wrong[f"no place {key}"] = _sigmoid(_log_odds(d, kind, s, u, facts))
@@ -647,7 +668,7 @@ def _wrong_brock(p: np.ndarray, rows: tuple[Any, Any, Any, Any], facts: dict) ->
         ),
         "other",
     )
-    for name in ("no place", "no patient", "root"):
+    for name in ("no place", "no patient", "root", "kinds"):
         key = name if key.startswith(name) else key
     return key
 
@@ -697,7 +718,8 @@ CASES: list[tuple[tuple, ...]] = [
     ((2, 5.0, 0),), ((2, 12.0, 0),), ((2, 29.9, 0),), ((2, 30.0, 0),),
     ((1, 5.9, 5.5),), ((1, 5.0, 2.0),), ((1, 6.0, 3.0),), ((1, 20.0, 5.9),), ((1, 20.0, 6.0),),
     ((1, 9.0, 7.9),), ((1, 9.0, 8.0),), ((1, 25.0, 11.0),),
-    ((0, 9.0, 0), (0, 4.0, 0)), ((2, 28.0, 0), (0, 7.0, 0)), ((1, 26.0, 3.0), (0, 8.5, 0)),
+    ((0, 9.0, 0), (0, 16.0, 0), (0, 4.0, 0), (0, 7.0, 0)), ((2, 28.0, 0), (0, 7.0, 0)),
+    ((1, 26.0, 3.0), (0, 8.5, 0)),
     ((0, 4.0, 0), (0, 16.0, 0), (2, 31.0, 0)),
 ]  # fmt: skip
 
@@ -721,9 +743,13 @@ def _check_category(answer: Any) -> Verdict:
             if kind == 1 and d < 6:
                 key = "small"
             return key, values | {"d": d, "solid": solid}
-        largest = category([max(nodules, key=lambda n: n[1])])
-        key = "last" if got == category(nodules[-1:]) else "largest" if got == largest else "other"
-        return key, values
+        deciding = {
+            "largest": max(nodules, key=lambda n: n[1]),
+            "last": nodules[-1],
+            "first": nodules[0],
+            "least": min(nodules, key=lambda n: category([n])),
+        }
+        return next((k for k, n in deciding.items() if got == category([n])), "other"), values
     return "right"
 
 
@@ -751,6 +777,7 @@ def _check_auc(answer: Any) -> Verdict:
             "ties, left": (other * more).sum() / (other * ~tie).sum(),
             "reverse": 1 - want,
             "plain": ((more + 0.5 * tie) * (other > 0)).sum() / (other > 0).sum(),
+            "once": (np.triu(other) * (more + 0.5 * tie)).sum() / np.triu(other).sum(),
             "sum": (other * (more + 0.5 * tie)).sum(),
             "sum, mean": (other * (more + 0.5 * tie)).sum() / (other > 0).sum(),
             "rounded": (hard * (more + 0.5 * tie)).sum() / hard.sum(),
@@ -763,6 +790,7 @@ def _check_auc(answer: Any) -> Verdict:
 @exercise("capstone.8", MESSAGES["capstone.8"])
 def _check_workload(answer: Any) -> Verdict:
     _, q = _people()
+    q[2] = 0.0
     calls = np.array([True, False, True, True, False, False, True])
     draws = np.random.default_rng(4).multinomial(7, np.full(7, 1 / 7), 300)
     draws[:, 3] += 1  # a draw may have other people than the cohort: 8
@@ -785,6 +813,7 @@ def _check_workload(answer: Any) -> Verdict:
     for key, same in (
         ("swapped", near(found[::-1], want)),
         ("share", near(found[0] * 1000, want[0])),
+        ("everybody", near(found[1, 0], calls.mean())),
         ("people", near(found[1, 0], calls[q > 0].mean())),
         ("caught", near(found[1, 0], (calls * q).sum() / calls.sum())),
         ("caught", near(found[1, 0], (calls * q).mean())),
