@@ -122,9 +122,12 @@ def equalised(how):
 
 
 def field(image, mask, *, how=""):
-    v, u = torch.meshgrid(*(torch.arange(n) / 40 for n in image.shape), indexing="ij")
+    sides = [torch.linspace(-1, 1, n) if how else torch.arange(n) / 40 for n in image.shape]
+    v, u = torch.meshgrid(*sides, indexing="ij")
     terms = [v**0, v, u, v * v, v * u, u * u]
-    left_out = {"plane": {3, 4, 5}, "no cross": {4}, "no squares": {3, 5}}.get(how, set())
+    left_out = {"plane": {3, 4, 5}, "no cross": {4}, "no squares": {3, 5}, "no constant": {0}}.get(
+        how, set()
+    )
     terms = torch.stack([t for k, t in enumerate(terms) if k not in left_out], -1)
     where = mask | True if how in ("background", "everywhere") else mask
     values = image if how == "raw" else image.log()
@@ -278,6 +281,7 @@ CASES = [
     ("preprocessing.6", shading("plane"), "A plane cannot bend"),
     ("preprocessing.6", shading("no cross"), "v·u is missing"),
     ("preprocessing.6", shading("no squares"), "v² and u² are missing"),
+    ("preprocessing.6", shading("no constant"), "the constant c₀ is missing"),
     ("preprocessing.6", shading("background"), "has seen the background"),
     ("preprocessing.6", shading("everywhere"), "are NaN or infinite"),
     ("preprocessing.6", lambda x, m: torch.ones_like(x), "the same everywhere"),
@@ -286,7 +290,49 @@ CASES = [
     ("preprocessing.6", lambda x, m: field(x, m)[m], "of the whole image, (72, 60)"),
 ]
 
-EQUIVALENT: list[str] = []
+# Of the fit of six terms: another range, order or sign of v and u spans the same fields
+EQUIVALENT = [
+    "preprocessing.2: return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, "
+    "spacing, strict=True))) "
+    "→ return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, spacing)))",
+    "preprocessing.2: return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, "
+    "spacing, strict=True))) "
+    "→ return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, spacing, "
+    "strict=False)))",
+    "preprocessing.3: low = u.floor().long() → low = u.long()",
+    "preprocessing.4: for n, wanted in zip(x.shape, size, strict=True): "
+    "→ for n, wanted in zip(x.shape, size):",
+    "preprocessing.4: for n, wanted in zip(x.shape, size, strict=True): "
+    "→ for n, wanted in zip(x.shape, size, strict=False):",
+    "preprocessing.4: here, there = ([], []) → there, here = ([], [])",
+    "preprocessing.4: kept = min(n, wanted) → kept = min(wanted, n)",
+    "preprocessing.4: result = torch.full(size, value, dtype=x.dtype) "
+    "→ result = torch.full(size, value)",
+    "preprocessing.5: cut = np.minimum(height, limit / 256) "
+    "→ cut = np.minimum(limit / 256, height)",
+    "preprocessing.5: height = np.bincount(greys.ravel(), minlength=256) / greys.size "
+    "→ height = np.bincount(greys.ravel()) / greys.size",
+    "preprocessing.5: height = np.bincount(greys.ravel(), minlength=256) / greys.size "
+    "→ height = np.bincount(greys.ravel(), minlength=255) / greys.size",
+    "preprocessing.5: height = np.bincount(greys.ravel(), minlength=256) / greys.size "
+    "→ height = np.bincount(greys.ravel(), minlength=257) / greys.size",
+    "preprocessing.6: sides = [torch.linspace(-1, 1, n) for n in image.shape] "
+    "→ sides = [torch.linspace(-0, 1, n) for n in image.shape]",
+    "preprocessing.6: sides = [torch.linspace(-1, 1, n) for n in image.shape] "
+    "→ sides = [torch.linspace(-1, 0, n) for n in image.shape]",
+    "preprocessing.6: sides = [torch.linspace(-1, 1, n) for n in image.shape] "
+    "→ sides = [torch.linspace(-1, 2, n) for n in image.shape]",
+    "preprocessing.6: sides = [torch.linspace(-1, 1, n) for n in image.shape] "
+    "→ sides = [torch.linspace(-2, 1, n) for n in image.shape]",
+    "preprocessing.6: sides = [torch.linspace(-1, 1, n) for n in image.shape] "
+    "→ sides = [torch.linspace(1, -1, n) for n in image.shape]",
+    "preprocessing.6: terms = torch.stack([torch.ones_like(v), v, u, v * v, v * u, u * u], "
+    "dim=-1) "
+    "→ terms = torch.stack([v, torch.ones_like(v), u, v * v, v * u, u * u], dim=-1)",
+    "preprocessing.6: v, u = torch.meshgrid(*sides, indexing='ij') "
+    "→ u, v = torch.meshgrid(*sides, indexing='ij')",
+    "preprocessing.6: v, u = torch.meshgrid(*sides, indexing='ij') → v, u = torch.meshgrid(*sides)",
+]
 
 
 @pytest.mark.parametrize(("id", "answer", "said"), CASES)
