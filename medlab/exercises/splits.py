@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near
+from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
 
 MESSAGES = {
     "splits.1": {
@@ -28,6 +28,30 @@ MESSAGES = {
         "not boolean": "“{pair}” is {value!r}. I expected True or False.",
     },
     "splits.2": {
+        "right": "every new pixel asked where it came from, so there is no hole, and no label "
+        "was invented.",
+        "pushed": "{count} pixels inside are empty: you sent old pixels forwards. Ask each *new* "
+        "pixel for its old place.",
+        "forward": "you applied A, and the way back is needed: a new pixel asks for its old place.",
+        "shift": "the shift has the wrong sign: take it off before you turn back.",
+        "shift late": "you turned back first and took the shift off afterwards. It was added last, "
+        "so it comes off first.",
+        "transposed": "it turns the other way. With points in rows it is `points @ inverse.T`.",
+        "corner": "you turned about the corner of the image, not about its centre.",
+        "centre": "the centre is (W/2, H/2), x first. Yours is (H/2, W/2).",
+        "axes": "rows and columns have changed places: x counts columns, y rows, and an array is "
+        "indexed [y, x].",
+        "half": "you are half a pixel off. Pixel [i, j] has its centre at (j + ½, i + ½), and the "
+        "place x lies in column ⌊x⌋.",
+        "wrapped": "what comes from outside is not empty: NumPy counts −1 from the end. Keep only "
+        "places inside the image.",
+        "edge": "what comes from outside should be 0; you repeated the edge.",
+        "labels": "you invented labels: {new}. A mask is not mixed, it is looked up.",
+        "shape": "you returned shape {got}; the mask has {want}.",
+        "other": "{count} of {all} pixels differ. The first: [{row}, {column}] should be {want:g}, "
+        "and I got {got:g}.",
+    },
+    "splits.3": {
         "right": "the right edge becomes the left one, and edges are positions, so there is no −1. "
         "A second flip brings every box back.",
         "minus one": "nearly: you mirrored about W − 1. That is right for the indices of pixels; "
@@ -45,7 +69,7 @@ MESSAGES = {
         "other": "in an image {width} pixels wide the box {box} should become {expected}; I got "
         "{got}.",
     },
-    "splits.3": {
+    "splits.4": {
         "right": "no patient stands on both sides, and another seed asks another set of patients.",
         "by image": "{count} patients have images on both sides. Draw patients, not images, and "
         "then take all the images of those drawn.",
@@ -61,6 +85,42 @@ MESSAGES = {
         "site, so the first are not like the rest: draw at random.",
         "unstable": "the same seed gave two different splits. Make the generator from the seed, "
         "inside the function.",
+    },
+    "splits.5": {
+        "right": "on noise it stays near one half, as it should.",
+        "leaky": "you chose the features on all patients: the test labels have helped. Choose on "
+        "those of `train` alone.",
+        "from test": "you chose the features on the test patients.",
+        "all means": "the class means have seen the test patients. Take them from `train`.",
+        "training": "that is the score on the training patients. I asked for the others.",
+        "errors": "that is the share of errors; I asked for the share right.",
+        "signed": "you took the largest differences, and those of the other sign are as good: take "
+        "absolute values first.",
+        "smallest": "you kept the features that differ least.",
+        "all features": "you kept all features, and 20 were asked for.",
+        "count": "that is a number of patients. I asked for a share.",
+        "other": "of {n} test patients I expected the share {want:.3f} to be right, and got "
+        "{got:.3f}.",
+    },
+    "splits.6": {
+        "right": "it knows its length, hands out one pair, and changes it anew each time.",
+        "instance": "I expected the class `Chests`, and got {got}.",
+        "length": "len() of {n} images is {got}.",
+        "pair": "an item should be the pair (image, label); I got {got}.",
+        "image shape": "the image of an item has shape {got}, and should have {want}: one image, "
+        "its channel kept.",
+        "integers": "the image has type {got}. A network wants floats.",
+        "scale": "the image runs to {got:g}. Bring bytes, 0 to 255, to 0 to 1.",
+        "which": "item {i} has not the values of image {i}.",
+        "label": "the label of item {i} should be {want}, and I got {got}.",
+        "no change": "`change` was not called. It changes each image that is handed out.",
+        "once": "`change` was called before an item was asked for, or once for several. Call it in "
+        "`__getitem__`, so that the network sees another variant each time.",
+        "changed bytes": "`change` got bytes. It wants the float image.",
+        "unused": "`change` was called, and its result not used.",
+        "damaged": "after an item was read, the stored images had other values. Work on a copy.",
+        "needs change": "without `change`, which is then None, it stopped: None cannot be called. "
+        "Hand out the image as it is.",
     },
 }
 
@@ -100,6 +160,78 @@ def allowed(answer) -> Verdict:
 
 
 @exercise("splits.2", MESSAGES["splits.2"])
+def pull(answer) -> Verdict:
+    # The last one is so small that places lie outside at all four sides
+    cases = (20, 1.3, (4.2, -3.1)), (-33, 0.8, (-5.3, 7.4)), (11, 0.6, (1.7, -2.3))
+    for seed, (degrees, zoom, shift) in enumerate(
+        ((20, 1.3, (4.2, -3.1)), (-33, 0.8, (-5.3, 7.4)))
+    ):
+        rng = np.random.default_rng(seed)
+        mask = np.kron(rng.choice([0, 3, 7], (9, 6)), np.ones((5, 5), int))
+        angle = np.deg2rad(degrees)
+        turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        got = _array(call(answer, mask.copy(), turn.copy(), np.array(shift)))
+        if got.shape != mask.shape:
+            return "shape", {"got": got.shape, "want": mask.shape}
+        want = _pulled(mask, turn, shift)
+        differs = got != want
+        if differs.mean() < 0.004:  # a place on the edge of a pixel may fall to either side
+            continue
+        wrong = {
+            "forward": _pulled(mask, np.linalg.inv(turn), shift),
+            "shift": _pulled(mask, turn, (-shift[0], -shift[1])),
+            "shift late": _pulled(mask, turn, tuple(turn @ shift)),
+            "transposed": _pulled(mask, turn.T, shift),
+            "corner": _pulled(mask, turn, shift, centre=(0, 0)),
+            "centre": _pulled(mask, turn, shift, centre=(mask.shape[0] / 2, mask.shape[1] / 2)),
+            "half": _pulled(mask, turn, shift, half=0.0),
+            "axes": _pulled(mask, turn[::-1, ::-1], shift[::-1]),
+            "wrapped": _pulled(mask, turn, shift, outside="wrap"),
+            "edge": _pulled(mask, turn, shift, outside="edge"),
+        }
+        rounded = _pulled(mask, turn, shift, half=0.5, lookup=np.round)
+        for key, one in [*wrong.items(), ("half", rounded)]:
+            if (got != one).mean() < 0.004:
+                return key
+        new = sorted(set(np.unique(got.round(3)).tolist()) - {0, 3, 7})
+        if new:
+            return "labels", {"new": ", ".join(f"{value:g}" for value in new[:3])}
+        told = {"count": int(differs.sum()), "all": mask.size}
+        if zoom > 1 and (got[differs] == 0).mean() > 0.95:
+            return "pushed", told
+        row, column = (int(k) for k in np.argwhere(differs)[0])
+        told |= {"row": row, "column": column}
+        return "other", told | {"want": want[row, column], "got": got[row, column]}
+    return "right"
+
+
+def _pulled(
+    mask: np.ndarray,
+    turn: np.ndarray,
+    shift: tuple[float, ...],
+    *,
+    centre: tuple[float, float] | None = None,
+    half: float = 0.5,
+    lookup: Any = np.floor,
+    outside: str = "zero",
+) -> np.ndarray:
+    """The mask under p′ = turn (p − centre) + centre + shift, pixel for pixel looked up."""
+    rows, columns = mask.shape
+    middle = np.array((columns / 2, rows / 2) if centre is None else centre)
+    i, j = np.mgrid[:rows, :columns]
+    new = np.stack([j + half, i + half], axis=-1)
+    old = (new - middle - shift) @ np.linalg.inv(turn).T + middle
+    x, y = np.moveaxis(lookup(old).astype(int), -1, 0)
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+    if outside == "wrap":  # −1 is the last one; beyond the end there is nothing
+        inside = (x >= -columns) & (x < columns) & (y >= -rows) & (y < rows)
+    found = mask[y.clip(-rows, rows - 1), x.clip(-columns, columns - 1)]
+    if outside == "edge":
+        return mask[y.clip(0, rows - 1), x.clip(0, columns - 1)]
+    return np.where(inside, found, 0)
+
+
+@exercise("splits.3", MESSAGES["splits.3"])
 def flip_boxes(answer) -> Verdict:
     boxes = torch.tensor([[3.0, 5.0, 10.0, 20.0], [0.0, 1.5, 64.0, 9.0], [40.5, 30.0, 41.0, 60.0]])
     for width, given in ((64, boxes), (96, boxes[:2]), (70, boxes[:1])):
@@ -147,7 +279,7 @@ def flip_boxes(answer) -> Verdict:
     return "right"
 
 
-@exercise("splits.3", MESSAGES["splits.3"])
+@exercise("splits.4", MESSAGES["splits.4"])
 def test_images(answer) -> Verdict:
     rng = np.random.default_rng(7)
     names = np.array([f"P{k:03d}" for k in rng.permutation(200)])
@@ -187,3 +319,123 @@ def _marks(got: Any, patients: np.ndarray) -> np.ndarray:
     if array.shape != patients.shape:
         raise Wrong("length", got=array.size, want=len(patients))
     return array.astype(bool)
+
+
+@exercise("splits.5", MESSAGES["splits.5"])
+def honest(answer) -> Verdict:
+    for seed, gap in ((0, 0.0), (1, 0.5), (2, 0.7)):
+        rng = torch.Generator().manual_seed(seed)
+        y = (torch.rand(231, generator=rng) < 0.4).long()
+        X = torch.randn(231, 900, generator=rng)
+        X[:, ::30] += gap * y[:, None] * torch.where(torch.arange(30) % 3 == 0, 1, -1)
+        train = torch.rand(231, generator=rng) < 0.45
+        got = number(call(answer, X.clone(), y.clone(), train.clone()))
+        want, n = _share_right(X, y, train), int((~train).sum())
+        if abs(got - want) < 1e-4:
+            continue
+        everyone = train | True
+        wrong = {
+            "leaky": [
+                _share_right(X, y, train, chosen_on=everyone),
+                _share_right(X, y, train, chosen_on=everyone, means_of=everyone),
+            ],
+            "from test": [_share_right(X, y, train, chosen_on=~train)],
+            "all means": [_share_right(X, y, train, means_of=everyone)],
+            "training": [_share_right(X, y, train, asked=train)],
+            "errors": [1 - want],
+            "signed": [_share_right(X, y, train, keep=lambda gap: gap.topk(20).indices)],
+            "smallest": [_share_right(X, y, train, keep=lambda gap: (-gap.abs()).topk(20).indices)],
+            "all features": [_share_right(X, y, train, keep=lambda gap: gap.argsort())],
+            "count": [want * n],
+        }
+        for key, shares in wrong.items():
+            if any(abs(got - share) < 1e-4 for share in shares):
+                return key
+        return "other", {"n": n, "want": want, "got": got}
+    return "right"
+
+
+def _share_right(
+    X: torch.Tensor,
+    y: torch.Tensor,
+    train: torch.Tensor,
+    *,
+    chosen_on: torch.Tensor | None = None,
+    means_of: torch.Tensor | None = None,
+    asked: torch.Tensor | None = None,
+    keep: Any = lambda gap: gap.abs().topk(20).indices,
+) -> float:
+    """Share of `asked` (n,) whose nearer class mean on the features kept is that of their class."""
+
+    def means(of: torch.Tensor) -> torch.Tensor:
+        return torch.stack([X[of & (y == k)].mean(0) for k in (0, 1)])
+
+    low, high = means(train if chosen_on is None else chosen_on)
+    kept = keep(high - low)
+    rows = ~train if asked is None else asked
+    centres = means(train if means_of is None else means_of)[:, kept]
+    return float((torch.cdist(X[rows][:, kept], centres).argmin(1) == y[rows]).float().mean())
+
+
+@exercise("splits.6", MESSAGES["splits.6"])
+def chests(answer) -> Verdict:
+    if not isinstance(answer, type):
+        return "instance", {"got": type(answer).__name__}
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (7, 1, 6, 5), dtype=torch.uint8, generator=rng)
+    images[:, 0, 0, 0] = 255
+    labels = torch.tensor([2, 0, 1, 1, 0, 3, 2])
+    before = images.clone()
+    seen: list[torch.Tensor] = []
+
+    def change(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        x += len(seen)  # in place, as a careless augmentation would
+        return x
+
+    plain = call(answer, images, labels)
+    try:
+        pairs = [call(plain.__getitem__, i) for i in (4, 0, 6)]
+    except Wrong as wrong:
+        if "NoneType" in str(wrong.values.get("error")):
+            return "needs change"
+        raise
+    if call(len, plain) != 7:
+        return "length", {"n": 7, "got": len(plain)}
+    for i, pair in zip((4, 0, 6), pairs, strict=True):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            return "pair", {"got": type(pair).__name__}
+        if verdict := _item(i, *pair, before[i], labels[i]):
+            return verdict
+    moving = call(answer, images, labels, change)
+    if seen:
+        return "once"
+    first, again = call(moving.__getitem__, 2), call(moving.__getitem__, 2)
+    if not seen:
+        return "no change"
+    if not seen[0].is_floating_point():
+        return "changed bytes"
+    if len(seen) != 2:
+        return "once"
+    if not torch.equal(images, before):
+        return "damaged"
+    scaled = before[2] / 255
+    if not all(near(x[0], scaled + k) for k, x in ((1, first), (2, again))):
+        return "unused"
+    return "right"
+
+
+def _item(i: int, image: Any, label: Any, stored: torch.Tensor, right: torch.Tensor) -> Any:
+    """What is wrong with one pair, or None."""
+    got = _array(image)
+    if got.shape != tuple(stored.shape):
+        return "image shape", {"got": got.shape, "want": tuple(stored.shape)}
+    if np.asarray(image).dtype.kind != "f":
+        return "integers", {"got": getattr(image, "dtype", type(image).__name__)}
+    if got.max() > 1.001:
+        return "scale", {"got": got.max()}
+    if not near(got, stored / 255, rel=5e-3, absolute=5e-3):
+        return "which", {"i": i}
+    if not near(label, right):
+        return "label", {"i": i, "want": int(right), "got": label}
+    return None
