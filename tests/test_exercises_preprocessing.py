@@ -292,12 +292,12 @@ CASES = [
 
 # Of the fit of six terms: another range, order or sign of v and u spans the same fields
 EQUIVALENT = [
-    "preprocessing.2: return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, "
+    "preprocessing.2: return tuple((int((n - 1) * s / to) + 1 for n, s in zip(size, "
     "spacing, strict=True))) "
-    "→ return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, spacing)))",
-    "preprocessing.2: return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, "
+    "→ return tuple((int((n - 1) * s / to) + 1 for n, s in zip(size, spacing)))",
+    "preprocessing.2: return tuple((int((n - 1) * s / to) + 1 for n, s in zip(size, "
     "spacing, strict=True))) "
-    "→ return tuple((math.floor((n - 1) * s / to) + 1 for n, s in zip(size, spacing, "
+    "→ return tuple((int((n - 1) * s / to) + 1 for n, s in zip(size, spacing, "
     "strict=False)))",
     "preprocessing.3: low = u.floor().long() → low = u.long()",
     "preprocessing.4: for n, wanted in zip(x.shape, size, strict=True): "

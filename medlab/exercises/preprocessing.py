@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -256,7 +256,7 @@ def resample(answer) -> Verdict:
                 told |= {"which": which, "got": one.shape}
                 return _misshapen(one.shape, size, spacing, to), told
         first = [np.arange(n) * to / s for n, s in zip(want, spacing, strict=True)]
-        others = {
+        others: dict[str, list[np.ndarray]] = {
             "place edges": [
                 (np.arange(n) + 0.5) * to / s - 0.5 for n, s in zip(want, spacing, strict=True)
             ],
@@ -296,7 +296,7 @@ def _misshapen(got: tuple[int, ...], size: tuple, spacing: tuple, to: float) -> 
     if got == size:
         return "mask left"
     each = list(zip(size, spacing, strict=True))
-    rules = {
+    rules: dict[str, list[Callable[..., int]]] = {
         "no last": [lambda n, s: math.floor((n - 1) * s / to + 1e-6)],
         "edges": [lambda n, s, r=r: r(n * s / to) for r in (math.floor, math.ceil, round)],
         "inverse": [lambda n, s: math.floor((n - 1) * to / s + 1e-6) + 1],

@@ -163,9 +163,7 @@ def allowed(answer) -> Verdict:
 def pull(answer) -> Verdict:
     # The last one is so small that places lie outside at all four sides
     cases = (20, 1.3, (4.2, -3.1)), (-33, 0.8, (-5.3, 7.4)), (11, 0.6, (1.7, -2.3))
-    for seed, (degrees, zoom, shift) in enumerate(
-        ((20, 1.3, (4.2, -3.1)), (-33, 0.8, (-5.3, 7.4)))
-    ):
+    for seed, (degrees, zoom, shift) in enumerate(cases):
         rng = np.random.default_rng(seed)
         mask = np.kron(rng.choice([0, 3, 7], (9, 6)), np.ones((5, 5), int))
         angle = np.deg2rad(degrees)
@@ -405,7 +403,8 @@ def chests(answer) -> Verdict:
     for i, pair in zip((4, 0, 6), pairs, strict=True):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             return "pair", {"got": type(pair).__name__}
-        if verdict := _item(i, *pair, before[i], labels[i]):
+        image, label = pair
+        if verdict := _item(i, image, label, before[i], labels[i]):
             return verdict
     moving = call(answer, images, labels, change)
     if seen:
