@@ -38,6 +38,8 @@ def moved(volume, mask, spacing, to, *, how=""):
         u = np.arange(m) * to / s
         if how == "place edges":
             u = (np.arange(m) + 0.5) * to / s - 0.5
+        if how == "place inverse":
+            u = np.arange(m) * s / to
         if how == "place corners":
             u = np.linspace(0, n - 1, m)
         sizes.append(m)
@@ -55,6 +57,8 @@ def moved(volume, mask, spacing, to, *, how=""):
     image = ndimage.map_coordinates(volume.numpy(), grid, order=linear, mode="nearest")
     if how == "left label":
         grid = np.floor(grid + 1e-6)
+    if how == "right label":
+        grid = np.ceil(grid - 1e-6)
     labels = ndimage.map_coordinates(mask.numpy().astype(float), grid, order=nearest)
     if how == "rounded":
         labels = ndimage.map_coordinates(mask.numpy().astype(float), grid, order=1).round()
@@ -67,6 +71,23 @@ def by(how):
 
 def other(change):
     return lambda *given: change(*moved(*given), *given)
+
+
+def stretched(corners):
+    """By `F.interpolate`, to the size that is asked for."""
+
+    def resized(volume, mask, spacing, to):
+        size = moved(volume, mask, spacing, to)[0].shape
+        how = {"mode": "trilinear", "align_corners": corners}
+        labels = F.interpolate(mask[None, None].float(), size, mode="nearest")
+        return F.interpolate(volume[None, None], size, **how)[0, 0], labels[0, 0]
+
+    return resized
+
+
+def nearest_of_size(volume, mask, spacing, to):
+    image = moved(volume, mask, spacing, to)[0]
+    return image, F.interpolate(mask[None, None].float(), image.shape, mode="nearest-exact")[0, 0]
 
 
 def in_the_library(volume, mask, spacing, to, antialias=False):
@@ -103,6 +124,8 @@ def curve(greys, limit, *, how=""):
     excess = (height - most).clip(0).sum()
     cut = np.minimum(height, most)
     shares = cut + excess / 256
+    if how == "stretched":
+        shares = cut / cut.sum()
     if how == "lost":
         shares = cut
     if how == "below limit":
@@ -129,8 +152,12 @@ def field(image, mask, *, how=""):
         how, set()
     )
     terms = torch.stack([t for k, t in enumerate(terms) if k not in left_out], -1)
-    where = mask | True if how in ("background", "everywhere") else mask
+    where = mask | True if how in ("background", "everywhere", "small", "more") else mask
     values = image if how == "raw" else image.log()
+    if how == "small":
+        values = (image + 1e-6).log()
+    if how in ("log1p", "more"):
+        values = image.log1p()
     if how == "background":
         values = torch.where(mask, values, 0)
     c = torch.linalg.lstsq(terms[where], values[where][:, None]).solution
@@ -159,6 +186,9 @@ CASES = [
     ("preprocessing.1", lambda a, b: b / a.std(), "did not subtract"),
     ("preprocessing.1", lambda a, b: b - a.mean(), "did not divide"),
     ("preprocessing.1", lambda a, b: b / a.std() - a.mean(), "mind the brackets"),
+    ("preprocessing.1", lambda a, b: (b - a.mean()) / a.std(AXES).mean(), "averaged the dev"),
+    ("preprocessing.1", lambda a, b: (b - a.mean()) / b.std(), "from one set and your deviation"),
+    ("preprocessing.1", lambda a, b: (b - b.mean()) / a.std(), "from one set and your deviation"),
     ("preprocessing.1", lambda a, b: (b - a.mean(0)) / a.std(0), "every pixel position"),
     (
         "preprocessing.1",
@@ -212,6 +242,11 @@ CASES = [
         "first spacing for every",
     ),
     ("preprocessing.2", lambda n, s, t: int((n[0] - 1) * s[0] / t) + 1, "expected 3 numbers"),
+    (
+        "preprocessing.2",
+        lambda n, s, t: (int((a - 1) * b / t) + 1 for a, b in zip(n, s, strict=True)),
+        "make a generator",
+    ),
     ("preprocessing.2", lambda n, s, t: n, "for size (41, 512, 500)"),
     ("preprocessing.2", lambda n, s, t: (154, 276, 288), "expected 2 numbers"),
     ("preprocessing.2", lambda n, s, t: "many", "expected a number"),
@@ -229,12 +264,17 @@ CASES = [
     ("preprocessing.3", other(lambda a, b, *_: (a.T, b.T)), "has (17, 17, 19) voxels"),
     ("preprocessing.3", by("place edges"), "is read as if outer edges agreed"),
     ("preprocessing.3", by("place corners"), "stretched until first and last centres agree"),
+    ("preprocessing.3", by("place inverse"), "the volume is read at j·s/s′"),
+    ("preprocessing.3", stretched(False), "fills the new size from edge to edge"),
+    ("preprocessing.3", stretched(True), "until first and last centres agree"),
+    ("preprocessing.3", nearest_of_size, "the mask is stretched until it fills"),
     ("preprocessing.3", by("nearest"), "only values that were there before"),
     ("preprocessing.3", by("left volume"), "only values that were there before"),
     ("preprocessing.3", by("weights"), "each other's weights"),
     ("preprocessing.3", by("invented"), "there is no such label"),
     ("preprocessing.3", by("rounded"), "there is no such label"),
     ("preprocessing.3", by("left label"), "takes the voxel to the left"),
+    ("preprocessing.3", by("right label"), "takes the voxel to the right"),
     ("preprocessing.3", lambda *g: in_the_library(*g, antialias=True), "was smoothed before"),
     ("preprocessing.3", other(lambda a, b, *_: (a + 1, b)), "the volume at ["),
     ("preprocessing.3", other(lambda a, b, *_: (a * np.nan, b)), "and I got nan"),
@@ -261,6 +301,7 @@ CASES = [
     ("preprocessing.5", lambda g, k: torch.from_numpy(curve(g, k)).float(), "✓"),
     ("preprocessing.5", equalised("unlimited"), "nothing was cut"),
     ("preprocessing.5", equalised("lost"), "what was cut off is gone"),
+    ("preprocessing.5", equalised("stretched"), "divided the cut curve by its end"),
     ("preprocessing.5", equalised("below limit"), "Each of the 256 gets the same"),
     ("preprocessing.5", equalised("present"), "Each of the 256 gets the same"),
     ("preprocessing.5", equalised("below"), "at or below"),
@@ -283,6 +324,9 @@ CASES = [
     ("preprocessing.6", shading("no squares"), "v² and u² are missing"),
     ("preprocessing.6", shading("no constant"), "the constant c₀ is missing"),
     ("preprocessing.6", shading("background"), "has seen the background"),
+    ("preprocessing.6", shading("small"), "has seen the background"),
+    ("preprocessing.6", shading("log1p"), "the logarithm of 1 + image"),
+    ("preprocessing.6", shading("more"), "has seen the background"),
     ("preprocessing.6", shading("everywhere"), "are NaN or infinite"),
     ("preprocessing.6", lambda x, m: torch.ones_like(x), "the same everywhere"),
     ("preprocessing.6", lambda x, m: x, "within the mask your field is off by"),

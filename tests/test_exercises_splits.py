@@ -1,7 +1,9 @@
 """Checks of splits and augmentation, fed with right, untouched and typically wrong answers."""
 
+import hashlib
 import itertools
 import json
+import random
 
 import numpy as np
 import pytest
@@ -78,6 +80,33 @@ def last_names(patients, share, seed):
     return np.isin(patients, names[-round(share * len(names)) :])
 
 
+def with_replacement(patients, share, seed):
+    names = np.unique(patients)
+    return np.isin(patients, np.random.default_rng(seed).choice(names, round(share * len(names))))
+
+
+def from_a_set(patients, share, seed):
+    """Another split in each process of Python, whose sets have another order."""
+    names = list(set(patients))
+    return np.isin(patients, random.Random(seed).sample(names, round(share * len(names))))
+
+
+def from_a_sorted_set(patients, share, seed):
+    names = sorted({str(patient) for patient in patients})
+    chosen = set(random.Random(seed).sample(names, round(share * len(names))))
+    return [str(patient) in chosen for patient in patients]
+
+
+def in_their_order(patients, share, seed):
+    names = list(dict.fromkeys(patients))
+    return np.isin(patients, random.Random(seed).sample(names, round(share * len(names))))
+
+
+def by_digest(patients, share, seed):
+    digests = [hashlib.sha256(f"{seed} {name}".encode()).digest()[0] for name in patients]
+    return np.array(digests) < 256 * share
+
+
 COUNT = itertools.count()
 
 
@@ -88,6 +117,10 @@ def pull(mask, turn, shift, *, how=""):
         centre = np.zeros(2)
     if how == "centre":
         centre = centre[::-1]
+    if how == "middle":
+        centre = np.array([columns // 2, rows // 2])
+    if how in ("no shift", "shift axes"):
+        shift = 0 * shift if how == "no shift" else shift[::-1]
     half = 0 if how == "half" else 0.5
     i, j = np.mgrid[:rows, :columns]
     new = np.stack([j + half, i + half], -1)
@@ -101,7 +134,8 @@ def pull(mask, turn, shift, *, how=""):
     old = (new - centre - shift) @ back.T + centre
     if how == "shift late":
         old = (new - centre) @ back.T + centre - shift
-    old = np.round(old) if how == "rounded" else np.floor(old)
+    if how != "truncated":
+        old = np.round(old) if how == "rounded" else np.floor(old)
     x, y = np.moveaxis(old.astype(int), -1, 0)
     if how == "edge":
         return mask[y.clip(0, rows - 1), x.clip(0, columns - 1)]
@@ -136,16 +170,27 @@ def mixed(mask, turn, shift):
     return ndimage.map_coordinates(mask.astype(float), places, order=1)
 
 
+def in_scipy(mode):
+    def pulled(mask, turn, shift):
+        back, middle = np.linalg.inv(turn)[::-1, ::-1], np.array(mask.shape) / 2 - 0.5
+        offset = middle - back @ (middle + shift[::-1])
+        return ndimage.affine_transform(mask, back, offset, order=0, mode=mode)
+
+    return pulled
+
+
 def by(how):
     return lambda *given: pull(*given, how=how)
 
 
-def honest(X, y, train, *, choose=None, means=None, rank=torch.abs, k=20):
+def honest(X, y, train, *, choose=None, means=None, asked=None, rank=torch.abs, k=20, power=2):
     choose, means = (train if part is None else part for part in (choose, means))
+    asked = ~train if asked is None else asked
     gap = X[choose & (y == 1)].mean(0) - X[choose & (y == 0)].mean(0)
     kept = rank(gap).argsort(descending=True)[:k]
-    away = [((X[:, kept] - X[means & (y == c)][:, kept].mean(0)) ** 2).sum(1) for c in (0, 1)]
-    return ((away[1] < away[0]).long() == y)[~train].double().mean()
+    gaps = [(X[:, kept] - X[means & (y == c)][:, kept].mean(0)).abs() for c in (0, 1)]
+    away = [(gap**power).sum(1) for gap in gaps]
+    return ((away[1] < away[0]).long() == y)[asked].double().mean()
 
 
 class Chests(Dataset):
@@ -206,6 +251,13 @@ def bytes_changed(self, i):
     return image.float() / 255, self.labels[i]
 
 
+def changed_early(self, i):
+    image = self.images[i].float()
+    if self.change is not None:
+        image = self.change(image)
+    return image / 255, self.labels[i]
+
+
 def result_lost(self, i):
     if self.change is not None:
         self.change(self.images[i].float() / 255)
@@ -234,6 +286,10 @@ CASES = [
     ("splits.1", dict.fromkeys(RIGHT, False), "lean by a few degrees"),
     ("splits.1", True, "got bool"),
     ("splits.1", dict(list(RIGHT.items())[1:]), "is missing"),
+    ("splits.1", {pair: np.array([value]) for pair, value in RIGHT.items()}, "✓"),
+    ("splits.1", {pair: torch.tensor(value) for pair, value in RIGHT.items()}, "✓"),
+    ("splits.1", dict.fromkeys(RIGHT, np.array([True, False])), "I expected True or False"),
+    ("splits.1", dict.fromkeys(RIGHT, None), "is None. I expected True or False"),
     ("splits.1", dict.fromkeys(RIGHT, "no"), "is 'no'"),
     ("splits.3", flip, "✓"),
     ("splits.3", lambda b, w: flip(b, w).numpy(), "✓"),
@@ -248,12 +304,28 @@ CASES = [
     ("splits.3", lambda b, w: b, "came back as I gave them"),
     ("splits.3", columns(mirror(2), mirror(0), keep(1), keep(3)), "another order"),
     ("splits.3", lambda b, w: flip(b, w)[0], "you returned shape (4,)"),
-    ("splits.3", lambda b, w: torch.zeros_like(b), "should become [54.0, 5.0, 61.0, 20.0]"),
+    ("splits.3", lambda b, w: torch.zeros_like(b), "should become [0.0, 1.5, 64.0, 9.0]"),
     ("splits.3", lambda b, w: flip(b, 64), "96 pixels wide"),
+    ("splits.3", lambda b, w: flip(b, w).int(), "keep the fractions"),
+    ("splits.3", lambda b, w: flip(b, w).round(), "keep the fractions"),
+    ("splits.3", lambda b, w: flip(b, w).clamp(0, w - 1), "you cut the edges at W − 1"),
+    (
+        "splits.3",
+        lambda b, w: flip(b, w) + torch.tensor([0, 0, 0, 7.0]) * (b[:, 1:2] == 30),
+        "the box [40.5, 30.0, 41.0, 60.0] should become [23.0, 30.0, 23.5, 60.0]; I got "
+        "[23.0, 30.0, 23.5, 67.0]",
+    ),
     ("splits.3", lambda b, w: "left", "expected a number"),
     ("splits.4", split, "✓"),
     ("splits.4", by_coin, "✓"),
     ("splits.4", lambda p, s, k: list(split(p, s, k)), "✓"),
+    ("splits.4", from_a_sorted_set, "✓"),
+    ("splits.4", in_their_order, "✓"),
+    ("splits.4", by_digest, "✓"),
+    ("splits.4", with_replacement, "33% of the patients are test patients, and I asked for 40%"),
+    ("splits.4", from_a_set, "after a restart"),
+    ("splits.4", lambda p, s, k: [hash((q, k)) % 1000 < 1000 * s for q in p], "after a restart"),
+    ("splits.4", lambda p, s, k: [hash(f"{q}{k}") % 1000 < 1000 * s for q in p], "after a restart"),
     ("splits.4", lambda p, s, k: split(p, s, k).astype(int), "✓"),
     (
         "splits.4",
@@ -286,8 +358,14 @@ CASES = [
             "rounded": "half a pixel off",
             "wrapped": "NumPy counts −1 from the end",
             "edge": "you repeated the edge",
+            "truncated": "cuts towards 0",
+            "middle": "loses half a pixel",
+            "no shift": "did not take the shift off",
+            "shift axes": "yours went down where",
         }.items()
     ],
+    ("splits.2", in_scipy("grid-constant"), "✓"),
+    ("splits.2", in_scipy("constant"), "pixels at the rim are lost"),
     ("splits.2", push, "you sent old pixels forwards"),
     ("splits.2", with_columns_first, "rows and columns have changed places"),
     ("splits.2", mixed, "you invented labels"),
@@ -318,6 +396,8 @@ CASES = [
         "a number of patients",
     ),
     ("splits.5", lambda X, y, train: honest(X, y, train, k=10), "I expected the share"),
+    ("splits.5", lambda X, y, train: honest(X, y, train, power=1), "I expected the share"),
+    ("splits.5", lambda X, y, train: honest(X, y, train, asked=train | True), "on all patients"),
     ("splits.6", Chests, "✓"),
     ("splits.6", Chests(torch.zeros(2), torch.zeros(2)), "I expected the class"),
     ("splits.6", Long, "len() of 7 images is 1"),
@@ -334,6 +414,12 @@ CASES = [
     ),
     ("splits.6", but_item(lambda self, i: (self.images[i], self.labels[i])), "has type"),
     ("splits.6", but_item(lambda self, i: (self.images[i].float(), self.labels[i])), "runs to 255"),
+    (
+        "splits.6",
+        but_item(lambda self, i: (self.images[i] / 256, self.labels[i])),
+        "you divided by 256",
+    ),
+    ("splits.6", but_item(changed_early), "`change` got an image that runs to 255"),
     (
         "splits.6",
         but_item(lambda self, i: (self.images[i - 1] / 255, self.labels[i])),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,10 @@ MESSAGES = {
         "not scaled": "you subtracted the mean and did not divide by the standard deviation.",
         "order": "you divided first and subtracted the mean afterwards. It is (x − mean) / "
         "deviation: mind the brackets.",
+        "mixed": "your mean comes from one set and your deviation from the other. Both come from "
+        "the training images.",
+        "mean of spreads": "you averaged the deviations of single images. How images differ from "
+        "each other is then left out: take one deviation over all pixels of all training images.",
         "per pixel": "you took a mean and a deviation for every pixel position. I asked for one of "
         "each, over all pixels of all training images.",
         "per image": "you standardised each image by itself, which deletes its level. Fit on the "
@@ -49,6 +53,8 @@ MESSAGES = {
         "fractions": "I got {got}, and a number of pixels must be whole: round down.",
         "one axis": "you used the first spacing for every axis. Each has its own.",
         "length": "I expected {want} numbers, one an axis, and got {got}.",
+        "generator": "round brackets around a `for` make a generator, which hands out its values "
+        "once. Write tuple(…) around it.",
         "other": "for size {size}, spacing {spacing} mm and to = {to} mm I expected {expected} "
         "and got {got}.",
     },
@@ -69,14 +75,19 @@ MESSAGES = {
         "first centres agree: j·s′/s.",
         "place corners": "the {which} is stretched until first and last centres agree. The spacing "
         "is then no longer {to} mm: voxel j lies at j·s′/s.",
+        "place size": "the {which} is stretched until it fills the new size from edge to edge, as "
+        "`F.interpolate` with `size=` does. The spacing is then no longer {to} mm: voxel j lies at "
+        "j·s′/s.",
+        "place inverse": "the {which} is read at j·s/s′, which is the place the other way round. "
+        "New voxel j lies j·s′ mm from the first centre, and that is j·s′/s old voxels.",
         "nearest": "the volume has only values that were there before. Between two centres it is "
         "a mix of both, by nearness; nearest neighbour is for the mask.",
         "weights": "the two neighbours have each other's weights. At u = 2.1 the value at 2 counts "
         "for 0.9, that at 3 for 0.1.",
         "invented": "the mask holds {new}, and there is no such label: it was interpolated. "
         "Numbers that are names have no half-way.",
-        "left label": "the mask takes the voxel to the left. The nearest one is meant: 1.7 is "
-        "nearer to 2 than to 1.",
+        "side label": "the mask takes the voxel to the {side}. The nearest one is meant: 1.7 is "
+        "nearer to 2 than to 1, and 1.3 nearer to 1.",
         "blurred": "the volume was smoothed before. That is right in practice where the new grid "
         "is coarser; I asked for it without.",
         "other": "the {which} at {at} should be {want:.3f}, and I got {got:.3f}.",
@@ -98,11 +109,14 @@ MESSAGES = {
         "other": "from {old} to {size}: the value at {at} should be {want:g}, and I got {got:g}.",
     },
     "preprocessing.5": {
-        "right": "common greys are pulled apart, but no further than the limit lets them.",
+        "right": "common greys are pulled apart, but little further than the limit: what was cut "
+        "off and handed out again adds a little slope everywhere.",
         "unlimited": "that is the curve without a limit: nothing was cut. The limit counts in mean "
         "heights, and the mean height of 256 shares is 1/256.",
         "lost": "what was cut off is gone: the curve ends at {end:.2f} instead of 1. Hand it out "
         "again, the same to each of the 256 greys.",
+        "stretched": "you divided the cut curve by its end, which makes it steeper where it is "
+        "steep, beyond the limit. Hand out what was cut off, the same to each of the 256 greys.",
         "to few": "you gave what was cut off to greys below the limit, or to those that occur. "
         "Each of the 256 gets the same.",
         "below": "you summed the shares below the pixel's grey. Its own counts too: at or below.",
@@ -136,6 +150,8 @@ MESSAGES = {
         "middle, whatever the unit of the image.",
         "no squares": "the squares v² and u² are missing.",
         "background": "your fit has seen the background. Fit the voxels of the mask alone.",
+        "shifted log": "you took the logarithm of 1 + image. That turns no product into a sum: "
+        "take the logarithm of the image, within the mask, where it is above 0.",
         "negative": "a field multiplies magnitudes: it is above 0.",
         "other": "within the mask your field is off by {error:.1%}; the fit of six numbers is off "
         "by {best:.1%}.",
@@ -152,7 +168,9 @@ def _array(answer: Any) -> np.ndarray:
 def standardise(answer) -> Verdict:
     for seed, level in ((0, 100.0), (1, -700.0)):
         rng = torch.Generator().manual_seed(seed)
-        train = level + 40 * torch.randn(30, 1, 12, 12, generator=rng)
+        # Images differ in level, so that a mean of their deviations is another deviation
+        train = level + 50 * torch.randn(30, 1, 1, 1, generator=rng)
+        train = train + 40 * torch.randn(30, 1, 12, 12, generator=rng)
         test = level + 60 + 25 * torch.randn(7, 1, 12, 12, generator=rng)
         together = torch.cat([train, test])
         mean, spread = train.mean(), train.std()
@@ -175,11 +193,15 @@ def standardise(answer) -> Verdict:
             "order": test / spread - mean,
             "per image": (test - test.mean(axes, keepdim=True)) / test.std(axes, keepdim=True),
             "per pixel": (test - train.mean(0)) / train.std(0),
+            "mean of spreads": (test - mean) / train.std(axes).mean(),
         }
+        crossed = [(test - mean) / test.std(), (test - test.mean()) / spread]
         told = {"expected": want.flatten()[0].item(), "got": got.flat[0]}
         key = first_match(got, wrong, rel=5e-3, absolute=5e-3)
         if near(got, (test - train.mean(0)) / train.std(0, correction=0), rel=5e-3, absolute=5e-3):
             key = "per pixel"  # of 30 images, n and n − 1 differ by more than the tolerance
+        if any(near(got, one, rel=5e-3, absolute=5e-3) for one in crossed):
+            key = "mixed"
         return key, told
     return "right"
 
@@ -195,6 +217,8 @@ def resampled_size(answer) -> Verdict:
     )
     for size, spacing, to in cases:
         got = call(answer, size, spacing, to)
+        if isinstance(got, Iterator):
+            return "generator"
         steps = [(n - 1) * s / to for n, s in zip(size, spacing, strict=True)]
         want = [math.floor(k) + 1 for k in steps]
         exactly = {"rel": 0.0, "absolute": 1e-6}
@@ -261,6 +285,10 @@ def resample(answer) -> Verdict:
                 (np.arange(n) + 0.5) * to / s - 0.5 for n, s in zip(want, spacing, strict=True)
             ],
             "place corners": [np.linspace(0, n - 1, k) for n, k in zip(size, want, strict=True)],
+            "place size": [
+                (np.arange(k) + 0.5) * n / k - 0.5 for n, k in zip(size, want, strict=True)
+            ],
+            "place inverse": [np.arange(n) * s / to for n, s in zip(want, spacing, strict=True)],
         }
         linear, nearest = _read(volume, first, 1), _read(mask, first, 0)
         loose = {"rel": 1e-3, "absolute": 0.05}
@@ -280,8 +308,14 @@ def resample(answer) -> Verdict:
             if new:
                 return "invented", {"new": ", ".join(f"{value:g}" for value in new[:3])}
             wrong = {key: _read(mask, place, 0) for key, place in others.items()}
-            wrong["left label"] = _read(mask, [np.floor(u + 1e-6) for u in first], 0)
-            return first_match(got[1], wrong), told | _first(got[1], nearest, "mask")
+            told |= _first(got[1], nearest, "mask")
+            for side, places in (
+                ("left", [np.floor(u + 1e-6) for u in first]),
+                ("right", [np.ceil(u - 1e-6) for u in first]),
+            ):
+                if near(got[1], _read(mask, places, 0)):
+                    return "side label", {"side": side}
+            return first_match(got[1], wrong), told
     return "right"
 
 
@@ -378,6 +412,7 @@ def equalise(answer) -> Verdict:
         wrong = {
             "unlimited": [share.cumsum()],
             "lost": [cut.cumsum()],
+            "stretched": [cut.cumsum() / cut.sum()],
             "to few": [
                 (cut + lost * below / below.sum()).cumsum(),
                 (cut + lost * present / present.sum()).cumsum(),
@@ -442,12 +477,22 @@ def quadratic_field(answer) -> Verdict:
             "no constant": np.exp(_fit(terms[inside][:, 1:], logs, terms[..., 1:])),
             "background": np.exp(_fit(terms.reshape(-1, 6), seen.ravel(), terms)),
         }
+        logs_of_more = _fit(terms[inside], np.log1p(x[inside]), terms)
+        more = {"shifted log": [np.exp(logs_of_more), np.expm1(logs_of_more)]}
+        # A small number in place of the zeros of the background makes their logarithm finite
+        small = [np.log(np.maximum(x, 10.0**-k)) for k in range(1, 13)]
+        more["background"] = [np.exp(_fit(terms.reshape(-1, 6), v.ravel(), terms)) for v in small]
         if np.ptp(got[inside]) < 1e-4 * np.abs(got[inside]).max():
             return "flat", told
         for key, one in wrong.items():
             same = np.subtract if key == "log" else np.divide  # a log field's level is a summand
             alike = [same(v[inside], np.median(v[inside])) for v in (got, one)]
             if near(*alike, rel=0.02, absolute=0.02):
+                return key, told
+        for key, several in more.items():
+            shapes = [one[inside] / np.median(one[inside]) for one in several]
+            shape = got[inside] / np.abs(np.median(got[inside]))
+            if any(near(shape, one, rel=0.02) for one in shapes):
                 return key, told
         return ("negative" if (got[inside] <= 0).any() else "other"), told
     return "right", {"error": worst}

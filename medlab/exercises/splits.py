@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,8 +43,15 @@ MESSAGES = {
         "centre": "the centre is (W/2, H/2), x first. Yours is (H/2, W/2).",
         "axes": "rows and columns have changed places: x counts columns, y rows, and an array is "
         "indexed [y, x].",
+        "middle": "the centre is (W/2, H/2), and of an odd size `//` loses half a pixel.",
+        "no shift": "you did not take the shift off.",
+        "shift axes": "the shift is (x, y), and yours went down where it should go right.",
         "half": "you are half a pixel off. Pixel [i, j] has its centre at (j + ½, i + ½), and the "
         "place x lies in column ⌊x⌋.",
+        "truncated": "`int` cuts towards 0: a place at −0.3 comes to lie in column 0, and it is "
+        "outside. Round down first, by np.floor.",
+        "rim": "{count} pixels at the rim are lost. A pixel reaches half a pixel beyond its "
+        "centre; SciPy's mode 'constant' ends at the last centre, and 'grid-constant' at the edge.",
         "wrapped": "what comes from outside is not empty: NumPy counts −1 from the end. Keep only "
         "places inside the image.",
         "edge": "what comes from outside should be 0; you repeated the edge.",
@@ -64,6 +73,10 @@ MESSAGES = {
         "one edge": "you moved one edge only. Both x0 and x1 change, y0 and y1 do not.",
         "vertical": "you flipped upside down: y changed. A left–right flip changes x.",
         "unchanged": "the boxes came back as I gave them.",
+        "whole": "you made whole numbers of the edges. They are positions, and may lie between "
+        "two pixels: keep the fractions.",
+        "cut": "you cut the edges at W − 1. They are positions from 0 to W: a box that reaches the "
+        "border ends at W.",
         "columns": "the columns are in another order. It is x0, y0, x1, y1.",
         "shape": "you returned shape {got}; I gave {want}.",
         "other": "in an image {width} pixels wide the box {box} should become {expected}; I got "
@@ -78,6 +91,10 @@ MESSAGES = {
         "positions": "you returned positions. I asked for one boolean an image.",
         "length": "you returned {got} values for {want} images.",
         "share": "I asked for {share:.0%} of the patients, and {got:.0%} are test patients.",
+        "replaced": "you drew with replacement: who is drawn twice counts once, so that only "
+        "{got:.0%} of the patients are test patients, and I asked for {share:.0%}. Draw without.",
+        "hashed": "after a restart the same seed would give another split: the order of a `set` "
+        "and `hash` of a text differ in each Python process. Sort the names (np.unique does).",
         "inverted": "I asked for {share:.0%} test patients, and {got:.0%} are marked. True should "
         "mean test, not training.",
         "fixed": "every seed gives the same patients. Draw them at random from the seed.",
@@ -87,11 +104,13 @@ MESSAGES = {
         "inside the function.",
     },
     "splits.5": {
-        "right": "on noise it stays near one half, as it should.",
+        "right": "on noise its mean over many runs is one half, as it should be.",
         "leaky": "you chose the features on all patients: the test labels have helped. Choose on "
         "those of `train` alone.",
         "from test": "you chose the features on the test patients.",
         "all means": "the class means have seen the test patients. Take them from `train`.",
+        "everyone": "that is the score on all patients, those of training among them. I asked for "
+        "the test patients.",
         "training": "that is the score on the training patients. I asked for the others.",
         "errors": "that is the share of errors; I asked for the share right.",
         "signed": "you took the largest differences, and those of the other sign are as good: take "
@@ -111,12 +130,15 @@ MESSAGES = {
         "its channel kept.",
         "integers": "the image has type {got}. A network wants floats.",
         "scale": "the image runs to {got:g}. Bring bytes, 0 to 255, to 0 to 1.",
+        "by 256": "the largest byte, 255, should become 1; you divided by 256.",
         "which": "item {i} has not the values of image {i}.",
         "label": "the label of item {i} should be {want}, and I got {got}.",
         "no change": "`change` was not called. It changes each image that is handed out.",
         "once": "`change` was called before an item was asked for, or once for several. Call it in "
         "`__getitem__`, so that the network sees another variant each time.",
         "changed bytes": "`change` got bytes. It wants the float image.",
+        "changed early": "`change` got an image that runs to {got:g}. Bring it to 0 to 1 first, "
+        "and change it then.",
         "unused": "`change` was called, and its result not used.",
         "damaged": "after an item was read, the stored images had other values. Work on a copy.",
         "needs change": "without `change`, which is then None, it stopped: None cannot be called. "
@@ -152,7 +174,7 @@ def allowed(answer) -> Verdict:
         if pair not in answer:
             return "lost", {"pair": pair}
         value = answer[pair]
-        if not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
+        if np.asarray(value).size != 1 or np.asarray(value).item() not in (0, 1):
             return "not boolean", {"pair": pair, "value": value}
         if bool(value) != right:
             return why, {"pair": pair}
@@ -182,6 +204,10 @@ def pull(answer) -> Verdict:
             "transposed": _pulled(mask, turn.T, shift),
             "corner": _pulled(mask, turn, shift, centre=(0, 0)),
             "centre": _pulled(mask, turn, shift, centre=(mask.shape[0] / 2, mask.shape[1] / 2)),
+            "middle": _pulled(mask, turn, shift, centre=(mask.shape[1] // 2, mask.shape[0] // 2)),
+            "no shift": _pulled(mask, turn, (0, 0)),
+            "shift axes": _pulled(mask, turn, shift[::-1]),
+            "truncated": _pulled(mask, turn, shift, lookup=np.trunc),
             "half": _pulled(mask, turn, shift, half=0.0),
             "axes": _pulled(mask, turn[::-1, ::-1], shift[::-1]),
             "wrapped": _pulled(mask, turn, shift, outside="wrap"),
@@ -195,7 +221,9 @@ def pull(answer) -> Verdict:
         if new:
             return "labels", {"new": ", ".join(f"{value:g}" for value in new[:3])}
         told = {"count": int(differs.sum()), "all": mask.size}
-        if zoom > 1 and (got[differs] == 0).mean() > 0.95:
+        if (got[differs] == 0).all() and differs.mean() < 0.04:
+            return "rim", told
+        if zoom > 1 and (got[differs] == 0).mean() > 0.95 and differs.mean() > 0.1:
             return "pushed", told
         row, column = (int(k) for k in np.argwhere(differs)[0])
         told |= {"row": row, "column": column}
@@ -242,7 +270,7 @@ def flip_boxes(answer) -> Verdict:
         if got.shape != tuple(want.shape):
             return "shape", {"got": got.shape, "want": tuple(want.shape)}
         last = width - 1
-        wrong = {
+        wrong: dict[str, list[torch.Tensor]] = {
             "unchanged": [given],
             "minus one": [
                 torch.stack([last - x1, y0, last - x0, y1], 1),
@@ -268,8 +296,14 @@ def flip_boxes(answer) -> Verdict:
                 torch.stack([y0, width - x1, y1, width - x0], 1),
             ],
         }
-        told = {"width": width, "box": given[0].tolist(), "expected": want[0].tolist()}
-        told["got"] = got[0].round(3).tolist()
+        off = np.nan_to_num(np.abs(got - want.numpy()), nan=np.inf).max(1)
+        k = int(off.argmax())  # the box that differs most
+        told = {"width": width, "box": given[k].tolist(), "expected": want[k].tolist()}
+        told["got"] = got[k].round(3).tolist()
+        wrong |= {
+            "whole": [want.floor(), want.round(), want.ceil()],
+            "cut": [want.clamp(0, last), torch.stack([*want.clamp(0, last).unbind(1)[:3], y1], 1)],
+        }
         for key, results in wrong.items():
             if any(near(got, one) for one in results):
                 return key, told
@@ -285,24 +319,49 @@ def test_images(answer) -> Verdict:
     patients = patients[rng.permutation(len(patients))]
     splits = {}
     for share in (0.25, 0.4):
-        for seed in range(5):
+        for seed in range(10):
             got = call(answer, patients.copy(), share, seed)
             splits[share, seed] = test = _marks(got, patients)
             shared = np.intersect1d(patients[test], patients[~test])
             if len(shared):
                 return "by image", {"count": len(shared)}
-        marked = np.mean([len(set(patients[splits[share, s]])) / len(names) for s in range(5)])
-        # A coin for each patient gives the share only on average: 0.03 is its deviation.
-        if abs(marked - share) > 0.08:
-            key = "inverted" if abs(1 - marked - share) < 0.08 else "share"
-            return key, {"share": share, "got": marked}
+        marked = np.mean([len(set(patients[splits[share, s]])) / len(names) for s in range(10)])
+        # A coin for each patient gives the share only on average: 0.01 is its deviation.
+        told = {"share": share, "got": marked}
+        if abs(marked - share) > 0.05:
+            if abs(marked - (1 - np.exp(-share))) < 0.02:
+                return "replaced", told
+            return ("inverted" if abs(1 - marked - share) < 0.05 else "share"), told
     if (_marks(call(answer, patients.copy(), 0.25, 3), patients) != splits[0.25, 3]).any():
         return "unstable"
-    if all((splits[0.25, s] == splits[0.25, 0]).all() for s in range(5)):
+    if all((splits[0.25, s] == splits[0.25, 0]).all() for s in range(10)):
         chosen = set(patients[splits[0.25, 0]])
         in_order = list(dict.fromkeys(patients)), sorted(set(patients))
         return "first" if any(chosen == set(o[: len(chosen)]) for o in in_order) else "fixed"
-    return "right"
+    return "hashed" if _hashes(answer, patients, splits[0.25, 3]) else "right"
+
+
+class _Name(str):
+    """The same text under another hash, as every process of Python gives it one."""
+
+    def __hash__(self) -> int:
+        return ~super().__hash__()
+
+
+def _hashes(answer: Callable, patients: np.ndarray, before: np.ndarray) -> bool:
+    """Whether the split hangs on hashes of names, which differ from process to process."""
+    # Other names in the same order change no split that sorts them, or takes them as they come
+    renamed = np.char.replace(patients, "P", "Q")
+    if (_marks(call(answer, renamed, 0.25, 3), patients) == before).all():
+        return False
+    # A digest of the text (hashlib) changes with it, and may; here only the hash changes
+    named = np.array([_Name(name) for name in patients], dtype=object)
+    hashed = builtins.hash
+    try:
+        builtins.hash = lambda x: ~hashed(x)
+        return bool((_marks(call(answer, named, 0.25, 3), patients) != before).any())
+    finally:
+        builtins.hash = hashed
 
 
 def _marks(got: Any, patients: np.ndarray) -> np.ndarray:
@@ -321,36 +380,47 @@ def _marks(got: Any, patients: np.ndarray) -> np.ndarray:
 
 @exercise("splits.5", MESSAGES["splits.5"])
 def honest(answer) -> Verdict:
+    runs = []
     for seed, gap in ((0, 0.0), (1, 0.5), (2, 0.7)):
         rng = torch.Generator().manual_seed(seed)
         y = (torch.rand(231, generator=rng) < 0.4).long()
         X = torch.randn(231, 900, generator=rng)
         X[:, ::30] += gap * y[:, None] * torch.where(torch.arange(30) % 3 == 0, 1, -1)
         train = torch.rand(231, generator=rng) < 0.45
-        got = number(call(answer, X.clone(), y.clone(), train.clone()))
+        runs.append(((X, y, train), number(call(answer, X.clone(), y.clone(), train.clone()))))
+    told = []
+    for (X, y, train), got in runs:
         want, n = _share_right(X, y, train), int((~train).sum())
-        if abs(got - want) < 1e-4:
-            continue
-        everyone = train | True
-        wrong = {
-            "leaky": [
-                _share_right(X, y, train, chosen_on=everyone),
-                _share_right(X, y, train, chosen_on=everyone, means_of=everyone),
-            ],
-            "from test": [_share_right(X, y, train, chosen_on=~train)],
-            "all means": [_share_right(X, y, train, means_of=everyone)],
-            "training": [_share_right(X, y, train, asked=train)],
-            "errors": [1 - want],
-            "signed": [_share_right(X, y, train, keep=lambda gap: gap.topk(20).indices)],
-            "smallest": [_share_right(X, y, train, keep=lambda gap: (-gap.abs()).topk(20).indices)],
-            "all features": [_share_right(X, y, train, keep=lambda gap: gap.argsort())],
-            "count": [want * n],
-        }
-        for key, shares in wrong.items():
-            if any(abs(got - share) < 1e-4 for share in shares):
-                return key
-        return "other", {"n": n, "want": want, "got": got}
-    return "right"
+        if abs(got - want) > 1e-4:
+            told.append({"n": n, "want": want, "got": got})
+    if not told:
+        return "right"
+    # Shares of so few patients meet by chance: a mistake has to explain every run
+    explained = [_mistakes(*given, got) for given, got in runs]
+    return next((key for key in explained[0] if all(key in keys for keys in explained)), "other"), (
+        told[0]
+    )
+
+
+def _mistakes(X: torch.Tensor, y: torch.Tensor, train: torch.Tensor, got: float) -> list[str]:
+    """Names of the mistakes that would give this share."""
+    want, everyone = _share_right(X, y, train), train | True
+    wrong = {
+        "leaky": [
+            _share_right(X, y, train, chosen_on=everyone),
+            _share_right(X, y, train, chosen_on=everyone, means_of=everyone),
+        ],
+        "from test": [_share_right(X, y, train, chosen_on=~train)],
+        "all means": [_share_right(X, y, train, means_of=everyone)],
+        "training": [_share_right(X, y, train, asked=train)],
+        "everyone": [_share_right(X, y, train, asked=everyone)],
+        "errors": [1 - want],
+        "signed": [_share_right(X, y, train, keep=lambda gap: gap.topk(20).indices)],
+        "smallest": [_share_right(X, y, train, keep=lambda gap: (-gap.abs()).topk(20).indices)],
+        "all features": [_share_right(X, y, train, keep=lambda gap: gap.argsort())],
+        "count": [want * int((~train).sum())],
+    }
+    return [key for key, shares in wrong.items() if any(abs(got - s) < 1e-4 for s in shares)]
 
 
 def _share_right(
@@ -387,7 +457,7 @@ def chests(answer) -> Verdict:
     seen: list[torch.Tensor] = []
 
     def change(x: torch.Tensor) -> torch.Tensor:
-        seen.append(x)
+        seen.append(x.clone())
         x += len(seen)  # in place, as a careless augmentation would
         return x
 
@@ -416,6 +486,8 @@ def chests(answer) -> Verdict:
         return "changed bytes"
     if len(seen) != 2:
         return "once"
+    if seen[0].max() > 1.001:
+        return "changed early", {"got": float(seen[0].max())}
     if not torch.equal(images, before):
         return "damaged"
     scaled = before[2] / 255
@@ -433,8 +505,8 @@ def _item(i: int, image: Any, label: Any, stored: torch.Tensor, right: torch.Ten
         return "integers", {"got": getattr(image, "dtype", type(image).__name__)}
     if got.max() > 1.001:
         return "scale", {"got": got.max()}
-    if not near(got, stored / 255, rel=5e-3, absolute=5e-3):
-        return "which", {"i": i}
+    if not near(got, stored / 255, absolute=1e-3):
+        return ("by 256" if near(got, stored / 256, absolute=1e-3) else "which"), {"i": i}
     if not near(label, right):
         return "label", {"i": i, "want": int(right), "got": label}
     return None
