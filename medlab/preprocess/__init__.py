@@ -6,8 +6,8 @@ are no numbers or (but for `crop_pad` and labels) hold NaN or infinity raise a D
 options out of their range. Results are float32, or float64 if the image is, unless said otherwise.
 """
 
-from medlab.preprocess.grey_levels import clahe, normalise, window
+from medlab.preprocess.grey_levels import normalise, window
 from medlab.preprocess.grids import crop_pad, resample
-from medlab.preprocess.restoration import bias_field, denoise
+from medlab.preprocess.restoration import denoise
 
-__all__ = ["bias_field", "clahe", "crop_pad", "denoise", "normalise", "resample", "window"]
+__all__ = ["crop_pad", "denoise", "normalise", "resample", "window"]

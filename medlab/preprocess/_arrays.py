@@ -38,19 +38,14 @@ def as_tensor(x: ArrayLike) -> Tensor:
     return x
 
 
-def real(x: Tensor, *, least: float = -np.inf, most: float = np.inf) -> Tensor:
-    """As float32, or float64 if x is; what is complex, not finite or out of range is refused."""
+def real(x: Tensor) -> Tensor:
+    """As float32, or float64 if x is; what is complex or not finite is refused."""
     if x.is_complex():
         raise DataError(f"this step takes real numbers, got {x.dtype}: take its magnitude, x.abs()")
     x = x if x.dtype == torch.float64 else x.float()
     bad = int((~x.isfinite()).sum())
     if bad:
         raise DataError(f"{bad} of {x.numel()} values are NaN or infinite: replace them first")
-    if x.min() < least or x.max() > most:
-        raise DataError(
-            f"this step needs values from {least:g} to {most:g}, got {x.min():.4g} to "
-            f"{x.max():.4g}: window or normalise(method='minmax') first"
-        )
     return x
 
 

@@ -1,15 +1,14 @@
-"""Grey levels brought to a scale: window, normalise, local equalisation."""
+"""Grey levels brought to a scale: window, normalise."""
 
 from math import inf, isfinite
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from medlab.errors import DataError
-from medlab.preprocess._arrays import as_tensor, constant, each_image, real, tensor_or_array
+from medlab.preprocess._arrays import constant, real, tensor_or_array
 
 
 @tensor_or_array
@@ -40,14 +39,8 @@ def window(x: Tensor, *, level: float, width: float) -> Tensor:
 
 
 @tensor_or_array
-def normalise(
-    x: Tensor,
-    *,
-    method: Literal["zscore", "minmax", "percentile"] = "zscore",
-    per: Literal["image", "cohort"] = "image",
-    reference: ArrayLike | None = None,
-) -> Tensor:
-    """Bring images to a common scale.
+def normalise(x: Tensor, *, method: Literal["zscore", "minmax", "percentile"] = "zscore") -> Tensor:
+    """Bring images to a common scale, each by its own statistics.
 
     Args:
         x: (H, W), (C, H, W) or (D, H, W) is one image; (N, C, H, W) and (N, C, D, H, W) are N.
@@ -55,19 +48,12 @@ def normalise(
         method: "zscore" gives mean 0 and standard deviation 1; "minmax" maps darkest and brightest
             value to 0 and 1; "percentile" so the 1st and the 99th percentile, and clips. Where
             there is no spread the result is 0.
-        per: whose statistics are used: each "image" its own, or one set for the whole "cohort".
-        reference: of a cohort: where they come from, x if not given. Those of test images leak.
     """
-    fits = per == "cohort" or (per == "image" and reference is None)
-    if not fits or method not in ("zscore", "minmax", "percentile"):
-        raise DataError(
-            "method must be 'zscore', 'minmax' or 'percentile', and per 'image' or 'cohort', which "
-            f"alone takes a reference; got {method!r} and {per!r}"
-        )
+    if method not in ("zscore", "minmax", "percentile"):
+        raise DataError(f"method must be 'zscore', 'minmax' or 'percentile'; got {method!r}")
     x = real(x)
-    known = x if reference is None else real(as_tensor(reference))
-    kept = known.shape[: int(per == "image" and x.ndim >= 4)]
-    values = known.detach().cpu().numpy().reshape(*kept, -1)
+    kept = x.shape[: int(x.ndim >= 4)]
+    values = x.detach().cpu().numpy().reshape(*kept, -1)
     start, end = values.min(-1), values.max(-1)
     flat = constant(start, end, values.dtype)
     if method == "percentile":
@@ -83,32 +69,3 @@ def normalise(
     )
     scaled = (x - offset) / spread
     return scaled.clamp(0, 1) if method == "percentile" else scaled
-
-
-@tensor_or_array
-def clahe(x: Tensor, *, clip: float = 0.01, tiles: int = 8) -> Tensor:
-    """Contrast-limited adaptive histogram equalisation, each (H, W) image by itself.
-
-    A tile's grey-scale curve is the running sum of its histogram, clipped and the rest spread; a
-    pixel takes those of the four nearest tiles, interpolated. Before and after, an image that is
-    not constant is stretched to its full range.
-
-    Args:
-        x: (…, H, W), 0…1.
-        clip: largest share, in (0, 1], of a tile's pixels in one of 256 levels; 1 limits nothing.
-        tiles: along each side, ≥ 1.
-
-    Source: Zuiderveld, Graphics Gems IV (1994), through `skimage.exposure.equalize_adapthist`.
-    """
-    from skimage.exposure import equalize_adapthist
-
-    if not 0 < clip <= 1 or tiles < 1:  # scikit-image would take a clip of 0 for "no limit"
-        raise DataError(f"clip must be above 0, at most 1, and tiles ≥ 1; got {clip} and {tiles}")
-    kernel = [max(1, n // tiles) for n in x.shape[-2:]]
-
-    def equalised(image: np.ndarray) -> np.ndarray:
-        if constant(image.min(), image.max(), image.dtype):
-            return image
-        return equalize_adapthist(image, kernel, clip_limit=clip)
-
-    return each_image(real(x, least=0, most=1), equalised)
