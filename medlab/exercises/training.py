@@ -537,7 +537,7 @@ class _Spied(nn.Module):
         with torch.no_grad():
             for parameter in self.head.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=draws))
-            self.norm.running_mean.add_(0.7)
+            self.norm.get_buffer("running_mean").fill_(0.7)
 
     def forward(self, images):
         self.seen.append(images.detach().clone())
@@ -625,9 +625,9 @@ def train_epoch(answer) -> Verdict:
         if not near(model.weights(), replayed.weights()):
             _once(model.order(), n)
             return _fault(model, order, labels, images)
-        told = _mean_loss(got, losses, want, images, labels, replayed)
-        if told:
-            return told
+        wrong_loss = _mean_loss(got, losses, want, images, labels, replayed)
+        if wrong_loss:
+            return wrong_loss
     return "right"
 
 
