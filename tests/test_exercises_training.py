@@ -149,6 +149,7 @@ def epoch(model, optimiser, images, labels, size, rng, how=""):
             mean += (value - mean) * count / seen
     return {
         "batches": np.mean(losses) if losses else 0.0,
+        "one size": np.sum(losses) * size / len(images),
         "last": losses[-1] if losses else 0.0,
         "added": np.sum(losses),
         "total": each.sum(),
@@ -195,6 +196,7 @@ def evaluate(model, images, labels, size, how=""):
     loss, accuracy, n = loss.item(), accuracy.item(), len(images)
     return {
         "batches": tuple(values.mean().item() for values in each),
+        "one size": (each[0].sum().item() * size / n, accuracy),
         "last": (losses[-1].item(), hits[-1].item()),
         "sums": (loss * n, accuracy * n),
         "hits": (loss, accuracy * n),
@@ -556,7 +558,8 @@ CASES = [
     ("training.5", lambda *a: epoch(*a, how="softmax"), "gave probabilities"),
     ("training.5", lambda *a: epoch(*a, how="sum"), "down the sum"),
     ("training.5", lambda *a: epoch(*a, how="two steps"), "not those that these batches give"),
-    ("training.5", lambda *a: epoch(*a, how="batches"), "mean over batches"),
+    ("training.5", lambda *a: epoch(*a, how="batches"), "all batches count alike"),
+    ("training.5", lambda *a: epoch(*a, how="one size"), "all batches count alike"),
     ("training.5", lambda *a: epoch(*a, how="last"), "loss of the last batch"),
     ("training.5", lambda *a: epoch(*a, how="added"), "the sum over batches"),
     ("training.5", lambda *a: epoch(*a, how="total"), "the sum over images"),
@@ -580,7 +583,8 @@ CASES = [
         "11 images at once, and 4 were",
     ),
     ("training.6", lambda m, x, y, size: evaluate(m, x[:-1], y[:-1], size), "1 of 11 were not"),
-    ("training.6", lambda *a: evaluate(*a, how="batches"), "mean over batches"),
+    ("training.6", lambda *a: evaluate(*a, how="batches"), "all batches count alike"),
+    ("training.6", lambda *a: evaluate(*a, how="one size"), "all batches count alike"),
     ("training.6", lambda *a: evaluate(*a, how="last"), "of the last batch"),
     ("training.6", lambda *a: evaluate(*a, how="sums"), "you returned sums"),
     ("training.6", lambda *a: evaluate(*a, how="hits"), "you returned sums"),

@@ -148,8 +148,8 @@ MESSAGES = {
         "sum": "you went down the sum of the losses of a batch. Take their mean, so that a step "
         "does not depend on the batch size.",
         "weights": "the weights after the epoch are not those that these batches give.",
-        "batches": "you returned the mean over batches. The last one is smaller, so multiply each "
-        "loss by its number of images, and divide by the number of all.",
+        "batches": "you let all batches count alike, and the last one is smaller. Multiply each "
+        "loss by its own number of images, and divide by the number of all.",
         "last": "you returned the loss of the last batch.",
         "added": "you returned the sum over batches. Multiply each by its number of images and "
         "divide by the number of all images.",
@@ -169,7 +169,7 @@ MESSAGES = {
         "gradients": "you called backward: here nothing is learnt.",
         "all at once": "you gave the model {got} images at once, and {most} were asked for.",
         "not once": "each image is looked at once; {told}.",
-        "batches": "you returned the mean over batches. The last one is smaller: add up over "
+        "batches": "you let all batches count alike, and the last one is smaller: add up over "
         "images, and divide once by their number.",
         "last": "those are the numbers of the last batch.",
         "sums": "you returned sums over the images, or one of the two. Divide by their number.",
@@ -681,8 +681,8 @@ def _mean_loss(got, losses, sizes, images, labels, model) -> Verdict | None:
         "after": after[0],
     }
     key = first_match(value, wrong)
-    if key == "other" and near(value, after[1]):
-        key = "after"
+    if key == "other":
+        key = first_match(value, {"batches": np.sum(losses) * sizes[0] / n, "after": after[1]})
     return key, {"expected": expected, "got": value}
 
 
@@ -737,6 +737,7 @@ def _judged(got: tuple, model: _Spied, images, labels, order) -> Verdict | None:
         ("batches", tuple(means)),
         ("batches", (loss, means[1])),
         ("batches", (means[0], accuracy)),
+        ("batches", (means[0] * len(order) * len(order[0]) / n, accuracy)),
         ("last", by_batch[-1]),
         ("sums", (loss * n, accuracy * n)),
         ("sums", (loss * n, accuracy)),
