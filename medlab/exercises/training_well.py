@@ -51,8 +51,8 @@ MESSAGES = {
         "even one batch is learnt, and the loss stays at ln 2. Which run is that?",
         "mode": "{run}: without evaluation mode the curves look healthy, and one patient gets "
         "another score in other company. Look at 'asked twice'.",
-        "zero": "{run}: without zero_grad each step goes along the sum of all gradients so far. It "
-        "runs away, with a single batch too. Look at 'one batch'.",
+        "zero": "{run}: without zero_grad each step goes along the sum of all gradients so far, "
+        "and the loss climbs on and on. Which curve runs away?",
         "leak": "{run}: patients who were trained on validate too well. Their AUC lies above that "
         "of new patients. Is that so here?",
         "rate": "{run}: if the rate is too high and nothing else is wrong, a hundredth of it "
@@ -61,7 +61,8 @@ MESSAGES = {
         "classes no loss below 0.31 exists. Which batch ends there?",
         "low": "{run}: a rate that is too low is still enough for one batch, repeated often, and a "
         "hundredth of it would do nothing at all. Look at the two columns again.",
-        "step": "{run}: without a step no loss moves at all, but for the batches. Is its loss flat?",
+        "step": "{run}: without a step no weight moves: one batch keeps its loss to the last "
+        "digit. Does it here?",
     },
     "training_well.2": {
         "right": "five repairs, and each step is the right one to the last digit that counts.",
@@ -121,8 +122,8 @@ MESSAGES = {
         "2π.",
         "negative": "the rate falls below 0: a cosine runs from 1 to −1, so take half of "
         "(1 + cos).",
-        "quarter wave": "that is a quarter of a wave. Half of (1 + cos), with an angle from 0 to π, "
-        "leaves the peak and reaches 0 without a corner.",
+        "quarter wave": "that is a quarter of a wave. Half of (1 + cos), with an angle from 0 to "
+        "π, leaves the peak and reaches 0 without a corner.",
         "linear": "your rate falls along a straight line, and I asked for a cosine.",
         "upside down": "it climbs where it should fall: 1 + cos, not 1 − cos.",
         "product": "you multiply ramp and cosine over the whole run. First the one, then the "
@@ -160,6 +161,20 @@ MESSAGES = {
         "bits": "everything seems to be back, and five steps later the weights differ.",
     },
     "training_well.7": {
+        "right": "warmed up, nothing left in the queue at either end, and steps by seconds.",
+        "cold": "your clock runs while the device warms up. Take `warm` steps before it starts.",
+        "late start": "when your clock starts, the warm-up still stands in the queue. Wait first.",
+        "no wait": "you read the clock while the steps still stand in the queue: that is how fast "
+        "they can be asked for. Wait first.",
+        "seconds": "those are seconds a step. I asked for steps a second.",
+        "total": "that is the time of all steps. I asked for steps a second.",
+        "repeats": "you took {got} steps and I asked for {want}: `warm` and then `repeats`.",
+        "all steps": "you divide all steps by the time of the timed ones: the warm-up does not "
+        "count.",
+        "other": "for a device that takes half a second a step I expected {expected:.3f} and got "
+        "{got:.3f}.",
+    },
+    "training_well.8": {
         "right": "2 over the largest eigenvalue: the steepest direction alone decides. For a "
         "network it changes as it learns, which is why it is measured.",
         "one": "you returned 1/λ_max. There the steepest direction is solved in one step; up to "
@@ -188,14 +203,19 @@ def material(*, part: str) -> Any:
     Args:
         part: "runs", the six broken scripts by letter, each called as script(train, val, *,
             rate=1.0, epochs=12) with pairs (images, labels) and a factor of its learning rate,
-            which returns (predict, history); "range_test", as exercise 3 asks for it; or
-            "resumed", a function of (features, labels) that returns the runs of exercise 5.
+            which returns (predict, history); "range_test" and "per_second", as exercises 3 and 7
+            ask for them; or "resumed", a function of (features, labels) that returns the runs of
+            exercise 5.
+
+    Raises:
+        MedlabError: another part.
     """
     if part == "runs":
         return {letter: _script(fault) for letter, fault in RUNS.items()}
-    if part not in ("range_test", "resumed"):
-        raise MedlabError(f"the parts are 'runs', 'range_test' and 'resumed', and not {part!r}")
-    return _range_test if part == "range_test" else _resumed
+    parts = {"range_test": _range_test, "resumed": _resumed, "per_second": _per_second}
+    if part not in parts:
+        raise MedlabError(f"the parts are {', '.join(['runs', *parts])}, and not {part!r}")
+    return parts[part]
 
 
 # ------------------------------------------------------------------------------- six broken runs
@@ -224,8 +244,9 @@ def _script(fault: str) -> Callable:
             return z.softmax(1) if fault == "softmax" else z
 
         history: dict[str, list[float]] = {"train": [], "val": []}
-        for _ in range(epochs):
+        for epoch in range(epochs):
             model.train()
+            optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
             order = torch.randperm(len(images), generator=draws)
             other = torch.randperm(len(images), generator=draws) if fault == "labels" else order
             total = 0.0
@@ -636,10 +657,76 @@ def _alike(a, b) -> bool:
     return torch.equal(a, b) if torch.is_tensor(a) else a == b
 
 
-# ------------------------------------------------------------------------------ the largest rate
+# --------------------------------------------------------------------------- what a step takes
+
+
+def _per_second(step, wait, clock, warm, repeats, how="") -> float:
+    """Exercise 7 as it is asked for, or with the mistake `how`."""
+    if how == "cold":
+        wait()
+        begin = clock()
+    for _ in range(warm):
+        step()
+    if how != "cold":
+        if how != "late start":
+            wait()
+        begin = clock()
+    for _ in range(repeats):
+        step()
+    if how != "no wait":
+        wait()
+    seconds = clock() - begin
+    return {
+        "seconds": seconds / repeats,
+        "total": seconds,
+        "all steps": (warm + repeats) / seconds,
+    }.get(how, repeats / seconds)
+
+
+TIMING_MISTAKES = ("cold", "late start", "no wait", "seconds", "total", "all steps")
+
+
+class _Device:
+    """A device that works through a queue, and whose first steps take long."""
+
+    def __init__(self):
+        self.now, self.queue, self.steps = 10.0, 0.0, 0
+
+    def step(self) -> None:
+        self.steps += 1
+        self.now += 0.01
+        self.queue += 8.0 if self.steps <= 2 else 0.49
+
+    def wait(self) -> None:
+        self.now, self.queue = self.now + self.queue, 0.0
+
+    def clock(self) -> float:
+        return self.now
 
 
 @exercise("training_well.7", MESSAGES["training_well.7"])
+def per_second(answer) -> Verdict:
+    for warm, repeats in ((3, 20), (2, 7)):
+        device = _Device()
+        given = warm, repeats
+        got = number(call(answer, device.step, device.wait, device.clock, *given))
+        if device.steps != warm + repeats:
+            return "repeats", {"got": device.steps, "want": warm + repeats}
+        wrong = {}
+        for how in ("", *TIMING_MISTAKES):
+            other = _Device()
+            wrong[how] = _per_second(other.step, other.wait, other.clock, *given, how)
+        expected = wrong.pop("")
+        if not near(got, expected):
+            key = first_match(got, wrong).strip()
+            return key, {"expected": expected, "got": got}
+    return "right"
+
+
+# ------------------------------------------------------------------------------ the largest rate
+
+
+@exercise("training_well.8", MESSAGES["training_well.8"])
 def largest_rate(answer) -> Verdict:
     draws = torch.Generator().manual_seed(2)
     for eigenvalues in ((0.7, 2.0, 8.0), (3.0, 1.0, 0.2), (1.0, 5.0, 0.4)):
