@@ -29,7 +29,9 @@ def run(model, optimiser, train, val, epochs, rng, left=(), how=""):
     model.train()
     for _ in range(epochs):
         if "back" not in left:
-            model.train()
+            model.train(how != "frozen")
+        if how == "rarely":
+            optimiser.zero_grad()
         order = torch.randperm(len(train[0]), generator=rng)
         if how == "unshuffled":
             order = order.sort().values
@@ -38,7 +40,7 @@ def run(model, optimiser, train, val, epochs, rng, left=(), how=""):
         for a, b in zip(x.split(16), y.split(16), strict=True):
             z = model(a)
             loss = F.cross_entropy(z.softmax(1) if "softmax" in left else z, b)
-            if "zero" not in left:
+            if "zero" not in left and how != "rarely":
                 optimiser.zero_grad()
             loss.backward()
             if how == "cleared":
@@ -272,6 +274,8 @@ CASES = [
             (leaves("back"), "never left again"),
             (leaves("labels", "back"), "more than one bug is left. First, images and labels"),
             (leaves(how="unshuffled"), "nothing is shuffled"),
+            (leaves(how="rarely"), "cleared once an epoch"),
+            (leaves(how="frozen"), "in evaluation mode while it trains"),
             (leaves(how="cleared"), "the weights do not change"),
             (leaves(how="twice"), "are not those of the mended script"),
             (leaves(how="training"), "is not the validation loss"),

@@ -73,6 +73,10 @@ MESSAGES = {
         "batch normalisation sees there it remembers. Call model.eval() before it.",
         "back": "{more}evaluation mode is never left again: after the first epoch batch "
         "normalisation is frozen. Call model.train() at the start of every epoch.",
+        "rarely": "gradients are cleared once an epoch, and pile up within it. Clear them in every "
+        "step.",
+        "frozen": "the network is in evaluation mode while it trains: batch normalisation does "
+        "nothing. Call model.train() at the start of every epoch.",
         "unshuffled": "images and labels agree now, and nothing is shuffled any more. Keep the "
         "order that rng draws.",
         "unchanged": "the weights do not change. Is zero_grad between backward and step?",
@@ -306,7 +310,9 @@ def _run(model, optimiser, train, val, epochs, rng, *, faults=()) -> list[float]
     model.train()
     for _ in range(epochs):
         if "back" not in faults:
-            model.train()
+            model.train("frozen" not in faults)
+        if "rarely" in faults:
+            optimiser.zero_grad()
         order = torch.randperm(len(train[0]), generator=rng)
         if "unshuffled" in faults:
             order = torch.arange(len(order))
@@ -314,7 +320,7 @@ def _run(model, optimiser, train, val, epochs, rng, *, faults=()) -> list[float]
         for x, target in zip(train[0][order].split(16), y.split(16), strict=True):
             z = model(x)
             loss = F.cross_entropy(z.softmax(1) if "softmax" in faults else z, target)
-            if "zero" not in faults:
+            if not {"zero", "rarely"} & set(faults):
                 optimiser.zero_grad()
             loss.backward()
             if "unchanged" in faults:
@@ -364,8 +370,7 @@ def _combinations() -> Iterator[tuple[str, ...]]:
             if not {"mode", "back"} <= set(faults):
                 yield faults
         if count == 0:
-            yield ("unshuffled",)
-            yield ("unchanged",)
+            yield from (("unshuffled",), ("unchanged",), ("rarely",), ("frozen",))
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
