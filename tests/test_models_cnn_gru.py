@@ -15,6 +15,7 @@ from medlab.errors import DataError
 from medlab.models import CNNGRU
 from medlab.training import Sequence, fit, load_model, predict, save_weights
 from medlab.training._setup import prepare
+from medlab.training.processes import Team
 
 QUIET = {"progress": False, "precision": "float32"}
 FLASHES = DataCard(name="flashes", title="Flashes", task="sequence", frames=True)
@@ -144,7 +145,7 @@ def test_what_frames_cannot_have_is_named(images, more):
 def test_what_the_card_calls_time_is_not_turned_into_space(augment, frames):
     data = flashes(8)
     data = replace(data, card=replace(FLASHES, frames=frames))
-    setup = prepare(net(per_step=True), data, None, None, augment, "auto", "float32", "cpu")
+    setup = prepare(net(per_step=True), data, None, None, augment, "auto", "float32", "cpu", Team())
     assert setup.augment.frames is frames
 
 

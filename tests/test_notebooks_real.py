@@ -18,7 +18,7 @@ PNEUMONIA = ("pneumoniamnist", "medmnist/pneumoniamnist.npz", "28209eda62fecd6e6
 ADULTS = ("chest_xray_nih", "chest_xray_nih", "NIH ChestX-ray14")
 REAL_PARTS = {"hippocampus": "hippocampus/imagesTr", "nuclei": "nuclei/images"}
 REAL = {
-    **dict.fromkeys(("00", "08", "09", "11", "14", "16"), PNEUMONIA),
+    **dict.fromkeys(("00", "08", "09", "10", "11", "14", "16"), PNEUMONIA),
     **dict.fromkeys(("17", "18"), ("hippocampus", REAL_PARTS["hippocampus"], "posterior")),
     "19": ("nuclei", REAL_PARTS["nuclei"], "cell nuclei"),
     "20": ("lung_nodules", "lung_nodules", "patches to learn from"),

@@ -39,7 +39,6 @@ NEEDS = {
     "training.Classification": "a user makes a task of their own from it",
     "training.History": GIVEN,
     "training.Multilabel": "a user predicts from images without a card",
-    "training.RangeTest": GIVEN,
     "training.Task": "a user writes a task of their own",
     "training.average_into": "a user writes the loop by hand",
     "training.load_model": "a user takes a trained model elsewhere",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
-from medlab.training import descent_path
+from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
 
 MESSAGES = {
     "training.1": {
@@ -27,6 +27,8 @@ MESSAGES = {
         "first.",
         "log": "you took log-probabilities. The logarithm is gone after differentiating: it is "
         "p − y, not log p − y.",
+        "sigmoid": "you took the sigmoid of each logit. Softmax compares the classes: each row of "
+        "probabilities sums to 1.",
         "wrong axis": "you took the softmax over the images. It runs over the classes of one "
         "image, dim=1.",
         "loss": "you returned one number; I asked for the gradient, which has the shape of the "
@@ -38,24 +40,33 @@ MESSAGES = {
         "other": "for logits {logits} and labels {labels} I expected {expected} and got {got}.",
     },
     "training.2": {
-        "right": "2 over the largest eigenvalue: the steepest direction alone decides. For a "
-        "network it changes as it learns, which is why we will measure it.",
-        "one": "you returned 1/λ_max. There the steepest direction is solved in one step; up to "
-        "twice that rate it still shrinks, from side to side.",
-        "smallest": "you used the smallest eigenvalue. The flattest direction bears any step; the "
-        "steepest one breaks first.",
-        "eigenvalue": "you returned the largest eigenvalue, not the rate: take 2 divided by it.",
-        "inverse": "you divided the largest eigenvalue by 2: it is the other way round. The more "
-        "curved, the smaller the rate.",
-        "fastest": "2/(λ_max + λ_min) is the rate with the fastest descent. It is below the "
-        "largest that still descends.",
-        "diagonal": "you read the curvatures off the diagonal. With a slanted valley the steepest "
-        "direction lies between the axes: take eigenvalues.",
-        "trace": "you used the trace, the sum of all curvatures. One direction at a time decides.",
-        "norm": "you used the norm of all entries. The steepest direction's curvature is the "
-        "largest eigenvalue.",
-        "other": "for a Hessian with eigenvalues {eigenvalues} I expected {expected:.4g} and got "
-        "{got:.4g}.",
+        "right": "every step as torch.optim.SGD takes it, with and without momentum.",
+        "no list": "I expected the whole path, steps + 1 tensors of the shape of theta; {told}.",
+        "last": "you returned the last point alone. Collect theta at the start and after each "
+        "step.",
+        "no start": "the start is missing: the path has steps + 1 points, the first of them theta "
+        "as it was given.",
+        "points": "for steps = {steps} I expected {expected} points and got {got}.",
+        "one tensor": "all points of the path are the last one: `theta -= …` changes the tensor "
+        "that already lies in the list. Write theta = theta - …, or append a clone.",
+        "start": "the first point is not the theta that was given. Put it into the path before "
+        "the first step, and do not change it in place.",
+        "uphill": "you went uphill: the step is taken against the velocity.",
+        "no momentum": "right without momentum, and momentum does nothing. Carry the velocity "
+        "from step to step.",
+        "mean": "your velocity is a running mean, μ v + (1 − μ) g. Here it is a sum, μ v + g.",
+        "nesterov": "you added the gradient once more, as Nesterov's variant does. The step is "
+        "the velocity alone.",
+        "late": "you took the step with the velocity of the step before. Update it first.",
+        "same point": "you took the gradient at the start in every step. Ask for it anew at each "
+        "point.",
+        "no lr": "the learning rate does nothing, or does it twice: a step is η·v.",
+        "momentum twice": "momentum enters twice: in the velocity, and once more in the step.",
+        "no velocity": "you shrank theta itself by μ. What is kept from step to step is the "
+        "velocity.",
+        "start velocity": "the first step is wrong already: the velocity is 0 before it, so the "
+        "first step is η times the gradient.",
+        "other": "with momentum {momentum:g}, after step {t} I expected {expected} and got {got}.",
     },
     "training.3": {
         "right": "below one millionth for good from step {steps} on. Plain descent at its best "
@@ -96,6 +107,7 @@ MESSAGES = {
         "decay without lr": "you shrank the weights by λ; AdamW shrinks them by ηλ, so that decay "
         "follows the schedule.",
         "no decay": "there is no weight decay in it.",
+        "no epsilon": "there is no ε in it: a weight without any gradient divides 0 by 0.",
         "no root": "you divided by v̂. Its root has the unit of a gradient.",
         "uphill": "you went uphill: the sign of the step is wrong.",
         "count": "you counted t from 0: at t = 0 the corrections divide by zero. The t that you "
@@ -112,6 +124,68 @@ MESSAGES = {
         "other": "after step {t} I expected θ = {expected} and got {got}.",
     },
     "training.5": {
+        "right": "every image once, a step for each batch, and the mean over images. This is what "
+        "`fit` does in every epoch.",
+        "evaluation": "the model was in evaluation mode. Call model.train() first: the function "
+        "before may have left it in the other.",
+        "one step": "you gave the model all images at once. Split the order into batches.",
+        "sizes": "for 11 images and batch_size = 4 I expected batches of 4, 4 and 3 images and "
+        "got {got}.",
+        "not once": "each image is used once an epoch; {told}.",
+        "unshuffled": "the images come in the order in which they lie. Take them in the order of "
+        "torch.randperm(len(images), generator=rng).",
+        "global": "the order does not follow from rng: the same generator gave another order "
+        "at a second run, or two epochs gave the same. Hand it on: generator=rng.",
+        "labels": "the images are shuffled and the labels are not. Pick both by the same "
+        "positions.",
+        "kept": "gradients pile up: backward adds to what is there. Call optimiser.zero_grad() "
+        "in every step.",
+        "unchanged": "the weights are what they were. In each step: zero_grad, then backward, "
+        "then step.",
+        "late": "the step stands between the loss and backward, which then finds other weights: "
+        "first zero_grad, then backward, then step.",
+        "softmax": "you gave probabilities to the loss. It takes logits; the softmax is inside.",
+        "sum": "you went down the sum of the losses of a batch. Take their mean, so that a step "
+        "does not depend on the batch size.",
+        "weights": "the weights after the epoch are not those that these batches give.",
+        "batches": "you let all batches count alike, and the last one is smaller. Multiply each "
+        "loss by its own number of images, and divide by the number of all.",
+        "last": "you returned the loss of the last batch.",
+        "added": "you returned the sum over batches. Multiply each by its number of images and "
+        "divide by the number of all images.",
+        "total": "you returned the sum over images: divide by their number.",
+        "wrong share": "you divided by the number of batches what was summed over images.",
+        "after": "you measured the loss again at the end. Return what the steps saw, which costs "
+        "nothing.",
+        "list": "I expected one number, the mean loss of an image, and got {got}.",
+        "other": "the weights are right; for the mean loss I expected {expected:.4f} and got "
+        "{got:.4f}.",
+    },
+    "training.6": {
+        "right": "{note}the two numbers by which validation patients judge a network.",
+        "training": "the model was in training mode, so that its batch normalisation used the "
+        "batch, and learnt from patients who should only be looked at. Call model.eval().",
+        "changed": "the model is not what it was: nothing of it may change here.",
+        "gradients": "you called backward: here nothing is learnt.",
+        "all at once": "you gave the model {got} images at once, and {most} were asked for.",
+        "not once": "each image is looked at once; {told}.",
+        "batches": "you let all batches count alike, and the last one is smaller: add up over "
+        "images, and divide once by their number.",
+        "last": "those are the numbers of the last batch.",
+        "sums": "you returned sums over the images, or one of the two. Divide by their number.",
+        "swapped": "the order is (loss, accuracy).",
+        "percent": "accuracy is a share, 0 to 1, not per cent.",
+        "errors": "you returned the share of wrong answers.",
+        "threshold": "you called an image right where its true class has p above ½. With more "
+        "than two classes the largest need not reach ½.",
+        "softmax": "you gave probabilities to the loss. It takes logits; the softmax is inside.",
+        "no pair": "I expected two numbers, (loss, accuracy), and got {got}.",
+        "loss": "for the loss I expected {expected:.4f} and got {got:.4f}; the accuracy is right.",
+        "accuracy": "for the accuracy I expected {expected:.4f} and got {got:.4f}; the loss is "
+        "right.",
+        "other": "I expected ({loss:.4f}, {accuracy:.4f}) and got {got}.",
+    },
+    "training.7": {
         "right": "it stops after `patience` epochs without a new lowest, and goes back to the "
         "lowest.",
         "from 0": "you counted epochs from 0; the first epoch is 1.",
@@ -131,26 +205,11 @@ MESSAGES = {
         "not reset": "you counted all epochs without a new lowest. A new lowest starts the count "
         "again.",
         "ties": "an equal loss is no improvement here: only a lower one starts the count again.",
-        "never": "the losses improved to the end, or patience never ran out: it stops with the "
-        "last epoch, {stopped}, and keeps epoch {kept}; got {got}.",
+        "never": "patience never ran out for {losses}: it stops with the last epoch, {stopped}, "
+        "and keeps the lowest, epoch {kept}; got {got}.",
         "no pair": "I expected two whole numbers, (stopped, kept).",
         "other": "for losses {losses} and patience {patience} I expected (stopped, kept) = "
         "{expected} and got {got}.",
-    },
-    "training.6": {
-        "right": "four symptoms, four causes. C is the one that nobody notices without comparing "
-        "bits.",
-        "moments": "{run}: without Adam's m and v the counter t starts again too, and the first "
-        "step is η·sign(g) in every weight: a kick. Which run shows a kick?",
-        "schedule": "{run}: a schedule that starts again repeats its warm-up, so the rate is small "
-        "where it was large. Which run crawls first and is restless at the end?",
-        "random": "{run}: without the state of the generators the run sees other batches and other "
-        "augmentation, equally good ones. Which run is fine, and yet not the same?",
-        "buffers": "{run}: the running means of batch normalisation are no parameters; they are "
-        "used in evaluation mode only. Which run trains well and evaluates badly?",
-        "not listed": "{run}: choose one of {items}; I got {got!r}.",
-        "letters": "I expected one answer for each of A, B, C and D.",
-        "no dictionary": "I expected a dictionary {{'A': …, 'B': …}}, and got {kind}.",
     },
 }
 
@@ -161,7 +220,8 @@ def _first(got, candidates: Mapping[str, object]) -> str:
 
 
 def _pair(answer) -> tuple[float, float]:
-    if not isinstance(answer, (tuple, list, np.ndarray, Tensor)) or np.shape(answer) != (2,):
+    shape = (len(answer),) if isinstance(answer, (tuple, list)) else np.shape(answer)
+    if shape != (2,):
         raise Wrong("no pair")
     first, second = map(number, answer)
     return first, second
@@ -201,6 +261,7 @@ def logit_gradient(answer) -> Verdict:
             "probabilities": p,
             "logits": z - target,
             "log": p.log() - target,
+            "sigmoid": z.sigmoid() - target,
             "wrong axis": z.softmax(0) - target,
         }
         key = _first(got, wrong)
@@ -216,35 +277,87 @@ def logit_gradient(answer) -> Verdict:
     return "right" if near(call(answer, large.clone(), y), expected) else "overflow"
 
 
+def _descent(gradient, theta, lr, momentum, steps, how: str = "") -> list[Tensor]:
+    """The path of gradient descent, or that of the mistake that `how` names."""
+    path, velocity, start = [theta], torch.zeros_like(theta), theta
+    if how == "start velocity":
+        velocity = gradient(theta)
+    for _ in range(steps):
+        g, old = gradient(start if how == "same point" else theta), velocity
+        velocity = momentum * velocity + (1 - momentum if how == "mean" else 1) * g
+        step = {
+            "uphill": -velocity,
+            "no momentum": g,
+            "nesterov": g + momentum * velocity,
+            "late": old,
+            "momentum twice": momentum * velocity,
+        }.get(how, velocity)
+        kept = momentum if how == "no velocity" and momentum else 1.0
+        theta = kept * theta - {"no lr": 1.0, "lr twice": lr**2}.get(how, lr) * (
+            g if how == "no velocity" else step
+        )
+        path.append(theta)
+    return path
+
+
+DESCENT_MISTAKES = (
+    *("uphill", "no momentum", "mean", "nesterov", "late", "same point", "no lr", "lr twice"),
+    *("momentum twice", "no velocity", "start velocity"),
+)
+
+
 @exercise("training.2", MESSAGES["training.2"])
-def largest_rate(answer) -> Verdict:
-    draws = torch.Generator().manual_seed(2)
-    for eigenvalues in ((0.7, 2.0, 8.0), (3.0, 1.0, 0.2), (1.0, 5.0, 0.4)):
-        turn = torch.linalg.qr(torch.randn(3, 3, generator=draws, dtype=torch.float64)).Q
-        hessian = turn @ torch.diag(torch.tensor(eigenvalues, dtype=torch.float64)) @ turn.T
-        hessian = (hessian + hessian.T) / 2
-        got = call(answer, hessian.clone())
-        if torch.is_tensor(got) and got.is_complex():
-            got = got.real
-        got = number(got.real if isinstance(got, complex) else got)
-        low, high = min(eigenvalues), max(eigenvalues)
-        if near(got, 2 / high):
+def descend(answer) -> Verdict:
+    slopes = torch.tensor([0.3, 1.0, 2.5], dtype=torch.float64)
+    trials = (
+        ((-0.7, 0.4, 1.5), 0.2, 0.6, 5),
+        ((1.0, -2.0, 0.5), 0.3, 0.0, 3),
+        ((0.5, 1.0, -1.0), 0.5, 0.9, 1),
+    )
+    for first, lr, momentum, steps in trials:
+
+        def gradient(theta):
+            return slopes * theta + 0.2 * theta**3  # no parabola: a place of its own for each step
+
+        theta = torch.tensor(first, dtype=torch.float64)
+        expected = torch.stack(_descent(gradient, theta, lr, momentum, steps))
+        given = theta.clone()
+        got = call(answer, gradient, given, lr, momentum, steps)
+        path = _path(got, theta, steps)
+        if near(path, expected):
             continue
-        wrong = {
-            "one": 1 / high,
-            "smallest": 2 / low,
-            "eigenvalue": high,
-            "inverse": high / 2,
-            "fastest": 2 / (low + high),
-            "diagonal": 2 / hessian.diagonal().max(),
-            "trace": 2 / sum(eigenvalues),
-            "norm": 2 / hessian.norm(),
-        }
-        key = _first(got, wrong)
-        if key == "other" and near(got, 1 / low):
-            key = "smallest"
-        return key, {"eigenvalues": eigenvalues, "expected": 2 / high, "got": got}
+        moved = not near(path[-1], theta)
+        if steps > 1 and moved and near(path[1:], path[-1:].expand_as(path[1:])):
+            return "one tensor"
+        if not near(path[0], theta):
+            return "start"
+        for how in DESCENT_MISTAKES:
+            wrong = _descent(gradient, theta, lr, momentum, steps, how)
+            if near(path, torch.stack(wrong)):
+                return "no lr" if how == "lr twice" else how
+        off = next(t for t in range(steps + 1) if not near(path[t], expected[t]))
+        told = {"momentum": momentum, "t": off, "expected": _rounded(expected[off])}
+        return "other", told | {"got": _rounded(path[off])}
     return "right"
+
+
+def _path(got, theta: Tensor, steps: int) -> Tensor:
+    """The points that were returned, (steps + 1, …); `Wrong` if they are no path."""
+    try:
+        points = [torch.as_tensor(np.asarray(_plain(point), float)) for point in got]
+    except (TypeError, ValueError):
+        raise Wrong("no list", told=f"got {type(got).__name__}") from None
+    if getattr(got, "shape", ()) == theta.shape:
+        raise Wrong("last")
+    odd = [tuple(point.shape) for point in points if point.shape != theta.shape]
+    if odd or not points:
+        told = f"one has the shape {odd[0]}" if odd else "it is empty"
+        raise Wrong("no list", told=told)
+    if len(points) == steps and not near(points[0], theta):
+        raise Wrong("no start")
+    if len(points) != steps + 1:
+        raise Wrong("points", steps=steps, expected=steps + 1, got=len(points))
+    return torch.stack(points)
 
 
 CURVATURES, START, MOST = (1.0, 25.0), (-1.8, 0.6), 40
@@ -253,8 +366,10 @@ LEAST_MOMENTUM = 0.28  # below, no learning rate needs as few as MOST steps
 
 def _steps_to(lr: float, momentum: float) -> int:
     """Step from which on the loss stays below one millionth of the first; 5,000 if it does not."""
-    path = descent_path(START, lr=lr, momentum=momentum, curvatures=CURVATURES, steps=5000)
-    losses = path**2 @ np.array(CURVATURES)
+    slopes = torch.tensor(CURVATURES, dtype=torch.float64)
+    start = torch.tensor(START, dtype=torch.float64)
+    path = torch.stack(_descent(lambda theta: slopes * theta, start, lr, momentum, 5000))
+    losses = (path**2 @ slopes).numpy()
     return int(np.flatnonzero(losses >= 1e-6 * losses[0])[-1]) + 1
 
 
@@ -315,6 +430,8 @@ def _adamw(
         root = (v_hat + eps).sqrt()
     if how == "early epsilon":
         root = (used_v.sqrt() + eps) / c2**0.5
+    if how == "no epsilon":
+        root = v_hat.sqrt()
     if how == "no root":
         root = v_hat + eps
     step = lr * m_hat / root * (-1 if how == "uphill" else 1)
@@ -333,6 +450,7 @@ ADAM_MISTAKES = (
     *("no correction", "constant correction", "half correction", "other half"),
     *("corrected state", "late epsilon"),
     *("early epsilon", "decay last", "coupled", "decay without lr", "no decay", "no root"),
+    "no epsilon",
     *("uphill", "count", "betas", "not squared", "old means", "order"),
 )
 
@@ -405,6 +523,239 @@ def adamw_step(answer) -> Verdict:
     return ("state" if t > 0 and wrong_means else "other"), told
 
 
+class _Spied(nn.Module):
+    """Batch normalisation and a linear layer; remembers what it was given, and in which mode."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+        self.head = nn.Linear(2, classes)
+        self.seen: list[Tensor] = []
+        self.modes: list[bool] = []
+        self.recorded: list[bool] = []
+        draws = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=draws))
+            self.norm.get_buffer("running_mean").fill_(0.7)
+
+    def forward(self, images):
+        self.seen.append(images.detach().clone())
+        self.modes.append(self.training)
+        self.recorded.append(torch.is_grad_enabled())
+        return self.head(self.norm(images.flatten(1)[:, 1:]))
+
+    def order(self) -> list[Tensor]:
+        """Positions of the images of each batch; the first pixel of an image is its position."""
+        return [images.flatten(1)[:, 0].round().long() for images in self.seen]
+
+    def weights(self) -> Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in self.parameters()])
+
+
+def _patients(n: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Images (n, 1, 1, 3), of which the first pixel is the position, and labels of all classes."""
+    draws = torch.Generator().manual_seed(n)
+    images = torch.randn(n, 1, 1, 3, generator=draws)
+    images[:, 0, 0, 0] = torch.arange(n)
+    return images, torch.randint(classes, (n,), generator=draws)
+
+
+def _once(order: list[Tensor], n: int) -> None:
+    """`Wrong` unless each of n images was given to the model once."""
+    counts = torch.bincount(torch.cat(order), minlength=n) if order else torch.zeros(n)
+    if (counts != 1).any():
+        told = (
+            f"{int((counts == 0).sum())} of {n} were not, {int((counts > 1).sum())} several times"
+        )
+        raise Wrong("not once", told=told)
+
+
+def _epoch(model, optimiser, order, labels, images, how: str = "") -> list[float]:
+    """Steps through these batches as `how` does it; the loss that each of them saw."""
+    model.train()
+    losses, place = [], 0
+    optimiser.zero_grad()
+    for batch in order:
+        target = labels[batch]
+        if how == "labels":
+            target = labels[place : place + len(batch)]
+        place += len(batch)
+        z = model(images[batch])
+        loss = F.cross_entropy(z.softmax(1) if how == "softmax" else z, target)
+        if how != "kept":
+            optimiser.zero_grad()
+        (loss * len(batch) if how == "sum" else loss).backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+@exercise("training.5", MESSAGES["training.5"])
+def train_epoch(answer) -> Verdict:
+    for n, size, classes in ((11, 4, 3), (6, 8, 2), (9, 3, 2)):
+        images, labels = _patients(n, classes)
+        model = _Spied(classes).eval()
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+        rng = torch.Generator().manual_seed(3)
+        try:
+            got = call(answer, model, optimiser, images.clone(), labels.clone(), size, rng)
+        except Wrong as wrong:
+            if "inplace operation" in str(wrong.values.get("error")):
+                return "late"
+            raise
+        want = [len(part) for part in torch.arange(n).split(size)]
+        order = model.order()
+        sizes = [len(part) for part in order]
+        if not all(model.modes[: len(want)]):
+            return "evaluation"
+        if n > size and sizes[:1] == [n]:
+            return "one step"
+        if sizes[: len(want)] != want or sum(sizes) == n:  # else it measured again at the end
+            _once(order, n)
+            if sizes != want:
+                return "sizes", {"got": sizes}
+        order = order[: len(want)]
+        _once(order, n)
+        if n > 9:
+            told = _shuffled(answer, n, size, classes, order)
+            if told:
+                return told
+        replayed, losses = _replay(order, labels, images)
+        if not near(model.weights(), replayed.weights()):
+            _once(model.order(), n)
+            return _fault(model, order, labels, images)
+        wrong_loss = _mean_loss(got, losses, want, images, labels, replayed)
+        if wrong_loss:
+            return wrong_loss
+    return "right"
+
+
+def _replay(order, labels, images, how: str = "") -> tuple[_Spied, list[float]]:
+    model = _Spied(int(labels.max()) + 1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    return model, _epoch(model, optimiser, order, labels, images, how)
+
+
+def _shuffled(answer, n: int, size: int, classes: int, order: list[Tensor]) -> str:
+    """A diagnosis of the order of the images, or nothing."""
+    if torch.equal(torch.cat(order), torch.arange(n)):
+        return "unshuffled"
+    images, labels = _patients(n, classes)
+    runs, rng = [], torch.Generator().manual_seed(3)
+    for _ in range(2):
+        model = _Spied(classes)
+        call(answer, model, torch.optim.SGD(model.parameters(), 0.5), images, labels, size, rng)
+        runs.append(torch.cat(model.order())[:n])
+    same = torch.equal(runs[0], torch.cat(order)) and not torch.equal(runs[0], runs[1])
+    return "" if same else "global"
+
+
+def _fault(model: _Spied, order, labels, images) -> str:
+    """What went wrong in the steps, from the weights that they left."""
+    if near(model.weights(), _Spied(len(model.head.bias)).weights()):
+        return "unchanged"
+    for how in ("kept", "labels", "softmax", "sum"):
+        if near(model.weights(), _replay(order, labels, images, how)[0].weights()):
+            return how
+    return "weights"
+
+
+def _mean_loss(got, losses, sizes, images, labels, model) -> Verdict | None:
+    """A diagnosis of the returned loss, or nothing if it is right."""
+    if isinstance(got, (list, tuple)) or np.size(_plain(got)) != 1:
+        return "list", {"got": f"a {type(got).__name__}"}
+    value, n = number(got), sum(sizes)
+    each = np.array(losses) * sizes
+    expected = each.sum() / n
+    if near(value, expected):
+        return None
+    with torch.no_grad():
+        after = [F.cross_entropy(model.train(m)(images), labels) for m in (False, True)]
+    wrong = {
+        "batches": np.mean(losses),
+        "last": losses[-1],
+        "added": np.sum(losses),
+        "total": each.sum(),
+        "wrong share": each.sum() / len(sizes),
+        "after": after[0],
+    }
+    key = first_match(value, wrong)
+    if key == "other":
+        key = first_match(value, {"batches": np.sum(losses) * sizes[0] / n, "after": after[1]})
+    return key, {"expected": expected, "got": value}
+
+
+@exercise("training.6", MESSAGES["training.6"])
+def evaluate(answer) -> Verdict:
+    note = ""
+    for n, size, classes in ((11, 4, 3), (5, 8, 4), (8, 3, 3)):
+        images, labels = _patients(n, classes)
+        model = _Spied(classes).train()
+        before = model.weights()
+        got = call(answer, model, images.clone(), labels.clone(), size)
+        if any(model.modes):
+            return "training"
+        if not near(model.weights(), before):
+            return "changed"
+        if any(parameter.grad is not None for parameter in model.parameters()):
+            return "gradients"
+        order = model.order()
+        most = max(map(len, order), default=0)
+        if most > size:
+            return "all at once", {"got": most, "most": size}
+        _once(order, n)
+        if any(model.recorded):
+            note = "right, though without torch.no_grad() each batch costs more memory: "
+        try:
+            pair = _pair(got)
+        except Wrong as wrong:
+            if wrong.key != "no pair":
+                raise
+            return "no pair", {"got": f"a {type(got).__name__}"}
+        told = _judged(pair, model, images, labels, order)
+        if told:
+            return told
+    return "right", {"note": note}
+
+
+def _judged(got: tuple, model: _Spied, images, labels, order) -> Verdict | None:
+    """A diagnosis of (loss, accuracy), or nothing if both are right."""
+    with torch.no_grad():
+        z = model.eval()(images)
+    each = F.cross_entropy(z, labels, reduction="none")
+    hit = (z.argmax(1) == labels).double()
+    n, loss, accuracy = len(z), each.mean().item(), hit.mean().item()
+    if near(got, (loss, accuracy)):
+        return None
+    by_batch = [(each[part].mean().item(), hit[part].mean().item()) for part in order]
+    means = np.mean(by_batch, 0)
+    surest = (z.softmax(1).gather(1, labels[:, None])[:, 0] > 0.5).double().mean().item()
+    softmax = F.cross_entropy(z.softmax(1), labels).item()
+    wrong: list[tuple[str, tuple]] = [
+        ("swapped", (accuracy, loss)),
+        ("batches", tuple(means)),
+        ("batches", (loss, means[1])),
+        ("batches", (means[0], accuracy)),
+        ("batches", (means[0] * len(order) * len(order[0]) / n, accuracy)),
+        ("last", by_batch[-1]),
+        ("sums", (loss * n, accuracy * n)),
+        ("sums", (loss * n, accuracy)),
+        ("sums", (loss, accuracy * n)),
+        ("percent", (loss, 100 * accuracy)),
+        ("errors", (loss, 1 - accuracy)),
+        ("threshold", (loss, surest)),
+        ("softmax", (softmax, accuracy)),
+    ]
+    key = next((key for key, values in wrong if near(got, values)), "other")
+    shown = {"got": f"({got[0]:.4f}, {got[1]:.4f})", "loss": loss, "accuracy": accuracy}
+    if key == "other" and near(got[1], accuracy):
+        return "loss", {"expected": loss, "got": got[0]}
+    if key == "other" and near(got[0], loss):
+        return "accuracy", {"expected": accuracy, "got": got[1]}
+    return key, shown
+
+
 def _stop(losses, patience: int, *, how: str = "") -> tuple[int, int]:
     """(stopped, kept), epochs from 1; or what the mistake `how` makes of it."""
     waited, best, kept = 0, math.inf, 0
@@ -427,10 +778,12 @@ STOPS = (
     ([0.9, 0.5, 0.5, 0.6, 0.4, 0.3, 0.35, 0.36, 0.37], 2),  # a tie is no improvement
     ([0.8, 0.7, 0.75, 0.6, 0.55], 3),  # never stops early
     ([0.8, 0.5, 0.6, 0.7, 0.4, 0.45, 0.5, 0.55, 0.3], 3),
+    ([0.8, 0.5, 0.7, 0.6], 3),  # neither stops early nor ends with the lowest
+    ([0.4, 0.4, 0.6, 0.3], 2),  # the first is the lowest, and the second no improvement
 )
 
 
-@exercise("training.5", MESSAGES["training.5"])
+@exercise("training.7", MESSAGES["training.7"])
 def stop_epoch(answer) -> Verdict:
     for losses, patience in STOPS:
         stopped, kept = _stop(losses, patience)
@@ -453,35 +806,4 @@ def stop_epoch(answer) -> Verdict:
             return "never", told
         order = ("from 0", "swapped", "all epochs", "no stop", "ties", "last epoch", *wrong)
         return next((key for key in order if got == wrong[key]), "other"), told
-    return "right"
-
-
-CAUSES = {
-    "A": "the optimiser's m, v and t",
-    "B": "the schedule's step",
-    "C": "the generators' states",
-    "D": "the model's buffers",
-}
-KIND = {
-    "the optimiser's m, v and t": "moments",
-    "the schedule's step": "schedule",
-    "the generators' states": "random",
-    "the model's buffers": "buffers",
-}
-
-
-@exercise("training.6", MESSAGES["training.6"])
-def missing_items(answer) -> Verdict:
-    if not isinstance(answer, Mapping):
-        return "no dictionary", {"kind": type(answer).__name__}
-    if any(value is ... for value in answer.values()):
-        raise NotAttempted
-    if set(answer) != set(CAUSES):
-        return "letters"
-    for run, cause in CAUSES.items():
-        given = answer[run]
-        if not isinstance(given, str) or given not in KIND:
-            return "not listed", {"run": run, "items": list(KIND), "got": given}
-        if given != cause:
-            return KIND[given], {"run": run}
     return "right"

@@ -1,4 +1,4 @@
-"""What happens before the first step, and in each: shared by `fit` and the range test."""
+"""What `fit` does before the first step, and what it goes down in each."""
 
 import math
 import warnings
@@ -62,8 +62,8 @@ def prepare(
     augment: str | Callable | None,
     class_weights: Any,
     precision: str,
-    device: str | torch.device | None = None,
-    team: Team | None = None,
+    device: str | torch.device | None,
+    team: Team,
 ) -> Setup:
     """Move model and data to the device, and check with two images that they fit together."""
     if isinstance(augment, str) and augment != "auto":
@@ -91,7 +91,7 @@ def prepare(
     if isinstance(weights, list):
         weight = torch.tensor(weights, device=device)
     chosen = Precision.by_rule(device) if precision == "auto" else Precision.named(precision)
-    return Setup(train, val, task, weights, task.loss(weight), moves, chosen, team or Team())
+    return Setup(train, val, task, weights, task.loss(weight), moves, chosen, team)
 
 
 def _as_cohort(data: Data, name: str, restores: bool) -> Cohort:

@@ -17,7 +17,6 @@ from torch.nn import functional
 from medlab import metrics, plotting, preprocess
 from medlab.errors import DataError, read_facts
 from medlab.simulate import mri
-from medlab.training import descent_path
 from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
 
 Part = Literal["centre", "edge"]
@@ -226,7 +225,9 @@ def descent(
     Raises:
         DataError: a curvature, learning rate or momentum out of its range.
     """
-    descent_path(START, lr=0.0, curvatures=curvatures, steps=0)  # refuses curvatures of no bowl
+    steepness = np.asarray(curvatures, dtype=float)
+    if steepness.shape != (2,) or not ((steepness > 0) & (steepness < np.inf)).all():
+        raise DataError(f"curvatures must be two finite numbers > 0; got {curvatures!r}")
     furthest = 1.1 * 4 / max(curvatures)
     step = 10.0 ** math.floor(math.log10(furthest / 50))
     highest = step * math.ceil(furthest / step)
@@ -240,14 +241,18 @@ def descent(
     first = curvatures[0] * START[0] ** 2 + curvatures[1] * START[1] ** 2
 
     def show(lr: float, momentum: float) -> Shown:
-        theta = descent_path(START, lr=lr, momentum=momentum, curvatures=curvatures, steps=STEPS)
-        ratios = theta**2 @ np.asarray(curvatures, float) / first
+        velocity, path = np.zeros(2), [np.array(START)]
+        for _ in range(STEPS):
+            velocity = momentum * velocity + steepness * path[-1]
+            path.append(path[-1] - lr * velocity)
+        theta = np.stack(path)
+        ratios = theta**2 @ steepness / first
         fig, (left, right) = plotting.subplots(1, 2, size=(9.5, 2.9), width_ratios=(1.5, 1))
         levels = first * 4.0 ** np.arange(-5, 2)
         left.contour(x, y, loss, levels=levels, colors="grey", linewidths=0.8)
         # A runaway path is cut short far outside: renderers choke on coordinates of 10²⁰.
-        path = np.clip(theta, -50 * wide, 50 * wide).T
-        left.plot(*path, "o-", color=plotting.COLOURS[0], markersize=3.5, linewidth=1.2)
+        seen = np.clip(theta, -50 * wide, 50 * wide).T
+        left.plot(*seen, "o-", color=plotting.COLOURS[0], markersize=3.5, linewidth=1.2)
         left.plot(*START, "s", color=plotting.COLOURS[1], label=WORDS["start"])
         left.plot(0, 0, "+", color="black", markersize=10, label=WORDS["end"])
         left.set(xlim=(-wide, wide), ylim=(-wide / 2, wide / 2))
