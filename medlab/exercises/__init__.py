@@ -26,6 +26,7 @@ from medlab.errors import ClaimError, MedlabError
 __all__ = [
     "NotAttempted",
     "Wrong",
+    "as_array",
     "call",
     "check",
     "claim",
@@ -35,6 +36,7 @@ __all__ = [
     "near",
     "number",
     "numbers",
+    "shape_or_type",
 ]
 
 # Narrower than a page of JupyterLab, which would break a longer line inside a word.
@@ -234,6 +236,22 @@ def numbers(answer: Any) -> torch.Tensor:
         return torch.as_tensor(np.asarray(answer, float))
     except (TypeError, ValueError):
         raise Wrong("format", got=type(answer).__name__) from None
+
+
+def as_array(answer: Any) -> np.ndarray:
+    """The answer as numbers of its shape; what holds none is an empty array (0, 0, 0)."""
+    if torch.is_tensor(answer):
+        answer = answer.detach().cpu()
+    try:
+        return np.asarray(answer, float)
+    except (TypeError, ValueError):
+        return np.full((0, 0, 0), np.nan)
+
+
+def shape_or_type(answer: Any) -> str:
+    """What came, for a message: the shape of its numbers, or its type if it holds none."""
+    found = as_array(answer).shape
+    return type(answer).__name__ if found == (0, 0, 0) else f"shape {found}"
 
 
 def _array(answer: Any) -> np.ndarray:

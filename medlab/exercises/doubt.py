@@ -15,7 +15,16 @@ from numpy import ndarray
 from scipy import stats
 from torch import Tensor, nn
 
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import (
+    Verdict,
+    Wrong,
+    as_array,
+    call,
+    exercise,
+    near,
+    number,
+    shape_or_type,
+)
 from medlab.models import SmallCNN
 
 MOST = 1000  # local patients that a search looks at
@@ -180,20 +189,6 @@ def material() -> SimpleNamespace:
     return SimpleNamespace(**answers)
 
 
-def _plain(answer: Any) -> ndarray:
-    if torch.is_tensor(answer):
-        answer = answer.detach().cpu()
-    try:
-        return np.asarray(answer, float)
-    except (TypeError, ValueError):
-        return np.full((0, 0, 0), np.nan)
-
-
-def _shape(answer: Any) -> str:
-    found = _plain(answer).shape
-    return type(answer).__name__ if found == (0, 0, 0) else f"shape {found}"
-
-
 # --- 1: the conformal quantile ---
 
 
@@ -314,9 +309,9 @@ def _judged(answer: Any, by_class: bool, alphas: tuple[float, ...]) -> Verdict:
     p_cal, y_cal, p = _patients()
     for alpha in alphas:
         raw = call(answer, p_cal.copy(), y_cal.copy(), p.copy(), alpha)
-        got, told = _plain(raw), {"n": len(p), "alpha": alpha}
+        got, told = as_array(raw), {"n": len(p), "alpha": alpha}
         if got.shape != (len(p), 2) or not np.isin(got, (0, 1)).all():
-            return "format", told | {"got": _shape(raw)}
+            return "format", told | {"got": shape_or_type(raw)}
         want = (sets_by_class if by_class else sets)(p_cal, y_cal, p, alpha)
         if (got == want).all():
             continue
@@ -535,7 +530,7 @@ def _dropped(answer) -> Verdict:
     rest = _possible(net.eval(), images)
     batch = _possible(net.train(), images)
     plain = _linear(net)(_pooled(net.eval(), images)).detach()
-    out = _plain(call(net.eval(), images))
+    out = as_array(call(net.eval(), images))
     if not near(out, plain, absolute=1e-4):
         return (
             ("forward", {"what": "softmax"})
@@ -551,7 +546,7 @@ def _dropped(answer) -> Verdict:
     awake = any(layer.training for layer in net.modules())
     if isinstance(raw, (list, tuple)) and raw and all(map(torch.is_tensor, raw)):
         raw = torch.stack([row.detach() for row in raw])
-    got, told = _plain(raw), {"want": (number_, n), "got": _shape(raw)}
+    got, told = as_array(raw), {"want": (number_, n), "got": shape_or_type(raw)}
     if got.shape in ((n,), (1, n), (n, 2)):
         return "averaged", told
     if got.shape == (number_, n, 2):
@@ -565,7 +560,7 @@ def _dropped(answer) -> Verdict:
             return "left on"
         if _among(got, rest[[0, -1]].softmax(2)[..., 1]):
             return "whole"
-        training = _plain(_seeded(net.train(), images))
+        training = as_array(_seeded(net.train(), images))
         undropped = _linear(net)(_pooled(net, images))
         if near(training, undropped, absolute=1e-4):
             return "undropped"
@@ -620,9 +615,9 @@ def _features() -> tuple[ndarray, ndarray, ndarray]:
 def _mahalanobis(answer) -> Verdict:
     h, labels, new = _features()
     raw = call(answer, h.copy(), labels.copy(), new.copy())
-    got, want = _plain(raw), mahalanobis(h, labels, new)
+    got, want = as_array(raw), mahalanobis(h, labels, new)
     if got.shape != (len(new),):
-        return "format", {"n": len(new), "got": _shape(raw)}
+        return "format", {"n": len(new), "got": shape_or_type(raw)}
     # Divided by the images, by one less, or by one less in each class
     scales = [1, len(h) / (len(h) - 1), (len(h) - 2) / (len(h) - 1)]
     if any(near(got, want * scale) for scale in scales):
@@ -683,9 +678,9 @@ def _risk(answer) -> Verdict:
     wrong, doubt = _answers()
     n, want = len(wrong), risk_curve(wrong, doubt)
     raw = call(answer, wrong.copy(), doubt.copy())
-    got = _plain(raw)
+    got = as_array(raw)
     if got.shape != (n,):
-        return "format", {"n": n, "got": _shape(raw)}
+        return "format", {"n": n, "got": shape_or_type(raw)}
     if near(got, want):
         return "right"
     kept = np.arange(1, n + 1)

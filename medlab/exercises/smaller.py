@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from medlab import metrics
 from medlab.cohort import Cohort
-from medlab.exercises import Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import (
+    Verdict,
+    Wrong,
+    as_array,
+    call,
+    exercise,
+    near,
+    number,
+    shape_or_type,
+)
 from medlab.models import SmallCNN
 from medlab.training import predict
 from medlab.training.tasks import Task
@@ -193,20 +202,6 @@ def _of(answer: Any, *args: Any) -> Any:
     return call(answer, *copy.deepcopy(args))
 
 
-def _plain(answer: Any) -> ndarray:
-    if torch.is_tensor(answer):
-        answer = answer.detach().cpu()
-    try:
-        return np.asarray(answer, float)
-    except (TypeError, ValueError):
-        return np.full((0, 0, 0), np.nan)
-
-
-def _kind(answer: Any) -> str:
-    found = _plain(answer).shape
-    return type(answer).__name__ if found == (0, 0, 0) else f"shape {found}"
-
-
 # --- Helpers of the notebook ---
 
 
@@ -377,12 +372,12 @@ def _there_and_back(answer) -> Verdict:
     for low, high in RANGES:
         pair = _of(answer, X, low, high)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            return "format", {"want": tuple(X.shape), "got": _kind(pair)}
-        q, back = map(_plain, pair)
+            return "format", {"want": tuple(X.shape), "got": shape_or_type(pair)}
+        q, back = map(as_array, pair)
         if q.shape != X.shape or back.shape != X.shape:
-            got = f"{_kind(pair[0])} and {_kind(pair[1])}"
+            got = f"{shape_or_type(pair[0])} and {shape_or_type(pair[1])}"
             return "format", {"want": tuple(X.shape), "got": got}
-        want_q, want = map(_plain, there_and_back(X, low, high))
+        want_q, want = map(as_array, there_and_back(X, low, high))
         if near(q, want_q) and near(back, want):
             continue
         if near(q, want) and near(back, want_q):
@@ -449,9 +444,9 @@ SAME = {"toward 0": "floor", "up": "floor", "half": "255", "range": "255"}
 def _per_channel(answer) -> Verdict:
     weight = _filters()
     raw = _of(answer, weight)
-    got, want = _plain(raw), _plain(per_channel(weight))
+    got, want = as_array(raw), as_array(per_channel(weight))
     if got.shape != want.shape:
-        return "format", {"want": tuple(weight.shape), "got": _kind(raw)}
+        return "format", {"want": tuple(weight.shape), "got": shape_or_type(raw)}
     if near(got, want):
         return "right"
     found = next((how for how in SCALED if near(got, _scaled(weight, how))), "other")
@@ -496,9 +491,9 @@ def _masks(answer) -> Verdict:
         weights = _layers()
         raw = call(answer, weights, share)
         told: dict[str, Any] = {"n": len(weights), "share": share}
-        found = list(map(_plain, raw)) if isinstance(raw, (tuple, list)) else []
+        found = list(map(as_array, raw)) if isinstance(raw, (tuple, list)) else []
         if [one.shape for one in found] != [tuple(w.shape) for w in weights]:
-            return "format", told | {"got": _kind(raw) if not found else "other shapes"}
+            return "format", told | {"got": shape_or_type(raw) if not found else "other shapes"}
         if not all(np.isin(one, (0, 1)).all() for one in found):
             return "format", told | {"got": "other numbers than 0 and 1"}
         if not all(torch.equal(a, b) for a, b in zip(weights, _layers(), strict=True)):
