@@ -3,11 +3,11 @@
     python notebooks/handbook.py            # after any change of a notebook or an assignment
     python notebooks/handbook.py --check    # write nothing, and return 1 if a page is out of date
 
-`glossary.md` holds each term that stands in bold, with the sentence of its first use.
-`teaching/matrix.md` says which exercise and which task of an assignment examines which objective:
-objectives and exercises come from the notebooks, what belongs together from
-`teaching/objectives.toml`. In `teaching/syllabi.md` rows and columns are written by hand, and names,
-minutes, homework and sums are filled in from the notebooks.
+`glossary.md` holds each term that stands in bold, with the sentence of its first use; bold words
+that name nothing stand in `teaching/stressed.txt`, one a line. `teaching/matrix.md` says which
+exercise and which task of an assignment examines which objective: objectives and exercises come
+from the notebooks, what belongs together from `teaching/objectives.toml`. In `teaching/syllabi.md`
+the rows are chosen by hand, and names, minutes, homework and sums filled in from the notebooks.
 """
 
 from __future__ import annotations
@@ -38,20 +38,9 @@ PARTS = {
 }
 FIRST = {"I": 0, "II": 8, "III": 15, "IV": 25, "V": 34}  # notebook that opens a part
 
-# What the end of a notebook repeats, and bold that stresses a word but names nothing
+# What the end of a notebook repeats
+_POINTS_BACK = re.compile(r"(This|That|These|Those|It|Its|They|Such|So|There|Then|Here)\b")
 _REPEATS = ("common mistakes", "summary", "quiz", "open questions", "further reading", "what comes")
-STRESSED = frozenset(
-    "a|along the call|along the truth|another prevalence|b|before|blur|both|breaks the symmetry|"
-    "called|cheats|elsewhere|expected|fails|gap|grid|has seen|honest|in pairs|l|line|logistic "
-    "regression on pixels|longest|mask|measurement|memory|millimetres|mirrored|miss|new|no|noise|"
-    "no network was needed|one fixed permutation|output for pneumonia|p|parts|patients|predict|r|"
-    "radius|remembers|s|score|shifts|shuffled|signs|statistics|sums|surfaces|training loss|"
-    "unfolded|valley|vanished|vanishes|explode|weight|network|invented|missed|missed or invented|"
-    "predicted minus what is true|sixteen pictures, learnt by heart|mean fall|five things are wrong|"
-    "dense kernel|intended use comes first|ece is biased upwards|brock, refitted|pool|explodes|"
-    "gradient vanishes|all small networks lose|the rival without a network|brock|both|unbiased|"
-    "training again changes about 30|two thresholds|whether the answer is right|stochastic".split("|")
-)
 
 
 @dataclass(frozen=True)
@@ -195,13 +184,15 @@ def notebooks(folder: Path = FOLDER) -> list[Notebook]:
 # ------------------------------------------------------------------------------------ glossary
 
 
-def glossary(course: list[Notebook]) -> str:
-    """Page of all terms in bold: the sentence of the first use, where it stands, where again."""
+def glossary(course: list[Notebook], stressed: frozenset[str] = frozenset()) -> str:
+    """Page of all terms in bold but the `stressed`: sentence and place of the first use, more."""
     first: dict[str, tuple[str, str, Notebook, str]] = {}
     again: dict[str, list[str]] = {}
     for notebook in course:
         for term, sentence, heading in _terms(notebook):
             key = term.strip("`").lower()
+            if key in stressed:
+                continue
             if key not in first:
                 first[key] = term, sentence, notebook, heading
             elif notebook.number not in {first[key][2].number, *again.get(key, [])}:
@@ -221,8 +212,9 @@ def glossary(course: list[Notebook]) -> str:
 
 
 GLOSSARY_HEAD = """\
-Terms that stand in bold in the notebooks, each with the sentence in which it is first used and the place of
-that sentence. Symbols stand in [notation.md](notation.md). This page is written by `notebooks/handbook.py`."""
+Terms that stand in bold in the notebooks, each with the sentence in which it is first used and the
+place of that sentence. Symbols stand in [notation.md](notation.md). This page is written by
+`notebooks/handbook.py`."""
 
 
 def _terms(notebook: Notebook) -> Iterator[tuple[str, str, str]]:
@@ -258,7 +250,9 @@ def _bold(block: str) -> Iterator[tuple[str, str]]:
             if not _is_term(term):
                 continue
             plain = sentence
-            if k and re.match(r"(This|That|These|Those|It|Its|They|Such|So|There|Then|Here)\b", plain):
+            if k and re.match(
+                r"(This|That|These|Those|It|Its|They|Such|So|There|Then|Here)\b", plain
+            ):
                 plain = f"{sentences[k - 1]} {plain}"
             yield term, plain.replace("**", "").strip().rstrip(":")
 
@@ -269,7 +263,6 @@ def _is_term(term: str) -> bool:
         not re.search(r"[.:?!,]$|\$|^\d|^(?:Exercise|Predict)\b", term)
         and len(words) <= 5
         and len(term) > 1
-        and term.lower() not in STRESSED
     )
 
 
@@ -306,9 +299,12 @@ def matrix(course: list[Notebook], folder: Path = FOLDER) -> str:
         if (now := part_of(notebook)) != part:
             part = now
             rows += ["", f"## Part {part} · {PARTS[part]}", "", *MATRIX_COLUMNS]
+        link = f"[{notebook.number} · {notebook.title}](../{notebook.path.name})"
         for objectives, exercises, asked in _linked(notebook, table.get(notebook.number, {})):
-            link = f"[{notebook.number} · {notebook.title}](../{notebook.path.name})"
-            rows.append(f"| {link} | {objectives} | {exercises or '—'} | {', '.join(asked) or '—'} |")
+            rows.append(
+                f"| {link} | {objectives} | {exercises or '—'} | {_grouped(asked) or '—'} |"
+            )
+            link = ""
             for task in asked:
                 examined.setdefault(task, []).append(notebook.number)
     rows += ["", "## What each task examines", ""]
@@ -327,7 +323,10 @@ MATRIX_HEAD = """\
 What the notebooks promise, and where it is examined: by the exercises of the notebook itself (those marked *extra* are for
 home), and by tasks of the assignments (I to IV; "I light" is the lighter variant). Where a notebook has one row, all its exercises
 serve all its objectives. This page is written by `notebooks/handbook.py` from the notebooks and `objectives.toml`."""
-MATRIX_COLUMNS = ("| notebook | afterwards you can | exercises | assignments |", "|---|---|---|---|")
+MATRIX_COLUMNS = (
+    "| notebook | afterwards you can | exercises | assignments |",
+    "|---|---|---|---|",
+)
 
 
 def part_of(notebook: Notebook) -> str:
@@ -342,15 +341,22 @@ def assignment_name(page: Path) -> str:
     return " ".join(filter(None, (list(PARTS)[int(number) - 1], light)))
 
 
+def _grouped(asked: list[str]) -> str:
+    """ "II 1a, 1b; II light 3" of the tasks II 1a, II 1b and II light 3."""
+    groups: dict[str, list[str]] = {}
+    for name, task in (one.rsplit(" ", 1) for one in asked):
+        groups.setdefault(name, []).append(task)
+    return "; ".join(f"{name} {', '.join(some)}" for name, some in groups.items())
+
+
 def _linked(notebook: Notebook, links: dict) -> Iterator[tuple[str, str, list[str]]]:
     """Rows of a notebook: its objectives, exercises and tasks, linked where the table does so."""
     exercises = {one.number: one for one in notebook.exercises}
     objectives = notebook.objectives
     verbs = {verb: links[verb] for verb in links if verb != "*"}
     if not verbs:
-        yield "<br>".join(objectives.values()), ", ".join(map(str, exercises.values())), links.get(
-            "*", []
-        )
+        every = ", ".join(str(one) for one in exercises.values())
+        yield "<br>".join(objectives.values()), every, links.get("*", [])
         return
     where = f"objectives.toml, [{notebook.number}]"
     if list(verbs) != list(objectives):
@@ -442,8 +448,9 @@ def pages(folder: Path = FOLDER) -> dict[Path, str]:
     """File -> text that it should hold."""
     course = notebooks(folder)
     plan = folder / "teaching" / "syllabi.md"
+    stressed = (folder / "teaching" / "stressed.txt").read_text(encoding="utf-8").split("\n")
     return {
-        folder / "glossary.md": glossary(course),
+        folder / "glossary.md": glossary(course, frozenset(stressed)),
         folder / "teaching" / "matrix.md": matrix(course, folder),
         plan: syllabi(plan.read_text(encoding="utf-8"), course),
     }

@@ -523,7 +523,7 @@ def test_part_2_a_rate_may_be_ten_times_wrong_and_not_a_hundred(lungs, sound):
 
 def by_heart(lungs, labels, epochs):
     """Of a training on `few`: loss and AUC on val, epoch by epoch, and the model."""
-    images, val = to_float(lungs["few"].images), lungs["val"]
+    images = to_float(lungs["few"].images)
     run, rows = a_run(16, len(images), epochs=epochs, momentum=0.5), []
     for _ in range(epochs):
         train_epoch(run, images, labels, size=16)

@@ -36,8 +36,8 @@ HEAD = """# 00 · Toy
 
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)
 
-See [the next](01_next.ipynb), [the notation](notation.md#signs), [the guide](teaching/part_marking.md),
-[a paper](https://doi.org/10.1000/a),
+See [the next](01_next.ipynb), [the notation](notation.md#signs),
+[the guide](teaching/part_marking.md), [a paper](https://doi.org/10.1000/a),
 [the solved one](https://github.com/a/b/blob/main/notebooks/00_toy.ipynb) and [here](#toy)."""
 
 
