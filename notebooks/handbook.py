@@ -190,8 +190,8 @@ def glossary(course: list[Notebook], stressed: frozenset[str] = frozenset()) -> 
     again: dict[str, list[str]] = {}
     for notebook in course:
         for term, sentence, heading in _terms(notebook):
-            key = term.strip("`").lower()
-            if key in stressed:
+            key = re.sub(r"[^a-z0-9]", "", term.lower())
+            if term.lower() in stressed:
                 continue
             if key not in first:
                 first[key] = term, sentence, notebook, heading
@@ -199,11 +199,10 @@ def glossary(course: list[Notebook], stressed: frozenset[str] = frozenset()) -> 
                 again.setdefault(key, []).append(notebook.number)
     rows = ["# Glossary", "", GLOSSARY_HEAD]
     letter = ""
-    for key in sorted(first, key=lambda k: re.sub(r"[^a-z0-9]", "", k)):
+    for key in sorted(first):
         term, sentence, notebook, heading = first[key]
-        initial = re.sub(r"[^a-z0-9]", "", key)[:1].upper()
-        if initial != letter:
-            letter = initial
+        if key[:1].upper() != letter:
+            letter = key[:1].upper()
             rows += ["", f"## {letter}", ""]
         place = f"[{notebook.number}, {heading}]({notebook.path.name}#{_anchor(heading)})"
         more = f", again in {', '.join(again[key])}" if key in again else ""
@@ -316,17 +315,17 @@ def matrix(course: list[Notebook], folder: Path = FOLDER) -> str:
         rows += [f"### [Assignment {name}](../assignments/{page.name})", ""]
         rows += ["| task | notebooks |", "|---|---|"]
         rows += [f"| {task} | {', '.join(given[task]) or '—'} |" for task in known] + [""]
+    if examined:
+        raise MedlabError(f"objectives.toml: there is no assignment with a task {min(examined)}")
     return "\n".join(rows).rstrip("\n") + "\n"
 
 
 MATRIX_HEAD = """\
-What the notebooks promise, and where it is examined: by the exercises of the notebook itself (those marked *extra* are for
-home), and by tasks of the assignments (I to IV; "I light" is the lighter variant). Where a notebook has one row, all its exercises
-serve all its objectives. This page is written by `notebooks/handbook.py` from the notebooks and `objectives.toml`."""
-MATRIX_COLUMNS = (
-    "| notebook | afterwards you can | exercises | assignments |",
-    "|---|---|---|---|",
-)
+What the notebooks promise, and where it is examined: by the exercises of the notebook itself (those
+marked *extra* are for home), and by tasks of the assignments (I to IV; "I light" is the lighter
+variant). Where a notebook has one row, all its exercises serve all its objectives. This page is
+written by `notebooks/handbook.py` from the notebooks and `objectives.toml`."""
+MATRIX_COLUMNS = ("| notebook | afterwards you can | exercises | tasks |", "|---|---|---|---|")
 
 
 def part_of(notebook: Notebook) -> str:
@@ -444,8 +443,9 @@ def _range(sections: str) -> set[int]:
 # ------------------------------------------------------------------------------------ writing
 
 
-def pages(folder: Path = FOLDER) -> dict[Path, str]:
+def pages(folder: Path | None = None) -> dict[Path, str]:
     """File -> text that it should hold."""
+    folder = folder or FOLDER
     course = notebooks(folder)
     plan = folder / "teaching" / "syllabi.md"
     stressed = (folder / "teaching" / "stressed.txt").read_text(encoding="utf-8").split("\n")
