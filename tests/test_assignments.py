@@ -354,9 +354,12 @@ def test_part_2_loss_and_optimiser_by_hand_equal_the_library():
 @pytest.fixture(scope="module")
 def lungs():
     names: dict = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # such small steps only wait for a second thread
     for code in blocks("part_2.md"):
         exec(compile(code, "part_2.md", "exec"), names)
-    return names
+    yield names
+    torch.set_num_threads(threads)
 
 
 def a_run(size, length, *, seed=0, lr=0.01, epochs=10, constant=False, head=True, steps=None,
@@ -487,7 +490,7 @@ def test_part_2_each_fault_shows_in_a_cheap_test(lungs, monkeypatch):
 
 
 @pytest.mark.slow
-def test_part_2_one_fault_explains_it_and_four_cost_little(lungs, sound):
+def test_part_2_one_fault_explains_it_and_some_cost_nothing(lungs, sound):
     val = lungs["val"]
     script, _, _ = lungs["trained"](lungs["train"], val)
     runs = {
@@ -499,9 +502,11 @@ def test_part_2_one_fault_explains_it_and_four_cost_little(lungs, sound):
         "order": standard(lungs, same_order=True),
     }
     for name, model in runs.items():
-        within_part_2(f"2b, AUC on val, {name}", on_val(model, lungs)[1])
+        loss, auc = on_val(model, lungs)
+        within_part_2(f"2b, AUC on val, {name}", auc)
+        if f"2b, loss on val, {name}" in PART_2:
+            within_part_2(f"2b, loss on val, {name}", loss)
     within_part_2("2b, AUC on val, all mended", *(on_val(model, lungs)[1] for model in sound))
-    within_part_2("2b, loss on val, the script as it is", on_val(script, lungs)[0])
     within_part_2("2b, loss on val, all mended", *(on_val(model, lungs)[0] for model in sound))
 
 
@@ -522,12 +527,13 @@ def test_part_2_a_rate_may_be_ten_times_wrong_and_not_a_hundred(lungs, sound):
 
 
 def by_heart(lungs, labels, epochs):
-    """Of a training on `few`: loss and AUC on val, epoch by epoch, and the model."""
+    """Of a training on `few`: loss and AUC on val after every second epoch, and the model."""
     images = to_float(lungs["few"].images)
     run, rows = a_run(16, len(images), epochs=epochs, momentum=0.5), []
-    for _ in range(epochs):
+    for epoch in range(epochs):
         train_epoch(run, images, labels, size=16)
-        rows.append(on_val(run[0], lungs))
+        if epoch % 2:
+            rows.append(on_val(run[0], lungs))
     return np.array(rows), run[0]
 
 
