@@ -124,19 +124,15 @@ class Notebook:
 
     @property
     def exercises(self) -> list[Exercise]:
-        found, extra, asked = [], False, ""
+        found, home = [], False
         for cell in self.cells:
+            for stated in re.findall(r"\*\*Exercise \d+([^*]*)", cell["source"]):
+                home = "(extra" in stated
             if cell["cell_type"] == "markdown":
-                for part in _sections(cell["source"]):
-                    extra = _is_extra(part, extra)
-                    if stated := re.search(r"\*\*Exercise .*", part, re.S):
-                        asked = stated[0]
                 continue
             for number in re.findall(r"""\bcheck\(\s*["'][a-z_]+\.(\d+)["']""", cell["source"]):
-                gist = re.search(r"(?:def|class) \w+", cell["source"])
-                name = f"`{gist[0].split()[1]}`" if gist else ""
-                home = extra or bool(re.match(r"\*\*Exercise \d+[^*]*\(extra", asked))
-                found.append(Exercise(number, home, name))
+                asked = re.search(r"(?:def|class) (\w+)", cell["source"])
+                found.append(Exercise(number, home, f"`{asked[1]}`" if asked else ""))
         return found
 
     def share(self, sections: set[int]) -> float:

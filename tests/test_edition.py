@@ -424,6 +424,12 @@ def test_an_untouched_copy_runs_from_top_to_bottom(copy):
     assert unanswered(notebook)
 
 
+def test_a_copy_holds_and_names_nothing_that_is_for_teachers(copy):
+    assert (copy / "glossary.md").exists() and not (copy / "teaching").exists()
+    named = [p.name for p in copy.rglob("*.*") if re.search("_marking|teaching/", p.read_text())]
+    assert named == []
+
+
 def test_the_record_is_no_secret(copy):
     record = json.loads((copy / edition.RECORD).read_text())
     assert set(record) == {
