@@ -120,6 +120,8 @@ def epoch(model, optimiser, images, labels, size, rng, how=""):
     losses, sizes, place, second = [], [], 0, []
     for part in order_of(len(images), size, rng, how):
         y = labels[place : place + len(part)] if how == "labels" else labels[part]
+        if how == "first labels":
+            y = labels[: len(part)]
         if how == "two orders":
             second = second or [torch.randperm(len(labels), generator=rng)]
             y = labels[second[0][place : place + len(part)]]
@@ -443,6 +445,8 @@ CASES = [
     ("training.1", lambda z, y: (z.sigmoid() - one_hot(y, z)) / len(z), "sigmoid of each logit"),
     ("training.1", lambda z, y: (z.log_softmax(1) - one_hot(y, z)) / len(z), "log-probabilities"),
     ("training.1", lambda z, y: (z.softmax(0) - one_hot(y, z)) / len(z), "dim=1"),
+    ("training.1", lambda z, y: gradient(z, y) * len(z) / z.shape[1], "the number of classes"),
+    ("training.1", lambda z, y: (z.softmax(1) - one_hot(y, z).amax(0)) / len(z), "whole columns"),
     ("training.1", lambda z, y: F.cross_entropy(z, y), "you returned one number"),
     ("training.1", lambda z, y: gradient(z, y)[:, 0], "returned shape (4,)"),
     ("training.1", lambda z, y: torch.zeros_like(z), "for logits [["),
@@ -485,7 +489,7 @@ CASES = [
     ("training.3", (0.07, 0.6), "✓"),
     ("training.3", torch.tensor([0.11, 0.45]), "✓"),
     ("training.3", [np.float32(0.07), 0.6], "✓"),
-    ("training.3", (0.2, 0.5), "beyond the limit 2(1 + μ)/λ_max = 0.12"),
+    ("training.3", (0.2, 0.5), "at or beyond the limit 2(1 + μ)/λ_max = 0.12"),
     ("training.3", (0.08, 0.0), "beyond the limit"),
     ("training.3", (2 / 26, 0.0), "without momentum no rate does it"),
     ("training.3", (0.02, 0.5), "creeps along the valley floor"),
@@ -559,6 +563,7 @@ CASES = [
     ("training.5", lambda *a: epoch(*a, how="reseeded"), "does not follow from rng"),
     ("training.5", lambda *a: epoch(*a, how="labels"), "the labels are not"),
     ("training.5", lambda *a: epoch(*a, how="two orders"), "shuffled by two draws"),
+    ("training.5", lambda *a: epoch(*a, how="first labels"), "the labels are not"),
     ("training.5", lambda *a: epoch(*a, how="kept"), "gradients pile up"),
     ("training.5", lambda *a: epoch(*a, how="no step"), "the weights are what they were"),
     ("training.5", lambda *a: epoch(*a, how="cleared before the step"), "the weights are what"),

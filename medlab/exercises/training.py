@@ -31,6 +31,9 @@ MESSAGES = {
         "probabilities sums to 1.",
         "wrong axis": "you took the softmax over the images. It runs over the classes of one "
         "image, dim=1.",
+        "classes": "you divided by the number of classes. The mean runs over images.",
+        "whole columns": "you took 1 off in whole columns: `p[:, y] -= 1` picks the columns of all "
+        "labels for every image. Pair rows with labels: p[torch.arange(len(y)), y].",
         "loss": "you returned one number; I asked for the gradient, which has the shape of the "
         "logits, {want}.",
         "shape": "you returned shape {got}. A gradient has the shape of what it belongs to: "
@@ -60,7 +63,8 @@ MESSAGES = {
         "mean": "your velocity is a running mean, μ v + (1 − μ) g. Here it is a sum, μ v + g.",
         "nesterov": "you added the gradient once more, as Nesterov's variant does. The step is "
         "the velocity alone.",
-        "late": "you took the step with the velocity of the step before. Update it first.",
+        "late": "you took the step with the velocity of the step before. Update it first, from the "
+        "gradient at the point where you are.",
         "same point": "you took the gradient at the start in every step. Ask for it anew at each "
         "point.",
         "no lr": "the learning rate does nothing, or does it twice: a step is η·v.",
@@ -74,7 +78,7 @@ MESSAGES = {
     "training.3": {
         "right": "below one millionth for good from step {steps} on. Plain descent at its best "
         "rate needs {plain}.",
-        "diverges": "it runs away: η = {lr:g} lies beyond the limit 2(1 + μ)/λ_max = {limit:.3g}.",
+        "diverges": "it runs away: η = {lr:g} lies at or beyond the limit 2(1 + μ)/λ_max = {limit:.3g}.",
         "plain": "without momentum no rate does it: the best, 2/(λ_max + λ_min), needs {plain} "
         "steps, and yours {steps}.",
         "creeps": "{steps} steps. It creeps along the valley floor without a swing: η·λ_min = "
@@ -122,8 +126,8 @@ MESSAGES = {
         "not squared": "v is the mean of g², and yours is the mean of g.",
         "old means": "you stepped with the m and v that came in. Update them first.",
         "order": "m and v are exchanged: return θ, m and v in this order.",
-        "not finite": "after step {t} θ is {got}. Do you take the root of a negative number, or "
-        "divide by 0?",
+        "not finite": "after step {t} θ is {got}. Do you take the root of a negative number, as "
+        "of 1 − β·t where 1 − βᵗ is meant, or divide by 0?",
         "no triple": "return three things, each of the shape of θ: θ, m and v.",
         "state": "θ is right after the first step, and m or v is not: they are the running means "
         "of g and g².",
@@ -267,11 +271,13 @@ def logit_gradient(answer) -> Verdict:
             "sign": -expected,
             "sum": p - target,
             "all entries": expected / k,
+            "classes": expected * n / k,
             "probabilities": p,
             "logits": z - target,
             "log": p.log() - target,
             "sigmoid": z.sigmoid() - target,
             "wrong axis": z.softmax(0) - target,
+            "whole columns": p - target.amax(0),
         }
         key = _first(got, wrong)
         if key == "other":
@@ -602,6 +608,8 @@ def _epoch(model, optimiser, order, labels, images, how: str = "") -> list[float
         target = labels[batch]
         if how == "labels":
             target = labels[place : place + len(batch)]
+        if how == "first labels":
+            target = labels[: len(batch)]
         if how == "two orders":
             target = labels[second[place : place + len(batch)]]
         place += len(batch)
@@ -679,9 +687,9 @@ def _fault(model: _Spied, order, labels, images) -> str:
     """What went wrong in the steps, from the weights that they left."""
     if near(model.weights(), _Spied(len(model.head.bias)).weights()):
         return "unchanged"
-    for how in ("kept", "labels", "two orders", "softmax", "sum"):
+    for how in ("kept", "labels", "first labels", "two orders", "softmax", "sum"):
         if near(model.weights(), _replay(order, labels, images, how)[0].weights()):
-            return how
+            return "labels" if how == "first labels" else how
     return "weights"
 
 
