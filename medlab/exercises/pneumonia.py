@@ -13,12 +13,14 @@ from medlab.errors import MedlabError
 from medlab.exercises import (
     NotAttempted,
     Wrong,
+    as_array,
     call,
     exercise,
     first_match,
     near,
     number,
     numbers,
+    shape_or_type,
 )
 
 MESSAGES = {
@@ -76,8 +78,10 @@ MESSAGES = {
         "the places gained are many. *Both* must reach their bars.",
         "gained": "you accept where next to everybody is flagged: all ill are found, and nobody "
         "gains a place. *Both* must reach their bars.",
-        "prevalence": "you refuse a gain of 20 places at 10 % prevalence. At the share of the ill "
-        "among these labels it would be less than 10: weigh by 0.1.",
+        "prevalence": "you refuse a gain of 14 places at 10 % prevalence. At the share of the ill "
+        "among these labels it would be less than 10: weigh the ill by 0.1, the well by 0.9.",
+        "flagged": "you accept a gain of 10 places whose lower end is 8. Flagged are 0.1 · "
+        "sensitivity + 0.9 · (1 − specificity), and the gain is 50 (sensitivity − flagged).",
         "strict": "you refuse where many scores lie exactly at the threshold. s ≥ t is a flag.",
         "never": "you refuse where 95 of 100 ill patients are flagged, and 5 of 100 well ones.",
     },
@@ -231,12 +235,12 @@ def _some(answer, n):
 def _either(answer, *given):
     """Call with tensors or, if that stops, with arrays: either way of writing it is right."""
     try:
-        return call(answer, *(torch.as_tensor(g) if _numeric(g) else g for g in given))
+        return call(answer, *(torch.tensor(g) if _numeric(g) else g for g in given))
     except Wrong as wrong:
         if wrong.key != "raised":
             raise
         try:
-            return call(answer, *given)
+            return call(answer, *(g.copy() if _numeric(g) else g for g in given))
         except Wrong:
             raise wrong from None
 
@@ -247,10 +251,10 @@ def _numeric(value) -> bool:
 
 @exercise("pneumonia.2", MESSAGES["pneumonia.2"])
 def cheapest(answer):
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(90)
     labels = (rng.random(120) < 0.55).astype(int)
     scores = np.round((rng.normal(1.1 * labels, 1, 120) + 3) / 7, 2)  # some are equal
-    for price, prevalence in ((20.0, 0.1), (3.0, 0.2), (40.0, 0.02)):
+    for price, prevalence in ((4.0, 0.25), (20.0, 0.1), (40.0, 0.02), (5.0, 0.6)):
         got = number(_either(answer, labels, scores, price, prevalence))
         grid = np.unique(scores)
         cost = _costs(labels, scores, grid, price, prevalence)
@@ -291,9 +295,9 @@ def _costs(labels, scores, grid, price, prevalence, *, strict=False):
 def _pile(found, kept, *, patients, each=1, at=0.6):
     """Labels, scores and patients of a pile, `each` images of a patient all alike.
 
-    Of `patients` ill ones `found` score `at`, of as many well ones all but `kept`; the rest 0.3.
+    Of `patients` ill ones `found` score `at`, of as many well ones all but `kept`; the rest 0.55.
     """
-    high, low = at, 0.3
+    high, low = at, 0.55
     ill, well = np.full(patients, low), np.full(patients, high)
     ill[:found], well[:kept] = high, low
     labels = np.repeat([1, 0], patients * each)
@@ -307,21 +311,13 @@ def _piles():
     return {
         "never": (_pile(95, 95, patients=100, at=0.8), True),
         "strict": (_pile(95, 95, patients=100, at=0.6), True),
-        "prevalence": (_more(_pile(97, 45, patients=100, at=0.8), 4), True),
+        "prevalence": (_pile(396, 128, patients=400, at=0.8), True),
         "sensitivity": (_pile(70, 98, patients=100, at=0.8), False),
         "gained": (_pile(99, 8, patients=100, at=0.8), False),
         "value": (_pile(88, 85, patients=100, at=0.8), False),
+        "flagged": (_pile(392, 100, patients=400, at=0.8), False),
         "image": (_pile(44, 42, patients=48, each=12, at=0.8), False),
     }
-
-
-def _more(pile, times):
-    """A pile with more ill patients: the same ones, `times` as many."""
-    labels, scores, _ = pile
-    ill = np.flatnonzero(labels == 1)
-    labels = np.concatenate([labels, *[labels[ill]] * (times - 1)])
-    scores = np.concatenate([scores, *[scores[ill]] * (times - 1)])
-    return labels, scores, np.arange(len(labels))
 
 
 @exercise("pneumonia.3", MESSAGES["pneumonia.3"])
@@ -347,8 +343,8 @@ def flattery(answer):
         winner = drawn.argmax(0)
         excess = drawn.max(0) - whole[winner]
         given = _either(answer, drawn, whole)
-        if np.size(given) != 1:
-            return "each", {"got": f"shape {np.shape(given)}"}
+        if as_array(given).size != 1:
+            return "each", {"got": shape_or_type(given)}
         got, expected = number(given), float(excess.mean())
         if near(got, expected, absolute=1e-9):
             continue
@@ -392,12 +388,13 @@ def which_looked(answer):
 
 @exercise("pneumonia.6", MESSAGES["pneumonia.6"])
 def told(answer):
-    rng = np.random.default_rng(6)
+    rng = np.random.default_rng(9)
     patients = np.repeat(np.arange(30), 4)
     labels = np.repeat(rng.permutation(30) % 3 > 0, 4).astype(int)
-    trait = np.repeat(rng.standard_normal(30), 4)
-    fact = trait + 0.2 * rng.standard_normal(120) - labels
-    scores = np.round(1 / (1 + np.exp(-labels - 0.8 * trait - 0.5 * rng.standard_normal(120))), 1)
+    trait, luck = np.repeat(rng.standard_normal((2, 30)), 4, axis=1)
+    fact = trait - labels + 0.1 * rng.standard_normal(120)
+    logits = 0.5 * labels + 0.5 * trait + luck + 0.2 * rng.standard_normal(120)
+    scores = np.round(1 / (1 + np.exp(-logits)), 1)
     given = (labels, scores, patients, 0.6, fact)
     got = _either(answer, *given)
     try:
@@ -460,7 +457,7 @@ def limits(answer, *, figures, data):
         if praise := _BOAST.search(sentence):
             return "boast", {"got": praise[0]}
         if spoken := _IN_WORDS.search(sentence):
-            return "words", {"got": spoken[0], "sentence": sentence}
+            return "words", {"got": spoken[0].strip(), "sentence": sentence}
         try:
             fill(sentence, figures)
         except MedlabError as error:
@@ -477,7 +474,8 @@ def limits(answer, *, figures, data):
     return "right"
 
 
-KEYS = ("change", "compared_with", "expected", "measured_on", "difference", "verdict")
+TEXTS = ("change", "compared_with", "expected", "measured_on", "verdict")
+KEYS = (*TEXTS, "difference")
 _DENIED = re.compile(r"\b(?:not|never|no|without|nor|instead of|rather than)\b[^,;.]*", re.I)
 
 
@@ -490,7 +488,7 @@ def experiment(answer):
         return "missing", {"keys": ", ".join(lacking)}
     if any(answer[key] is ... for key in KEYS):
         raise NotAttempted
-    said = {key: " ".join(str(answer[key]).lower().split()) for key in KEYS}
+    said = {key: " ".join(str(answer[key]).lower().split()) for key in TEXTS}
     if len(said["change"].split()) < 2 or not said["compared_with"]:
         return "vague", {"change": said["change"] if said["compared_with"] else ""}
     if said["expected"] not in ("higher", "lower", "no difference"):
