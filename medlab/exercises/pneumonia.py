@@ -84,6 +84,12 @@ MESSAGES = {
         "sensitivity + 0.9 · (1 − specificity), and the gain is 50 (sensitivity − flagged).",
         "strict": "you refuse where many scores lie exactly at the threshold. s ≥ t is a flag.",
         "never": "you refuse where 95 of 100 ill patients are flagged, and 5 of 100 well ones.",
+        "exactly": "you refuse a sensitivity whose lower end is 0.85 itself. That reaches the bar.",
+        "below": "you accept a sensitivity whose lower end is 0.84. Its bar is 0.85.",
+        "enough": "you refuse a gain whose lower end is 10.1 places. The bar is 10, and the gain "
+        "50 (sensitivity − flagged).",
+        "short": "you accept a gain whose lower end is 9.9 places. The bar is 10, and the gain "
+        "50 (sensitivity − flagged).",
     },
     "pneumonia.4": {
         "right": "that much of a winner's score is luck.",
@@ -320,18 +326,48 @@ def _piles():
     }
 
 
+def _alike(found, ill, alarmed, well):
+    """Five patients alike, of each `found` of `ill` and `alarmed` of `well` images at 0.6.
+
+    The last one is read without an error instead: the value rises, and the lower ends stay those
+    of the other four, since every third resample goes without the fifth.
+    """
+    labels = np.repeat([1, 0], (ill, well))
+    flags = np.concatenate([np.arange(ill) < found, np.arange(well) < alarmed])
+    flags = np.concatenate([np.tile(flags, 4), labels == 1])
+    return np.tile(labels, 5), np.where(flags, 0.6, 0.55), np.repeat(np.arange(5), ill + well)
+
+
+@cache
+def _at_the_bars():
+    """Piles that no wrong rule gets right, in the form of `_piles`."""
+    return {
+        "exactly": (_alike(17, 20, 1, 10), True),
+        "below": (_alike(16, 19, 1, 10), False),
+        "enough": (_alike(9, 10, 27, 40), True),
+        "short": (_alike(9, 10, 17, 25), False),
+        "image": _piles()["image"],
+    }
+
+
 @exercise("pneumonia.3", MESSAGES["pneumonia.3"])
 def accepted(answer):
-    for key, (pile, expected) in _piles().items():
+    wrong = _wrongly_judged(answer, _at_the_bars())
+    return (_wrongly_judged(answer, _piles()) or wrong) if wrong else "right"
+
+
+def _wrongly_judged(answer, piles):
+    """The key of the first pile that the answer accepts or refuses wrongly, or None."""
+    for key, (pile, expected) in piles.items():
         mix = np.random.default_rng(1).permutation(len(pile[0]))
         got = _either(answer, *(part[mix] for part in pile), 0.6)
         if not (
             isinstance(got, bool | np.bool_) or (torch.is_tensor(got) and got.dtype == torch.bool)
         ):
-            return "not a bool", {"got": repr(got)}
+            raise Wrong("not a bool", got=repr(got))
         if bool(got) is not expected:
             return key
-    return "right"
+    return None
 
 
 @exercise("pneumonia.4", MESSAGES["pneumonia.4"])
