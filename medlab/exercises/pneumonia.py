@@ -88,8 +88,8 @@ MESSAGES = {
         "below": "you accept a sensitivity whose lower end is 0.84. Its bar is 0.85.",
         "enough": "you refuse a gain whose lower end is 10.1 places. The bar is 10, and the gain "
         "50 (sensitivity − flagged).",
-        "short": "you accept a gain whose lower end is 9.9 places. The bar is 10, and the gain "
-        "50 (sensitivity − flagged).",
+        "short": "you accept a gain whose lower end by patient is 9.9 places. The bar is 10, the "
+        "gain 50 (sensitivity − flagged).",
     },
     "pneumonia.4": {
         "right": "that much of a winner's score is luck.",
