@@ -13,7 +13,7 @@ import torch
 import medlab
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, MedlabError
-from medlab.report import Sealed, SealedError
+from medlab.report import Sealed
 from medlab.report import envelope as module
 
 CARD = DataCard(name="toy", title="Toy", task="binary", classes=("well", "ill"))
@@ -52,7 +52,7 @@ def fresh(monkeypatch):
 )
 def test_no_look_without_opening(look):
     test = Sealed(cohort())
-    with pytest.raises(SealedError, match="sealed.*open"):
+    with pytest.raises(MedlabError, match="sealed.*open"):
         look(test)
     assert test.openings == ()
 
@@ -92,11 +92,11 @@ def test_the_second_opening_is_said_plainly(capsys):
     capsys.readouterr()
     test.open("one more idea")
     said = capsys.readouterr().out
-    assert said.startswith("⚠ holdout set opened again, for the 2nd time: one more idea")
+    assert said.startswith("⚠ holdout set opened again, 2 times now: one more idea")
     assert "6 of its 6 images" in said and "the first time for: final evaluation" in said
     assert "opened twice" in test.log() and "opened twice" in repr(test)
     test.open("a third idea")
-    assert "3rd time" in capsys.readouterr().out and "opened 3 times" in test.log()
+    assert "3 times now" in capsys.readouterr().out and "opened 3 times" in test.log()
 
 
 def test_sealing_again_does_not_forget(capsys):
@@ -104,7 +104,7 @@ def test_sealing_again_does_not_forget(capsys):
     again = Sealed(copy.deepcopy(cohort()), name="new")
     assert len(again.openings) == 1 and "opened once" in repr(again)
     again.open("surely untouched")
-    assert "2nd time" in capsys.readouterr().out
+    assert "2 times now" in capsys.readouterr().out
 
 
 def test_another_split_that_shares_pictures_tells_how_many(capsys):
@@ -142,13 +142,12 @@ def test_mirrored_pictures_and_a_change_in_the_last_pixel_make_others():
         assert Sealed(other).openings == ()
 
 
-@pytest.mark.parametrize(("times", "said"), [(3, "3rd"), (11, "11th"), (12, "12th"), (21, "21st")])
-def test_the_first_reason_and_an_english_number_are_said(times, said, capsys):
+def test_the_first_reason_and_the_number_are_said(capsys):
     test = Sealed(cohort())
-    for k in range(times):
+    for k in range(3):
         test.open(f"look {k}")
     told = capsys.readouterr().out.splitlines()
-    assert f"for the {said} time: look {times - 1}" in told[-5]
+    assert "opened again, 3 times now: look 2" in told[-5]
     assert told[-4].endswith("images have been looked at before; the first time for: look 0")
 
 
@@ -169,7 +168,7 @@ def test_a_record_survives_a_restart(tmp_path, monkeypatch, capsys):
     test = Sealed(cohort(), record=file)
     assert [one.reason for one in test.openings] == ["final evaluation"]
     test.open("next morning")
-    assert "2nd time" in capsys.readouterr().out
+    assert "2 times now" in capsys.readouterr().out
     assert [json.loads(line)["number"] for line in file.read_text().splitlines()] == [1, 2]
     # Within one session record and memory tell the same story once.
     assert [one.number for one in Sealed(cohort(), record=file).openings] == [1, 2]
@@ -241,7 +240,7 @@ def test_a_look_in_another_kernel_is_known_at_once(tmp_path, capsys):
     assert [one.reason for one in test.openings] == ["look 0 of the other"]
     assert "opened once" in repr(test)
     test.open("final evaluation")
-    assert "opened again, for the 2nd time" in capsys.readouterr().out
+    assert "opened again, 2 times now" in capsys.readouterr().out
     assert [(one.number, one.seen) for one in test.openings] == [(1, 0), (2, 6)]
 
 

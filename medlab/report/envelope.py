@@ -16,10 +16,6 @@ from medlab.errors import DataError, MedlabError
 _OPENED: list["Opening"] = []  # of this session; a seal made anew looks here for its own pictures
 
 
-class SealedError(MedlabError):
-    """A look into a sealed cohort that did not go through `Sealed.open`."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Opening:
     """Its number, the reason, the images, how many seen before, and their hashes, `pictures`."""
@@ -106,7 +102,7 @@ class Sealed:
             print(f"{self.name} set opened for the first time: {reason} ({len(self)} images)")
             return self._inside
         print(
-            f"⚠ {self.name} set opened again, for the {_ordinal(opening.number)} time: {reason}\n"
+            f"⚠ {self.name} set opened again, {opening.number} times now: {reason}\n"
             f"  {seen} of its {len(self)} images have been looked at before; the first time for: "
             f"{before[0].reason}\n"
             "  Ran the same cell twice and changed nothing? Then nothing is lost. Changed the\n"
@@ -135,17 +131,12 @@ class Sealed:
         self._refuse(what=f".{name}")
 
     def _refuse(self, *_: object, what: str = "", **__: object) -> NoReturn:
-        raise SealedError(
+        raise MedlabError(
             f"the {self.name} set is sealed, so {self.name}{what} cannot be looked at. When every "
             f"choice is made and written down: cohort = {self.name}.open('why')"
         )
 
     __getitem__ = __iter__ = __array__ = _refuse
-
-
-def _ordinal(n: int) -> str:
-    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
-    return f"{n}{ending}"
 
 
 def _read(path: Path) -> list[Opening]:
