@@ -235,8 +235,30 @@ def without_grad(model, layer, images):
         return hooked(cut=False)(model, layer, images)
 
 
-def he(w):
+def rule(w):
     return math.sqrt(2 / w[0].numel())
+
+
+def he(
+    spread=rule,
+    *,
+    draw=lambda w, std: nn.init.normal_(w, std=std),
+    kinds=(nn.Conv2d, nn.Linear),
+    find=nn.Module.modules,
+    bias=0.0,
+    norm=None,
+):
+    def start(model):
+        for layer in find(model):
+            if isinstance(layer, kinds):
+                draw(layer.weight, spread(layer.weight))
+                if layer.bias is not None and bias is not None:
+                    nn.init.constant_(layer.bias, bias)
+            elif norm and isinstance(layer, nn.BatchNorm2d):
+                nn.init.constant_(layer.weight, norm)
+        return model
+
+    return start
 
 
 CASES = [
@@ -304,7 +326,7 @@ CASES = [
     ("cnn.3", net(conv={"stride": 2}, pools=()), "stride of 1"),
     ("cnn.3", net(conv={"padding": 0}, pools=(0,)), "the maps shrink"),
     ("cnn.3", net(conv={"bias": True}), "convolutions have biases"),
-    ("cnn.3", net(places=90, head=lambda maps: maps.flatten(1)), "images of 40×36 pixels stop"),
+    ("cnn.3", net(places=64, head=lambda maps: maps.flatten(1)), "images of 40×36 pixels stop"),
     ("cnn.3", net(head=lambda maps: maps.mean((0, 2, 3))), "expected logits of shape (4, 3)"),
     ("cnn.3", net(bare=(0, 1, 2, 3, 4)), "there is no ReLU in it"),
     ("cnn.3", net(order=(0, 2, 1)), "ReLU comes last in a block"),
@@ -347,27 +369,37 @@ CASES = [
     ("cnn.5", hooked(take="model"), "what the whole model returned"),
     ("cnn.5", direct, "the images to the layer itself"),
     ("cnn.5", hooked(wrap=lambda x: 2 * x), "not what the layer put out"),
-    ("cnn.6", he, "✓"),
-    ("cnn.6", lambda w: torch.tensor(he(w)), "✓"),
-    ("cnn.6", lambda w: np.float64(he(w)), "✓"),
-    ("cnn.6", lambda w: [he(w)], "✓"),
-    ("cnn.6", lambda w: nn.init.kaiming_normal_(torch.empty(400, *w.shape[1:])).std(), "expected"),
-    ("cnn.6", lambda w: 2 / w[0].numel(), "the variance 2 / fan_in"),
-    ("cnn.6", lambda w: math.sqrt(6 / w[0].numel()), "√3 times smaller"),
-    ("cnn.6", lambda w: 1 / math.sqrt(w[0].numel()), "factor 2 is missing"),
-    ("cnn.6", lambda w: math.sqrt(2 / (w[0].numel() + w[:, 0].numel())), "Glorot"),
-    ("cnn.6", lambda w: math.sqrt(2 / w[:, 0].numel()), "counted outputs"),
-    ("cnn.6", lambda w: math.sqrt(2 / len(w)), "counted outputs"),
-    ("cnn.6", lambda w: math.sqrt(2 / w.shape[1]), "counted the channels only"),
-    ("cnn.6", lambda w: math.sqrt(2 / (w[0, 0].numel() if w.ndim > 2 else w.shape[1])), "all 8"),
-    ("cnn.6", lambda w: math.sqrt(2 / w.numel()), "all weights of the layer"),
-    ("cnn.6", lambda w: 1 / math.sqrt(3 * w[0].numel()), "PyTorch's default"),
-    ("cnn.6", lambda w: w.std(), "you measured"),
-    ("cnn.6", lambda w: w.numpy().std(), "you measured"),
-    ("cnn.6", lambda w: 0.2, "shape (16, 8, 3, 3) I expected 0.1667 and got 0.2"),
-    ("cnn.6", lambda w: w, "expected a number"),
+    ("cnn.6", he(), "✓"),
+    ("cnn.6", he(draw=lambda w, std: nn.init.uniform_(w, -(3**0.5) * std, 3**0.5 * std)), "✓"),
+    ("cnn.6", he(draw=lambda w, std: nn.init.kaiming_normal_(w, nonlinearity="relu")), "✓"),
+    ("cnn.6", he(draw=lambda w, std: nn.init.kaiming_uniform_(w, nonlinearity="relu")), "✓"),
+    ("cnn.6", he(lambda w: 2 / w[0].numel()), "take the square root"),
+    ("cnn.6", he(lambda w: math.sqrt(6 / w[0].numel())), "√3 times larger"),
+    ("cnn.6", he(lambda w: 1 / math.sqrt(w[0].numel())), "factor 2 is missing"),
+    ("cnn.6", he(lambda w: math.sqrt(2 / (w[0].numel() + w[:, 0].numel()))), "Glorot"),
+    ("cnn.6", he(lambda w: math.sqrt(2 / w[:, 0].numel())), "counted outputs"),
+    ("cnn.6", he(lambda w: math.sqrt(2 / len(w))), "counted outputs"),
+    ("cnn.6", he(lambda w: math.sqrt(2 / w.shape[1])), "counted the channels only"),
+    ("cnn.6", he(lambda w: math.sqrt(2 / w[0, 0].numel())), "one channel"),
+    ("cnn.6", he(lambda w: math.sqrt(2 / w.numel())), "all weights of the layer"),
+    ("cnn.6", lambda model: model, "Conv2d(12, 70, kernel_size=(3, 3), stride=(1, 1), bias=False)"),
+    ("cnn.6", he(kinds=nn.Conv2d), "Linear(in_features=200"),
+    ("cnn.6", he(find=nn.Module.children), "still PyTorch's weights"),
+    ("cnn.6", he(draw=lambda w, std: nn.init.constant_(w, std)), "all its weights are equal"),
+    ("cnn.6", he(draw=lambda w, std: nn.init.normal_(w, std, std)), "not 0."),
+    ("cnn.6", he(lambda w: 0.4), "I expected a standard deviation of 0.1361 and got 0.4"),
+    ("cnn.6", he(bias=0.1), "its bias is not 0"),
+    ("cnn.6", he(bias=None), "its bias is not 0"),
+    ("cnn.6", he(norm=0.5), "scale 1 and offset 0"),
+    ("cnn.6", lambda model: list(model.parameters()), "model back, and got list"),
 ]
-EQUIVALENT: list[str] = []
+# The offset is learnt, wherever it starts
+EQUIVALENT = [
+    "cnn.1: self.offset = nn.Parameter(torch.zeros(classes)) "
+    "→ self.offset = nn.Parameter(torch.ones(classes))",
+    "cnn.3: return self.classifier(maps.mean(dim=(2, 3))) "
+    "→ return self.classifier(maps.mean(dim=(3, 2)))",
+]
 
 
 @pytest.mark.parametrize(("id", "answer", "said"), CASES)

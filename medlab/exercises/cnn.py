@@ -19,7 +19,6 @@ from medlab.exercises import (
     exercise,
     first_match,
     near,
-    number,
     numbers,
     shape_or_type,
 )
@@ -125,24 +124,29 @@ MESSAGES = {
         "other": "that is not what the layer put out.",
     },
     "cnn.6": {
-        "right": "√(2 / fan_in), where fan_in is how many products each output adds up.",
-        "variance": "that is the variance 2 / fan_in. I asked for its square root.",
-        "bound": "that is the bound √(6 / fan_in) of a uniform draw with He's variance. I asked "
-        "for the standard deviation, which is √3 times smaller.",
-        "xavier": "the factor 2 is missing: that is right without an activation function, but ReLU "
-        "halves E[x²].",
-        "average": "you used the mean of inputs and outputs, as Glorot and Bengio do to please "
-        "both directions. I asked for fan_in alone.",
-        "fan out": "you counted outputs. Each output sums over its *inputs*.",
-        "no kernel": "for a convolution each output sums over k² pixels of every channel; you "
-        "counted the channels only.",
-        "no channels": "you counted the k² pixels of one channel; each output sums over all "
-        "{channels} channels.",
-        "all": "you counted all weights of the layer. One output uses weight[0] only.",
-        "default": "that is PyTorch's default, 1 / √(3 fan_in).",
-        "measured": "you measured the weights I passed in. I asked what their standard deviation "
-        "should be, which their shape alone decides.",
-        "other": "for a weight of shape {shape} I expected {expected:.4f} and got {got:.4f}.",
+        "right": "each layer by its own fan-in, biases at 0, and the normalisation left alone.",
+        "not a module": "I expected the model back, and got {kind}.",
+        "variance": "{layer}: its standard deviation is 2 / fan_in. That is the variance He asks "
+        "for; take the square root.",
+        "bound": "{layer}: its standard deviation is √(6 / fan_in). That is the bound of a uniform "
+        "draw with He's variance, √3 times larger.",
+        "xavier": "{layer}: the factor 2 is missing: that is right without an activation function, "
+        "but ReLU halves E[x²].",
+        "average": "{layer}: you used the mean of inputs and outputs, as Glorot and Bengio do to "
+        "please both directions. I asked for fan_in alone.",
+        "fan out": "{layer}: you counted outputs. Each output sums over its *inputs*.",
+        "no kernel": "{layer}: each output sums over k² pixels of every channel; you counted the "
+        "channels only.",
+        "no channels": "{layer}: you counted the k² pixels of one channel; each output sums over "
+        "all channels.",
+        "all": "{layer}: you counted all weights of the layer. One output uses weight[0] only.",
+        "default": "{layer}: these are still PyTorch's weights. Go through model.modules(), which "
+        "also finds layers inside of layers.",
+        "constant": "{layer}: all its weights are equal. Then its units are, and stay so for ever.",
+        "mean": "{layer}: its weights have the mean {got:.2g}, not 0.",
+        "bias": "{layer}: its bias is not 0.",
+        "norm": "a batch normalisation starts with scale 1 and offset 0, and yours does not.",
+        "other": "{layer}: I expected a standard deviation of {expected:.4f} and got {got:.4f}.",
     },
 }
 
@@ -293,15 +297,15 @@ NAMES = {"c": "2-D convolutions", "n": "2-D batch normalisations", "l": "linear 
 
 
 @exercise("cnn.3", MESSAGES["cnn.3"])
-def cnn(answer) -> Verdict:
+def network(answer) -> Verdict:
     for channels, classes, width, height, wide in ((1, 3, 4, 40, 36), (3, 2, 5, 36, 47)):
-        verdict = _network(answer, channels, classes, width, (height, wide))
+        verdict = _judged(answer, channels, classes, width, (height, wide))
         if verdict != "right":
             return verdict
     return "right"
 
 
-def _network(answer, channels: int, classes: int, width: int, size: tuple[int, int]) -> Verdict:
+def _judged(answer, channels: int, classes: int, width: int, size: tuple[int, int]) -> Verdict:
     sides = [channels, width, 2 * width, 2 * width, 4 * width, 4 * width]
     want = sum(9 * a * b + 2 * b for a, b in itertools.pairwise(sides))
     want += (4 * width + 1) * classes
@@ -471,29 +475,52 @@ def listen(answer) -> Verdict:
 
 
 @exercise("cnn.6", MESSAGES["cnn.6"])
-def he_std(answer) -> Verdict:
-    rng = torch.Generator().manual_seed(0)
-    for shape in ((30, 50), (16, 8, 3, 3), (6, 10, 5, 5)):
-        weight = torch.randn(shape, generator=rng) * 0.123
-        fan, area = weight[0].numel(), math.prod(shape[2:])
-        out, expected = shape[0] * area, math.sqrt(2 / fan)
-        got = number(call(answer, weight))
-        if near(got, expected):
-            continue
+def start(answer) -> Verdict:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        inner = nn.Sequential(nn.Conv2d(12, 70, 3, bias=False), nn.Conv2d(70, 15, 5))
+        model = nn.Sequential(inner, nn.BatchNorm2d(15), nn.Linear(200, 90), nn.Linear(90, 140))
+        back = call(answer, model)
+    if not isinstance(back, nn.Module):
+        return "not a module", {"kind": type(back).__name__}
+    for layer in back.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            verdict = _first_weights(layer, layer.weight.detach())
+            if verdict != "right":
+                return verdict
+        elif isinstance(layer, nn.BatchNorm2d) and not (
+            near(layer.weight, torch.ones(15)) and near(layer.bias, torch.zeros(15))
+        ):
+            return "norm"
+    return "right"
+
+
+def _first_weights(layer: nn.Module, weight: Tensor) -> Verdict:
+    """What is wrong with the first weights of a layer; about 1 % of their spread is chance."""
+    told: dict[str, Any] = {"layer": str(layer)}
+    fan, area = weight[0].numel(), math.prod(weight.shape[2:])
+    out, expected = len(weight) * area, math.sqrt(2 / fan)
+    got, mean = weight.std().item(), weight.mean().item()
+    if got < 1e-6:
+        return "constant", told
+    if abs(mean) > 0.1 * got:
+        return "mean", told | {"got": mean}
+    if not near(got, expected, rel=0.05):
         wrong = {
+            "default": 1 / math.sqrt(3 * fan),
             "variance": 2 / fan,
             "bound": math.sqrt(6 / fan),
             "xavier": math.sqrt(1 / fan),
             "average": math.sqrt(2 / (fan + out)),
             "fan out": math.sqrt(2 / out),
-            "fan out ": math.sqrt(2 / shape[0]),
-            "no kernel": math.sqrt(2 / shape[1]),
+            "fan out ": math.sqrt(2 / len(weight)),
+            "no kernel": math.sqrt(2 / weight.shape[1]),
             "no channels": math.sqrt(2 / area),
             "all": math.sqrt(2 / weight.numel()),
-            "default": 1 / math.sqrt(3 * fan),
-            "measured": weight.std().item(),
-            "measured ": weight.std(correction=0).item(),
         }
-        told = {"shape": shape, "expected": expected, "got": got, "channels": shape[1]}
-        return first_match(got, wrong).strip(), told
-    return "right"
+        key = first_match(got, wrong, rel=0.05).strip()
+        return key, told | {"expected": expected, "got": got}
+    bias = layer.bias
+    return (
+        ("bias", told) if bias is not None and not near(bias, torch.zeros(len(weight))) else "right"
+    )
