@@ -478,7 +478,7 @@ def listen(answer) -> Verdict:
 def start(answer) -> Verdict:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        inner = nn.Sequential(nn.Conv2d(12, 70, 3, bias=False), nn.Conv2d(70, 15, 5))
+        inner = nn.Sequential(nn.Conv2d(16, 60, 3, bias=False), nn.Conv2d(60, 15, 5))
         model = nn.Sequential(inner, nn.BatchNorm2d(15), nn.Linear(200, 90), nn.Linear(90, 140))
         back = call(answer, model)
     if not isinstance(back, nn.Module):
