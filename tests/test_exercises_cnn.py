@@ -393,12 +393,15 @@ CASES = [
     ("cnn.6", he(norm=0.5), "scale 1 and offset 0"),
     ("cnn.6", lambda model: list(model.parameters()), "model back, and got list"),
 ]
-# The offset is learnt, wherever it starts
+# The offset is learnt, wherever it starts; every output has the same fan-in
 EQUIVALENT = [
     "cnn.1: self.offset = nn.Parameter(torch.zeros(classes)) "
     "→ self.offset = nn.Parameter(torch.ones(classes))",
     "cnn.3: return self.classifier(maps.mean(dim=(2, 3))) "
     "→ return self.classifier(maps.mean(dim=(3, 2)))",
+    "cnn.6: fan_in = layer.weight[0].numel() → fan_in = layer.weight[1].numel()",
+    "cnn.6: if isinstance(layer, (nn.Linear, nn.Conv2d)): "
+    "→ if isinstance(layer, (nn.Conv2d, nn.Linear)):",
 ]
 
 
