@@ -276,6 +276,16 @@ CASES = [
     ("cnn.1", Fresh, "made anew in forward"),
     ("cnn.1", grader(offset=lambda zeros: zeros), "still a plain tensor"),
     ("cnn.1", WithBuffer, "`offset` is a buffer now"),
+    (
+        "cnn.1",
+        grader(offset=lambda zeros: nn.Parameter(zeros + 1)),
+        "starts at 0 in the colleague's",
+    ),
+    (
+        "cnn.1",
+        grader(offset=lambda zeros: nn.Parameter(zeros / 0)),
+        "starts at 0 in the colleague's",
+    ),
     ("cnn.1", grader(offset=frozen), "does not ask for gradients"),
     ("cnn.1", grader(bias=True), "the same number twice"),
     ("cnn.1", Unused, "not added any more"),
@@ -327,6 +337,12 @@ CASES = [
     ("cnn.3", net(conv={"padding": 0}, pools=(0,)), "the maps shrink"),
     ("cnn.3", net(conv={"bias": True}), "convolutions have biases"),
     ("cnn.3", net(places=64, head=lambda maps: maps.flatten(1)), "images of 40×36 pixels stop"),
+    (
+        "cnn.3",
+        net(places=64, head=lambda maps: maps.view(-1, 16 * 64)),
+        "images of 40×36 pixels stop",
+    ),
+    ("cnn.3", net(head=lambda maps: F.avg_pool2d(maps, 8).flatten(1)), "covers 8×8 places"),
     ("cnn.3", net(head=lambda maps: maps.mean((0, 2, 3))), "expected logits of shape (4, 3)"),
     ("cnn.3", net(bare=(0, 1, 2, 3, 4)), "there is no ReLU in it"),
     ("cnn.3", net(order=(0, 2, 1)), "ReLU comes last in a block"),
@@ -362,7 +378,9 @@ CASES = [
     ("cnn.5", hooked(remove=False), "your hook is still there"),
     ("cnn.5", hooked(runs=2), "it ran 2 times"),
     ("cnn.5", lambda model, layer, images: layer(images.flatten(1)), "it ran 0 times"),
-    ("cnn.5", hooked(wrap=lambda x: [x]), "put out, and got shape (1, 4, 6)"),
+    ("cnn.5", hooked(wrap=lambda x: [x]), "put out, and got a list with one"),
+    ("cnn.5", hooked(wrap=lambda x: [x], cut=False), "put out, and got a list with one"),
+    ("cnn.5", hooked(wrap=lambda x: x[:3]), "put out, and got shape (3, 6)"),
     ("cnn.5", hooked(wrap=lambda x: {"output": x}), "put out, and got dict"),
     ("cnn.5", hooked(cut=False), "its graph of gradients"),
     ("cnn.5", hooked(take="input"), "what went *into* the layer"),
@@ -393,10 +411,8 @@ CASES = [
     ("cnn.6", he(norm=0.5), "scale 1 and offset 0"),
     ("cnn.6", lambda model: list(model.parameters()), "model back, and got list"),
 ]
-# The offset is learnt, wherever it starts; every output has the same fan-in
+# Every output has the same fan-in
 EQUIVALENT = [
-    "cnn.1: self.offset = nn.Parameter(torch.zeros(classes)) "
-    "→ self.offset = nn.Parameter(torch.ones(classes))",
     "cnn.3: return self.classifier(maps.mean(dim=(2, 3))) "
     "→ return self.classifier(maps.mean(dim=(3, 2)))",
     "cnn.6: fan_in = layer.weight[0].numel() → fan_in = layer.weight[1].numel()",

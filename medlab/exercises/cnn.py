@@ -44,6 +44,8 @@ MESSAGES = {
         "nn.Parameter.",
         "buffer": "`offset` is a buffer now: it is saved, and not trained. It should be an "
         "nn.Parameter.",
+        "start": "`offset` starts at 0 in the colleague's class, and not in yours, so that it "
+        "computes something else. Keep torch.zeros(classes).",
         "frozen": "a number that is to be learnt does not ask for gradients.",
         "two biases": "the last layer has a bias of its own beside `offset`: the same number "
         "twice. Keep bias=False, as it was.",
@@ -92,6 +94,8 @@ MESSAGES = {
         "average": "you pool by averages, and the drawing by maxima.",
         "max head": "at the end you take the largest value over all places; I asked for the mean.",
         "sum head": "at the end you take the sum over all places; I asked for the mean.",
+        "eight": "your mean covers 8×8 places: right for images of 32 pixels, and for no larger "
+        "ones.",
         "softmax": "the outputs sum to 1: there is a softmax at the end. Return the logits.",
         "relu at the end": "the logits passed a ReLU: none is ever negative. The last layer stays "
         "bare.",
@@ -214,6 +218,10 @@ def grader(answer) -> Verdict:
     want = sum(a * b for a, b in shapes) + sum(sizes[1:])
     model, images = _built(answer, 12, 3), _images(1, 3, 4)
     got = call(model, images)
+    # The last layer's own bias does as well, and starts within ±1/√32
+    own = [p.detach().abs().max() for p in model.parameters() if p.numel() == 3]
+    if not all(start <= 32**-0.5 for start in own):
+        return "start"
     count = _registered(model, images, got, want - 3)
     if count == want - 3:
         return "buffer" if any(b.numel() == 3 for b in model.buffers()) else "offset"
@@ -320,7 +328,7 @@ def _judged(answer, channels: int, classes: int, width: int, size: tuple[int, in
         got = call(model, images)
     except Wrong as fault:
         error = str(fault.values.get("error"))
-        if "mat1 and mat2" in error:
+        if "mat1 and mat2" in error or "invalid for input of size" in error:
             return "fixed size", {"size": f"{size[0]}×{size[1]}", "error": error}
         raise
     for handle in handles:
@@ -346,6 +354,7 @@ def _judged(answer, channels: int, classes: int, width: int, size: tuple[int, in
         "average": {"pool": F.avg_pool2d},
         "max head": {"head": lambda maps: maps.amax((2, 3))},
         "sum head": {"head": lambda maps: maps.sum((2, 3))},
+        "eight": {"head": lambda maps: F.avg_pool2d(maps, 8)[:, :, 0, 0]},
         "softmax": {"tail": lambda z: z.softmax(1)},
         "relu at the end": {"tail": torch.relu},
     }
@@ -457,6 +466,8 @@ def listen(answer) -> Verdict:
             return "left"
         if model.runs != 1:
             return "calls", {"got": model.runs}
+        if isinstance(got, (list, tuple)) and len(got) == 1:
+            return "wrapped", {"got": f"a {type(got).__name__} with one thing in it"}
         with torch.no_grad():
             flat = x.flatten(1)
             first = model.inner[0](flat)
