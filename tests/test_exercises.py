@@ -152,12 +152,14 @@ def test_colours_go_to_notebooks_and_terminals_and_to_nobody_who_refuses_them(mo
 
 
 def test_material_of_a_topic(capsys):
-    net, _, evaluate, _ = exercises.material("cnn", version=4)
+    test = exercises.material("training_well", part="range_test")
     torch.manual_seed(0)
-    model, X = net(28, 1, 2), torch.rand(5, 1, 28, 28)
-    assert torch.equal(evaluate(model, X), evaluate(model, X))
-    with pytest.raises(MedlabError, match="versions 1 to 5, and not 6"):
-        exercises.material("cnn", version=6)
+    model, X = torch.nn.Linear(3, 2), torch.rand(5, 3)
+    optimiser, draws = torch.optim.SGD(model.parameters()), torch.Generator()
+    losses = test(model, optimiser, X, torch.arange(5) % 2, [0.1, 0.2], 4, draws)
+    assert len(losses) == 2
+    with pytest.raises(MedlabError, match="the parts are runs, .* and not 'run'"):
+        exercises.material("training_well", part="run")
     for topic in ("training", "nothing", "../x"):
         with pytest.raises(MedlabError, match="have no material"):
             exercises.material(topic)
