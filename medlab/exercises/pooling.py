@@ -160,7 +160,7 @@ def _worst(got: Tensor, want: Tensor) -> dict[str, Any]:
 REDUCE: dict[str, Callable] = {"maximum": torch.amax, "mean": torch.mean, "minimum": torch.amin}
 
 
-def _pooled(x: Tensor, side: int, step: int, shape: tuple[int, int], reduce: Callable) -> Tensor:
+def _pooled(x: Tensor, side: int, step: int, shape: tuple[int, ...], reduce: Callable) -> Tensor:
     """Windows of side × side, `step` pixels apart, `shape` of them; cut at the edge."""
     y = torch.zeros(shape)
     for i, j in np.ndindex(*shape):
