@@ -139,8 +139,8 @@ def network(*, hold=nn.ModuleList, keep="buffer", start=True, relu=True, last=Fa
             if start:
                 super().__init__()
             for name, value in (("mean", mean), ("spread", spread)):
-                if keep == "parameter":
-                    setattr(self, name, nn.Parameter(value))
+                if keep in ("parameter", "frozen"):
+                    setattr(self, name, nn.Parameter(value, requires_grad=keep == "parameter"))
                 elif keep == "plain":
                     setattr(self, name, value)
                 else:
@@ -167,6 +167,22 @@ class Sequential(network()):
 
     def forward(self, x):
         return self.layers((x - self.mean) / self.spread)
+
+
+class Both(network()):
+    """The same, with mean and spread in one buffer."""
+
+    def __init__(self, sizes, mean, spread):
+        super().__init__(sizes, mean, spread)
+        del self.mean, self.spread
+        self.register_buffer("both", torch.stack([mean, spread]))
+
+    def forward(self, x):
+        mean, spread = self.both
+        h = (x - mean) / spread
+        for layer in self.layers[:-1]:
+            h = layer(h).relu()
+        return self.layers[-1](h)
 
 
 class Short(network()):
@@ -308,6 +324,8 @@ CASES = [
     ("shapes.7", network(), "✓"),
     ("shapes.7", Sequential, "✓"),
     ("shapes.7", network(hold=lambda layers: nn.Sequential(*layers)), "✓"),
+    ("shapes.7", network(keep="frozen"), "✓"),
+    ("shapes.7", Both, "✓"),
     ("shapes.7", lambda *a: 3, "inherits from nn.Module, and got <lambda>"),
     ("shapes.7", 3, "inherits from nn.Module, and got int"),
     ("shapes.7", dict, "inherits from nn.Module, and got dict"),
@@ -331,9 +349,8 @@ EQUIVALENT = [
     "shapes.4: for n in (height, width): → for n in (width, height):",
     "shapes.4: places *= ((n - 2) // 2 - 2) // 2 → places *= ((n - 2) / 2 - 2) // 2",
     "shapes.5: return (budget // 4 - fixed) // each → return (budget / 4 - fixed) // each",
-    "shapes.6: changed[m] += 1 → changed[m] += 2",
-    "shapes.6: changed[m] += 1 → changed[m] -= 1",
-    "shapes.6: changed[m] += 1 → changed[m] = 1",
+    "shapes.6: changed[m] = torch.randn_like(changed[m]) "
+    "→ changed[m] = torch.randn_like(changed[m - 1])",
     "shapes.6: moved = torch.zeros(len(images), len(images), dtype=torch.bool) "
     "→ moved = torch.ones(len(images), len(images), dtype=torch.bool)",
     "shapes.6: moved = torch.zeros(len(images), len(images), dtype=torch.bool) "

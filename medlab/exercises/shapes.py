@@ -437,8 +437,9 @@ def net(answer) -> Verdict:
         if "Module.__init__" in str(told.values.get("error")):
             return "no super"
         raise
-    found = _tensor(call(model, x.clone()))
-    shapes = sorted(tuple(p.shape) for p in model.parameters())
+    call(model, x.clone())
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    shapes = sorted(tuple(p.shape) for p in trained.values())
     want = sorted([(b, a) for a, b in pairwise(sizes)] + [(b,) for b in sizes[1:]])
     if (5,) in shapes:  # no layer has five outputs
         return "trained"
@@ -446,12 +447,17 @@ def net(answer) -> Verdict:
         return "list", {"got": len(shapes), "want": len(want)}
     if shapes != want:
         return "sizes", {"sizes": sizes, "want": want, "got": shapes}
-    held = [v for v in model.state_dict().values() if v.shape == (5,)]
-    buffers = [v for v in model.buffers() if v.numel() == 5]
-    if len(buffers) < 2:
+    # Mean and spread as two buffers, as one of both, or as parameters that are frozen
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    if sum(v.numel() for v in (*model.buffers(), *frozen)) < 10:
         return "left"
-    if len(held) < 2:
+    if sum(v.numel() for name, v in model.state_dict().items() if name not in trained) < 10:
         return "not saved"
+    # Weights of its own, so that no score depends on what the learner happened to draw
+    with torch.no_grad():
+        for p in trained.values():
+            p.copy_(torch.randn(p.shape, generator=rng))
+    found = _tensor(call(model, x.clone()))
     if tuple(found.shape) != (9, 3):
         return "shape", {"given": (9, 5), "got": tuple(found.shape), "want": (9, 3)}
     linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
