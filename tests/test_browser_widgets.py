@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from pydicom.data import get_testdata_file
-from torch.nn.functional import max_pool2d
 
 from medlab import dicom, widgets
 from medlab.widgets._panel import Panel
@@ -36,7 +35,7 @@ class Row:
 
     Attributes:
         name: of the function in `medlab.widgets` that makes the panel.
-        code: a cell that ends in it; numpy, torch's max_pool2d and medlab's `widgets` are imported,
+        code: a cell that ends in it; numpy and medlab's `widgets` are imported,
             `ct` is a slice in HU.
         control: name of the control that is moved, in `Panel.controls`.
         key: pressed on that control.
@@ -54,7 +53,6 @@ CT = dicom.read_image(get_testdata_file("CT_small.dcm", download=False)).pixels.
 FIRST = """
 import numpy as np
 from pydicom.data import get_testdata_file
-from torch.nn.functional import max_pool2d
 from medlab import dicom, widgets
 
 ct = dicom.read_image(get_testdata_file("CT_small.dcm", download=False)).pixels.numpy()
@@ -68,14 +66,13 @@ ROWS = [
     Row("threshold", f"widgets.threshold({PAIRS}, {COST})", "miss_cost", 5.5),
     Row("draw_kernel", "widgets.draw_kernel(ct, preset='mean')", "w00", 2, key="ArrowUp"),
     Row("moving_window", "widgets.moving_window(stride=2)", "position", 1),
-    Row("pooling", "widgets.pooling(ct, {'max': max_pool2d}, factor=8)", "shift", 1),
     Row("descent", "widgets.descent()", "lr", 0.051),
 ]
 
 
 def expected(row: Row) -> tuple[Panel, str]:
     """The widget as it should be after the key, and the label of the control that moves."""
-    panel = eval(row.code, {"np": np, "widgets": widgets, "ct": CT, "max_pool2d": max_pool2d})
+    panel = eval(row.code, {"np": np, "widgets": widgets, "ct": CT})
     panel.controls[row.control].value = row.value
     return panel, panel.controls[row.control].description
 

@@ -11,19 +11,14 @@ import numpy as np
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
-from torch.nn import functional as F
 
 from medlab import plotting, widgets
 from medlab.errors import DataError, MedlabError
 from medlab.simulate import mri
+from medlab.widgets._panel import Panel, slider
 from notebooks.execute import METADATA, clean_environment, complaints, run, tidy
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-WAYS = {
-    "stride": lambda x, s: x[..., ::s, ::s],
-    "max": F.max_pool2d,
-    "average": F.avg_pool2d,
-}
 
 
 def hounsfield(shape=(40, 50)):
@@ -117,11 +112,6 @@ WIDGETS = {
         {"kernel": 3, "stride": 1, "padding": 0, "dilation": 1, "position": 0},
         {"kernel": 2, "stride": 2, "padding": 3, "dilation": 3, "position": 7},
     ),
-    "pooling": (
-        lambda **given: widgets.pooling(hounsfield((40, 48)), WAYS),
-        {},
-        {},
-    ),
     "descent": (
         widgets.descent,
         {"lr": 0.05, "momentum": 0.0},
@@ -201,7 +191,6 @@ def test_controls_are_reachable_by_keyboard_and_have_a_label(quick, name):
         (lambda: widgets.window_level(hounsfield((512, 512))), "level"),
         (lambda: widgets.threshold(*scored(2000), miss_cost=5), "threshold"),
         (lambda: widgets.kspace(magnitude((256, 256))), "fraction"),
-        (lambda: widgets.pooling(hounsfield((256, 256)), WAYS), "shift"),
         (lambda: widgets.moving_window(padding=1), "position"),
         (lambda: widgets.descent(), "momentum"),
     ],
@@ -301,23 +290,6 @@ def test_kspace_shows_what_simulate_keeps(quick):
         assert f"the {part} of k-space that is kept, 50% of each side" in panel.alt
 
 
-def test_pooling_moves_the_image_and_shrinks_it_in_every_way(quick):
-    image = hounsfield((40, 48)).astype(np.float32)
-    panel = widgets.pooling(torch.tensor(image)[None], WAYS, factor=4)
-    assert panel.settings == {"shift": 0, "kind": "stride"}
-    assert panel.controls["shift"].max == 8
-    for kind, reduce in (("stride", None), ("max", np.max), ("average", np.mean)):
-        for shift in (0, 3):
-            move(panel, {"kind": kind, "shift": shift})
-            moved = np.roll(image, shift, axis=1)
-            blocks = moved.reshape(10, 4, 12, 4).transpose(0, 2, 1, 3).reshape(10, 12, 16)
-            small = blocks[..., 0] if reduce is None else reduce(blocks, -1)
-            np.testing.assert_array_equal(drawn(panel)[0], moved)
-            np.testing.assert_allclose(drawn(panel, 1)[0], small, rtol=1e-4, atol=1e-2)
-            assert drawn(panel)[1] == drawn(panel, 1)[1] == (image.min(), image.max())
-            assert f"moved {shift} pixels to the right; right, the same by {kind}" in panel.alt
-
-
 @pytest.mark.parametrize(
     ("call", "told"),
     [
@@ -330,7 +302,6 @@ def test_pooling_moves_the_image_and_shrinks_it_in_every_way(quick):
         (lambda: widgets.kspace(np.ones((8, 8)), fraction=1.5), r"from 0 to 1; got 1\.5"),
         (lambda: widgets.kspace(np.ones((8, 8)), fraction=float("nan")), "got nan"),
         (lambda: widgets.kspace(np.ones((8, 8)), part="middle"), "one of centre, edge; got 'mid"),
-        (lambda: widgets.pooling(np.ones((8, 8)), {}), "pooling must be one of"),
     ],
 )
 def test_refusals(call, told):
@@ -339,17 +310,16 @@ def test_refusals(call, told):
 
 
 def test_settings_that_cannot_be_shown_give_a_sentence_and_the_way_back_works():
-    def moody(x, factor):
-        if x[0, 0, 0, 0] != 0:
+    def moody(level):
+        if level:
             raise MedlabError("this way fails for <moved> pictures")
-        return F.max_pool2d(x, factor)
+        return plotting.images([np.eye(8)]), "a diagonal of eight white pixels", []
 
-    image = np.eye(8)[::-1]
-    panel = widgets.pooling(image, {"moody": moody}, factor=4)
+    panel = Panel({"level": slider("level", 0, 0, 1)}, moody)
     before = live(panel)
-    move(panel, {"shift": 1})
+    move(panel, {"level": 1})
     elements = Elements(panel.view.value)
     assert elements.text == ["this way fails for <moved> pictures"]
     assert not elements.get("img")
-    move(panel, {"shift": 0})
+    move(panel, {"level": 0})
     assert live(panel) == before

@@ -1,45 +1,41 @@
-"""Checks of pooling and shapes."""
+"""Checks of pooling."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near, number
+from medlab.exercises import Verdict, Wrong, as_array, call, exercise, first_match, near
 
 MESSAGES = {
     "pooling.1": {
-        "right": "floor, ceiling, padding and the window that is dropped: you count as PyTorch "
-        "does.",
-        "no one": "for {told} I expected {expected} and got {got}. The quotient counts the steps "
-        "between windows; the first window needs a + 1.",
-        "no padding": "for {told} I expected {expected} and got {got}: the padding is missing.",
-        "padding once": "for {told} I expected {expected} and got {got}. Padding lies on both "
-        "sides: 2p.",
-        "not dropped": "for {told} I expected {expected} and got {got}. With ceil, a window that "
-        "would start in the padding on the right, (n′ − 1)·s ≥ n + p, is dropped.",
-        "not quite dropped": "for {told} I expected {expected} and got {got}. A window that starts "
-        "at n + p exactly stands in the padding already: ≥, not >.",
-        "dropped early": "for {told} I expected {expected} and got {got}. Starts are counted from "
-        "the padding on the left, so the padding on the right begins at n + p, not at n.",
-        "always one more": "for {told} I expected {expected} and got {got}. Where the quotient is "
-        "whole, there is nothing to round up, with or without ceil.",
-        "always floor": "for {told} I expected {expected} and got {got}: you round down even when "
-        "ceil is True.",
-        "always ceil": "for {told} I expected {expected} and got {got}: you round up even when "
-        "ceil is False.",
-        "not whole": "for {told} I expected {expected} and got {got}: a number of windows is "
-        "whole. Use // to round down.",
-        "no kernel": "for {told} I expected {expected} and got {got}. n/s ignores the kernel: "
-        "windows must fit whole.",
-        "other": "for {told} I expected {expected} and got {got}.",
+        "right": "windows that tile, overlap or leave gaps, and whatever the window is reduced to.",
+        "no last": "for {told} you returned shape {got}; I expected {want}. ⌊(n − k)/s⌋ counts the "
+        "steps between windows; the first window needs a + 1.",
+        "one more": "for {told} you returned shape {got}; I expected {want}. A window that would "
+        "hang over the edge is left out: round down.",
+        "square": "for {told} you returned shape {got}; I expected {want}. Rows and columns are "
+        "counted each for themselves.",
+        "transposed": "rows and columns of your result are exchanged: y[i, j] comes from the "
+        "window at row s·i, column s·j.",
+        "shape": "for {told} you returned {got}; I expected shape {want}.",
+        "by k": "your windows stand k = {k} pixels apart. Window (i, j) starts at (s·i, s·j), "
+        "with s = {s} here.",
+        "by one": "your windows stand one pixel apart. Window (i, j) starts at (s·i, s·j), with "
+        "s = {s} here.",
+        "side": "your windows are s × s pixels large. A window has k × k, here k = {k}, and its "
+        "place counts in s = {s}.",
+        "axes": "your numbers run across windows: with tiles of shape (H′, W′, k, k), the last two "
+        "axes are those of one window.",
+        "own": "you took the {name} of each window. Here `reduce` asks for something else: call "
+        "it.",
+        "other": "for {told} y{at} should be {expected:.4g}, and I got {found:.4g}.",
     },
     "pooling.2": {
         "right": "each window sends its gradient to its winner, and a pixel that wins twice gets "
@@ -68,29 +64,53 @@ MESSAGES = {
         "yours at {at}: expected {expected:.4g}, got {got:.4g}.",
     },
     "pooling.3": {
-        "right": "visible at {seen:.0%} of the positions, with a CNR of {cnr:.0f} on average.",
-        "shape": "I gave you {given} and expected {want} back; I got {got}.",
-        "diluted": "the calcification's CNR is {cnr:.1f}. You average it with its 63 neighbours: "
-        "signal / 64, noise / 8, hence a CNR eight times lower.",
-        "flickers": "it is visible at {seen:.0%} of the positions only: where your sampling skips "
-        "it, it is gone.",
-        "dark": "you kept what is dark. Calcifications are bright: they stop X-rays.",
-        "constant": "your background has no noise left, or is not finite: the answer does not "
-        "depend on the image as it should.",
-        "weak": "visible (CNR ≥ 5) at {seen:.0%} of the positions; CNR {cnr:.1f} on average. I "
-        "asked for 95 %. Averaging dilutes a point, skipping pixels loses it, and the middle of a "
-        "window does not notice it.",
+        "right": "one kernel for each channel, k pixels apart, weights 1/k².",
+        "mixed": "your output mixes the channels: each one got all of them. Let `groups` keep "
+        "them apart: as many groups as channels, and a kernel of shape (C, 1, k, k).",
+        "one channel": "you returned shape {got} for {given}: all channels in one map. I expected "
+        "{want}, one map for each channel.",
+        "no stride": "you returned shape {got} for {given}: your windows stand one pixel apart. I "
+        "expected {want}; k pixels apart is `stride=k`.",
+        "padded": "you returned shape {got} for {given}. I expected {want}: nothing is padded, and "
+        "a window that does not fit is left out.",
+        "sum": "your answer is k² times too large: the weights are 1/k², so that they add up to 1.",
+        "side": "your answer is k times too large: a window has k² pixels, and you divided by k.",
+        "shape": "you returned {got} for {given}; I expected shape {want}.",
+        "other": "for {given} and k = {k}, y{at} should be {expected:.4g}, and I got {found:.4g}.",
     },
     "pooling.4": {
+        "right": "every m folds two frequencies onto f′, and each lies in a strip of its own.",
+        "form": "I expected the frequencies as a list of numbers, and got {got}.",
+        "survivor": "you returned f′/s alone, the wave that survives. The others are those that "
+        "come back as an alias.",
+        "plus": "for {told} you have the m + f′ and not the m − f′: the bars of |fs − m| hide two "
+        "signs.",
+        "minus": "for {told} you have the m − f′ and not the m + f′: the bars of |fs − m| hide two "
+        "signs.",
+        "new": "your frequencies are in cycles a *new* pixel. An old pixel is s times as small: "
+        "divide by s = {s}.",
+        "beyond": "for {told} your list holds {stray:.4g}. A picture has waves from 0 to ½ cycles "
+        "a pixel.",
+        "twice": "for {told} your list holds a frequency twice. Each once: f′ = 0 and f′ = ½ give "
+        "the same wave from two sides.",
+        "order": "the right frequencies, in another order: smallest first.",
+        "missing": "for {told} I expected {expected}, and your list lacks {lacking:.4g}.",
+        "other": "for {told} I expected {expected}, and {stray:.4g} cycles a pixel come back as "
+        "{alias:.4g}.",
+    },
+    "pooling.5": {
         "right": "at its worst position the point keeps {kept:.2f} of its height, and "
         "{stripes:.2f} of the stripes pass. One way: blur as little as the stripes need, then let "
         "the maximum keep the point. The price: fine detail, and noise that the maximum lifts.",
         "shape": "I gave you {given} and expected {want} back; I got {got}.",
         "constant": "your answer does not follow the brightness of the image.",
         "not finite": "your answer holds nan or infinity.",
+        "moved": "the point is seen, but not where it lies: your answer's rows or columns are not "
+        "in the order of the image's.",
         "flickers": "at some positions the point is gone (kept {kept:.2f}, where at best it keeps "
-        "{best:.2f}); {stripes:.3f} of the stripes pass. A stride without anything before it skips "
-        "pixels.",
+        "{best:.2f}); {stripes:.3f} of the stripes pass. What your stride jumps over, nothing "
+        "before it has brought within its reach: either nothing is there, or it reaches less far "
+        "than the stride of 4.",
         "stripes": "the point keeps {kept:.2f} of its height, well done, but {stripes:.2f} of the "
         "stripes pass. The maximum follows their crests. Take them away *before* it.",
         "diluted": "the stripes are gone ({stripes:.3f} pass), but so is the point: at its worst "
@@ -98,138 +118,99 @@ MESSAGES = {
         "neither": "the point keeps {kept:.3f} of its height and {stripes:.2f} of the stripes "
         "pass. I asked for at least {least:.1f} and at most {most:.1f}.",
     },
-    "pooling.5": {
-        "right": "kernels are small whatever the image; the linear layer pays for every pixel.",
-        "no bias": "the biases are missing: one for each output channel and each class.",
-        "bias per input": "you counted one bias for each input of a layer. It has one per output.",
-        "one bias": "you counted a single bias for each layer. It has one per output channel, and "
-        "one per class.",
-        "one channel": "each output channel has a kernel for *every* input channel: C′·C·k², not "
-        "C′·k².",
-        "k once": "a kernel has k × k weights: you counted k.",
-        "pooled": "you gave the linear layer one number per channel. Here the maps are flattened: "
-        "C·side² features.",
-        "side once": "the last maps have side × side positions: you counted side.",
-        "no linear": "the linear layer at the end is missing.",
-        "no convolutions": "the convolutions are missing.",
-        "other": "for channels {channels}, k = {k}, side = {side}, classes = {classes} I expected "
-        "{expected:,} and got {got:,.6g}.",
-    },
     "pooling.6": {
-        "right": "each convolution without padding takes 2, each pool halves and rounds down.",
-        "padded": "for {height} × {width} I expected {expected} and got {got:g}. These "
-        "convolutions have no padding: each takes 2 rows and 2 columns.",
-        "channels": "for {height} × {width} I expected {expected} and got {got:g}: you counted "
-        "the positions of one map. Flatten also lines up the 32 channels.",
-        "first channels": "for {height} × {width} I expected {expected} and got {got:g}: 16 is the "
-        "first convolution's number of channels. Flatten sees the last one's.",
-        "square": "for {height} × {width} I expected {expected} and got {got:g}. The image is not "
-        "square: rows and columns shrink each for itself.",
-        "not rounded": "for {height} × {width} I expected {expected} and got {got:g}. A pool "
-        "rounds down at each step: use //.",
-        "one pool": "for {height} × {width} I expected {expected} and got {got:g}. There are two "
-        "pools; the second halves again.",
-        "late": "for {height} × {width} I expected {expected} and got {got:g}. Order matters: the "
-        "second convolution takes 2 from maps that have already been halved.",
-        "one pixel": "for {height} × {width} I expected {expected} and got {got:g}. A 3 × 3 kernel "
-        "without padding takes two rows, one on each side.",
-        "other": "for {height} × {width} I expected {expected} and got {got:g}.",
-    },
-    "pooling.7": {
-        "right": "one row a patient, whatever the sizes, and no patient in another's row.",
-        "flat": "you returned one row for the whole batch, shape {got}. That is flatten(0): it "
-        "mixes all patients and works only for a batch of one.",
-        "rows": "for {given} you returned {got}: {rows} rows for {n} patients. The patients must "
-        "stay on the first axis: start from maps.shape[0] and let −1 be the rest.",
-        "mixed": "the shape is right and the patients are not: row {row} changes when only "
-        "patient {other}'s image does. A reshape after a transpose pours numbers across patients.",
-        "order": "every row belongs to its own patient, but not in nn.Flatten's order (channel by "
-        "channel, row by row). A layer trained on one order is scrambled by the other.",
-        "pooled": "for {given} you returned {got}: that is a global pooling. I asked for all "
-        "C·H·W values.",
-        "shape": "for {given} I expected {want} and got {got}.",
-        "other": "the values changed on the way: I only asked for another shape.",
+        "right": "sum and mean may change places, so a score's evidence has a place.",
+        "scores": "you returned the scores themselves, {got}. I asked for a map of scores, one at "
+        "each place, {want}.",
+        "no bias": "the bias is missing. The mean of a constant is the constant: every place gets "
+        "the whole bias.",
+        "bias shared": "you spread the bias over the places. The mean of a constant is the "
+        "constant: every place gets the whole bias.",
+        "bias axis": "the bias went to the columns of the map: (K,) meets the *last* axis. Reshape "
+        "it to (K, 1, 1).",
+        "turned": "you used the weights as (C, K). Row k of `weight` belongs to class k.",
+        "last": "you returned {got}: the classes come second, {want}.",
+        "clipped": "you set what is below 0 to 0. Evidence may speak against a class.",
+        "summed": "your map is H·W times too small: its sum, not its mean, is the score.",
+        "shape": "for maps of {given} and {k} classes you returned {got}; I expected shape {want}.",
+        "other": "at {at} I expected {expected:.4g} and got {found:.4g}.",
     },
 }
+
+CELL = (16, 32)  # of exercise 5: where the window of 4 × 4 with the point begins
 
 
 def _tensor(got: Any) -> Tensor:
     """What the learner returned as a float64 tensor; `Wrong` if it holds no numbers."""
-    if torch.is_tensor(got):
-        return got.detach().double()
-    try:
-        return torch.from_numpy(np.array(got, dtype=float))
-    except (TypeError, ValueError):
-        raise Wrong("not a number", kind=type(got).__name__) from None
+    near(got, 0)
+    return torch.from_numpy(as_array(got))
 
 
-def _everywhere(got: list, wrong: dict[str, Callable], cases: tuple) -> str:
-    """The first diagnosis that explains the learner's answers to *all* cases, else "other"."""
-
-    def explains(rule: Callable) -> bool:
-        return all(near(g, rule(*case), rel=1e-9) for g, case in zip(got, cases, strict=True))
-
-    return next((key for key, rule in wrong.items() if explains(rule)), "other")
-
-
-def _steps(room: int, s: int, ceil: bool) -> int:
-    return -(-room // s) if ceil else room // s
+def _worst(got: Tensor, want: Tensor) -> dict[str, Any]:
+    """Where two tensors differ most, and by what."""
+    at = int((got - want).abs().nan_to_num(nan=torch.inf).argmax())
+    place = tuple(int(k) for k in np.unravel_index(at, want.shape))
+    return {
+        "at": f"[{', '.join(map(str, place))}]",
+        "expected": want.flatten()[at].item(),
+        "found": got.flatten()[at].item(),
+    }
 
 
-def _dropped(count: int, s: int, ceil: bool, end: int) -> int:
-    """A count of windows without the last one if, with ceil, that starts at `end` or later."""
-    return count - 1 if ceil and (count - 1) * s >= end else count
+REDUCE: dict[str, Callable] = {"maximum": torch.amax, "mean": torch.mean, "minimum": torch.amin}
 
 
-def _kept(n: int, k: int, s: int, p: int, ceil: bool, end: int) -> int:
-    return _dropped(_steps(n + 2 * p - k, s, ceil) + 1, s, ceil, end)
-
-
-SIZES: dict[str, Callable] = {
-    "not dropped": lambda n, k, s, p, ceil: _steps(n + 2 * p - k, s, ceil) + 1,
-    "not quite dropped": lambda n, k, s, p, ceil: _kept(n, k, s, p, ceil, n + p + 1),
-    "dropped early": lambda n, k, s, p, ceil: _kept(n, k, s, p, ceil, n),
-    "always one more": lambda n, k, s, p, ceil: (n + 2 * p - k) // s + 1 + ceil,
-    "always one more, but dropped": lambda n, k, s, p, ceil: _dropped(
-        (n + 2 * p - k) // s + 1 + ceil, s, ceil, n + p
-    ),
-    "no one": lambda n, k, s, p, ceil: _steps(n + 2 * p - k, s, ceil),
-    "no padding": lambda n, k, s, p, ceil: _steps(n - k, s, ceil) + 1,
-    "padding once": lambda n, k, s, p, ceil: _steps(n + p - k, s, ceil) + 1,
-    "always floor": lambda n, k, s, p, ceil: _steps(n + 2 * p - k, s, False) + 1,
-    "always ceil": lambda n, k, s, p, ceil: _pooled_size(n, k, s, p, True),
-    "not whole": lambda n, k, s, p, ceil: (n + 2 * p - k) / s + 1,
-    "no kernel": lambda n, k, s, p, ceil: _steps(n, s, ceil),
-}
-
-
-def _pooled_size(n: int, k: int, s: int, p: int, ceil: bool) -> int:
-    layer = nn.MaxPool1d(k, stride=s, padding=p, ceil_mode=ceil)
-    return layer(torch.zeros(1, 1, n)).shape[-1]
+def _pooled(x: Tensor, side: int, step: int, shape: tuple[int, ...], reduce: Callable) -> Tensor:
+    """Windows of side × side, `step` pixels apart, `shape` of them; cut at the edge."""
+    y = torch.zeros(shape)
+    for i, j in np.ndindex(*shape):
+        window = x[step * i : step * i + side, step * j : step * j + side]
+        y[i, j] = reduce(window) if window.numel() else torch.nan
+    return y
 
 
 @exercise("pooling.1", MESSAGES["pooling.1"])
-def out_size(answer) -> Verdict:
+def pool(answer) -> Verdict:
+    rng = torch.Generator().manual_seed(31)
     cases = (
-        (12, 2, 2, 0, False),
-        (65, 3, 2, 1, False),
-        (13, 2, 2, 0, False),
-        (13, 2, 2, 0, True),
-        (11, 3, 2, 0, True),
-        (15, 5, 3, 2, True),
-        (3, 2, 2, 1, True),
-        (6, 3, 4, 1, True),
-        (10, 4, 1, 2, False),
-        (16, 4, 3, 2, True),
+        ((10, 6), 2, 3, "minimum"),
+        ((8, 11), 3, 2, "maximum"),
+        ((6, 9), 2, 2, "mean"),
+        ((5, 8), 3, 1, "mean"),
     )
-    expected = [_pooled_size(*case) for case in cases]
-    got = [number(call(answer, *case)) for case in cases]
-    at = next((i for i, want in enumerate(expected) if got[i] != want), None)
-    if at is None:
-        return "right"
-    told = "n = {}, k = {}, s = {}, p = {}, ceil = {}".format(*cases[at])
-    key = _everywhere(got, SIZES, cases).split(",")[0]
-    return key, {"told": told, "expected": expected[at], "got": f"{got[at]:g}"}
+    for size, k, s, name in cases:
+        x = torch.randn(size, generator=rng)
+        shape = tuple((n - k) // s + 1 for n in size)
+        want = _pooled(x, k, s, shape, REDUCE[name])
+        got = _tensor(call(answer, x.clone(), k, s, REDUCE[name]))
+        if near(got, want):
+            continue
+        told: dict[str, Any] = {"told": f"{size[0]} × {size[1]} pixels, k = {k}, s = {s}"}
+        told |= {"got": tuple(got.shape), "want": shape, "k": k, "s": s}
+        if near(got, want.T):
+            return "transposed"
+        if tuple(got.shape) != shape:
+            sizes = {
+                "no last": tuple(m - 1 for m in shape),
+                "one more": tuple(-(-(n - k) // s) + 1 for n in size),
+                "square": (shape[0], shape[0]),
+                "square, by columns": (shape[1], shape[1]),
+            }
+            key = next((key for key, one in sizes.items() if one == tuple(got.shape)), "shape")
+            return key.split(",")[0], told
+        wrong = {
+            "by k": _pooled(x, k, k, shape, REDUCE[name]),
+            "by one": _pooled(x, k, 1, shape, REDUCE[name]),
+            "side": _pooled(x, s, s, shape, REDUCE[name]),
+        }
+        for other, rule in REDUCE.items():
+            if near(got, _pooled(x, k, s, shape, rule)):
+                return "own", {"name": other}
+        tiles = x.unfold(0, k, s).unfold(1, k, s)  # (H', W', k, k)
+        if near(got, REDUCE[name](tiles, (1, 3))) or near(got, REDUCE[name](tiles, (1, 2))):
+            return "axes"
+        return first_match(got, wrong), told | _worst(got, want)
+    return "right"
 
 
 def _scattered(x: Tensor, y_bar: Tensor, k: int, s: int, share, *, add: bool = True) -> Tensor:
@@ -311,48 +292,86 @@ def maxpool_backward(answer) -> Verdict:
     return "right"
 
 
-HEIGHT, VISIBLE = 8.0, 5.0
-
-
 @exercise("pooling.3", MESSAGES["pooling.3"])
-def keep(answer) -> Verdict:
+def average(answer) -> Verdict:
     rng = torch.Generator().manual_seed(33)
-    noise = torch.randn(64, 1, 64, 64, generator=rng)
-    lesion = torch.zeros_like(noise)
-    phase = torch.arange(64)  # every place within one window, one for each image
-    lesion[phase, 0, 24 + phase // 8, 32 + phase % 8] = HEIGHT
-    background, shown = (_tensor(call(answer, x.clone())) for x in (noise, noise + lesion))
-    told = {"given": (64, 1, 64, 64), "want": (64, 1, 8, 8), "got": tuple(shown.shape)}
-    if shown.shape != (64, 1, 8, 8) or background.shape != shown.shape:
-        return "shape", told
-    spread = background.std()
-    if not (torch.isfinite(shown).all() and spread > 1e-9):
-        return "constant"
-    where = (shown - background).abs().flatten(1).argmax(1, keepdim=True)  # the lesion's cell
-    cnr = (shown.flatten(1).gather(1, where)[:, 0] - background.mean()) / spread
-    found = {"seen": (cnr >= VISIBLE).double().mean().item(), "cnr": cnr.mean().item()}
-    if found["seen"] >= 0.95:
-        return "right", found
-    if near(background, -functional.max_pool2d(-noise, 8)) or near(
-        background, functional.max_pool2d(-noise, 8)
-    ):
-        return "dark"
-    average = functional.avg_pool2d(noise, 8).double().flatten()
-    if torch.stack([background.flatten(), average]).corrcoef()[0, 1] > 0.99:
-        return "diluted", found
-    return ("flickers" if (cnr >= VISIBLE).any() and cnr.median() < 2 else "weak"), found
+    for given, k in (((2, 3, 6, 8), 2), ((1, 2, 10, 7), 3), ((3, 1, 8, 9), 4)):
+        x = torch.randn(given, generator=rng)
+        want = functional.avg_pool2d(x, k)
+        got = _tensor(call(answer, x.clone(), k))
+        if near(got, want, absolute=1e-5):
+            continue
+        channels = given[1]
+        told: dict[str, Any] = {"given": given, "k": k}
+        told |= {"got": tuple(got.shape), "want": tuple(want.shape)}
+        if got.shape != want.shape:
+            if got.shape[-2:] == functional.avg_pool2d(x, k, 1).shape[-2:]:
+                return "no stride", told
+            if got.shape == (given[0], 1, *want.shape[2:]):
+                return "one channel", told
+            return ("padded" if got.shape[:2] == want.shape[:2] else "shape"), told
+        together = want.sum(1, keepdim=True).expand_as(want)
+        for times in (1, 1 / channels, k, k**2):
+            if channels > 1 and near(got, together * times, absolute=1e-5):
+                return "mixed"
+        wrong = {"sum": want * k**2, "side": want * k}
+        return first_match(got, wrong, absolute=1e-5), told | _worst(got, want)
+    return "right"
+
+
+def _alias(f: float, s: int) -> float:
+    return abs(f * s - round(f * s))
+
+
+@exercise("pooling.4", MESSAGES["pooling.4"])
+def sources(answer) -> Verdict:
+    for f_new, s in ((0.1, 4), (0.2, 3), (0.37, 5), (0.3, 2), (0.0, 4), (0.5, 3), (0.45, 1)):
+        folds = [(m + sign * f_new) / s for m in range(s + 1) for sign in (1, -1)]
+        want = sorted({round(f, 9) for f in folds if 0 <= f <= 0.5})
+        got = call(answer, f_new, s)
+        if isinstance(got, set | frozenset):
+            got = sorted(got)
+        found = as_array(got)
+        told: dict[str, Any] = {"told": f"f′ = {f_new}, s = {s}", "s": s}
+        told["expected"] = ", ".join(f"{f:.4g}" for f in want)
+        if found.ndim != 1 or not np.isfinite(found).all():
+            return "form", {"got": type(got).__name__ if found.ndim else f"{found:.4g}"}
+        if near(found, want):
+            continue
+        inside = found[(found > -1e-6) & (found < 0.5 + 1e-6)]
+        once = np.unique(inside.round(6))
+        if near(found, [f_new / s]):
+            return "survivor"
+        if near(np.unique((inside / s).round(6)), want) or near(found / s, want):
+            return "new", told
+        if near(once, want):
+            stray = [f for f in found if not -1e-6 < f < 0.5 + 1e-6]
+            if stray:
+                return "beyond", told | {"stray": stray[0]}
+            return ("twice" if len(found) > len(once) else "order"), told
+        signs = {"plus": 1, "minus": -1}
+        for key, sign in signs.items():
+            half = sorted({round(f, 9) for f in folds[(1 - sign) // 2 :: 2] if 0 <= f <= 0.5})
+            if near(once, half):
+                return key, told
+        strays = [f for f in found if abs(_alias(f, s) - f_new) > 1e-4]
+        if strays:
+            return "other", told | {"stray": strays[0], "alias": _alias(strays[0], s)}
+        lacking = [f for f in want if not np.isclose(found, f, atol=1e-6).any()]
+        return "missing", told | {"lacking": lacking[0]}
+    return "right"
 
 
 LEAST, MOST = 0.2, 0.1
 FREQUENCY = 3.4 / 7  # cycles a pixel: the grid of the notebook
 
 
-@exercise("pooling.4", MESSAGES["pooling.4"])
+@exercise("pooling.5", MESSAGES["pooling.5"])
 def mine(answer) -> Verdict:
-    size = 48
-    point = torch.zeros(16, 1, size, size)  # every place within one window of 4 × 4
+    size = (48, 56)
+    point = torch.zeros(16, 1, *size)  # every place within one window of 4 × 4
     phase = torch.arange(16)
-    point[phase, 0, 20 + phase // 4, 24 + phase % 4] = 1.0
+    point[phase, 0, CELL[0] + phase // 4, CELL[1] + phase % 4] = 1.0
     columns = torch.arange(140)  # two whole periods of the alias
     stripes = torch.cos(2 * math.pi * FREQUENCY * columns).expand(1, 1, 40, 140).clone()
 
@@ -366,11 +385,13 @@ def mine(answer) -> Verdict:
         return got
 
     inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))  # off the padded rim
-    flat = torch.ones(1, 1, size, size)
+    flat = torch.ones(1, 1, *size)
     gain = (run(flat)[inner] - run(0 * flat)[inner]).mean().item()
     if abs(gain) < 1e-6:
         return "constant"
-    each = (run(point) - run(0 * point))[inner].flatten(1).amax(1) / gain
+    risen = (run(point) - run(0 * point))[:, 0] / gain
+    i, j = (start // 4 for start in CELL)
+    each = risen[:, i - 1 : i + 2, j - 1 : j + 2].amax((1, 2))  # its cell or a neighbour
     waves = (run(stripes) - run(0 * stripes))[inner]
     passed = (waves.std() / abs(gain) / stripes.std()).item()
     told = {"kept": each.min().item(), "best": each.max().item(), "stripes": passed}
@@ -378,110 +399,44 @@ def mine(answer) -> Verdict:
     kept, clean = told["kept"] >= LEAST, passed <= MOST
     if kept and clean:
         return "right", told
-    if not kept and told["best"] >= 4 * max(told["kept"], 1e-3) and told["best"] >= LEAST:
+    if not kept and risen.amax((1, 2)).min() >= LEAST:
+        return "moved"
+    if not kept and told["best"] >= 4 * max(told["kept"], 1e-3) and told["best"] >= MOST:
         return "flickers", told
     return ("stripes" if kept else "diluted" if clean else "neither"), told
 
 
-@exercise("pooling.5", MESSAGES["pooling.5"])
-def parameters(answer) -> Verdict:
-    for channels, k, side, classes in (([1, 8, 12], 3, 5, 2), ([3, 10], 5, 7, 4)):
-        pairs = list(pairwise(channels))
-        layers: list[nn.Module] = [nn.Conv2d(before, after, k) for before, after in pairs]
-        layers.append(nn.Linear(channels[-1] * side**2, classes))
-        expected = sum(p.numel() for layer in layers for p in layer.parameters())
-        got = number(call(answer, list(channels), k, side, classes))
-        if near(got, expected, rel=1e-9):
-            continue
-        last = channels[-1]
-        weights = sum(a * b * k**2 for a, b in pairs)
-        biases = sum(b for _, b in pairs)
-        linear = classes * (last * side**2 + 1)
-        wrong = {
-            "no bias": weights + classes * last * side**2,
-            "bias per input": weights + sum(a for a, _ in pairs) + (classes + 1) * last * side**2,
-            "one bias": weights + classes * last * side**2 + len(layers),
-            "one channel": sum(b * (k**2 + 1) for _, b in pairs) + linear,
-            "k once": sum(b * (a * k + 1) for a, b in pairs) + linear,
-            "pooled": weights + biases + classes * (last + 1),
-            "side once": weights + biases + classes * (last * side + 1),
-            "no linear": weights + biases,
-            "no convolutions": linear,
-        }
-        partial = {  # the same with some of the biases forgotten
-            "no bias": (weights + linear, weights + biases + linear - classes),
-            "no linear": (weights,),
-        }
-        key = next((name for name, value in wrong.items() if got == value), "other")
-        if key == "other":
-            key = next((name for name, some in partial.items() if got in some), key)
-        told = {"channels": channels, "k": k, "side": side, "classes": classes}
-        return key, told | {"expected": expected, "got": got}
-    return "right"
-
-
-def _walked(n: int) -> int:
-    return ((n - 2) // 2 - 2) // 2
-
-
-FEATURES: dict[str, Callable] = {
-    "padded": lambda h, w: 32 * (h // 4) * (w // 4),
-    "channels": lambda h, w: _walked(h) * _walked(w),
-    "first channels": lambda h, w: 16 * _walked(h) * _walked(w),
-    "square": lambda h, w: 32 * _walked(h) ** 2,
-    "square, by columns": lambda h, w: 32 * _walked(w) ** 2,
-    "not rounded": lambda h, w: 32 * ((h - 6) / 4) * ((w - 6) / 4),
-    "not rounded, until the end": lambda h, w: 32 * (h - 6) * (w - 6) // 16,
-    "one pool": lambda h, w: 32 * ((h - 4) // 2) * ((w - 4) // 2),
-    "one pool, the first": lambda h, w: 32 * ((h - 2) // 2 - 2) * ((w - 2) // 2 - 2),
-    "late": lambda h, w: 32 * ((h - 4) // 4) * ((w - 4) // 4),
-    "one pixel": lambda h, w: 32 * (((h - 1) // 2 - 1) // 2) * (((w - 1) // 2 - 1) // 2),
-}
-
-
 @exercise("pooling.6", MESSAGES["pooling.6"])
-def flat_features(answer) -> Verdict:
-    stack = nn.Sequential(
-        *(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-    )
-    cases = ((64, 64), (101, 76), (50, 83), (29, 49))
-    expected = [stack(torch.zeros(1, 1, *case)).shape[1] for case in cases]
-    got = [number(call(answer, *case)) for case in cases]
-    at = next((i for i, want in enumerate(expected) if got[i] != want), None)
-    if at is None:
-        return "right"
-    told = {"height": cases[at][0], "width": cases[at][1]}
-    key = _everywhere(got, FEATURES, cases).split(",")[0]
-    return key, told | {"expected": expected[at], "got": got[at]}
-
-
-@exercise("pooling.7", MESSAGES["pooling.7"])
-def to_rows(answer) -> Verdict:
-    rng = torch.Generator().manual_seed(37)
-    for shape in ((4, 3, 6, 5), (6, 2, 3, 7), (1, 4, 3, 2)):
-        maps = torch.randn(shape, generator=rng)
-        n, features = shape[0], math.prod(shape[1:])
-        got, want = _tensor(call(answer, maps.clone())), nn.Flatten()(maps)
-        if near(got, want):
+def evidence(answer) -> Verdict:
+    rng = torch.Generator().manual_seed(36)
+    # As many classes as columns, as channels, and as neither: no axis fits by accident alone
+    for given, k in (((2, 3, 4, 5), 2), ((2, 4, 3, 2), 2), ((3, 3, 2, 4), 3)):
+        n, c, height, width = given
+        maps = torch.randn(given, generator=rng)
+        weight, bias = torch.randn(k, c, generator=rng), 1 + torch.rand(k, generator=rng)
+        bare = torch.einsum("kc,nchw->nkhw", weight, maps)
+        want = bare + bias[:, None, None]
+        got = _tensor(call(answer, maps.clone(), weight.clone(), bias.clone()))
+        if near(got, want, absolute=1e-5):
             continue
-        told: dict[str, Any] = {"given": shape, "got": tuple(got.shape), "n": n}
-        told |= {"want": (n, features), "rows": got.shape[0] if got.ndim else 1}
-        if got.shape in ((n * features,), (1, n * features)) and n > 1:
-            return "flat", told
-        if got.shape == (n, shape[1]):
-            return "pooled", told
-        if got.numel() == n * features and got.ndim == 2 and got.shape[0] != n:
-            return "rows", told
+        told: dict[str, Any] = {"given": given, "k": k, "got": tuple(got.shape)}
+        told["want"] = tuple(want.shape)
+        if got.shape == (n, k):
+            return "scores", told
+        if near(got, want.permute(0, 2, 3, 1), absolute=1e-5):
+            return "last", told
         if got.shape != want.shape:
             return "shape", told
-        for other in range(n):
-            changed = maps.clone()
-            changed[other] += 1
-            moved = (_tensor(call(answer, changed)) - got).abs().amax(1) > 0
-            stray = [row for row in range(n) if moved[row] and row != other]
-            if stray:
-                return "mixed", {"row": stray[0], "other": other}
-        same = near(got.sort(1).values, want.sort(1).values)
-        return ("order" if same else "other"), told
+        wrong = {
+            "no bias": bare,
+            "bias shared": bare + bias[:, None, None] / (height * width),
+            "clipped": want.clamp(min=0),
+            "summed": want / (height * width),
+        }
+        if width == k:
+            wrong["bias axis"] = bare + bias
+        if c == k:
+            turned = torch.einsum("ck,nchw->nkhw", weight, maps)
+            wrong["turned"] = turned + bias[:, None, None]
+        return first_match(got, wrong, absolute=1e-5), told | _worst(got, want)
     return "right"

@@ -9,7 +9,6 @@ from medlab.widgets.explorers import (
     draw_kernel,
     kspace,
     moving_window,
-    pooling,
     threshold,
     window_level,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "draw_kernel",
     "kspace",
     "moving_window",
-    "pooling",
     "threshold",
     "window_level",
 ]

@@ -1,7 +1,6 @@
 """Sliders over images, over a convolution, over a descent and over the threshold of a test."""
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike
 from scipy.signal import correlate2d
-from torch import Tensor
 from torch.nn import functional
 
 from medlab import metrics, plotting, preprocess
@@ -86,38 +84,6 @@ def kspace(image: ArrayLike, *, fraction: float = 0.2, part: Part = "centre") ->
         pictures = [np.log1p(np.abs(kept)), result]
         fig = plotting.images(pictures, titles=titles, limits=limits, size=3)
         return fig, WORDS["kspace_alt"].format(part=WORDS[part], share=f"{fraction:.0%}"), []
-
-    return Panel(controls, show)
-
-
-def pooling(
-    image: ArrayLike, ways: Mapping[str, Callable[[Tensor, int], Tensor]], *, factor: int = 8
-) -> Panel:
-    """Move an image sideways and see what is left of it after shrinking.
-
-    Args:
-        image: (H, W) or (1, H, W), sides divisible by `factor`; both pictures keep its grey scale.
-        ways: name -> function of a float32 tensor (1, 1, H, W) and `factor` that returns
-            (1, 1, H / factor, W / factor), such as `torch.nn.functional.max_pool2d`.
-        factor: by which each side shrinks; the shift runs to twice as many pixels, and what leaves
-            on one side comes back on the other.
-
-    Raises:
-        DataError: not one image, or no way.
-    """
-    values = torch.from_numpy(picture(image).astype(np.float32))
-    controls = {
-        "shift": slider("shift", 0, 0, 2 * factor),
-        "kind": menu("kind", {name: name for name in ways}, next(iter(ways), "")),
-    }
-    limits = (float(values.min()), float(values.max()))
-
-    def show(shift: int, kind: str) -> Shown:
-        moved, facts = values.roll(shift, dims=1), {"kind": kind, "factor": factor}
-        result = ways[kind](moved[None, None], factor)
-        titles = [WORDS["image"], WORDS["pooled"].format(**facts)]
-        fig = plotting.images([moved, result[0]], titles=titles, limits=limits, size=3.6)
-        return fig, WORDS["pooling_alt"].format(shift=shift, **facts), []
 
     return Panel(controls, show)
 
