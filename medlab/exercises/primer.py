@@ -198,6 +198,12 @@ MESSAGES = {
 }
 
 
+def _is_text(answer: Any) -> bool:
+    """Whether there are quotation marks about numbers, which NumPy would read all the same."""
+    entries = answer if isinstance(answer, (list, tuple)) else [answer]
+    return any(isinstance(entry, str) for entry in entries)
+
+
 def _question(
     k: int, want: Any, wrong: dict[str, Any], *, absolute: float = 1e-6
 ) -> Callable[[Any], Verdict]:
@@ -210,7 +216,7 @@ def _question(
         found = as_array(answer)
         asked = f"{np.size(want)} numbers" if several and k > 2 else "a number"
         told = {"want": "a shape, such as (2, 3)" if k < 3 else asked, "got": shape_or_type(answer)}
-        if found.size == 0 or not np.isfinite(found).all():
+        if found.size == 0 or not np.isfinite(found).all() or _is_text(answer):
             return "form", told
         if not several and found.size != 1:
             return "form", told
@@ -250,9 +256,7 @@ _question(
         "column": ((12,), (34,), (56,)),
     },
 )
-_question(
-    8, -6.9, {"sign": 6.9, "base ten": -3, "product": 0.0023, "count": -4.6}, absolute=0.05
-)
+_question(8, -6.9, {"sign": 6.9, "base ten": -3, "product": 0.0023, "count": -4.6}, absolute=0.05)
 _question(9, 20, {"variance": 400, "relative": 0.05})
 _question(
     10,
@@ -395,7 +399,7 @@ def linear(answer: Any) -> Verdict:
             return "transposed"
         wrong = {
             "no bias": X @ W.T,
-            "bias": X @ W.T + b[:, None] if N == m else want,
+            "bias": X @ W.T + b[:, None] if m == N else want,
             "bias only": b.expand(N, m),
             "transposed W": X @ W + b if n == m else want,
         }
