@@ -144,13 +144,14 @@ def _as_given(answer: Any, *arrays: Any, then: tuple = ()) -> Any:
     """
     try:
         return call(answer, *map(torch.as_tensor, arrays), *then)
-    except Wrong as wrong:
-        if wrong.key != "raised":
+    except Wrong as error:
+        if error.key != "raised":
             raise
-        try:
-            return call(answer, *map(np.asarray, arrays), *then)
-        except Wrong:
-            raise wrong from None
+        first = error
+    try:
+        return call(answer, *map(np.asarray, arrays), *then)
+    except Wrong:
+        raise first from None
 
 
 @exercise("start_here.1", MESSAGES["start_here.1"])
@@ -184,8 +185,8 @@ def patients_on_both_sides(answer: Any) -> Verdict:
         a, b = np.array(first.split()), np.array(second.split())
         try:
             got = call(answer, a, b)
-        except Wrong as wrong:
-            if "broadcast" in str(wrong.values.get("error", "")):
+        except Wrong as error:
+            if "broadcast" in str(error.values.get("error", "")):
                 return "positions"
             raise
         if isinstance(got, (set, frozenset, list, tuple)) or np.ndim(got) > 0:
