@@ -82,6 +82,17 @@ def together_each(f, p):
     return torch.full_like(p, together(f, p))
 
 
+def one_point_twice(f, p):
+    """Two names of one tensor: what is added to it is taken away again."""
+    answer = torch.zeros_like(p)
+    for k in range(len(p)):
+        up = down = p
+        up[k] += 0.01
+        down[k] -= 0.01
+        answer[k] = (f(up) - f(down)) / 0.02
+    return answer
+
+
 def not_put_back(f, p):
     """Each entry moved in the same copy: when k moves, those before it have stayed moved."""
     answer, q, base = [], p.clone(), f(p)
@@ -135,9 +146,10 @@ CASES = [
     ("primer.1", [1, 1, 10, 48], "only a slice keeps its axis"),
     ("primer.1", (64, 10), "10:20 stands in the third place"),
     ("primer.1", (10,), "all 48 columns"),
+    ("primer.1", (10, 64), "the last has size 48"),
     ("primer.1", "(10, 48)", "a shape, such as (2, 3), and got str"),
     ("primer.1", {10, 48}, "a shape, such as (2, 3), and got set"),
-    ("primer.1", (48, 10), "it is not [48.0, 10.0]"),
+    ("primer.1", (48, 10), "it is not [48, 10]"),
     ("primer.2", [5, 3, 4], "✓"),
     ("primer.2", (5, 3), "from the right"),
     ("primer.2", (5, 1, 4), "is stretched"),
@@ -148,6 +160,8 @@ CASES = [
     ("primer.3", (300, 200), "300 does not fit"),
     ("primer.3", (255, 200), "nothing stops at 255"),
     ("primer.3", (45, 200), "256 values"),
+    ("primer.3", (-56, -56), "it is not [-56, -56]"),
+    ("primer.3", (-56, 200), "has no sign"),
     ("primer.3", 44, "it is not 44"),
     ("primer.3", "44, 200", "2 numbers, and got str"),
     ("primer.4", 2, "✓"),
@@ -228,6 +242,7 @@ CASES = [
     (GRADIENT, lambda f, p: slopes(f, p, sign=-1), "the sign is reversed"),
     (GRADIENT, not_put_back, "was not put back"),
     (GRADIENT, moved, "Move a copy: p.clone()"),
+    (GRADIENT, one_point_twice, "one tensor under two names"),
     (GRADIENT, lambda f, p: slopes(f, p, h=0.3), "h is too large"),
     (GRADIENT, lambda f, p: slopes(f, p, h=1e-20), "rounding is all that is left"),
     (GRADIENT, lambda f, p: slopes(f, p, h=0.0), "rounding is all that is left"),

@@ -28,6 +28,7 @@ MESSAGES = {
         "end": "the slice 10:20 holds rows 10 to 19: its end is not part of it.",
         "kept": "an axis that is indexed by a number is gone; only a slice keeps its axis.",
         "axis": "10:20 stands in the third place, so it cuts the rows, and all 48 columns stay.",
+        "named": "the axis of size 64 is the one that the slice cuts; the last has size 48.",
         "column": "what is not named stays whole: all 48 columns.",
         "form": FORM,
         "other": "it is not {got}. Write the four sizes down and strike out what each entry of the "
@@ -45,6 +46,7 @@ MESSAGES = {
     "primer.3": {
         "right": "after 255 follows 0, without a warning: images of bytes are made floats first.",
         "no limit": "a byte ends at 255, and 300 does not fit.",
+        "signed": "a `uint8` has no sign: it counts from 0 to 255, not from −128 to 127.",
         "clipped": "nothing stops at 255: after it, counting begins again at 0.",
         "by 255": "a byte has 256 values, 0 to 255, so 300 becomes 300 − 256.",
         "form": FORM,
@@ -145,8 +147,9 @@ MESSAGES = {
         "Move a copy.",
         "in place": "you changed the point that I passed in. Move a copy: p.clone().",
         "coarse": "nearly: {got:.4f} for {want:.4f}. Your step h is too large.",
-        "rounded": "an entry is {got:g}: with steps as small as yours, rounding is all that is "
-        "left. h = 1e-5 is good for 64-bit numbers.",
+        "rounded": "an entry is {got:g}. Either your two points are one tensor under two names "
+        "(`up = p` copies nothing: p.clone()), or your step is so small that rounding is all that "
+        "is left (h = 1e-5 is good for 64-bit numbers).",
         "one": "I expected one slope for each of the {n} entries, and got one number.",
         "value": "that is f(p). Its slopes are asked for.",
         "form": FORM,
@@ -225,7 +228,8 @@ def _question(
         if near(found, want, **options):
             return "right"
         key = first_match(found, wrong, **options)
-        return key, {"got": found.tolist() if several else found.item()}
+        shown = found.astype(int) if (found == found.round()).all() else found
+        return key, {"got": shown.tolist()}
 
     return question
 
@@ -237,11 +241,16 @@ _question(
         "end": (11, 48),
         "kept": (1, 1, 10, 48),
         "axis": (64, 10),
+        "named": (10, 64),
         "column": (10,),
     },
 )
 _question(2, (5, 3, 4), {"left": (5, 3), "one": (5, 1, 4), "lost": (3, 4)})
-_question(3, (44, 200), {"no limit": (300, 200), "clipped": (255, 200), "by 255": (45, 200)})
+_question(
+    3,
+    (44, 200),
+    {"no limit": (300, 200), "clipped": (255, 200), "by 255": (45, 200), "signed": (-56, 200)},
+)
 _question(4, 2, {"value": -3, "constant": 6})
 _question(5, 24, {"outer": 8, "inner": 6, "power": 12, "value": 16})
 _question(
