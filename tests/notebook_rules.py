@@ -32,10 +32,8 @@ __all__ = ["RULES", "Page"]
 
 MAX_BYTES = 2_000_000
 MAX_IMAGE_BYTES = 400_000
-# Words of prose and code cells: one sitting, and the denser notebooks that await their renewal.
+# Words of prose and code cells: one sitting.
 WORDS, CELLS = (1200, 2200), (12, 25)
-DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 50)
-DENSE: tuple[str, ...] = ()
 # The capstone alone is two sittings, which part at the heading "Half-time" and keep to the measure
 # of one each; it takes a study where others take a data set.
 DOUBLE = ("33",)
@@ -76,10 +74,6 @@ class Page:
     @property
     def markdown(self) -> list[str]:
         return [cell.source for cell in self.cells if cell.cell_type == "markdown"]
-
-    @property
-    def is_dense(self) -> bool:
-        return self.number in DENSE
 
     @cached_property
     def text(self) -> str:
@@ -272,7 +266,7 @@ def exercises_are_whole(page: Page) -> list[str]:
     found = []
     stubs = [cell for cell in page.code if checks(cell)]
     names = [checks(cell)[0] for cell in stubs]
-    if len(names) < (3 if page.is_dense else 4):
+    if len(names) < 4:
         found.append(f"{len(names)} exercises, more are asked for")
     topic = names[0].partition(".")[0] if names else ""
     if names != [f"{topic}.{k + 1}" for k in range(len(names))]:
@@ -383,16 +377,15 @@ def exercises_are_registered(page: Page) -> list[str]:
 def measure_is_kept(page: Page) -> list[str]:
     found = []
     for words, own in sittings(page):
-        least, most = DENSE_WORDS if page.is_dense else WORDS
+        least, most = WORDS
         if not least <= words <= most:
             found.append(f"{words} words of prose, not {least}–{most}")
-        least, most = DENSE_CELLS if page.is_dense else CELLS
+        least, most = CELLS
         if not least <= own <= most:
             found.append(f"{own} code cells, not {least}–{most}")
-    own = [cell for cell in page.code if page.is_dense is False or cell.id != "setup"]
     lengths = {cell.id: cell.source.count("\n") + 1 for cell in page.code}
     found += [f"cell {name}: {n} lines" for name, n in lengths.items() if n > MAX_LINES]
-    if own and (median := statistics.median(lengths[cell.id] for cell in own)) > MEDIAN_LINES:
+    if lengths and (median := statistics.median(lengths.values())) > MEDIAN_LINES:
         found.append(f"half of the cells are longer than {median} lines")
     for cell in page.code:
         for line in cell.source.split("\n"):
@@ -419,8 +412,7 @@ def sittings(page: Page) -> list[tuple[int, int]]:
     found = []
     for part in filter(None, (cells[:middle], cells[middle:])):
         half = Page(page.name, nbformat.from_dict({**page.notebook, "cells": part}), page.folder)
-        own = [cell for cell in half.code if page.is_dense is False or cell.id != "setup"]
-        found.append((len(half.prose.split()), len(own)))
+        found.append((len(half.prose.split()), len(half.code)))
     return found
 
 
@@ -430,9 +422,7 @@ def statements(code: str) -> list[str]:
 
 
 def one_sitting(page: Page) -> list[str]:
-    """What a renewed notebook keeps to beyond its length."""
-    if page.is_dense:
-        return []
+    """What a notebook keeps to beyond its length."""
     found = []
     told = re.search(r"^\| about (\d+)(?: and (\d+))? minutes\b", page.head, re.M)
     minutes = [int(n) for n in told.groups() if n] if told else []

@@ -162,9 +162,9 @@ MESSAGES = {
         "3×3 layers need 23 layers and 207 for the 46; the least we know is 2.0.",
         "no layers": "I expected a list of (k, s, d), three whole numbers of 1 or more each; got "
         "{got}.",
-        "small": "one output sees {pixels} pixels, and 46 are asked for (each layer is read as kernel, "
-        "stride, dilation). Which change reaches "
-        "farthest for its price: a layer more, a stride early on, or a dilation?",
+        "small": "one output sees {pixels} pixels, and 46 are asked for (I read each layer as "
+        "kernel, stride, dilation). Which change reaches farthest for its price: a layer more, a "
+        "stride early on, or a dilation?",
         "holes": "the field is {pixels} pixels wide, but of those in a row only {read} are read: a "
         "dilated kernel steps over pixels that nothing before it has gathered. Let dilations grow "
         "gradually.",

@@ -78,7 +78,8 @@ MESSAGES = {
     "training.3": {
         "right": "below one millionth for good from step {steps} on. Plain descent at its best "
         "rate needs {plain}.",
-        "diverges": "it runs away: η = {lr:g} lies at or beyond the limit 2(1 + μ)/λ_max = {limit:.3g}.",
+        "diverges": "it runs away: η = {lr:g} lies at or beyond the limit 2(1 + μ)/λ_max = "
+        "{limit:.3g}.",
         "plain": "without momentum no rate does it: the best, 2/(λ_max + λ_min), needs {plain} "
         "steps, and yours {steps}.",
         "creeps": "{steps} steps. It creeps along the valley floor without a swing: η·λ_min = "
