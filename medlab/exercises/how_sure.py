@@ -16,8 +16,8 @@ _DRAWS = {
     "not called": "`metric` was not called. Each resample is scored by `metric(labels, scores)`.",
     "columns": "`metric` was called with {got}. It takes the labels and the scores of one "
     "resample, in this order.",
-    "unknown": "`metric` was called with scores that no patient has. It takes those of one model, as "
-    "they are.",
+    "unknown": "`metric` was called with scores that no patient has. It takes those of one model, "
+    "as they are.",
     "size": "a resample has {got} patients. Draw as many as there are, {want}.",
     "broken pairs": "a score came with another patient's label. Draw positions once, and take "
     "labels *and* scores there.",
@@ -107,8 +107,8 @@ MESSAGES = {
         "other": "at n = {n} and p = {p:g} I expected {expected:.4f}, and got {got:.4f}.",
     },
     "how_sure.5": {
-        "right": "look which of the two parts is larger: that of the group with fewer patients, as a "
-        "rule. There a further patient helps most.",
+        "right": "look which of the two parts is larger: as a rule, that of the group with fewer "
+        "patients. There a further patient helps most.",
         "two": "I expected two numbers, the AUC and its standard error, and got {got}.",
         "order": "you returned the standard error first.",
         "inverted": "your AUC is {got:.3f}, and it is {want:.3f}: the healthy won where the ill "
@@ -319,7 +319,7 @@ def resample(answer) -> Verdict:
     if drawn[:, 0].mean() > 1.5:
         return "weighted", {"got": drawn[:, 0].mean()}
     again = [np.asarray(call(answer, patients.copy(), np.random.default_rng(0))) for _ in "ab"]
-    return "right" if np.array_equal(*again) else "unseeded"
+    return "right" if np.array_equal(again[0], again[1]) else "unseeded"
 
 
 def _counted(positions: Any, n: int) -> np.ndarray:
@@ -338,10 +338,10 @@ def _counted(positions: Any, n: int) -> np.ndarray:
     return np.bincount(array.astype(int), minlength=n)
 
 
-def _kept(k: int, n: int, error: Callable[[np.ndarray], np.ndarray]) -> list[float]:
-    """Ends of the p that differ from k/n by no more than an error of theirs."""
+def _kept(k: int, n: int, errors: float, power: float) -> list[float]:
+    """Ends of the p that differ from k/n by no more than so many errors (p(1 − p)/n)^power."""
     p = np.linspace(0, 1, 20_001)
-    stays = p[abs(k / n - p) <= error(p) + 1e-12]
+    stays = p[abs(k / n - p) <= errors * (p * (1 - p) / n) ** power + 1e-12]
     return [stays.min(), stays.max()] if stays.size else [math.nan, math.nan]
 
 
@@ -364,8 +364,8 @@ def wilson(answer) -> Verdict:
             "exact": exact,
             "wald": [share - wald, share + wald],
             "90": list(binomtest(k, n).proportion_ci(0.9, method="wilson")),
-            "one deviation": _kept(k, n, lambda p, n=n: np.sqrt(p * (1 - p) / n)),
-            "no root": _kept(k, n, lambda p, n=n: 1.96 * p * (1 - p) / n),
+            "one deviation": _kept(k, n, 1.0, 0.5),
+            "no root": _kept(k, n, 1.96, 1.0),
         }
         shown = [round(float(end), 4) for end in got]
         values = {"k": k, "n": n, "low": want[0], "high": want[1], "got": shown}
@@ -403,7 +403,7 @@ def coverage(answer) -> Verdict:
     for interval, n, p in cases:
         got = number(call(answer, interval, n, p))
         k = np.arange(n + 1)
-        low, high = np.array([interval(i, n) for i in k]).T
+        low, high = np.array([interval(int(i), n) for i in k]).T
         held, chance = (low <= p) & (p <= high), binom.pmf(k, n, p)
         expected = float(chance[held].sum())
         if near(got, expected, rel=0, absolute=2e-5):
@@ -475,7 +475,7 @@ def delong(answer) -> Verdict:
             near(got[1], math.sqrt(one)) for one in (v / n1, w / n0, V.var() / n1, W.var() / n0)
         ):
             key = "one part"
-        pairs = [won.std(ddof=d) / math.sqrt(won.size) for d in (0, 1)]
+        pairs = [float(won.std()) / math.sqrt(won.size - d) for d in (0, 1)]
         if key == "other" and any(near(got[1], one) for one in pairs):
             key = "pairs"
         values = {"n1": n1, "n0": n0, "want": error, "got": float(got[1]), "count": won.size}
