@@ -81,10 +81,11 @@ def in_torch(images):
     return torch.fft.fft2(torch.tensor(images), norm="ortho").abs().square().mean(0)
 
 
-def prewhitened(nodule, power, *, how=""):
+def prewhitened(nodule, power, *, how="", reach=""):
     waves = np.fft.fft2(nodule)
-    right = np.fft.ifft2(waves / power)
-    return {
+    right, signal = np.fft.ifft2(waves / power), abs(waves) ** 2 / nodule.size
+    best = np.sqrt((signal / power).sum())
+    template = {
         "plain": nodule,
         "root": np.fft.ifft2(waves / np.sqrt(power)).real,
         "multiplied": np.fft.ifft2(waves * power).real,
@@ -100,14 +101,34 @@ def prewhitened(nodule, power, *, how=""):
         "half": right.real[:5],
         "zero": 0 * nodule,
         "nan": nodule * np.nan,
+        "complex": right,
+        "tensor": torch.tensor(7 * right.real),
+        "list": right.real.tolist(),
+        "word": "ring",
     }.get(how, right.real)
+    d = {
+        "squared": best**2,
+        "pixels": np.sqrt((abs(waves) ** 2 / power).sum()),
+        "pixels, squared": (abs(waves) ** 2 / power).sum(),
+        "plain": (nodule**2).sum() / np.sqrt((signal * power).sum()),
+        "white": np.sqrt((nodule**2).sum()),
+        "twice": 2 * best,
+        "tensor": torch.tensor(best),
+        "image": nodule,
+    }.get(reach, best)
+    return template, d
 
 
 def by_matrix(nodule, power):
     wave = np.fft.ifft2(power).real
     shifts = np.ndindex(nodule.shape)
     K = np.array([np.roll(wave, shift, (0, 1)).ravel() for shift in shifts])
-    return np.linalg.solve(K, nodule.ravel()).reshape(nodule.shape)
+    w = np.linalg.solve(K, nodule.ravel())
+    return [w.reshape(nodule.shape), np.sqrt(nodule.ravel() @ w)]
+
+
+def reached(reach):
+    return lambda *given: prewhitened(*given, reach=reach)
 
 
 def efficiency(auc, ideal, *, how=""):
@@ -219,12 +240,22 @@ CASES = [
     ("ideal_observer.3", by(noise_power, "median"), "at frequency 0 I expected"),
     ("ideal_observer.4", prewhitened, "✓"),
     ("ideal_observer.4", by_matrix, "✓"),
-    ("ideal_observer.4", lambda m, P: torch.tensor(7 * prewhitened(m, P)), "✓"),
-    ("ideal_observer.4", lambda m, P: np.fft.ifft2(np.fft.fft2(m) / P), "✓"),
-    ("ideal_observer.4", lambda m, P: prewhitened(m, P).tolist(), "✓"),
-    ("ideal_observer.4", by(prewhitened, "half"), "expected an image of shape (10, 14)"),
-    ("ideal_observer.4", by(prewhitened, "nan"), "expected an image of shape (10, 14)"),
-    ("ideal_observer.4", lambda m, P: "ring", "expected an image of shape (10, 14)"),
+    ("ideal_observer.4", by(prewhitened, "tensor"), "✓"),
+    ("ideal_observer.4", by(prewhitened, "complex"), "✓"),
+    ("ideal_observer.4", by(prewhitened, "list"), "✓"),
+    ("ideal_observer.4", reached("tensor"), "✓"),
+    ("ideal_observer.4", lambda *g: prewhitened(*g)[0], "two things, the template and its d′"),
+    ("ideal_observer.4", lambda *g: prewhitened(*g)[::-1], "d′ first"),
+    ("ideal_observer.4", reached("squared"), "that is d′², and I asked"),
+    ("ideal_observer.4", reached("pixels"), "the number of pixels D is missing"),
+    ("ideal_observer.4", reached("pixels, squared"), "the number of pixels D is missing"),
+    ("ideal_observer.4", reached("plain"), "the d′ of the plain matched filter"),
+    ("ideal_observer.4", reached("white"), "leaves the noise out"),
+    ("ideal_observer.4", reached("twice"), "Its d′ should be"),
+    ("ideal_observer.4", reached("image"), "expected a number"),
+    ("ideal_observer.4", by(prewhitened, "half"), "expected a template of shape (10, 14)"),
+    ("ideal_observer.4", by(prewhitened, "nan"), "expected a template of shape (10, 14)"),
+    ("ideal_observer.4", by(prewhitened, "word"), "expected a template of shape (10, 14)"),
     ("ideal_observer.4", by(prewhitened, "phase"), "an imaginary part"),
     ("ideal_observer.4", by(prewhitened, "waves"), "an imaginary part"),
     ("ideal_observer.4", by(prewhitened, "plain"), "that is the nodule itself"),
@@ -310,8 +341,8 @@ def test_the_ideal_template_has_the_auc_that_the_formula_says():
     power = 0.3 + 2 / (1 + (f / 0.1) ** 2)
     labels = np.arange(20_000) % 2
     noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=(20_000, 8, 8))) * np.sqrt(power)).real
-    scores = ((noise + labels[:, None, None] * nodule) * prewhitened(nodule, power)).sum((1, 2))
-    d = np.sqrt((abs(np.fft.fft2(nodule, norm="ortho")) ** 2 / power).sum())
+    scores = ((noise + labels[:, None, None] * nodule) * prewhitened(nodule, power)[0]).sum((1, 2))
+    d = prewhitened(nodule, power)[1]
     assert metrics.auc(labels, scores) == pytest.approx(norm.cdf(d / 2**0.5), abs=0.008)
     assert d_prime(labels, scores) == pytest.approx(d, abs=0.05)
     assert noise_power(noise) == pytest.approx(power, rel=0.06)

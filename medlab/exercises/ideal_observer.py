@@ -72,7 +72,15 @@ MESSAGES = {
     },
     "ideal_observer.4": {
         "right": "in white noise it is the nodule itself, and in any other no template is better.",
-        "shape": "I expected an image of shape {want}, and got {got}.",
+        "pair": "I expected two things, the template and its d′, and got {got}.",
+        "order": "you returned d′ first. I asked for (template, d′).",
+        "shape": "I expected a template of shape {want}, and got {got}.",
+        "d squared": "the template is right; that is d′², and I asked for its root.",
+        "d pixels": "the template is right; in d′ the number of pixels D is missing, by which the "
+        "power of a transform is divided.",
+        "d plain": "the template is right, and that is the d′ of the plain matched filter.",
+        "d white": "the template is right, and that d′ leaves the noise out.",
+        "d": "the template is right. Its d′ should be {want:.3f}, and I got {got:.3f}.",
         "complex": "your template has an imaginary part. Divide the whole transform, and take "
         "`.real` after the way back.",
         "plain": "that is the nodule itself: best in white noise, and here the noise has a colour.",
@@ -245,7 +253,12 @@ def prewhitened(answer) -> Verdict:
     nodule = nodule + 0.5 * ((rows == 4) & (columns == 11))
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(10), np.fft.fftfreq(14), indexing="ij"))
     power = 0.3 + 3 / (1 + (f / 0.1) ** 2)
-    result = call(answer, nodule.copy(), power.copy())
+    pair = call(answer, nodule.copy(), power.copy())
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        return "pair", {"got": shape_or_type(pair)}
+    if np.size(pair[0]) == 1 and np.size(pair[1]) > 1:
+        return "order"
+    result = pair[0]
     array = np.asarray(result.detach().cpu() if hasattr(result, "detach") else result)
     if array.dtype.kind == "c":
         if array.shape == nodule.shape and abs(array.imag).max() > 1e-6 * abs(array.real).max():
@@ -256,8 +269,10 @@ def prewhitened(answer) -> Verdict:
         return "shape", {"want": nodule.shape, "got": shape_or_type(result)}
     waves = np.fft.fft2(nodule)
     want = np.fft.ifft2(waves / power).real
+    signal = abs(waves) ** 2 / nodule.size
+    best = math.sqrt((signal / power).sum())
     if _alike(got, want) > 1 - 1e-6:
-        return "right"
+        return _reached(number(pair[1]), nodule, signal, power, best)
     middle = np.fft.ifft2(np.fft.fftshift(waves) / power).real
     wrong = {
         "sign": [-want],
@@ -273,9 +288,26 @@ def prewhitened(answer) -> Verdict:
         if any(_alike(got, guess) > 1 - 1e-6 for guess in guesses):
             return key
     noise = (abs(np.fft.fft2(got, norm="ortho")) ** 2 * power).sum()
-    best = (abs(np.fft.fft2(nodule, norm="ortho")) ** 2 / power).sum()
-    share = ((got * nodule).sum() ** 2 / noise if noise > 0 else 0.0) / best
+    share = ((got * nodule).sum() ** 2 / noise if noise > 0 else 0.0) / best**2
     return "other", {"got": float(share)}
+
+
+def _reached(
+    got: float, nodule: np.ndarray, signal: np.ndarray, power: np.ndarray, best: float
+) -> Verdict:
+    """What is to be said of the d′ of the right template."""
+    if near(got, best):
+        return "right"
+    wrong = {
+        "d squared": best**2,
+        "d pixels": best * math.sqrt(nodule.size),
+        "d plain": (nodule**2).sum() / math.sqrt((signal * power).sum()),
+        "d white": math.sqrt(signal.sum()),
+    }
+    key = first_match(got, wrong)
+    if key == "other" and any(near(got, best**2 * n) for n in (nodule.size, nodule.size**2)):
+        key = "d pixels"
+    return "d" if key == "other" else key, {"want": best, "got": got}
 
 
 @exercise("ideal_observer.5", MESSAGES["ideal_observer.5"])
