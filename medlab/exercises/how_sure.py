@@ -102,6 +102,8 @@ MESSAGES = {
         "one side": "you looked at one end alone. The interval holds p if p is above the lower "
         "*and* below the upper end.",
         "percent": "you returned per cent. A share lies between 0 and 1 in this course.",
+        "observed": "you asked whether the interval holds k/n, which it always does. Does it hold "
+        "the truth, p?",
         "simulated": "that is near {expected:.4f}, and no sum: two calls gave {got:.4f} and "
         "{again:.4f}. Add up `binom.pmf(k, n, p)` instead of drawing.",
         "other": "at n = {n} and p = {p:g} I expected {expected:.4f}, and got {got:.4f}.",
@@ -138,6 +140,8 @@ MESSAGES = {
         "unpaired": "in a round, `a` and `b` were scored on different patients. Draw once, and use "
         "the same positions for both.",
         "one model": "`metric` saw {got} only. Each round needs the score of both models.",
+        "fixed": "in each round, one model was scored on all patients as they are. Draw positions, "
+        "and score both models there.",
         "sign": "those are the ends of a − b. I asked for b − a.",
         "difference of ends": "you took an interval of each model and subtracted the ends. "
         "Subtract in each round, and take the quantiles of the differences.",
@@ -399,7 +403,7 @@ def _above(k: int, n: int) -> tuple[float, float]:
 
 @exercise("how_sure.4", MESSAGES["how_sure.4"])
 def coverage(answer) -> Verdict:
-    cases = (_wilson, 20, 0.9), (_reach, 8, 0.5), (_wilson, 12, 0.04), (_above, 7, 0.62)
+    cases = (_reach, 8, 0.5), (_wilson, 20, 0.9), (_wilson, 12, 0.04), (_above, 7, 0.62)
     for interval, n, p in cases:
         got = number(call(answer, interval, n, p))
         k = np.arange(n + 1)
@@ -416,6 +420,7 @@ def coverage(answer) -> Verdict:
             "unweighted": held.mean(),
             "open": chance[inside].sum(),
             "percent": 100 * expected,
+            "observed": chance[(low <= k / n) & (k / n <= high)].sum(),
         }
         values = {"n": n, "p": p, "expected": expected, "got": got}
         key = first_match(got, wrong, rel=0, absolute=2e-5)
@@ -494,8 +499,10 @@ def paired(answer) -> Verdict:
         (at_a, of_a), (at_b, of_b) = spy.of(0), spy.of(1)
         if bool(len(at_a)) != bool(len(at_b)):
             return "one model", {"got": "`a`" if len(at_a) else "`b`"}
-        if fault := _drawn(at_a) or _drawn(at_b):
-            return fault
+        faults = [_drawn(at) for at in (at_a, at_b)]
+        if any(faults):
+            once = faults.count("no replacement") == 1 and None in faults
+            return "fixed" if once else faults[0] or faults[1]
         if (np.sort(at_a, 1) != np.sort(at_b, 1)).any():
             return "unpaired"
         if fault := _ends(got, of_b - of_a):
