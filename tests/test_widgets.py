@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from medlab import plotting, widgets
 from medlab.errors import DataError, MedlabError
-from medlab.simulate import mri
 from notebooks.execute import METADATA, clean_environment, complaints, run, tidy
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -28,10 +27,6 @@ WAYS = {
 
 def hounsfield(shape=(40, 50)):
     return np.random.default_rng(0).integers(-1000, 1500, shape).astype(np.int16)
-
-
-def magnitude(shape=(40, 50)):
-    return np.abs(hounsfield(shape)).astype(float)
 
 
 def scored(n=200):
@@ -101,11 +96,6 @@ WIDGETS = {
         lambda **given: widgets.threshold(*scored(), **given),
         {"threshold": 0.5, "prevalence": 0.3, "miss_cost": 5.0},
         {"threshold": 0.25, "prevalence": 0.01, "miss_cost": 90.0},
-    ),
-    "kspace": (
-        lambda **given: widgets.kspace(magnitude(), **given),
-        {"fraction": 0.2, "part": "centre"},
-        {"fraction": 0.5, "part": "edge"},
     ),
     "draw_kernel": (
         lambda **given: widgets.draw_kernel(hounsfield(), **given),
@@ -200,7 +190,6 @@ def test_controls_are_reachable_by_keyboard_and_have_a_label(quick, name):
     [
         (lambda: widgets.window_level(hounsfield((512, 512))), "level"),
         (lambda: widgets.threshold(*scored(2000), miss_cost=5), "threshold"),
-        (lambda: widgets.kspace(magnitude((256, 256))), "fraction"),
         (lambda: widgets.pooling(hounsfield((256, 256)), WAYS), "shift"),
         (lambda: widgets.moving_window(padding=1), "position"),
         (lambda: widgets.descent(), "momentum"),
@@ -285,22 +274,6 @@ def test_every_preset_is_within_reach_of_the_sliders(quick):
         assert (panel.controls["level"].value, panel.controls["width"].value) == window
 
 
-def test_kspace_shows_what_simulate_keeps(quick):
-    image = magnitude()
-    panel = widgets.kspace(image)
-    full = np.log1p(np.abs(np.fft.fft2(image))).max()
-    for part, top in (("centre", image.max()), ("edge", None)):
-        move(panel, {"fraction": 0.5, "part": part})
-        kept, result = mri.keep_kspace(image, 0.5, part)
-        values, limits = drawn(panel)
-        np.testing.assert_array_equal(values, np.log1p(np.abs(kept)))
-        assert limits == pytest.approx((0, full))
-        values, limits = drawn(panel, 1)
-        np.testing.assert_array_equal(values, result)
-        assert limits == (0, top or result.max())
-        assert f"the {part} of k-space that is kept, 50% of each side" in panel.alt
-
-
 def test_pooling_moves_the_image_and_shrinks_it_in_every_way(quick):
     image = hounsfield((40, 48)).astype(np.float32)
     panel = widgets.pooling(torch.tensor(image)[None], WAYS, factor=4)
@@ -326,10 +299,6 @@ def test_pooling_moves_the_image_and_shrinks_it_in_every_way(quick):
         (lambda: widgets.window_level(np.zeros((8, 8), np.uint8)), "uint8"),
         (lambda: widgets.window_level(hounsfield(), width=0), "width must be a whole number"),
         (lambda: widgets.window_level(hounsfield(), level=1.5), r"level must .* got 1\.5"),
-        (lambda: widgets.kspace(-np.ones((8, 8))), "≥ 0; got .*≥ -1"),
-        (lambda: widgets.kspace(np.ones((8, 8)), fraction=1.5), r"from 0 to 1; got 1\.5"),
-        (lambda: widgets.kspace(np.ones((8, 8)), fraction=float("nan")), "got nan"),
-        (lambda: widgets.kspace(np.ones((8, 8)), part="middle"), "one of centre, edge; got 'mid"),
         (lambda: widgets.pooling(np.ones((8, 8)), {}), "pooling must be one of"),
     ],
 )

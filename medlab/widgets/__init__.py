@@ -7,7 +7,6 @@ with labels, reachable by keyboard; the figure carries an alternative text.
 from medlab.widgets.explorers import (
     descent,
     draw_kernel,
-    kspace,
     moving_window,
     pooling,
     threshold,
@@ -17,7 +16,6 @@ from medlab.widgets.explorers import (
 __all__ = [
     "descent",
     "draw_kernel",
-    "kspace",
     "moving_window",
     "pooling",
     "threshold",
