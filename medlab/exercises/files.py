@@ -230,7 +230,13 @@ def hounsfield(answer) -> Verdict:
             found = got.shape if got.shape in shapes else shape_or_type(returned)
             return shapes.get(got.shape, "shape"), {"got": found, "want": want.shape}
         first = np.flatnonzero(~np.isclose(got, want).ravel())[0]
-        told = {"bits": bits, "high": high, "low": low, "slope": slope, "intercept": intercept}
+        told: dict[str, Any] = {
+            "bits": bits,
+            "high": high,
+            "low": low,
+            "slope": slope,
+            "intercept": intercept,
+        }
         told |= {"got": got.flat[first], "wrong": want.flat[first]}
         unlike: dict[str, list[np.ndarray]] = {
             "signed" if not signed else "unsigned": [_stored(raw, bits, high, not signed)],
@@ -487,7 +493,7 @@ DESCRIBE = ("PatientSex", "PatientAge", "PatientSize", "PatientWeight")
 
 def material(*, file: str) -> Dataset:
     """A file that pydicom carries, by its name without the ending, as "CT_small"."""
-    return dcmread(get_testdata_file(f"{file}.dcm", download=False))
+    return dcmread(str(get_testdata_file(f"{file}.dcm", download=False)))
 
 
 def _ward() -> Dataset:

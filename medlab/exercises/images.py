@@ -340,13 +340,15 @@ def from_centre(answer) -> Verdict:
         box = (abs(v) <= cycles) & (abs(u) <= cycles)
         spectrum = np.fft.fftshift(np.fft.fft2(image))
         want = abs(_back(spectrum * box))
-        loose = {"rtol": 1e-4, "atol": 1e-4}
-        if got.dtype.kind != "c" and np.allclose(got, want, **loose):
+        if got.dtype.kind != "c" and np.allclose(got, want, rtol=1e-4, atol=1e-4):
             continue
         wrong = _other_waves(image, spectrum, v, u, cycles)
         # A magnitude is compared as it is; a complex or signed picture by its length
-        key = next((k for k, made in wrong if np.allclose(abs(got), abs(made), **loose)), "other")
-        if got.dtype.kind == "c" and np.allclose(abs(got), want, **loose):
+        key = next(
+            (k for k, made in wrong if np.allclose(abs(got), abs(made), rtol=1e-4, atol=1e-4)),
+            "other",
+        )
+        if got.dtype.kind == "c" and np.allclose(abs(got), want, rtol=1e-4, atol=1e-4):
             key = "real"
         return key, {"want": want[0, 0], "got": float(abs(got[0, 0]))}
     return "right"
