@@ -30,6 +30,7 @@ from medlab.errors import MedlabError, atomic_write
 __all__ = ["course", "is_solution", "learners", "page", "publish", "solution_code"]
 
 FOLDER = Path(__file__).resolve().parent
+TEACHERS = "teaching/"  # guides with solutions, matrix, syllabi: in no copy
 RECORD = ".edition.json"  # name of a file -> what it was when it was written
 Solutions = Literal["folded", "none"]
 Names = Collection[str]  # files of a copy, from its folder on
@@ -109,10 +110,10 @@ def page(
 def course(
     source: Path = FOLDER, *, solutions: Solutions = "folded", html: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """Name and text of every file of a copy; marking guides are no part of it."""
+    """Name and text of every file of a copy; what is for teachers is no part of it."""
     paths = sorted([*source.glob("*.ipynb"), *source.glob("*.md"), *source.glob("*/*.md")])
     names = [path.relative_to(source).as_posix() for path in paths]
-    names = [n for n in names if not n.endswith("_marking.md") and "/." not in f"/{n}"]
+    names = [n for n in names if not n.startswith(TEACHERS) and "/." not in f"/{n}"]
     for name in names:
         text = (source / name).read_text(encoding="utf-8")
         if name.endswith(".md"):

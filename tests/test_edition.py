@@ -36,8 +36,8 @@ HEAD = """# 00 · Toy
 
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)
 
-See [the next](01_next.ipynb), [the notation](notation.md#signs), [the guide](part_marking.md), [a
-paper](https://doi.org/10.1000/a),
+See [the next](01_next.ipynb), [the notation](notation.md#signs),
+[the guide](teaching/part_marking.md), [a paper](https://doi.org/10.1000/a),
 [the solved one](https://github.com/a/b/blob/main/notebooks/00_toy.ipynb) and [here](#toy)."""
 
 
@@ -59,16 +59,18 @@ def said(text):
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """A course of two notebooks, a page, an assignment and its marking guide."""
+    """A course of two notebooks, a page, an assignment, and its guide and a table for teachers."""
     folder = tmp_path / "course" / "notebooks"
     (folder / "assignments").mkdir(parents=True)
     nbformat.write(toy(), folder / "00_toy.ipynb")
     nbformat.write(new_notebook(cells=[new_markdown_cell("# 01")]), folder / "01_next.ipynb")
     (folder / "notation.md").write_text("# Notation\n\nOf [00](00_toy.ipynb).\n")
     (folder / "assignments" / "part.md").write_text(
-        "[00](../00_toy.ipynb), [guide](part_marking.md)\n"
+        "[00](../00_toy.ipynb), [guide](../teaching/part_marking.md)\n"
     )
-    (folder / "assignments" / "part_marking.md").write_text("The answers.\n")
+    (folder / "teaching").mkdir()
+    (folder / "teaching" / "part_marking.md").write_text("The answers.\n")
+    (folder / "teaching" / "matrix.md").write_text("Who examines what.\n")
     return folder
 
 
@@ -83,7 +85,7 @@ def test_a_copy_has_no_outputs_and_leads_nowhere_else(source, tmp_path):
     told = edition.publish(tmp_path / "mine", source)
     files = {"00_toy.ipynb", "01_next.ipynb", "notation.md", "assignments/part.md"}
     assert set(told["written"]) == files
-    assert not list((tmp_path / "mine").rglob("*marking*"))
+    assert not (tmp_path / "mine" / "teaching").exists()
     cells = cells_of(tmp_path / "mine" / "00_toy.ipynb")
     head = cells["title"].source
     assert "badge" not in head and "colab" not in head and "the solved one" in head
@@ -129,7 +131,7 @@ LINKS = {
     "[a]( <01_next.ipynb> )": "[a]( <01_next.ipynb> )",
     "[a](./01_next.ipynb?x=1#y)": "[a](./01_next.ipynb?x=1#y)",
     "[a](assignments/part.md)": "[a](assignments/part.md)",
-    '[a](part_marking.md "guide")': "a",
+    '[a](teaching/part_marking.md "guide")': "a",
     "[a](../README.md)": "a",
     "[a](mailto:someone@example.org)": "[a](mailto:someone@example.org)",
     "[a](https://github.com/a/b/blob/v1.2/notebooks/00_toy.ipynb)": "a",
@@ -422,11 +424,17 @@ def test_an_untouched_copy_runs_from_top_to_bottom(copy):
     assert unanswered(notebook)
 
 
+def test_a_copy_holds_and_names_nothing_that_is_for_teachers(copy):
+    assert (copy / "glossary.md").exists() and not (copy / "teaching").exists()
+    named = [p.name for p in copy.rglob("*.*") if re.search("_marking|teaching/", p.read_text())]
+    assert named == []
+
+
 def test_the_record_is_no_secret(copy):
     record = json.loads((copy / edition.RECORD).read_text())
     assert set(record) == {
         p.relative_to(copy).as_posix() for p in copy.rglob("*.*") if p.suffix in (".ipynb", ".md")
     }
     shutil.rmtree(copy / "assignments")
-    parts = ("part_1", "part_2", "part_3", "part_3_light", "part_4", "part_4_light")
+    parts = [f"part_{k}{variant}" for k in (1, 2, 3, 4) for variant in ("", "_light")]
     assert edition.publish(copy)["written"] == [f"assignments/{part}.md" for part in parts]
