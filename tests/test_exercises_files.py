@@ -206,6 +206,15 @@ def plus(keyword, value=None):
     return answer
 
 
+def with_blanks(header, code):
+    """What the header lacks is there, and empty."""
+    clean = allowed(header, code)
+    for keyword in NEEDED:
+        if keyword not in header:
+            setattr(clean, keyword, None)
+    return clean
+
+
 def with_private(header, code):
     clean = allowed(header, code)
     clean.update({e.tag: e for e in header if e.tag.is_private})
@@ -380,6 +389,8 @@ CASES = [
     ("files.5", lambda h, code: allowed(h, "me"), "the code 'P003'"),
     ("files.5", less("PixelSpacing"), "PixelSpacing is gone"),
     ("files.5", plus("Rows", 7), "Rows has changed"),
+    ("files.5", less("PixelPaddingValue"), "PixelPaddingValue is gone"),
+    ("files.5", with_blanks, "the header has none"),
     ("files.5", with_private, "private element"),
     ("files.5", plus("OtherPatientIDsSequence"), "sequence holds data sets"),
     ("files.5", plus("RequestAttributesSequence"), "sequence holds data sets"),

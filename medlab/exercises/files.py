@@ -144,6 +144,8 @@ MESSAGES = {
         "code": "PatientID should be the code {want!r}, by which files of one patient stay "
         "together, and I found {got!r}.",
         "needed": "{keyword} is gone. Without it nobody can read these pixels or place them.",
+        "invented": "{keyword} stands in your data set, and the header has none: a reader takes an "
+        "empty value for a value. Leave out what is not there.",
         "altered": "{keyword} has changed, and it describes the image, not the patient.",
         "private": "the private element {keyword} is left, with the value {value}. Nobody can say "
         "what private elements hold.",
@@ -484,8 +486,8 @@ def affine(answer) -> Verdict:
 
 NEEDED = (
     "Modality SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored "
-    "HighBit PixelRepresentation RescaleSlope RescaleIntercept PixelSpacing ImagePositionPatient "
-    "ImageOrientationPatient PixelData"
+    "HighBit PixelRepresentation RescaleSlope RescaleIntercept PixelPaddingValue PixelSpacing "
+    "ImagePositionPatient ImageOrientationPatient PixelData"
 ).split()
 # An option of the standard's profile keeps them: they describe a patient and name nobody.
 DESCRIBE = ("PatientSex", "PatientAge", "PatientSize", "PatientWeight")
@@ -536,6 +538,8 @@ def deidentified(answer) -> Verdict:
         for keyword in NEEDED:
             if keyword in before and got.get(keyword) != before[keyword].value:
                 return ("altered" if keyword in got else "needed"), {"keyword": keyword}
+            if keyword in got and keyword not in before:
+                return "invented", {"keyword": keyword}
         if fault := _leak(identifiers(got), {one.value for one in identifiers(before)}, code):
             return fault[0], fault[1] | {"file": f"{name}.dcm" if k < 3 else "a patient on a ward"}
     return "right"
