@@ -178,7 +178,7 @@ DAMAGE = {
     ("few_outputs_are_ignored", "skipped"): tagged("x1 =", "nbval-skip"),
     ("few_outputs_are_ignored", "raises"): tagged("x1 =", "raises-exception"),
     ("few_outputs_are_ignored", "by comment"): replaced("x1 = 1", "# NBVAL_IGNORE_OUTPUT\nx1 = 1"),
-    ("badge_points_here", "another notebook's"): replaced(NAME, "01_images_as_tensors.ipynb"),
+    ("badge_points_here", "another notebook's"): replaced(NAME, "01_how_images_are_made.ipynb"),
     ("setup_is_the_same", "edited"): replaced("import subprocess", "import subprocess, os"),
     ("setup_is_the_same", "no id"): lambda n: n.cells[1].update(id="other"),
     ("head_is_whole", "no table"): replaced("| Time |", "| Tempo |"),

@@ -14,7 +14,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from medlab import plotting, widgets
 from medlab.errors import DataError, MedlabError
-from medlab.simulate import mri
 from medlab.widgets._panel import Panel, slider
 from notebooks.execute import METADATA, clean_environment, complaints, run, tidy
 
@@ -23,10 +22,6 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 def hounsfield(shape=(40, 50)):
     return np.random.default_rng(0).integers(-1000, 1500, shape).astype(np.int16)
-
-
-def magnitude(shape=(40, 50)):
-    return np.abs(hounsfield(shape)).astype(float)
 
 
 def scored(n=200):
@@ -96,11 +91,6 @@ WIDGETS = {
         lambda **given: widgets.threshold(*scored(), **given),
         {"threshold": 0.5, "prevalence": 0.3, "miss_cost": 5.0},
         {"threshold": 0.25, "prevalence": 0.01, "miss_cost": 90.0},
-    ),
-    "kspace": (
-        lambda **given: widgets.kspace(magnitude(), **given),
-        {"fraction": 0.2, "part": "centre"},
-        {"fraction": 0.5, "part": "edge"},
     ),
     "draw_kernel": (
         lambda **given: widgets.draw_kernel(hounsfield(), **given),
@@ -190,7 +180,6 @@ def test_controls_are_reachable_by_keyboard_and_have_a_label(quick, name):
     [
         (lambda: widgets.window_level(hounsfield((512, 512))), "level"),
         (lambda: widgets.threshold(*scored(2000), miss_cost=5), "threshold"),
-        (lambda: widgets.kspace(magnitude((256, 256))), "fraction"),
         (lambda: widgets.moving_window(padding=1), "position"),
         (lambda: widgets.descent(), "momentum"),
     ],
@@ -274,22 +263,6 @@ def test_every_preset_is_within_reach_of_the_sliders(quick):
         assert (panel.controls["level"].value, panel.controls["width"].value) == window
 
 
-def test_kspace_shows_what_simulate_keeps(quick):
-    image = magnitude()
-    panel = widgets.kspace(image)
-    full = np.log1p(np.abs(np.fft.fft2(image))).max()
-    for part, top in (("centre", image.max()), ("edge", None)):
-        move(panel, {"fraction": 0.5, "part": part})
-        kept, result = mri.keep_kspace(image, 0.5, part)
-        values, limits = drawn(panel)
-        np.testing.assert_array_equal(values, np.log1p(np.abs(kept)))
-        assert limits == pytest.approx((0, full))
-        values, limits = drawn(panel, 1)
-        np.testing.assert_array_equal(values, result)
-        assert limits == (0, top or result.max())
-        assert f"the {part} of k-space that is kept, 50% of each side" in panel.alt
-
-
 @pytest.mark.parametrize(
     ("call", "told"),
     [
@@ -298,10 +271,6 @@ def test_kspace_shows_what_simulate_keeps(quick):
         (lambda: widgets.window_level(np.zeros((8, 8), np.uint8)), "uint8"),
         (lambda: widgets.window_level(hounsfield(), width=0), "width must be a whole number"),
         (lambda: widgets.window_level(hounsfield(), level=1.5), r"level must .* got 1\.5"),
-        (lambda: widgets.kspace(-np.ones((8, 8))), "≥ 0; got .*≥ -1"),
-        (lambda: widgets.kspace(np.ones((8, 8)), fraction=1.5), r"from 0 to 1; got 1\.5"),
-        (lambda: widgets.kspace(np.ones((8, 8)), fraction=float("nan")), "got nan"),
-        (lambda: widgets.kspace(np.ones((8, 8)), part="middle"), "one of centre, edge; got 'mid"),
     ],
 )
 def test_refusals(call, told):

@@ -7,7 +7,6 @@ with labels, reachable by keyboard; the figure carries an alternative text.
 from medlab.widgets.explorers import (
     descent,
     draw_kernel,
-    kspace,
     moving_window,
     threshold,
     window_level,
@@ -16,7 +15,6 @@ from medlab.widgets.explorers import (
 __all__ = [
     "descent",
     "draw_kernel",
-    "kspace",
     "moving_window",
     "threshold",
     "window_level",

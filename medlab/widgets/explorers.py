@@ -1,7 +1,6 @@
 """Sliders over images, over a convolution, over a descent and over the threshold of a test."""
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +13,8 @@ from torch.nn import functional
 
 from medlab import metrics, plotting, preprocess
 from medlab.errors import DataError, read_facts
-from medlab.simulate import mri
-from medlab.widgets._panel import WORDS, Panel, Shown, menu, picture, slider
+from medlab.widgets._panel import WORDS, Panel, Shown, picture, slider
 
-Part = Literal["centre", "edge"]
 Pair = tuple[float, float]
 
 _PRESETS = read_facts("widgets/presets")
@@ -58,32 +55,6 @@ def window_level(
         return fig, WORDS["window_alt"].format(**facts, **edges), []
 
     return Panel(controls, show, WINDOWS)
-
-
-def kspace(image: ArrayLike, *, fraction: float = 0.2, part: Part = "centre") -> Panel:
-    """Keep a part of k-space, and see the image that it gives.
-
-    The image is (H, W) or (1, H, W), ≥ 0. The slider starts at `fraction`, 0 to 1 of each side of
-    k-space, the menu at `part`: "centre" or "edge", which is all but the centre.
-
-    Raises:
-        DataError: not one image, negative values, a fraction outside 0…1, or an unknown part.
-    """
-    values = picture(image).astype(float)
-    full = np.log1p(np.abs(mri.keep_kspace(values, 1.0)[0])).max()
-    controls = {
-        "fraction": slider("fraction", fraction, 0, 1, step=0.01, form=".0%"),
-        "part": menu("part", {name: WORDS[name] for name in ("centre", "edge")}, part),
-    }
-    titles = [WORDS["kspace"], WORDS["kspace_image"]]
-
-    def show(fraction: float, part: Part) -> Shown:
-        kept, result = mri.keep_kspace(values, fraction, part)
-        # The edge alone is faint: it gets a grey scale of its own, the centre keeps the image's.
-        limits = [(0, full), (0, (values if part == "centre" else result).max())]
-        pictures = [np.log1p(np.abs(kept)), result]
-        fig = plotting.images(pictures, titles=titles, limits=limits, size=3)
-        return fig, WORDS["kspace_alt"].format(part=WORDS[part], share=f"{fraction:.0%}"), []
 
     return Panel(controls, show)
 
