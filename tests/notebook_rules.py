@@ -35,7 +35,7 @@ MAX_IMAGE_BYTES = 400_000
 # Words of prose and code cells: one sitting, and the denser notebooks that await their renewal.
 WORDS, CELLS = (1200, 2200), (12, 25)
 DENSE_WORDS, DENSE_CELLS = (1500, 3000), (15, 50)
-DENSE = ("00", "01", "04", "08", "11", "14")
+DENSE = ("00", "01", "04", "08", "14")
 # The capstone alone is two sittings, which part at the heading "Half-time" and keep to the measure
 # of one each; it takes a study where others take a data set.
 DOUBLE = ("33",)
