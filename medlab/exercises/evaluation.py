@@ -47,16 +47,15 @@ MESSAGES = {
     "evaluation.2": {
         "right": "try it at 0.9, 0.9 and a prevalence of 1 in 1,000: of about a hundred alarms, "
         "one is true.",
-        "no prevalence": "the prevalence does not appear in {got:.3f}: you divided sensitivity by "
-        "sensitivity + (1 − specificity), which holds only where half are ill.",
+        "no prevalence": "the prevalence does not appear in {got:.3f}, or cancels: you divided "
+        "sensitivity by sensitivity + (1 − specificity), which holds only where half are ill. The "
+        "ill weigh the prevalence, the healthy 1 − prevalence.",
         "prevalence swapped": "you weighted the ill by 1 − prevalence and the healthy by the "
         "prevalence. The prevalence is the share of the ill.",
         "healthy not weighted": "you weighted the ill by the prevalence, but not the healthy by "
         "1 − prevalence.",
         "ill not weighted": "you weighted the healthy by 1 − prevalence, but not the ill by the "
         "prevalence.",
-        "same weight": "you weighted both groups by the prevalence, which then cancels. The "
-        "healthy are the share 1 − prevalence.",
         "specificity": "false alarms come from the healthy who are *not* spared: 1 − specificity.",
         "missed": "beside the true alarms you put those missed, 1 − sensitivity of the ill. A PPV "
         "asks what else is among the *called*: healthy people.",
@@ -266,7 +265,6 @@ def predictive_value(answer) -> Verdict:
         spared = (1 - pi) * sp
         wrong = {
             "no prevalence": se / (se + 1 - sp),
-            "same weight": pi * se / (pi * se + pi * (1 - sp)),
             "prevalence swapped": (1 - pi) * se / ((1 - pi) * se + pi * (1 - sp)),
             "healthy not weighted": true / (true + 1 - sp),
             "ill not weighted": se / (se + false),
@@ -313,6 +311,9 @@ def roc(answer) -> Verdict:
         expected = np.stack([fp / n0, tp / n1], 1)
         got = _points(call(answer, labels.copy(), scores.copy()))
         if near(got, expected):
+            order = np.random.default_rng(0).permutation(len(labels))
+            if not near(_points(call(answer, labels[order], scores[order])), expected):
+                return "order"
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
             precise = np.stack([tp / n1, tp / (tp + fp)], 1)
@@ -542,7 +543,7 @@ def cheapest(answer) -> Verdict:
         got = number(result)
         fn, fp = (~(p >= got) & ill).sum(), ((p >= got) & ~ill).sum()
         here, least = c * fn + fp, cost.min()
-        if got == got and here <= least + 1e-9:
+        if not math.isnan(got) and here <= least + 1e-9:
             continue
         above = c * ((p <= tried[:, None]) & ill).sum(1) + ((p > tried[:, None]) & ~ill).sum(1)
         errors = missed + alarmed
@@ -551,6 +552,14 @@ def cheapest(answer) -> Verdict:
         values |= {"best": tried[cost.argmin()], "least": least}
         if near(got, 1 / (1 + c), absolute=0):
             return "rule", values
+        if math.isnan(got):
+            return "other", values
+        if near(got, least, absolute=0) or near(got, least / len(p), absolute=0):
+            return "cost", values
+        if got > 1 and got in (cost.argmin(), *np.flatnonzero(p == tried[cost.argmin()])):
+            return "place", values
+        if cost[-1] == least and _reaches(got, tried, np.r_[cost[:-1], np.inf]):
+            return "nobody", values
         wrong = {
             "inverted": missed + c * alarmed,
             "no cost": errors,
@@ -561,17 +570,11 @@ def cheapest(answer) -> Verdict:
         for key, other in wrong.items():
             if _reaches(got, tried, other):
                 return key, values
-        if cost[-1] == least and _reaches(got, tried[:-1], cost[:-1]):
-            return "nobody", values
-        if any(near(got, value, absolute=0) for value in (least, least / len(p))):
-            return "cost", values
-        if got in (cost.argmin(), cost[:-1].argmin(), np.unique(p)[::-1].searchsorted(0)):
-            return "place", values
         return "other", values
     return "right"
 
 
 def _reaches(t: float, tried: np.ndarray, cost: np.ndarray) -> bool:
     """Whether a threshold calls the same patients as one of the cheapest by this cost."""
-    cheap = tried[cost <= cost.min() + 1e-9]
-    return any(near(np.searchsorted(tried, t), np.searchsorted(tried, u)) for u in cheap)
+    place = min(np.searchsorted(tried, t), len(tried) - 1)  # above all: nobody is called
+    return bool(cost[place] <= cost.min() + 1e-9)
