@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medlab.errors import DataError
 
-__all__ = ["Augment", "warp"]
+__all__ = ["Augment"]
 
 _MIRRORS = ("horizontal", "vertical", "depth")  # of x, y and z
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from importlib import resources
 
 import nbformat
 import pytest
@@ -53,6 +54,14 @@ def folder(tmp_path_factory):
 def lab(folder):
     with serve(folder, windowing="none") as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The course as pages to read."""
+    folder = tmp_path_factory.mktemp("pages")
+    edition.publish(folder, html=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +170,20 @@ def test_training_shows_a_bar_and_an_interrupt_one_line(page, lab):
     assert re.fullmatch(r"Interrupted: training was stopped after \d+ of 400 epochs[^\n]*", said)
 
 
-def test_a_page_shows_figures_with_text_and_folds_the_answers(page, tmp_path):
-    edition.publish(tmp_path, html=True)
-    page.goto((tmp_path / FIRST.with_suffix(".html").name).as_uri())
+@pytest.mark.parametrize("name", ["00_start_here", "07_splits_and_augmentation", "notation"])
+def test_a_page_has_no_serious_barrier(page, pages, name):
+    """By the rules of axe-core, such as contrast, names of controls and links that stand out."""
+    script = resources.files("axe_playwright_python") / "axe.min.js"
+    page.goto((pages / f"{name}.html").as_uri())
+    page.add_script_tag(content=script.read_text(encoding="utf-8"))
+    found = page.evaluate("() => axe.run(document)")
+    assert len(found["passes"]) > 10
+    serious = [rule for rule in found["violations"] if rule["impact"] in ("serious", "critical")]
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in serious] == []
+
+
+def test_a_page_shows_figures_with_text_and_folds_the_answers(page, pages):
+    page.goto((pages / FIRST.with_suffix(".html").name).as_uri())
     cells = cells_of(FIRST)
     alts = [
         out.metadata["image/png"]["alt"]

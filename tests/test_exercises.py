@@ -81,6 +81,15 @@ def test_every_answer_is_answered(toy, capsys, answer, text):
     assert said(capsys, "98.1", answer).startswith(text)
 
 
+def test_an_answer_that_a_check_stumbles_over_is_told_and_not_raised(toy, capsys):
+    class Odd:
+        def __array__(self, *args, **kwargs):
+            raise RuntimeError("no numbers here")
+
+    told = "✗ 98.2: I cannot read your answer, a Odd: checking it stopped with RuntimeError: no"
+    assert " ".join(said(capsys, "98.2", Odd()).split()).startswith(told)
+
+
 def test_values_can_be_numbers_arrays_and_tensors(toy, capsys):
     assert said(capsys, "98.2", torch.tensor(2.0)).startswith("✓")
     assert said(capsys, "98.2", 3).startswith("✗")

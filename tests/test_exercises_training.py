@@ -117,9 +117,12 @@ def order_of(n, size, rng, how):
 
 def epoch(model, optimiser, images, labels, size, rng, how=""):
     model.train(how != "eval")
-    losses, sizes, place = [], [], 0
+    losses, sizes, place, second = [], [], 0, []
     for part in order_of(len(images), size, rng, how):
         y = labels[place : place + len(part)] if how == "labels" else labels[part]
+        if how == "two orders":
+            second = second or [torch.randperm(len(labels), generator=rng)]
+            y = labels[second[0][place : place + len(part)]]
         place += len(part)
         z = model(images[part])
         loss = F.cross_entropy(z.softmax(1) if how == "softmax" else z, y)
@@ -428,6 +431,8 @@ CASES = [
     ("training.1", in_numpy, "✓"),
     ("training.1", lambda z, y: gradient(z, y).tolist(), "✓"),
     ("training.1", naive, "at a logit of 1000"),
+    ("training.1", lambda z, y: gradient(z.clamp(-50, 50), y), "makes both alike"),
+    ("training.1", lambda z, y: naive(z, y).nan_to_num(1.0), "makes both alike"),
     ("training.1", lambda z, y: -gradient(z, y), "points uphill"),
     ("training.1", lambda z, y: one_hot(y, z) - z.softmax(1), "points uphill"),
     ("training.1", lambda z, y: gradient(z, y) * len(z), "division by the number of images"),
@@ -486,10 +491,12 @@ CASES = [
     ("training.3", (0.02, 0.5), "creeps along the valley floor"),
     ("training.3", (0.05, 0.9), "swings to and fro"),
     ("training.3", (0.119, 0.5), "from wall to wall"),
-    ("training.3", (0.07, 0.72), "You are near"),
+    ("training.3", (0.45, 0.11), "other way round it would be right"),
+    ("training.3", (4 / 36, 4 / 6), "take its square"),
+    ("training.3", (0.07, 0.7), "You are near"),
     ("training.3", (0.077, 0.1), "Raise the momentum first"),
     ("training.3", (0.085, 0.1), "Raise the momentum first"),
-    ("training.3", (0.02, 0.3), "Raise the learning rate"),
+    ("training.3", (0.02, 0.4), "Raise the learning rate"),
     ("training.3", (-0.1, 0.5), "above 0"),
     ("training.3", (0.05, 1.0), "above 0"),
     ("training.3", (float("nan"), 0.5), "above 0"),
@@ -551,6 +558,7 @@ CASES = [
     ("training.5", lambda *a: epoch(*a, how="global"), "does not follow from rng"),
     ("training.5", lambda *a: epoch(*a, how="reseeded"), "does not follow from rng"),
     ("training.5", lambda *a: epoch(*a, how="labels"), "the labels are not"),
+    ("training.5", lambda *a: epoch(*a, how="two orders"), "shuffled by two draws"),
     ("training.5", lambda *a: epoch(*a, how="kept"), "gradients pile up"),
     ("training.5", lambda *a: epoch(*a, how="no step"), "the weights are what they were"),
     ("training.5", lambda *a: epoch(*a, how="cleared before the step"), "the weights are what"),
@@ -603,6 +611,8 @@ CASES = [
     ("training.7", early_in_numpy, "✓"),
     ("training.7", lambda *a: torch.tensor(early(*a)), "✓"),
     ("training.7", lambda *a: tuple(e - 1 for e in early(*a)), "counted epochs from 0"),
+    ("training.7", lambda *a: (early(*a)[0] - 1, early(*a)[1]), "or counted it from 0"),
+    ("training.7", lambda *a: (early(*a)[0], early(*a)[1] - 1), "that is kept from 0"),
     ("training.7", lambda *a: early(*a)[::-1], "other way round"),
     ("training.7", lambda x, p: early(x, p + 1), "one epoch too long"),
     ("training.7", lambda x, p: early(x, p - 1), "one epoch too early"),

@@ -93,6 +93,10 @@ def search(model, optimiser, images, labels, rates, batch_size, rng, how=""):
             batch = torch.randperm(len(images))[:batch_size]
         target = labels[:batch_size] if how == "labels" else labels[batch]
         loss = F.cross_entropy(model(images[batch]), target)
+        if how == "softmax":
+            loss = F.cross_entropy(model(images[batch]).softmax(1), target)
+        if how == "sum":
+            loss = loss * batch_size
         if how == "double":
             loss = 2 * loss
         if how not in ("endless", "keeps nan") and not torch.isfinite(loss):
@@ -209,9 +213,9 @@ def clock_first(step, wait, clock, warm, repeats):
 
 
 def power(product, start, steps, how=""):
-    v = start
+    v = start / start.norm() if how == "first only" else start
     for _ in range(1 if how == "once" else steps):
-        if how != "grows":
+        if how not in ("grows", "first only"):
             v = v / v.norm()
         v = product(start if how == "fixed" else v)
     return v / v.norm() if how == "direction" else v
@@ -249,7 +253,7 @@ CASES = [
             (blamed(FOUND, "B", "validation patients in training"), "B: patients who were"),
             (blamed(FOUND, "A", "learning rate too high"), "A: if the rate is too high"),
             (blamed(FOUND, "D", "softmax before the loss"), "D: a softmax inside the loss"),
-            (blamed(FOUND, "A", "learning rate too low"), "A: a rate that is too low"),
+            (blamed(FOUND, "A", "learning rate too low"), "A: choose one of labels of other"),
             (blamed(FOUND, "A", "no optimiser.step"), "A: without a step"),
             (blamed(FOUND, "A", "labels"), "A: choose one of labels of other images, no ev"),
             (blamed(FOUND, "A", 4), "I got 4"),
@@ -301,6 +305,8 @@ CASES = [
                 ("global", "are not those that torch.randint"),
                 ("labels", "the labels are not"),
                 ("kept", "gradients pile up"),
+                ("softmax", "gave probabilities to the loss"),
+                ("sum", "the sum of the losses"),
                 ("no step", "that of the first weights"),
                 ("eval", "was in evaluation mode"),
                 ("restarted", "back to the start between"),
@@ -337,6 +343,16 @@ CASES = [
                 "multiply ramp and cosine",
             ),
             (lambda t, steps, peak, warm: rate_at(t, steps, 1, warm), "the peak is missing"),
+            (
+                lambda t, steps, peak, warm: (
+                    peak * (t + 1) / warm if t <= warm else rate_at(t, steps, peak, warm)
+                ),
+                "compare with <, not",
+            ),
+            (
+                later(lambda t, steps, warm: half(180 / np.pi * (t - warm) / (steps - warm))),
+                "in degrees",
+            ),
             (lambda *given: 2 * rate_at(*given), "at t=0 I expected 0.10000 and got 0.20000"),
             (lambda *given: [1, 2], "expected a number"),
         ],
@@ -366,6 +382,9 @@ CASES = [
             (pair(without=["draws"]), "the generator starts anew"),
             (pair(without=["step"]), "the schedule starts again"),
             (pair("objects"), "refuses your file"),
+            ((state, lambda r, saved: r.update(saved)), "run['model'] is a OrderedDict"),
+            ((state, lambda r, saved: restore(r, saved) or saved), "✓"),
+            ((state, lambda r, saved: saved), "are those of a new run"),
             (pair("advances"), "saving changed the run"),
             (pair(how="other optimiser"), "five steps later the weights differ"),
             ((lambda r: [1], restore), "state returned list"),
@@ -402,6 +421,7 @@ CASES = [
             *how(
                 largest,
                 ("grows", "grows with every product"),
+                ("first only", "grows with every product"),
                 ("once", "one product with the vector"),
                 ("fixed", "one product with the vector"),
                 ("direction", "lost the eigenvalue"),

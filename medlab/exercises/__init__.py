@@ -56,6 +56,8 @@ GENERIC = {
     "returned nothing": "your function returned None. Does it end in `return …`?",
     "not a function": "I expected a function here, and got {kind}.",
     "not a number": "I expected a number here, and got {kind}.",
+    "not understood": "I cannot read your answer, a {kind}: checking it stopped with {error}. Is "
+    "it of the kind that the exercise asks for?",
 }
 
 
@@ -109,7 +111,7 @@ def check(id: str, answer: Any, **given) -> None:
     try:
         if _is_stub(answer):
             raise NotAttempted
-        verdict = function(answer, **given)
+        verdict = _verdict(function, answer, given)
         key, values = (verdict, {}) if isinstance(verdict, str) else verdict
     except NotAttempted:
         _say(GENERIC["not attempted"].format(id=id))
@@ -118,6 +120,17 @@ def check(id: str, answer: Any, **given) -> None:
         key, values = wrong.key, wrong.values
     text = (messages[key] if key in messages else GENERIC[key]).format(**values)
     _say(GENERIC["right" if key == "right" else "wrong"].format(id=id, text=text))
+
+
+def _verdict(function: Callable[..., Verdict], answer: Any, given: dict[str, Any]) -> Verdict:
+    """What a check says of an answer, also of one of a kind that it never thought of."""
+    try:
+        return function(answer, **given)
+    except (NotAttempted, Wrong):
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise Wrong("not understood", kind=type(answer).__name__, error=told) from error
 
 
 def material(topic: str, **which: Any) -> Any:

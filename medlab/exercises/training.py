@@ -37,6 +37,9 @@ MESSAGES = {
         "{want}.",
         "overflow": "right for small logits; at a logit of 1000 I got nan or inf. Subtract the "
         "largest logit of each image before exp, or call softmax, which does.",
+        "clamped": "right for small logits; at logits of 1000 and 999 the numbers are finite and "
+        "wrong: cutting logits off, or replacing nan, makes both alike. Subtract the largest "
+        "logit of each image before exp, or call softmax, which does.",
         "other": "for logits {logits} and labels {labels} I expected {expected} and got {got}.",
     },
     "training.2": {
@@ -83,6 +86,9 @@ MESSAGES = {
         "η·λ_max = {strong:.3g} is too large for μ = {momentum:g}. Lower the learning rate.",
         "low momentum": "{steps} steps. With μ = {momentum:g} no learning rate does it within "
         "{most}. Raise the momentum first.",
+        "exchanged": "the other way round it would be right: first the learning rate, then the "
+        "momentum.",
+        "no square": "{steps} steps. That momentum is √μ of the formula; take its square.",
         "range": "a learning rate is above 0, and momentum lies from 0 to below 1; I got {lr:g} "
         "and {momentum:g}.",
         "no pair": "I expected two numbers, (learning rate, momentum).",
@@ -138,6 +144,8 @@ MESSAGES = {
         "at a second run, or two epochs gave the same. Hand it on: generator=rng.",
         "labels": "the images are shuffled and the labels are not. Pick both by the same "
         "positions.",
+        "two orders": "images and labels are shuffled by two draws, so that each image gets "
+        "the label of another. Draw the order once, and pick both by it.",
         "kept": "gradients pile up: backward adds to what is there. Call optimiser.zero_grad() "
         "in every step.",
         "unchanged": "the weights are what they were. In each step: zero_grad, then backward, "
@@ -190,10 +198,11 @@ MESSAGES = {
         "lowest.",
         "from 0": "you counted epochs from 0; the first epoch is 1.",
         "swapped": "the order is (stopped, kept); you returned them the other way round.",
+        "kept from 0": "you counted the epoch that is kept from 0, and the other from 1.",
         "one more": "you waited one epoch too long: with patience {patience} and the lowest in "
         "epoch {kept}, it stops after epoch {stopped}.",
-        "one less": "you stopped one epoch too early: with patience {patience} and the lowest in "
-        "epoch {kept}, it stops after epoch {stopped}.",
+        "one less": "you stopped one epoch too early, or counted it from 0: with patience "
+        "{patience} and the lowest in epoch {kept}, it stops after epoch {stopped}.",
         "last epoch": "you compared each loss with the epoch before. Compare with the lowest so "
         "far: a loss may fall again and still be no improvement.",
         "all epochs": "you kept the lowest of all epochs. What comes after the stop is never "
@@ -271,10 +280,15 @@ def logit_gradient(answer) -> Verdict:
             key = "sign" if near(got, target - p) else key
         values = {"logits": _rounded(z), "labels": y.tolist(), "expected": _rounded(expected)}
         return key, {**values, "got": _rounded(got.detach() if torch.is_tensor(got) else got)}
-    large = torch.tensor([[1000.0, 0.0, -1000.0], [3.0, 1.0, 2.0]], dtype=torch.float64)
+    # Two large logits side by side: who clamps them makes them equal.
+    large = torch.tensor([[1000.0, 999.0, -1000.0], [3.0, 1.0, 2.0]], dtype=torch.float64)
     y = torch.tensor([1, 2])
     expected = (large.softmax(1) - torch.eye(3, dtype=large.dtype)[y]) / 2
-    return "right" if near(call(answer, large.clone(), y), expected) else "overflow"
+    got = call(answer, large.clone(), y)
+    if near(got, expected):
+        return "right"
+    finite = near(np.shape(got), (2, 3)) and np.isfinite(np.asarray(_plain(got), float)).all()
+    return "clamped" if finite else "overflow"
 
 
 def _descent(gradient, theta, lr, momentum, steps, how: str = "") -> list[Tensor]:
@@ -360,8 +374,8 @@ def _path(got, theta: Tensor, steps: int) -> Tensor:
     return torch.stack(points)
 
 
-CURVATURES, START, MOST = (1.0, 25.0), (-1.8, 0.6), 40
-LEAST_MOMENTUM = 0.28  # below, no learning rate needs as few as MOST steps
+CURVATURES, START, MOST = (1.0, 25.0), (-1.8, 0.6), 30
+LEAST_MOMENTUM = 0.37  # below, no learning rate needs as few as MOST steps
 
 
 def _steps_to(lr: float, momentum: float) -> int:
@@ -382,6 +396,9 @@ def tune(answer) -> Verdict:
     low, high = min(CURVATURES), max(CURVATURES)
     limit = 2 * (1 + momentum) / high
     if lr >= limit:
+        exchanged = lr < 1 and 0 < momentum < 2 * (1 + lr) / high
+        if exchanged and _steps_to(momentum, lr) <= MOST:
+            return "exchanged"
         return "diverges", {**told, "limit": limit}
     steps, plain = _steps_to(lr, momentum), _steps_to(2 / (low + high), 0.0)
     told |= {"steps": steps, "plain": plain, "most": MOST}
@@ -389,6 +406,9 @@ def tune(answer) -> Verdict:
         return "right", told
     if momentum == 0:
         return "plain", told
+    best = (math.sqrt(high) - math.sqrt(low)) / (math.sqrt(high) + math.sqrt(low))
+    if near(momentum, best, rel=1e-2):
+        return "no square", told
     if steps <= MOST + 10:
         return "close", told
     if momentum < LEAST_MOMENTUM:
@@ -575,11 +595,15 @@ def _epoch(model, optimiser, order, labels, images, how: str = "") -> list[float
     """Steps through these batches as `how` does it; the loss that each of them saw."""
     model.train()
     losses, place = [], 0
+    draws = torch.Generator().manual_seed(3)  # the order after the one that the images got
+    _, second = (torch.randperm(len(images), generator=draws) for _ in range(2))
     optimiser.zero_grad()
     for batch in order:
         target = labels[batch]
         if how == "labels":
             target = labels[place : place + len(batch)]
+        if how == "two orders":
+            target = labels[second[place : place + len(batch)]]
         place += len(batch)
         z = model(images[batch])
         loss = F.cross_entropy(z.softmax(1) if how == "softmax" else z, target)
@@ -655,7 +679,7 @@ def _fault(model: _Spied, order, labels, images) -> str:
     """What went wrong in the steps, from the weights that they left."""
     if near(model.weights(), _Spied(len(model.head.bias)).weights()):
         return "unchanged"
-    for how in ("kept", "labels", "softmax", "sum"):
+    for how in ("kept", "labels", "two orders", "softmax", "sum"):
         if near(model.weights(), _replay(order, labels, images, how)[0].weights()):
             return how
     return "weights"
@@ -798,12 +822,23 @@ def stop_epoch(answer) -> Verdict:
         }
         lowest = int(np.argmin(losses)) + 1
         wrong["from 0"] = (stopped - 1, kept - 1)
+        wrong["kept from 0"] = (stopped, kept - 1)
         wrong["swapped"] = (kept, stopped)
         wrong["all epochs"] = (stopped, lowest)
         wrong["no stop"] = (len(losses), lowest)
         wrong["resumed"] = (min(lowest + patience, len(losses)), lowest)
-        if stopped == len(losses) and got != wrong["from 0"] and got != wrong["swapped"]:
+        named = got in [wrong[key] for key in ("from 0", "kept from 0", "swapped")]
+        if stopped == len(losses) and not named:
             return "never", told
-        order = ("from 0", "swapped", "all epochs", "no stop", "ties", "last epoch", *wrong)
+        order = (
+            "from 0",
+            "kept from 0",
+            "swapped",
+            "all epochs",
+            "no stop",
+            "ties",
+            "last epoch",
+            *wrong,
+        )
         return next((key for key in order if got == wrong[key]), "other"), told
     return "right"

@@ -26,7 +26,6 @@ BUGS = {
     "leak": "validation patients in training",
     "rate": "learning rate too high",
     "softmax": "softmax before the loss",
-    "low": "learning rate too low",
     "step": "no optimiser.step",
 }
 RUNS = dict(zip("ABCDEF", ("labels", "mode", "zero", "leak", "rate", "softmax"), strict=True))
@@ -48,7 +47,8 @@ MESSAGES = {
         "right": "six runs, six bugs, and no code was read. The softmax one is the most expensive: "
         "it learns, so nobody looks for it.",
         "labels": "{run}: with labels of other images nothing connects picture and answer: not "
-        "even one batch is learnt, and the loss stays at ln 2. Which run is that?",
+        "even one batch is learnt, and the best that is left is to answer with the share of the "
+        "ill. Which run is that?",
         "mode": "{run}: without evaluation mode the curves look healthy, and one patient gets "
         "another score in other company. Look at 'asked twice'.",
         "zero": "{run}: without zero_grad each step goes along the sum of all gradients so far, "
@@ -59,8 +59,6 @@ MESSAGES = {
         "learns quickly. Does it here?",
         "softmax": "{run}: a softmax inside the loss caps the probabilities that it sees: for two "
         "classes no loss below 0.31 exists. Which batch ends there?",
-        "low": "{run}: a rate that is too low is still enough for one batch, repeated often, and a "
-        "hundredth of it would do nothing at all. Look at the two columns again.",
         "step": "{run}: without a step no weight moves: one batch keeps its loss to the last "
         "digit. Does it here?",
     },
@@ -102,6 +100,8 @@ MESSAGES = {
         "draws": "the batches are not those that torch.randint(len(images), (batch_size,), "
         "generator=rng) draws, one call for each rate.",
         "labels": "the images are drawn and the labels are not: pick both by the same positions.",
+        "softmax": "you gave probabilities to the loss. It takes logits; the softmax is inside.",
+        "sum": "you took the sum of the losses of a batch. Take their mean, the default.",
         "kept": "gradients pile up. Call optimiser.zero_grad() in every step.",
         "unchanged": "every loss is that of the first weights. In each step: zero_grad, "
         "backward, step; and do not go back to the start between two rates.",
@@ -113,6 +113,10 @@ MESSAGES = {
         "right": "a ramp, then a half wave that ends just above 0.",
         "zero start": "the first step has the rate 0 and is wasted: the ramp reaches its peak in "
         "step warm − 1, so use (t + 1) / warm.",
+        "late cosine": "at t = warm the ramp has ended: there the cosine begins, so compare with "
+        "<, not with ≤.",
+        "degrees": "your cosine reads the angle in degrees. np.cos and math.cos take radians: π is "
+        "half a turn.",
         "no warm-up": "there is no warm-up in it.",
         "no decay": "the rate stays at its peak. After the warm-up comes a cosine.",
         "whole cosine": "your cosine starts at step 0, so that the rate jumps where the ramp ends. "
@@ -160,6 +164,8 @@ MESSAGES = {
         "optimiser": "the optimiser's memory is lost: its state_dict() holds Adam's m, v and t.",
         "draws": "the generator starts anew: keep draws.get_state(), and set_state it.",
         "step": "run['step'] is lost, and the schedule starts again.",
+        "replaced": "after restoring run['{item}'] is a {kind}: what was kept goes into the object "
+        "that is there, by load_state_dict or set_state, and not in its place.",
         "moved": "saving changed the run that was saved.",
         "bits": "everything seems to be back, and five steps later the weights differ.",
     },
@@ -404,7 +410,9 @@ def _range_test(model, optimiser, images, labels, rates, batch_size, rng, how=""
                 group["lr"] = rate
         batch = torch.randint(len(images), (batch_size,), generator=rng)
         target = labels[:batch_size] if how == "labels" else labels[batch]
-        loss = F.cross_entropy(model(images[batch]), target)
+        z = model(images[batch])
+        reduction = "sum" if how == "sum" else "mean"
+        loss = F.cross_entropy(z.softmax(1) if how == "softmax" else z, target, reduction=reduction)
         if not math.isfinite(loss.item()):
             break
         if how != "kept":
@@ -422,6 +430,7 @@ def _range_test(model, optimiser, images, labels, rates, batch_size, rng, how=""
 
 RANGE_MISTAKES = (
     *("one rate", "first group", "late", "after", "labels", "kept", "unchanged", "mode"),
+    *("softmax", "sum"),
 )
 
 
@@ -498,6 +507,8 @@ def _wrong_schedules(t: int, steps: int, peak: float, warm: int) -> dict[str, fl
         "quarter wave": math.cos(math.pi * share / 2),
         "linear": 1 - share,
         "upside down": (1 - math.cos(math.pi * share)) / 2,
+        "degrees": (1 + math.cos(180 * share)) / 2,
+        "late cosine": ramp if t == warm else cosine,
     }
     wrong = {name: ramp if early else value for name, value in later.items()}
     wrong |= {"zero start": t / warm if early else cosine}
@@ -632,7 +643,12 @@ def checkpoint(answer) -> Verdict:
         if wrong.key != "returned nothing":
             raise
         back = None
-    second = back if isinstance(back, dict) and set(back) == set(second) else second
+    if isinstance(back, dict) and isinstance(back.get("model"), nn.Module):
+        second = back
+    kinds = {"model": nn.Module, "optimiser": torch.optim.Optimizer, "draws": torch.Generator}
+    for item, kind in kinds.items():
+        if not isinstance(second.get(item), kind):
+            return "replaced", {"item": item, "kind": type(second.get(item)).__name__}
     lost = _difference(kept, _state(second))
     if lost:
         return lost
@@ -744,6 +760,7 @@ def largest_rate(answer) -> Verdict:
             "once": 2 / (first.norm() / start.norm()),
             "once ": 2 / first.norm(),
             "grows": 2 / grown.norm(),
+            "grows ": 2 * start.norm() / grown.norm(),
         }
         key = first_match(got, wrong, absolute=0.0).strip()
         return key, {"eigenvalues": eigenvalues, "expected": 2 / high, "got": got}
