@@ -60,12 +60,10 @@ from medlab import dicom, widgets
 ct = dicom.read_image(get_testdata_file("CT_small.dcm", download=False)).pixels.numpy()
 """
 PAIRS = "[0, 0, 1, 0, 1, 1, 1], [0.1, 0.4, 0.504, 0.7, 0.8, 0.9, 0.95]"
-COST = "threshold=0.6, prevalence=0.2, miss_cost=5"
 ROWS = [
     Row("window_level", "widgets.window_level(ct)", "level", 41),
     Row("kspace", "widgets.kspace(ct + 1024.0, fraction=0.1)", "fraction", 0.11),
     Row("threshold", f"widgets.threshold({PAIRS}, threshold=0.5)", "threshold", 0.51),
-    Row("threshold", f"widgets.threshold({PAIRS}, {COST})", "miss_cost", 5.5),
     Row("draw_kernel", "widgets.draw_kernel(ct, preset='mean')", "w00", 2, key="ArrowUp"),
     Row("moving_window", "widgets.moving_window(stride=2)", "position", 1),
     Row("pooling", "widgets.pooling(ct, {'max': max_pool2d}, factor=8)", "shift", 1),
