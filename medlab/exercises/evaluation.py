@@ -576,5 +576,5 @@ def cheapest(answer) -> Verdict:
 
 def _reaches(t: float, tried: np.ndarray, cost: np.ndarray) -> bool:
     """Whether a threshold calls the same patients as one of the cheapest by this cost."""
-    place = min(np.searchsorted(tried, t), len(tried) - 1)  # above all: nobody is called
+    place = min(int(np.searchsorted(tried, t)), len(tried) - 1)  # above all: nobody is called
     return bool(cost[place] <= cost.min() + 1e-9)
