@@ -488,7 +488,7 @@ def temperature(answer) -> Verdict:
             return "beta", values
         if expected < 1 and near(got, 1, rel=0.05):
             return "edge", values
-        others = {
+        others: dict[str, Callable] = {
             "brier": lambda t, y=labels, z=logits: ((_sigma(z / t) - y) ** 2).mean(),
             "ill": lambda t, z=logits[labels == 1]: np.logaddexp(0, -z / t).mean(),
             "healthy": lambda t, z=logits[labels == 0]: np.logaddexp(0, z / t).mean(),
