@@ -232,9 +232,9 @@ def search(price=lambda c, fn, fp, n1, n0: c * fn + fp, called=np.greater_equal,
     return answer
 
 
-def on_hundredths(y, p, c):
-    grid = torch.arange(0, 101) / 100
-    return grid[np.argmin([metrics.expected_cost(y, p, float(t), miss_cost=c) for t in grid])]
+def on_grid_of(n):
+    grid = torch.linspace(0, 1, n, dtype=torch.float64)
+    return lambda y, p, c: grid[metrics.expected_cost(y, p, grid.numpy(), miss_cost=c).argmin()]
 
 
 def least_cost(y, p, c):
@@ -305,6 +305,10 @@ CASES = [
     ("evaluation.3", lambda y, s: roc_curve(y, s, drop_intermediate=False)[:2], "✓"),
     ("evaluation.3", hasty(roc), "✓"),
     ("evaluation.3", rates(lambda tp, fp, n1, n0: (tp / n1, fp / n0)), "put sensitivity first"),
+    ("evaluation.3", lambda y, s: roc(1 - y, s), "or took label 0"),
+    ("evaluation.3", lambda y, s: [(0, 0), *roc(y, s)[:0:-1]], "in another order"),
+    ("evaluation.3", rates(called=np.less_equal), "called those below"),
+    ("evaluation.3", lambda y, s: roc(y, -s), "called those below"),
     ("evaluation.3", lambda y, s: roc(y, s)[1:], "(0, 0) is missing"),
     ("evaluation.3", lambda y, s: roc(y, s)[:-1], "(1, 1) is missing"),
     ("evaluation.3", lambda y, s: rates(called=np.greater)(y, s)[1:], "(1, 1) is missing"),
@@ -379,15 +383,18 @@ CASES = [
     ("evaluation.6", lambda y, z: 0.0, "positive and finite"),
     ("evaluation.6", lambda y, z: np.nan, "positive and finite"),
     ("evaluation.6", lambda y, z: np.inf, "positive and finite"),
+    ("evaluation.6", lambda y, z: loss(y, z, by_scipy(y, z)), "is the lowest cross-entropy"),
     ("evaluation.6", lambda y, z: 10.0, "the cross-entropy is"),
     ("evaluation.6", lambda y, z: by_scipy(1 - y, z), "the cross-entropy is"),
     ("evaluation.6", on_grid(0.1, 2, 200), "the cross-entropy is"),
     ("evaluation.6", lambda y, z: z, "expected a number"),
     ("evaluation.7", search(), "✓"),
     ("evaluation.7", search(nobody=(1.5,)), "✓"),
-    ("evaluation.7", on_hundredths, "✓"),
+    ("evaluation.7", on_grid_of(101), "✓"),
     ("evaluation.7", hasty(search()), "✓"),
     ("evaluation.7", lambda y, p, c: 1 / (1 + c), "of *calibrated* probabilities"),
+    ("evaluation.7", lambda y, p, c: c / (1 + c), "is c/(1 + c)"),
+    ("evaluation.7", on_grid_of(11), "the cheapest of the tenths"),
     ("evaluation.7", search(lambda c, fn, fp, *_: fn + c * fp), "It is the other way round"),
     ("evaluation.7", search(lambda c, fn, fp, *_: fn + fp), "makes the fewest errors"),
     (

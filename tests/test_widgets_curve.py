@@ -25,7 +25,7 @@ def lines_of(ax):
 
 def test_threshold_follows_its_sliders():
     labels, scores = scored()
-    panel = widgets.threshold(labels, scores, names=("well", "<ill>"))
+    panel = widgets.threshold(labels, scores)
     assert panel.controls["prevalence"].value == pytest.approx(labels.mean(), abs=5e-4)
     for cut, prevalence in [(0.5, 0.05), (0.25, 0.6)]:
         move(panel, {"threshold": cut, "prevalence": prevalence})
@@ -43,7 +43,7 @@ def test_threshold_follows_its_sliders():
         assert f"PPV {ppv:.3f} at a prevalence of {prevalence:.1%}" in text
         assert f"NPV {npv:.3f} at a prevalence of {prevalence:.1%}" in text
         assert set(left.lines[0].get_xdata()) == {cut}
-        assert "images that are well and <ill>, a line at" in live(panel)[1]
+        assert "images that are negative and positive, a line at" in live(panel)[1]
     for k, steps in enumerate(left.patches):
         counts = np.histogram(scores[labels == k], 30, (0, 1))[0]
         np.testing.assert_array_equal(steps.get_data().values, counts)

@@ -75,12 +75,15 @@ MESSAGES = {
     "evaluation.3": {
         "right": "each score is one threshold, and patients with equal scores move together. The "
         "area under these points is the AUC.",
-        "axes": "you put sensitivity first. To the right go the false alarms, upwards the "
-        "sensitivity: (false-alarm rate, sensitivity).",
+        "axes": "your two numbers have changed places: you put sensitivity first, or took label 0 "
+        "for the ill. To the right go the false alarms, upwards the sensitivity.",
         "start": "the point (0, 0) is missing, where nobody is called.",
         "end": "the point (1, 1) is missing, where everybody is called: the lowest score is a "
         "threshold too, and a score equal to the threshold is called.",
         "reversed": "these are the points in reverse. Start at (0, 0), with the highest score.",
+        "unsorted": "these are the points in another order. After (0, 0) the thresholds fall, from "
+        "the highest score down.",
+        "below": "you called those below the threshold. High scores are called here: ≥.",
         "specificity": "your first number is the specificity. To the right go the false alarms, "
         "1 − specificity.",
         "ties": "I expected {want} points and got {got}: one for (0, 0), one for each *distinct* "
@@ -153,6 +156,7 @@ MESSAGES = {
         "which punishes what is surely wrong more.",
         "coarse": "{got:.4g} is near the best, {expected:.4g}, but not to two digits. Refine the "
         "grid, or use the slope.",
+        "loss": "{got:.4g} is the lowest cross-entropy. I asked for the temperature that has it.",
         "positive": "a temperature is positive and finite, and I got {got:.3g}.",
         "worse": "at your T = {got:.3g} the cross-entropy is {loss:.4f}; at {expected:.3g} it is "
         "{least:.4f}. Did the search stop early, or at the edge of its range? If it went the wrong "
@@ -163,6 +167,10 @@ MESSAGES = {
         "the search ends near 1/(1 + c).",
         "rule": "{got:.3g} is 1/(1 + c). That is the cheapest threshold of *calibrated* "
         "probabilities, and these are not. I asked for a search over the patients given.",
+        "missed": "{got:.3g} is c/(1 + c). The dearer a miss, the *lower* the threshold; and I "
+        "asked for a search over the patients given.",
+        "grid": "{got:.3g} is the cheapest of the tenths. Patients lie between two tenths, and at "
+        "each of them the cost changes: try every score.",
         "inverted": "at {got:.3g} the cost would be least if a *false alarm* cost {c} times a "
         "miss. It is the other way round.",
         "no cost": "{got:.3g} makes the fewest errors, whatever they cost. A miss weighs "
@@ -315,6 +323,8 @@ def roc(answer) -> Verdict:
             if not near(_points(call(answer, labels[order], scores[order])), expected):
                 return "order"
             continue
+        tp_below, fp_below = _walk(labels, -scores)
+        below = np.stack([fp_below / n0, tp_below / n1], 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             precise = np.stack([tp / n1, tp / (tp + fp)], 1)
         wrong: dict[str, list[np.ndarray]] = {
@@ -325,11 +335,14 @@ def roc(answer) -> Verdict:
             "specificity": [np.stack([1 - expected[:, 0], expected[:, 1]], 1)],
             "counts": [np.stack([fp, tp], 1)],
             "of all": [np.stack([fp, tp], 1) / (n1 + n0)],
+            "below": [np.r_[[[0, 0]], walk] for walk in (below, below[::-1])],
             "precision": [precise[1:], np.r_[[[0, 1]], precise[1:]], np.r_[[[0, 0]], precise[1:]]],
         }
         for key, guesses in wrong.items():
             if any(near(got, guess) for guess in guesses):
                 return key
+        if near(got[np.lexsort(got.T)], expected[np.lexsort(expected.T)]):
+            return "unsorted"
         if len(got) != len(expected):
             return "ties", {"want": len(expected), "got": len(got)}
         k = int(np.argmax(~np.isclose(got, expected, rtol=1e-3, atol=1e-6).all(1)))
@@ -501,6 +514,8 @@ def temperature(answer) -> Verdict:
         loss, least = (
             np.logaddexp(0, (1 - 2 * labels) * logits / t).mean() for t in (got, expected)
         )
+        if near(got, least):
+            return "loss", values
         return "worse", {**values, "loss": loss, "least": least}
     return "right", {"expected": best[0], "other": best[1]}
 
@@ -516,13 +531,13 @@ def _least(loss: Callable[[float], float]) -> float:
 
 
 # Labels, probabilities that are not calibrated, cost of a miss. Of the first two each mistake has
-# another cheapest threshold; of the third it is cheapest to call nobody.
+# another cheapest threshold, and no score is a tenth; of the third it is cheapest to call nobody.
 _LABELS = [
     *(1, 0, 0, 0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1),
 ]
 _PERCENT = [
-    *(68, 58, 72, 44, 46, 66, 64, 56, 62, 78, 70, 70, 66, 60, 64),
-    *(60, 48, 54, 86, 66, 58, 44, 60, 70, 62, 50, 66, 54, 48, 66),
+    *(69, 59, 73, 45, 47, 67, 65, 57, 63, 79, 71, 71, 67, 61, 65),
+    *(61, 49, 55, 87, 67, 59, 45, 61, 71, 63, 51, 67, 55, 49, 67),
 ]
 _PRICED = [
     (np.array(_LABELS), np.array(_PERCENT) / 100, 4),
@@ -552,12 +567,19 @@ def cheapest(answer) -> Verdict:
         values |= {"best": tried[cost.argmin()], "least": least}
         if near(got, 1 / (1 + c), absolute=0):
             return "rule", values
+        if near(got, c / (1 + c), absolute=0):
+            return "missed", values
         if math.isnan(got):
             return "other", values
         if near(got, least, absolute=0) or near(got, least / len(p), absolute=0):
             return "cost", values
         if got > 1 and got in (cost.argmin(), *np.flatnonzero(p == tried[cost.argmin()])):
             return "place", values
+        tenths = np.linspace(0, 1, 11)
+        on = p >= tenths[:, None]
+        price = c * (~on & ill).sum(1) + (on & ~ill).sum(1)
+        if near(got, tenths[price.argmin()], absolute=0):
+            return "grid", values
         if cost[-1] == least and _reaches(got, tried, np.r_[cost[:-1], np.inf]):
             return "nobody", values
         wrong = {

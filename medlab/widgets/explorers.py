@@ -280,13 +280,12 @@ def threshold(
     *,
     threshold: float = 0.5,
     prevalence: float | None = None,
-    names: tuple[str, str] = ("negative", "positive"),
 ) -> Panel:
     """Slide the threshold and the prevalence; see the four ratios.
 
-    Labels are (N,) of 0 and 1, scores (N,), (N, 1) or (N, 2), and names those of class 0 and 1. The
-    other arguments are where the sliders start: a score at or above `threshold` is called positive;
-    `prevalence` is 0.001 to 0.999, that of the labels if not given.
+    Labels are (N,) of 0 and 1, scores (N,), (N, 1) or (N, 2). The other arguments are where the
+    sliders start: a score at or above `threshold` is called positive; `prevalence` is 0.001 to
+    0.999, that of the labels if not given.
 
     Raises:
         DataError: labels and scores that do not fit together, or a start outside its slider.
@@ -305,9 +304,9 @@ def threshold(
 
     def show(threshold: float, prevalence: float) -> Shown:
         fig, axes = plotting.subplots(1, 2, size=(9, 2.9))
-        for k in (0, 1):
+        for k, name in enumerate((WORDS["negative"], WORDS["positive"])):
             count = np.histogram(s[y == k], edges)[0]
-            axes[0].stairs(count, edges, fill=True, alpha=0.55, label=names[k])
+            axes[0].stairs(count, edges, fill=True, alpha=0.55, label=name)
         axes[0].set(xlabel=WORDS["score"], ylabel=WORDS["images"])
         axes[0].legend(fontsize=9)
         at = metrics.confusion(y, s, threshold)
@@ -325,7 +324,7 @@ def threshold(
         axes[1].set(xlim=(0, 1), xlabel=WORDS["share"])
         axes[1].invert_yaxis()
         axes[0].axvline(threshold, color="black", linestyle="--")
-        return fig, WORDS["threshold_alt"].format(*names, threshold), lines
+        return fig, WORDS["threshold_alt"].format(threshold), lines
 
     return Panel(controls, show)
 
