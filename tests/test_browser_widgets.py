@@ -58,11 +58,9 @@ from medlab import dicom, widgets
 ct = dicom.read_image(get_testdata_file("CT_small.dcm", download=False)).pixels.numpy()
 """
 PAIRS = "[0, 0, 1, 0, 1, 1, 1], [0.1, 0.4, 0.504, 0.7, 0.8, 0.9, 0.95]"
-COST = "threshold=0.6, prevalence=0.2, miss_cost=5"
 ROWS = [
     Row("window_level", "widgets.window_level(ct)", "level", 41),
     Row("threshold", f"widgets.threshold({PAIRS}, threshold=0.5)", "threshold", 0.51),
-    Row("threshold", f"widgets.threshold({PAIRS}, {COST})", "miss_cost", 5.5),
     Row("draw_kernel", "widgets.draw_kernel(ct, preset='mean')", "w00", 2, key="ArrowUp"),
     Row("moving_window", "widgets.moving_window(stride=2)", "position", 1),
     Row("descent", "widgets.descent()", "lr", 0.051),

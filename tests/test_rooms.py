@@ -35,7 +35,6 @@ NEEDS = {
     "deploy.prepared": "a user builds a pipeline around another model",
     "metrics.UndefinedMetric": CAUGHT,
     "metrics.binary_pairs": SHARED,
-    "metrics.roc_curve": SHARED,
     "training.Classification": "a user makes a task of their own from it",
     "training.History": GIVEN,
     "training.Multilabel": "a user predicts from images without a card",

@@ -89,8 +89,8 @@ WIDGETS = {
     ),
     "threshold": (
         lambda **given: widgets.threshold(*scored(), **given),
-        {"threshold": 0.5, "prevalence": 0.3, "miss_cost": 5.0},
-        {"threshold": 0.25, "prevalence": 0.01, "miss_cost": 90.0},
+        {"threshold": 0.5, "prevalence": 0.3},
+        {"threshold": 0.25, "prevalence": 0.01},
     ),
     "draw_kernel": (
         lambda **given: widgets.draw_kernel(hounsfield(), **given),
@@ -179,7 +179,7 @@ def test_controls_are_reachable_by_keyboard_and_have_a_label(quick, name):
     ("make", "control"),
     [
         (lambda: widgets.window_level(hounsfield((512, 512))), "level"),
-        (lambda: widgets.threshold(*scored(2000), miss_cost=5), "threshold"),
+        (lambda: widgets.threshold(*scored(2000)), "threshold"),
         (lambda: widgets.moving_window(padding=1), "position"),
         (lambda: widgets.descent(), "momentum"),
     ],

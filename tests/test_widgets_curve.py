@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from medlab import metrics, widgets
+from medlab import widgets
 from medlab.errors import DataError
 from tests.test_widgets import (
     live,
@@ -25,7 +25,7 @@ def lines_of(ax):
 
 def test_threshold_follows_its_sliders():
     labels, scores = scored()
-    panel = widgets.threshold(labels, scores, names=("well", "<ill>"))
+    panel = widgets.threshold(labels, scores)
     assert panel.controls["prevalence"].value == pytest.approx(labels.mean(), abs=5e-4)
     for cut, prevalence in [(0.5, 0.05), (0.25, 0.6)]:
         move(panel, {"threshold": cut, "prevalence": prevalence})
@@ -43,7 +43,7 @@ def test_threshold_follows_its_sliders():
         assert f"PPV {ppv:.3f} at a prevalence of {prevalence:.1%}" in text
         assert f"NPV {npv:.3f} at a prevalence of {prevalence:.1%}" in text
         assert set(left.lines[0].get_xdata()) == {cut}
-        assert "images that are well and <ill>, a line at" in live(panel)[1]
+        assert "images that are negative and positive, a line at" in live(panel)[1]
     for k, steps in enumerate(left.patches):
         counts = np.histogram(scores[labels == k], 30, (0, 1))[0]
         np.testing.assert_array_equal(steps.get_data().values, counts)
@@ -62,51 +62,15 @@ def test_scores_that_are_no_probabilities_get_their_own_range():
 
 def test_texts_hold_no_result_that_a_processor_could_change():
     labels, scores = scored()
-    for options in ({}, {"miss_cost": 5}):
-        one = widgets.threshold(labels, scores, **options)
-        other = widgets.threshold(labels, np.clip(scores * 0.9, 0, 1), **options)
-        assert repr(one) == repr(other)
-        assert ("cost" in repr(one)) == bool(options)
-
-
-def test_without_a_cost_there_is_none():
-    panel = widgets.threshold(*scored())
-    assert set(panel.controls) == {"threshold", "prevalence"}
-    assert len(panel.figure.axes) == 2
-    assert "cost" not in panel.view.value + panel.alt
-
-
-def test_the_cost_follows_its_slider():
-    labels, scores = scored()
-    panel = widgets.threshold(labels, scores, miss_cost=4, prevalence=0.2)
-    assert list(panel.controls) == ["threshold", "prevalence", "miss_cost"]
-    grid = np.linspace(0, 1, 101)
-    ill, well = scores[labels == 1], scores[labels == 0]
-    for cut, prevalence, price in [(0.5, 0.2, 4), (0.3, 0.05, 30), (0.3, 0.05, 0)]:
-        move(panel, {"threshold": cut, "prevalence": prevalence, "miss_cost": price})
-        missed = np.array([(ill < t).mean() for t in grid])
-        alarmed = np.array([(well >= t).mean() for t in grid])
-        cost = 1000 * (prevalence * missed * price + (1 - prevalence) * alarmed)
-        ax = panel.figure.axes[2]
-        np.testing.assert_allclose(lines_of(ax)[0], cost)
-        assert ax.get_ylim()[1] >= cost.max()
-        at = np.flatnonzero(np.isclose(grid, cut))[0]
-        line = panel.lines[-1]
-        assert line.startswith(f"expected cost {cost[at]:,.0f} false alarms per 1,000 patients")
-        assert f"least {cost.min():,.0f}, at a threshold of {grid[cost.argmin()]:.3g}" in line
-        assert "Beside them the expected cost" in panel.alt
+    one = widgets.threshold(labels, scores)
+    other = widgets.threshold(labels, np.clip(scores * 0.9, 0, 1))
+    assert repr(one) == repr(other)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "told"),
     [
         (lambda: widgets.threshold([0, 1], [0.1]), DataError, "one label and one score"),
-        (
-            lambda: widgets.threshold([1, 1, 1], [0.2, 0.3, 0.4], miss_cost=2),
-            metrics.UndefinedMetric,
-            "both classes",
-        ),
-        (lambda: widgets.threshold(*scored(), miss_cost=-1), DataError, "cost of a miss must"),
         (lambda: widgets.threshold(*scored(), threshold=1.5), DataError, "from 0 to 1; got 1.5"),
         (lambda: widgets.threshold(*scored(), prevalence=0), DataError, "0.001 to 0.999; got 0"),
         (lambda: widgets.descent(curvatures=(-1, 5)), DataError, "curvatures must be two"),

@@ -502,7 +502,7 @@ def paired(answer) -> Verdict:
         faults = [_drawn(at) for at in (at_a, at_b)]
         if any(faults):
             once = faults.count("no replacement") == 1 and None in faults
-            return "fixed" if once else faults[0] or faults[1]
+            return "fixed" if once else next(filter(None, faults))
         if (np.sort(at_a, 1) != np.sort(at_b, 1)).any():
             return "unpaired"
         if fault := _ends(got, of_b - of_a):

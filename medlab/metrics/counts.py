@@ -93,14 +93,6 @@ def specificity(labels: ArrayLike, scores: ArrayLike, threshold: float | None = 
     return confusion(labels, scores, threshold).specificity
 
 
-class PrecisionRecallCurve(NamedTuple):
-    """(M + 1,), (M + 1,) and (M,), by rising threshold; the last point is (1, 0) by convention."""
-
-    precision: np.ndarray
-    recall: np.ndarray
-    thresholds: np.ndarray
-
-
 class OperatingPoint(NamedTuple):
     """One point of the ROC curve; positive means score ≥ threshold."""
 
@@ -130,14 +122,10 @@ def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndar
     """
     from sklearn.metrics import roc_curve as curve
 
-    return curve(*_two_classes(labels, scores), drop_intermediate=False)
-
-
-def precision_recall_curve(labels: ArrayLike, scores: ArrayLike) -> PrecisionRecallCurve:
-    """Precision (PPV) against recall (sensitivity) at every distinct score."""
-    from sklearn.metrics import precision_recall_curve as curve
-
-    return PrecisionRecallCurve(*curve(*_two_classes(labels, scores)))
+    _, y, s = binary_pairs(labels, scores)
+    need_both(y)
+    # scikit-learn refuses infinite log-odds
+    return curve(y, np.clip(s, -1e300, 1e300), drop_intermediate=False)
 
 
 def specificity_at_sensitivity(
@@ -168,13 +156,6 @@ def one_against_rest(labels: ArrayLike, scores: ArrayLike) -> list[tuple[np.ndar
 def _auc(y: np.ndarray, s: np.ndarray) -> float:
     ill = y.sum()
     return (rankdata(s)[y].sum() - ill * (ill + 1) / 2) / (ill * (~y).sum())
-
-
-def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and finite scores: scikit-learn refuses infinite log-odds."""
-    _, y, s = binary_pairs(labels, scores)
-    need_both(y)
-    return y, np.clip(s, -1e300, 1e300)
 
 
 def _share(part: float, rest: float) -> float:

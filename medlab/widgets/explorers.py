@@ -217,19 +217,15 @@ def threshold(
     *,
     threshold: float = 0.5,
     prevalence: float | None = None,
-    miss_cost: float | None = None,
-    names: tuple[str, str] = ("negative", "positive"),
 ) -> Panel:
-    """Slide the threshold, the prevalence and the cost; see the four ratios and the expected cost.
+    """Slide the threshold and the prevalence; see the four ratios.
 
-    Labels are (N,) of 0 and 1, scores (N,), (N, 1) or (N, 2), and names those of class 0 and 1. The
-    other arguments are where the sliders start: a score at or above `threshold` is called positive;
-    `prevalence` is 0.001 to 0.999, that of the labels if not given; `miss_cost` is the cost of a
-    missed patient in false alarms, 0 to 100, and costs are left out if it is not given.
+    Labels are (N,) of 0 and 1, scores (N,), (N, 1) or (N, 2). The other arguments are where the
+    sliders start: a score at or above `threshold` is called positive; `prevalence` is 0.001 to
+    0.999, that of the labels if not given.
 
     Raises:
         DataError: labels and scores that do not fit together, or a start outside its slider.
-        UndefinedMetric: a cost is asked for, and the labels are of one class only.
     """
     _, y, s = metrics.binary_pairs(labels, scores)
     low, high = (0.0, 1.0) if s.min() >= 0 and s.max() <= 1 else (float(s.min()), float(s.max()))
@@ -240,17 +236,14 @@ def threshold(
         "threshold": slider("threshold", threshold, low, high, step=(high - low) / 100),
         "prevalence": slider("prevalence", prevalence, 0.001, 0.999, step=0.001, form=".1%"),
     }
-    if miss_cost is not None:
-        controls["miss_cost"] = slider("miss_cost", miss_cost, 0, 100, step=0.5, form=".1f")
-    edges, grid = np.linspace(low, high, 31), np.linspace(low, high, 101)
+    edges = np.linspace(low, high, 31)
     ratios = ("sensitivity", "specificity", "ppv", "npv")
 
-    def show(threshold: float, prevalence: float, miss_cost: float | None = None) -> Shown:
-        wide = 2 if miss_cost is None else 3
-        fig, axes = plotting.subplots(1, wide, size=(9 if wide == 2 else 11, 2.9))
-        for k in (0, 1):
+    def show(threshold: float, prevalence: float) -> Shown:
+        fig, axes = plotting.subplots(1, 2, size=(9, 2.9))
+        for k, name in enumerate((WORDS["negative"], WORDS["positive"])):
             count = np.histogram(s[y == k], edges)[0]
-            axes[0].stairs(count, edges, fill=True, alpha=0.55, label=names[k])
+            axes[0].stairs(count, edges, fill=True, alpha=0.55, label=name)
         axes[0].set(xlabel=WORDS["score"], ylabel=WORDS["images"])
         axes[0].legend(fontsize=9)
         at = metrics.confusion(y, s, threshold)
@@ -267,20 +260,8 @@ def threshold(
         axes[1].barh(words, np.nan_to_num(values), color=plotting.COLOURS[2])
         axes[1].set(xlim=(0, 1), xlabel=WORDS["share"])
         axes[1].invert_yaxis()
-        alt = WORDS["threshold_alt"].format(*names, threshold)
-        if miss_cost is not None:
-            costs = {"miss_cost": miss_cost, "prevalence": prevalence}
-            cost = metrics.expected_cost(y, s, grid, **costs)
-            now = float(metrics.expected_cost(y, s, threshold, **costs))
-            axes[2].plot(grid, cost, color=plotting.COLOURS[3])
-            axes[2].set(xlabel=WORDS["threshold"], ylabel=WORDS["cost_axis"])
-            axes[2].set_ylim(0, 1.05 * cost.max() or 1)
-            axes[2].yaxis.set_major_formatter("{x:\u2007>6g}")  # as wide at every cost
-            lines.append(WORDS["cost"].format(now, cost.min(), grid[cost.argmin()]))
-            alt += WORDS["cost_alt"]
-        for ax in (axes[0], *axes[2:]):
-            ax.axvline(threshold, color="black", linestyle="--")
-        return fig, alt, lines
+        axes[0].axvline(threshold, color="black", linestyle="--")
+        return fig, WORDS["threshold_alt"].format(threshold), lines
 
     return Panel(controls, show)
 
