@@ -8,6 +8,7 @@ import torch
 from sklearn import metrics as sk
 
 from medlab import metrics
+from medlab.metrics.calibration import net_benefit
 
 
 def case(n=200, tied=False, seed=0, prevalence=0.3):
@@ -99,6 +100,4 @@ def test_labels_and_scores_in_small_numbers_do_not_overflow(kind):
     for metric in (metrics.auc, metrics.accuracy, metrics.brier, metrics.ece):
         assert metric(*small) == metric(labels, scores)
     thresholds = [0.2, 0.6]
-    assert (
-        metrics.net_benefit(*small, thresholds) == metrics.net_benefit(labels, scores, thresholds)
-    ).all()
+    assert (net_benefit(*small, thresholds) == net_benefit(labels, scores, thresholds)).all()

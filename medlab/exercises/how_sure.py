@@ -499,10 +499,10 @@ def paired(answer) -> Verdict:
         (at_a, of_a), (at_b, of_b) = spy.of(0), spy.of(1)
         if bool(len(at_a)) != bool(len(at_b)):
             return "one model", {"got": "`a`" if len(at_a) else "`b`"}
-        faults = [_drawn(at) for at in (at_a, at_b)]
-        if any(faults):
+        faults = _drawn(at_a), _drawn(at_b)
+        if fault := faults[0] or faults[1]:
             once = faults.count("no replacement") == 1 and None in faults
-            return "fixed" if once else next(filter(None, faults))
+            return "fixed" if once else fault
         if (np.sort(at_a, 1) != np.sort(at_b, 1)).any():
             return "unpaired"
         if fault := _ends(got, of_b - of_a):

@@ -12,7 +12,6 @@ from medlab.metrics.calibration import (
     ece,
     expected_cost,
     fit_temperature,
-    net_benefit,
     reliability,
 )
 from medlab.metrics.counts import (
@@ -57,7 +56,6 @@ __all__ = [
     "froc",
     "hausdorff",
     "iou",
-    "net_benefit",
     "proportion",
     "psnr",
     "reliability",
