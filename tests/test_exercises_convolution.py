@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from medlab.exercises import check
 from medlab.exercises.convolution import MESSAGES
 from tests.learners import broken, gap, hasty, prints, stub, unheard
+from tests.mutants import ticked
 
 # ------------------------------------------------------------------------ 1: the sum, in loops
 
@@ -541,3 +542,18 @@ def test_answers_cannot_be_spoilt_by_functions_that_change_their_arguments(id, c
 
 def test_every_message_is_said(capsys):
     assert unheard(MESSAGES, CASES, capsys) == []
+
+
+# Of exercises 2 and 6 many answers are right; kernels are square, and sums know no order.
+EQUIVALENT = [
+    "convolution.3: k = w.shape[-1] → k = w.shape[-2]",
+    "convolution.3: y = torch.zeros(len(w), x.shape[1] - k + 1, x.shape[2] - k + 1) → "
+    "y = torch.ones(len(w), x.shape[1] - k + 1, x.shape[2] - k + 1)",
+    "convolution.3: y[:, i, j] = (w * x[:, i:i + k, j:j + k]).sum((1, 2, 3)) + b → "
+    "y[:, i, j] = (w * x[:, i:i + k, j:j + k]).sum((2, 1, 3)) + b",
+]
+
+
+def test_a_changed_solution_is_not_ticked():
+    without = ("convolution.2", "convolution.6")
+    assert ticked("03_convolution", "convolution", without=without) == EQUIVALENT
