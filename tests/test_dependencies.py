@@ -20,6 +20,7 @@ OWN = {"benchmarks", "conftest", "data_scripts", "medlab", "notebooks", "tests"}
 
 # Declared and imported by nothing here, with what uses it instead.
 INDIRECT = {
+    "axe-playwright-python": "test_browser.py runs the script that it brings",
     "jupyterlab": "make lab runs it",
     "mypy": "make test-types runs it",
     "onnxscript": "torch.onnx.export asks for it",
