@@ -232,6 +232,11 @@ CASES = [
     ("how_sure.1", drawn("stratified"), "the same number of ill"),
     ("how_sure.1", drawn("half"), "asked for 300 resamples, and `metric` saw 150"),
     ("how_sure.1", drawn("one more"), "saw 301"),
+    (
+        "how_sure.1",
+        lambda m, y, s, n, rng: bootstrap(m, y, s, n, np.random.default_rng(7)),
+        "two different rngs gave the same resamples",
+    ),
     ("how_sure.1", drawn("unseeded"), "the same rng gave two different intervals"),
     ("how_sure.1", drawn("all"), "you returned 300 values"),
     ("how_sure.1", drawn("low"), "two numbers, (low, high)"),
@@ -352,6 +357,11 @@ CASES = [
     ("how_sure.6", lambda *g: (0, 1), "`metric` was not called"),
     ("how_sure.6", lambda *g: paired(*g)[::-1], "the upper end first"),
     ("how_sure.6", lambda m, y, a, b, n, r: paired(m, y, a, b, n, unseeded), "the same rng"),
+    (
+        "how_sure.6",
+        lambda m, y, a, b, n, r: paired(m, y, a, b, n, np.random.default_rng(7)),
+        "two different rngs gave the same resamples",
+    ),
     ("how_sure.6", lambda m, y, a, b, n, r: paired(m, y, a, b, 20, r), "saw 20"),
     ("how_sure.7", (198, 625), "✓"),
     ("how_sure.7", torch.tensor([200, 600]), "✓"),

@@ -244,6 +244,11 @@ class Floats(Chests):
         return image if self.change is None else self.change(image), self.labels[i]
 
 
+def batch_changed(self, i):
+    image = self.images[i].float() / 255
+    return image if self.change is None else self.change(image[None])[0], self.labels[i]
+
+
 def bytes_changed(self, i):
     image = self.images[i].clone()
     if self.change is not None:
@@ -438,6 +443,7 @@ CASES = [
     ("splits.6", Eager, "before an item was asked for"),
     ("splits.6", Cached, "once for several"),
     ("splits.6", but_item(bytes_changed), "`change` got bytes"),
+    ("splits.6", but_item(batch_changed), "`change` got the shape (1, 1, 6, 5)"),
     ("splits.6", but_item(result_lost), "its result not used"),
     ("splits.6", but_item(damage), "other values"),
     ("splits.6", Floats, "its result not used"),

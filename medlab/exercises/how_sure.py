@@ -28,6 +28,8 @@ _DRAWS = {
     "stratified": "each resample has the same number of ill patients. Draw from all patients: in "
     "another study that number would be another one.",
     "how many": "I asked for {want} resamples, and `metric` saw {got}.",
+    "own rng": "two different rngs gave the same resamples. Draw with the rng that I pass in, and "
+    "make none of your own.",
     "unseeded": "the same rng gave two different intervals. Draw with the rng that I pass in, not "
     "with np.random.",
     "all values": "you returned {got} values. I asked for two: the ends of the middle 95 %.",
@@ -87,7 +89,7 @@ MESSAGES = {
         "no root": "you compared with p(1 − p)/n, which is the variance. Take its root.",
         "outside": "the other way round: you returned p that are refuted.",
         "coarse": "for {k} of {n} you are within two hundredths of {low:.3f} and {high:.3f}, with "
-        "{got}. To three digits, please: try more values of p.",
+        "{got}. To three digits, please: try more values of p, and look whether you took 1.96.",
         "other": "for {k} of {n} I expected {low:.3f} to {high:.3f}, and got {got}.",
     },
     "how_sure.4": {
@@ -102,7 +104,8 @@ MESSAGES = {
         "one side": "you looked at one end alone. The interval holds p if p is above the lower "
         "*and* below the upper end.",
         "percent": "you returned per cent. A share lies between 0 and 1 in this course.",
-        "observed": "you asked whether the interval holds k/n, which it always does. Does it hold "
+        "observed": "your chances add up to 1: either you left no k out, or you asked whether the "
+        "interval holds k/n, which it always does. Does it hold "
         "the truth, p?",
         "simulated": "that is near {expected:.4f}, and no sum: two calls gave {got:.4f} and "
         "{again:.4f}. Add up `binom.pmf(k, n, p)` instead of drawing.",
@@ -271,12 +274,15 @@ def _between(got: float, ordered: np.ndarray, level: float) -> bool:
     return bool(low - 1e-9 <= got <= high + 1e-9)
 
 
+SEEDS = (0, 0, 1)
+
+
 @exercise("how_sure.1", MESSAGES["how_sure.1"])
 def bootstrap(answer) -> Verdict:
-    results = []
-    for _ in "ab":
+    results, draws = [], []
+    for seed in SEEDS:
         spy = _Spy(SCORES)
-        given = LABELS.copy(), SCORES.copy(), ROUNDS, np.random.default_rng(0)
+        given = LABELS.copy(), SCORES.copy(), ROUNDS, np.random.default_rng(seed)
         got = _run(answer, spy, *given)
         positions, values = spy.of(0)
         if fault := _drawn(positions):
@@ -286,7 +292,15 @@ def bootstrap(answer) -> Verdict:
         if fault := _ends(got, values):
             return fault
         results.append(got)
-    return "right" if near(*results) else "unseeded"
+        draws.append(positions)
+    return _seeded(results, draws)
+
+
+def _seeded(results: list, draws: list[np.ndarray]) -> Verdict:
+    """Whether the same seed gave the same interval, and another one other resamples."""
+    if not near(*results[:2]):
+        return "unseeded"
+    return "own rng" if np.array_equal(*draws[1:]) else "right"
 
 
 @exercise("how_sure.2", MESSAGES["how_sure.2"])
@@ -491,10 +505,10 @@ def delong(answer) -> Verdict:
 @exercise("how_sure.6", MESSAGES["how_sure.6"])
 def paired(answer) -> Verdict:
     a, b = SCORES, 1.07 * np.roll(SCORES, 4) + 0.03
-    results = []
-    for _ in "ab":
+    results, draws = [], []
+    for seed in SEEDS:
         spy = _Spy(a, b)
-        given = LABELS.copy(), a.copy(), b.copy(), ROUNDS, np.random.default_rng(0)
+        given = LABELS.copy(), a.copy(), b.copy(), ROUNDS, np.random.default_rng(seed)
         got = _run(answer, spy, *given)
         (at_a, of_a), (at_b, of_b) = spy.of(0), spy.of(1)
         if bool(len(at_a)) != bool(len(at_b)):
@@ -513,7 +527,8 @@ def paired(answer) -> Verdict:
                 return "difference of ends"
             return fault
         results.append(got)
-    return "right" if near(*results) else "unseeded"
+        draws.append(at_a)
+    return _seeded(results, draws)
 
 
 @exercise("how_sure.7", MESSAGES["how_sure.7"])

@@ -137,6 +137,7 @@ MESSAGES = {
         "once": "`change` was called before an item was asked for, or once for several. Call it in "
         "`__getitem__`, so that the network sees another variant each time.",
         "changed bytes": "`change` got bytes. It wants the float image.",
+        "changed shape": "`change` got the shape {got}. Hand it the one image as it is, {want}.",
         "changed early": "`change` got an image that runs to {got:g}. Bring it to 0 to 1 first, "
         "and change it then.",
         "unused": "`change` was called, and its result not used.",
@@ -486,6 +487,8 @@ def chests(answer) -> Verdict:
         return "changed bytes"
     if len(seen) != 2:
         return "once"
+    if seen[0].shape != before[2].shape:
+        return "changed shape", {"got": tuple(seen[0].shape), "want": tuple(before[2].shape)}
     if seen[0].max() > 1.001:
         return "changed early", {"got": float(seen[0].max())}
     if not torch.equal(images, before):
