@@ -300,7 +300,7 @@ def _seeded(results: list, draws: list[np.ndarray]) -> Verdict:
     """Whether the same seed gave the same interval, and another one other resamples."""
     if not near(*results[:2]):
         return "unseeded"
-    return "own rng" if np.array_equal(*draws[1:]) else "right"
+    return "own rng" if np.array_equal(draws[1], draws[2]) else "right"
 
 
 @exercise("how_sure.2", MESSAGES["how_sure.2"])
