@@ -26,6 +26,7 @@ from medlab.errors import ClaimError, MedlabError
 __all__ = [
     "NotAttempted",
     "Wrong",
+    "array_of",
     "as_array",
     "call",
     "check",
@@ -217,7 +218,7 @@ def call(function: Any, *args, **kwargs) -> Any:
 
 def near(answer: Any, expected: Any, *, rel: float = 1e-3, absolute: float = 1e-6) -> bool:
     """True if a number, array or tensor has the expected shape and values."""
-    got, want = _array(answer), _array(expected)
+    got, want = array_of(answer), array_of(expected)
     return got.shape == want.shape and np.allclose(got, want, rtol=rel, atol=absolute)
 
 
@@ -228,7 +229,7 @@ def first_match(answer: Any, wrong: dict[str, Any], **tolerance: float) -> str:
 
 def number(answer: Any) -> float:
     """The answer as one number; `Wrong` if it is anything else."""
-    array = _array(answer)
+    array = array_of(answer)
     if array.size != 1:
         raise Wrong("not a number", kind=f"{type(answer).__name__} of shape {array.shape}")
     return array.item()
@@ -267,7 +268,8 @@ def shape_or_type(answer: Any) -> str:
     return type(answer).__name__ if found == (0, 0, 0) else f"shape {found}"
 
 
-def _array(answer: Any) -> np.ndarray:
+def array_of(answer: Any) -> np.ndarray:
+    """The answer's numbers, of their shape; `Wrong` if it holds none."""
     try:
         return np.asarray(answer.detach().cpu() if torch.is_tensor(answer) else answer, float)
     except (TypeError, ValueError):

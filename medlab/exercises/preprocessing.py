@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from medlab.exercises import Verdict, Wrong, call, exercise, first_match, near
+from medlab.exercises import Verdict, Wrong, array_of, call, exercise, first_match, near
 
 MESSAGES = {
     "preprocessing.1": {
@@ -159,11 +159,6 @@ MESSAGES = {
 }
 
 
-def _array(answer: Any) -> np.ndarray:
-    near(answer, 0)  # says what is wrong with something that is no number
-    return np.asarray(answer.detach() if torch.is_tensor(answer) else answer, float)
-
-
 @exercise("preprocessing.1", MESSAGES["preprocessing.1"])
 def standardise(answer) -> Verdict:
     for seed, level in ((0, 100.0), (1, -700.0)):
@@ -178,7 +173,7 @@ def standardise(answer) -> Verdict:
         # A deviation with n − 1 in place of n is as good: rel covers it.
         if near(got, want, rel=5e-3, absolute=5e-3):
             continue
-        got = _array(got)
+        got = array_of(got)
         if got.shape == tuple(train.shape):
             return "train"
         if got.shape != tuple(test.shape):
@@ -224,7 +219,7 @@ def resampled_size(answer) -> Verdict:
         exactly = {"rel": 0.0, "absolute": 1e-6}
         if near(got, want, **exactly):
             continue
-        shown = _array(got)
+        shown = array_of(got)
         told = {"size": size, "spacing": spacing, "to": to, "expected": tuple(want)}
         told["got"] = tuple(round(float(v), 3) for v in shown.flat)
         if shown.shape != (len(size),):
@@ -323,7 +318,7 @@ def _pair(got: Any) -> list[np.ndarray]:
     if not isinstance(got, (tuple, list)) or len(got) != 2:
         kind = f"{len(got)} values" if isinstance(got, (tuple, list)) else type(got).__name__
         raise Wrong("pair", got=kind)
-    return [_array(one) for one in got]
+    return [array_of(one) for one in got]
 
 
 def _misshapen(got: tuple[int, ...], size: tuple, spacing: tuple, to: float) -> str:
@@ -359,7 +354,7 @@ def crop_pad(answer) -> Verdict:
     cases = (((12, 7), (6, 13), -1000.0), ((9, 11), (4, 5), 0.5), ((5, 6), (10, 9), -3.0))
     for seed, (old, size, value) in enumerate(cases):
         x = torch.randn(old, generator=torch.Generator().manual_seed(seed)) * 50 + 20
-        got = _array(call(answer, x.clone(), size, value))
+        got = array_of(call(answer, x.clone(), size, value))
         told: dict[str, Any] = {"old": old, "size": size, "value": value, "got": got.shape}
         if got.shape != size:
             return "shape", told
@@ -398,7 +393,7 @@ def equalise(answer) -> Verdict:
         greys[:6], greys[6, :9] = 0, 231
         counts = np.bincount(greys.ravel(), minlength=256)
         curve = _curve(counts, limit * greys.size / 256)
-        got, want = _array(call(answer, greys.copy(), limit)), curve[greys]
+        got, want = array_of(call(answer, greys.copy(), limit)), curve[greys]
         if near(got, want):
             continue
         if got.shape == (256,):
@@ -445,7 +440,7 @@ def quadratic_field(answer) -> Verdict:
     for seed, bend in ((0, (0.5, -0.6, 0.4, 0.7, -0.5)), (1, (-0.3, 0.7, -0.6, -0.8, 0.5))):
         image, mask, log_field = _shaded(seed, bend)
         got = call(answer, image.clone(), mask.clone())
-        got = _array(got)
+        got = array_of(got)
         if got.shape != tuple(image.shape):
             return "shape", {"got": got.shape, "want": tuple(image.shape)}
         inside, x = mask.numpy(), image.numpy().astype(float)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medlab.exercises import NotAttempted, Verdict, Wrong, call, exercise, near, number
+from medlab.exercises import NotAttempted, Verdict, Wrong, array_of, call, exercise, near, number
 
 MESSAGES = {
     "splits.1": {
@@ -148,11 +148,6 @@ MESSAGES = {
 }
 
 
-def _array(answer: Any) -> np.ndarray:
-    near(answer, 0)  # says what is wrong with something that is no number
-    return np.asarray(answer.detach() if torch.is_tensor(answer) else answer, float)
-
-
 ALLOWED = {
     "chest X-ray, find the side of a collapsed lung: left–right flip": (False, "side"),
     "chest X-ray, pneumonia or not: turn by up to 8 degrees": (True, "pose"),
@@ -191,7 +186,7 @@ def pull(answer) -> Verdict:
         mask = np.kron(rng.choice([0, 3, 7], (9, 6)), np.ones((5, 5), int))
         angle = np.deg2rad(degrees)
         turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        got = _array(call(answer, mask.copy(), turn.copy(), np.array(shift)))
+        got = array_of(call(answer, mask.copy(), turn.copy(), np.array(shift)))
         if got.shape != mask.shape:
             return "shape", {"got": got.shape, "want": mask.shape}
         want = _pulled(mask, turn, shift)
@@ -267,7 +262,7 @@ def flip_boxes(answer) -> Verdict:
         got = call(answer, given.clone(), width)
         if near(got, want):
             continue
-        got = _array(got)
+        got = array_of(got)
         if got.shape != tuple(want.shape):
             return "shape", {"got": got.shape, "want": tuple(want.shape)}
         last = width - 1
@@ -501,7 +496,7 @@ def chests(answer) -> Verdict:
 
 def _item(i: int, image: Any, label: Any, stored: torch.Tensor, right: torch.Tensor) -> Any:
     """What is wrong with one pair, or None."""
-    got = _array(image)
+    got = array_of(image)
     if got.shape != tuple(stored.shape):
         return "image shape", {"got": got.shape, "want": tuple(stored.shape)}
     if np.asarray(image).dtype.kind != "f":
