@@ -27,7 +27,12 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
 
     Source: Dice, Ecology 26:297 (1945).
     """
-    shared, sizes = _shared_and_sizes(masks, predicted, num_classes)
+    truth, found, num_classes = labelled(masks, predicted, num_classes)
+    columns = []
+    for k in range(1, num_classes):
+        a, b = (truth == k).flatten(1), (found == k).flatten(1)
+        columns.append(torch.stack([(a & b).sum(1), a.sum(1) + b.sum(1)]))
+    shared, sizes = torch.stack(columns, -1).cpu().double()
     return 2 * shared / sizes  # 0 / 0 is NaN
 
 
@@ -39,8 +44,8 @@ def iou(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = Non
 
     Source: Jaccard, Bulletin de la Société Vaudoise des Sciences Naturelles 37:547 (1901).
     """
-    shared, sizes = _shared_and_sizes(masks, predicted, num_classes)
-    return shared / (sizes - shared)
+    overlap = dice(masks, predicted, num_classes=num_classes)
+    return overlap / (2 - overlap)
 
 
 def psnr(target: ArrayLike, outputs: ArrayLike, *, data_range: float) -> Tensor:
@@ -67,19 +72,6 @@ def psnr(target: ArrayLike, outputs: ArrayLike, *, data_range: float) -> Tensor:
         )
     error = (truth - got).square().flatten(1).mean(1)
     return 10 * (data_range**2 / error).log10()
-
-
-def _shared_and_sizes(
-    masks: ArrayLike, predicted: ArrayLike, num_classes: int | None
-) -> tuple[Tensor, Tensor]:
-    """|A ∩ B| and |A| + |B|, float64 (N, K − 1) each, on the CPU."""
-    truth, found, num_classes = labelled(masks, predicted, num_classes)
-    columns = []
-    for k in range(1, num_classes):
-        a, b = (truth == k).flatten(1), (found == k).flatten(1)
-        columns.append(torch.stack([(a & b).sum(1), a.sum(1) + b.sum(1)]))
-    shared, sizes = torch.stack(columns, -1).cpu().double()
-    return shared, sizes
 
 
 def labelled(
