@@ -6,13 +6,13 @@ to the right, y below the middle of the probe's face. Sizes come as the dictiona
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Numbers = dict[str, Any]
+from medlab.simulate._streams import Numbers
+
 Point = tuple[Tensor, Tensor, Tensor]
 LATTICE = (32, 26, 60)  # points along x, y, z that count a volume
 
