@@ -103,13 +103,6 @@ def _inner(s: Numbers, at: Point, depth: Tensor) -> dict[str, Tensor]:
     return parts | {"urine": torch.logsumexp(spaces / 1.2, 0) > 0.3}
 
 
-def classes(parts: dict[str, Tensor]) -> Tensor:
-    """uint8: 1 parenchyma, 2 sinus with what it holds, 3 cyst, and 0."""
-    inner = parts["sinus"] | parts["urine"] | parts["stone"]
-    inside = torch.where(inner, 2, 1) * (parts["depth"] > 0)
-    return torch.where(parts["cyst"] > 0, 3, inside).to(torch.uint8)
-
-
 def surroundings(s: Numbers, x: Tensor, y: Tensor, d: Tensor) -> dict[str, Tensor]:
     """Bool by tissue at image points of depth d from the face, the later over the earlier."""
     dx, dy, length = x - s["at_x"], y - s["at_y"], 2 * s["half"][2]

@@ -164,15 +164,8 @@ def _turned(u: np.ndarray, v: np.ndarray, angle: float) -> tuple[np.ndarray, np.
     return cos * u + sin * v, cos * v - sin * u
 
 
-def _scan(s: Numbers, rng: np.random.Generator) -> tuple[Probe, Tensor]:
-    """The probe, and the amplitude of the echoes along its beams."""
-    probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
-    white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
-    return probe, _echoes(s, probe, white)
-
-
 def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """uint8 image and mask (size, size)."""
+    """uint8 image and mask (size, size): 1 parenchyma, 2 sinus with what it holds, 3 cyst."""
     probe, beams = _scan(s, rng)
     white_level = 10 ** (s["range"] * (1 - s["liver"]) / 20)
     grey = log_compress(beams, dynamic_range=s["range"], reference=white_level) ** s["gamma"]
@@ -181,8 +174,11 @@ def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, T
     picture = functional.avg_pool2d(picture[None], fine)[0]
     x, y = _pixels(size, probe)
     _, _, seen = probe.sample(x, y)
-    mask = flank.classes(flank.kidney(s, _in_kidney(s, x, y))) * seen
-    return (255 * picture * seen).round().to(torch.uint8), mask
+    parts = flank.kidney(s, _in_kidney(s, x, y))
+    inner = parts["sinus"] | parts["urine"] | parts["stone"]
+    mask = torch.where(inner, 2, 1) * (parts["depth"] > 0)
+    mask = torch.where(parts["cyst"] > 0, 3, mask) * seen
+    return (255 * picture * seen).round().to(torch.uint8), mask.to(torch.uint8)
 
 
 def _pixels(size: int, probe: Probe) -> tuple[Tensor, Tensor]:
@@ -204,8 +200,10 @@ def _power(decibels: Tensor) -> Tensor:
     return torch.exp(decibels * (math.log(10) / 10))
 
 
-def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
-    """(samples, lines) amplitude after time-gain compensation; liver is about 1."""
+def _scan(s: Numbers, rng: np.random.Generator) -> tuple[Probe, Tensor]:
+    """The probe, and (samples, lines) amplitude after time-gain compensation; liver is about 1."""
+    probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
+    white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
     d, angle = probe.grid()
     x, y = probe.point(d, angle)
     s = s | {"sway": torch.sin(x / 15 + s["sway"])}
@@ -256,7 +254,7 @@ def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
     gain = 2 * s["tgc"] * s["tgc_off"] * s["frequency"] * d / 10 + s["gain"]
     amplitude = field.square().sum(0).sqrt() * _power(gain / 2)
     mean = functional.avg_pool2d(amplitude[None], (5, 3), 1, (2, 1), count_include_pad=False)[0]
-    return torch.lerp(amplitude, mean, s["smooth"])
+    return probe, torch.lerp(amplitude, mean, s["smooth"])
 
 
 def _tissues(s: Numbers, kidney: dict[str, Tensor], x: Tensor, y: Tensor, d: Tensor) -> Tensor:
