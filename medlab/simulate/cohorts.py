@@ -250,7 +250,7 @@ class Simulated(NamedTuple):
 _USUAL = {"n": 2000, "seed": 0, "size": 64}
 _KIDNEYS = {"n": 600, "seed": 0, "size": 96}
 _BRAINS = {"n": 600, "seed": 0, "size": 96, "contrast": "flair"}
-_CINES = {"n": 400, "seed": 0, "size": 32, "frames": 16}
+_CINES = {"n": 400, "seed": 0, "size": 32}
 _SLICES = {"n": 600, "seed": 0, "size": 128, "stack": 1}
 COHORTS = {
     BRAIN_MRI.name: Simulated(brain_mri, BRAIN_MRI.version, _BRAINS, BRAIN_MRI),
