@@ -120,18 +120,11 @@ def test_large_integers_keep_every_digit(tmp_path):
     assert np.array_equal(read.pixels.numpy(), values)
 
 
-def test_multi_frame_is_frames_first_with_times(tmp_path):
+def test_multi_frame_is_frames_first(tmp_path):
     values = RNG.integers(0, 255, size=(4, 3, 5)).astype(np.uint8)
     read = read_image(save(image(values, Modality="US", FrameTime="40"), tmp_path / "a.dcm"))
     assert np.array_equal(read.pixels.numpy(), values)
-    assert read.times.tolist() == [0, 40, 80, 120]
     assert read.frames.shape == (4, 1, 3, 5)
-
-
-def test_frame_time_vector(tmp_path):
-    values = np.zeros((3, 2, 4), np.uint8)
-    vector = save(image(values, FrameTimeVector=["0", "10", "25"]), tmp_path / "a.dcm")
-    assert read_image(vector).times.tolist() == [0, 10, 35]
 
 
 def test_enhanced_frames_have_their_own_rescale(tmp_path):
@@ -157,7 +150,7 @@ def test_enhanced_frames_have_their_own_rescale(tmp_path):
     read = read_image(save(data, tmp_path / "a.dcm"))
     assert np.array_equal(read.pixels[0].numpy(), values[0])
     assert np.array_equal(read.pixels[1].numpy(), values[1] * 3.0 - 7)
-    assert (read.spacing, read.spacing_source) == ((0.5, 0.25), "PixelSpacing")
+    assert read.spacing == (0.5, 0.25)
     groups.pop()
     data.PerFrameFunctionalGroupsSequence = Sequence(groups)
     with pytest.raises(DicomError, match=r"describes 1 frames"):
@@ -280,27 +273,11 @@ def test_where_the_spacing_comes_from(tmp_path):
     zeros = np.zeros((2, 2), np.uint16)
     assert read_image(save(image(zeros), tmp_path / "a.dcm")).spacing is None
     detector = read_image(save(image(zeros, ImagerPixelSpacing=[0.2, 0.1]), tmp_path / "b.dcm"))
-    assert (detector.spacing, detector.spacing_source) == ((0.2, 0.1), "ImagerPixelSpacing")
+    assert detector.spacing == (0.2, 0.1)
     both = image(zeros, ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.3, 0.4])
     assert read_image(save(both, tmp_path / "c.dcm")).spacing == (0.3, 0.4)
     with pytest.raises(DicomError, match="PixelSpacing must be positive"):
         read_image(save(image(zeros, PixelSpacing=[0, 1]), tmp_path / "d.dcm"))
-
-
-def test_ultrasound_regions_must_agree_on_the_spacing(tmp_path):
-    def region(x: float) -> Dataset:
-        item = Dataset()
-        item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
-        item.PhysicalDeltaX, item.PhysicalDeltaY = x, 0.03
-        return item
-
-    zeros = np.zeros((2, 2), np.uint8)
-    one = image(zeros, SequenceOfUltrasoundRegions=Sequence([region(0.02), region(0.02)]))
-    read = read_image(save(one, tmp_path / "a.dcm"))
-    assert read.spacing == pytest.approx((0.3, 0.2))
-    assert read.spacing_source == "SequenceOfUltrasoundRegions"
-    two = image(zeros, SequenceOfUltrasoundRegions=Sequence([region(0.02), region(0.05)]))
-    assert read_image(save(two, tmp_path / "b.dcm")).spacing is None
 
 
 # ---------------------------------------------------------------- nothing is lost, nothing padded

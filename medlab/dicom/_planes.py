@@ -56,8 +56,7 @@ def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
             place = numbers(group, "ImagePositionPatient", path, count=3)
             group = group_of(header, k, "PlaneOrientationSequence", path)
             turn = numbers(group, "ImageOrientationPatient", path, count=6)
-            spacing, source = pixel_spacing(header, k, path)
-            spacing = spacing if source == "PixelSpacing" else None
+            spacing = pixel_spacing(header, k, "PixelSpacing", path)
             planes.append(Plane(path, k, (rows, columns), header, place, turn, spacing))
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "Modality"):
         require_same(keyword, planes, [text(plane.header, keyword, plane.path) for plane in planes])

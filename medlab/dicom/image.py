@@ -12,7 +12,7 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._frames import frame_times, is_mosaic, pixel_spacing, real_values
+from medlab.dicom._frames import is_mosaic, pixel_spacing, real_values
 from medlab.dicom._pixels import stored_values
 from medlab.dicom.source import MAX_BYTES, number, open_dicom, text
 from medlab.errors import DicomError
@@ -27,24 +27,21 @@ class DicomImage:
             float32 cannot hold the stored integers); RGB (3, H, W) or (F, 3, H, W), uint8, or
             int32/int64 where the file has more than 8 bits.
         units: "HU", the header's own, "rescaled" where a rescale names none, "stored", or "RGB".
-        spacing: distance of pixel centres (row, column) in mm, None where the header is silent.
-        spacing_source: the attribute that gave it; ImagerPixelSpacing is that on the detector.
-        times: ms after the first frame, shape (F,), or None.
+        spacing: distance of pixel centres (row, column) in mm: PixelSpacing, else that on the
+            detector, ImagerPixelSpacing, larger by the magnification of the beam; else None.
+        times: ms of each frame of a cine, shape (F,), None for other images.
         inverted: the file was MONOCHROME1 (large values dark) and the pixels were mirrored.
         modality: such as "CT", "" where unknown.
         header: the data set without its pixel data, `header.file_meta` included.
-        path: the file.
     """
 
     pixels: Tensor = field(repr=False)
     units: str
     spacing: tuple[float, float] | None
-    spacing_source: str
-    times: Tensor | None = field(repr=False)
+    times: Tensor | None = field(default=None, repr=False)
     inverted: bool
     modality: str
     header: Dataset = field(repr=False)
-    path: Path
 
     @property
     def colour(self) -> bool:
@@ -104,18 +101,15 @@ def read_image(path: Path | str, *, mirror: bool = True, max_bytes: int = MAX_BY
             )
         ends = _ends(values, options) if inverted else None
         pixels, units = _in_units(header, values, ends, path)
-    spacing, source = pixel_spacing(header, 0, path)
-    times = frame_times(header, len(values), path)
+    kinds = ("PixelSpacing", "ImagerPixelSpacing")
+    patient, detector = (pixel_spacing(header, 0, keyword, path) for keyword in kinds)
     return DicomImage(
         pixels=torch.from_numpy(pixels)[one],
         units=units,
-        spacing=spacing,
-        spacing_source=source,
-        times=None if times is None else torch.tensor(times, dtype=torch.float32),
+        spacing=patient or detector,
         inverted=inverted and units != "HU",
         modality=text(header, "Modality", path),
         header=header,
-        path=path,
     )
 
 
