@@ -23,9 +23,8 @@ class DicomImage:
     """The pixels of one file and what the header says of them.
 
     Attributes:
-        pixels: grey (H, W), or (F, H, W) for several frames, float32 in `units` (float64 where
-            float32 cannot hold the stored integers); RGB (3, H, W) or (F, 3, H, W), uint8, or
-            int32/int64 where the file has more than 8 bits.
+        pixels: grey (H, W), or (F, H, W) for several frames, float32 in `units`; RGB (3, H, W) or
+            (F, 3, H, W), uint8, or int32/int64 where the file has more than 8 bits.
         units: "HU", the header's own, "rescaled" where a rescale names none, "stored", or "RGB".
         spacing: distance of pixel centres (row, column) in mm: PixelSpacing, else that on the
             detector, ImagerPixelSpacing, larger by the magnification of the beam; else None.
@@ -125,14 +124,13 @@ def _in_units(
     header: Dataset, values: np.ndarray, ends: np.ndarray | None, path: Path
 ) -> tuple[np.ndarray, str]:
     """(F, H, W) stored values → real ones, mirrored between `ends` if given, and their units."""
-    exact = values.dtype.itemsize <= 2 or np.abs(values.astype(np.float64)).max() <= 2**24
-    out = np.empty(values.shape, dtype=np.float32 if exact else np.float64)
+    out = np.empty(values.shape, np.float32)
     units = set()
     for k, stored in enumerate(values):
         real, unit = real_values(header, k, stored, path)
         if ends is not None and unit != "HU":
             real = real_values(header, k, ends, path)[0].sum() - real
-        if not np.isfinite(real).all() or np.abs(real).max() > np.finfo(out.dtype).max:
+        if not np.isfinite(real).all() or np.abs(real).max() > np.finfo(np.float32).max:
             raise DicomError(f"{path}: its pixels are not finite after the header's rescale")
         out[k] = real
         units.add("rescaled" if unit in ("", "US") else unit)

@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, UID_dictionary
+from pydicom.uid import UID, ExplicitVRLittleEndian, UID_dictionary
 from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
 from medlab.dicom._pixels import PIXEL_KEYWORDS, stored_values
@@ -105,22 +105,19 @@ def deidentify(source: Path | str | Dataset, *, key: str, patient_id: str = "ANO
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
     rules = _Rules(source, key)
-    path, dataset, old = rules.path, rules.dataset, rules.meta
+    path, dataset = rules.path, rules.dataset
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
     for doubt in _doubts(dataset, path):
-        if doubt.keyword == "BurnedInAnnotation":
-            advice = (
-                "look, blank it, then set BurnedInAnnotation (a SpecimenLabelInImage too) to NO"
-            )
+        if doubt.keyword in ("BurnedInAnnotation", "SpecimenLabelInImage"):
+            advice = f"look, blank it, then set {doubt.keyword} to NO"
             raise DicomError(f"{path}: {doubt.why}: {advice}")
     clean = rules.cleaned(dataset)
     clean.update(Dataset.from_json(_TABLE["marks"]))
     # The file meta information is a new one. The preamble, where anything could hide, stays behind.
     clean.file_meta = FileMetaDataset()
-    big = dataset.original_encoding[1] is False
-    syntax = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
-    clean.file_meta.TransferSyntaxUID = UID(text(old, "TransferSyntaxUID", path) or syntax)
+    syntax = text(rules.meta, "TransferSyntaxUID", path) or ExplicitVRLittleEndian
+    clean.file_meta.TransferSyntaxUID = UID(syntax)
     _clean_pixels(clean, path)
     if not patient_id.isascii():
         clean.SpecificCharacterSet = "ISO_IR 192"
@@ -282,12 +279,11 @@ def _doubts(dataset: Dataset, path: Path) -> Iterator[Identifier]:
         or modality not in _TABLE["modalities without text"]
     )
     doubts = {}
-    if "YES" in (burned, said("SpecimenLabelInImage")):
-        doubts["BurnedInAnnotation"] = "YES"
-    elif capture and burned != "NO":
+    if burned == "YES" or (capture and burned != "NO"):
         doubts["BurnedInAnnotation"] = burned or "absent"
-    if said("RecognizableVisualFeatures") == "YES":
-        doubts["RecognizableVisualFeatures"] = "YES"
+    for keyword in ("SpecimenLabelInImage", "RecognizableVisualFeatures"):
+        if said(keyword) == "YES":
+            doubts[keyword] = "YES"
     if modality in ("CT", "MR", "PT") and re.search(_TABLE["head"], where):
         doubts["PixelData"] = modality
     for keyword, value in doubts.items():

@@ -106,7 +106,7 @@ def read_series(
     length = float(np.linalg.norm(step))
     cosines = planes[0].orientation
     return Volume(
-        voxels=image.pixels.float(),
+        voxels=image.pixels,
         spacing=(length, *planes[0].spacing),
         origin=planes[0].position,
         direction=(tuple(map(float, step / length)), cosines[3:], cosines[:3]),

@@ -128,12 +128,12 @@ def text(dataset: Dataset, keyword: str, path: Path | str) -> str:
 
 
 def numbers(
-    dataset: Dataset, keyword: str, path: Path | str, *, count: int | None = None
+    dataset: Dataset, keyword: str, path: Path | str, *, count: int
 ) -> tuple[float, ...] | None:
     """Header values as finite floats, `count` of them; None where absent."""
     found = tuple(_parts(dataset, keyword, path, float))
-    if not all(map(math.isfinite, found)) or (found and count not in (None, len(found))):
-        raise DicomError(f"{path}: {keyword} must be finite numbers, {count or 'any'}; got {found}")
+    if found and (len(found) != count or not all(map(math.isfinite, found))):
+        raise DicomError(f"{path}: {keyword} must be finite numbers, {count}; got {found}")
     return found or None
 
 
