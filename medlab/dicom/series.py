@@ -158,9 +158,9 @@ def _times(planes: list[Plane]) -> list[float]:
     times = []
     for plane in planes:
         group = group_of(plane.header, plane.frame, "CardiacSynchronizationSequence", plane.path)
-        times.append(number(group, "NominalCardiacTriggerDelayTime", plane.path))
-        if times[-1] is None:  # no enhanced frame
-            times[-1] = number(plane.header, "TriggerTime", plane.path)
+        delay = number(group, "NominalCardiacTriggerDelayTime", plane.path)
+        trigger = number(plane.header, "TriggerTime", plane.path)
+        times.append(trigger if delay is None else delay)
     return [time for time in times if time is not None]
 
 

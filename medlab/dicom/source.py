@@ -133,7 +133,7 @@ def numbers(
     """Header values as finite floats, `count` of them; None where absent."""
     found = tuple(_parts(dataset, keyword, path, float))
     if found and (len(found) != count or not all(map(math.isfinite, found))):
-        raise DicomError(f"{path}: {keyword} must be finite numbers, {count}; got {found}")
+        raise DicomError(f"{path}: {keyword} must be finite, {count} of them; got {found}")
     return found or None
 
 
