@@ -150,7 +150,7 @@ def test_enhanced_frames_have_their_own_rescale(tmp_path):
     read = read_image(save(data, tmp_path / "a.dcm"))
     assert np.array_equal(read.pixels[0].numpy(), values[0])
     assert np.array_equal(read.pixels[1].numpy(), values[1] * 3.0 - 7)
-    assert read.spacing == (0.5, 0.25)
+    assert (read.spacing, read.spacing_source) == ((0.5, 0.25), "PixelSpacing")
     groups.pop()
     data.PerFrameFunctionalGroupsSequence = Sequence(groups)
     with pytest.raises(DicomError, match=r"describes 1 frames"):
@@ -273,11 +273,27 @@ def test_where_the_spacing_comes_from(tmp_path):
     zeros = np.zeros((2, 2), np.uint16)
     assert read_image(save(image(zeros), tmp_path / "a.dcm")).spacing is None
     detector = read_image(save(image(zeros, ImagerPixelSpacing=[0.2, 0.1]), tmp_path / "b.dcm"))
-    assert detector.spacing == (0.2, 0.1)
+    assert (detector.spacing, detector.spacing_source) == ((0.2, 0.1), "ImagerPixelSpacing")
     both = image(zeros, ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.3, 0.4])
     assert read_image(save(both, tmp_path / "c.dcm")).spacing == (0.3, 0.4)
     with pytest.raises(DicomError, match="PixelSpacing must be positive"):
         read_image(save(image(zeros, PixelSpacing=[0, 1]), tmp_path / "d.dcm"))
+
+
+def test_ultrasound_regions_must_agree_on_the_spacing(tmp_path):
+    def region(x: float) -> Dataset:
+        item = Dataset()
+        item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
+        item.PhysicalDeltaX, item.PhysicalDeltaY = x, 0.03
+        return item
+
+    zeros = np.zeros((2, 2), np.uint8)
+    one = image(zeros, SequenceOfUltrasoundRegions=Sequence([region(0.02), region(0.02)]))
+    read = read_image(save(one, tmp_path / "a.dcm"))
+    assert read.spacing == pytest.approx((0.3, 0.2))
+    assert read.spacing_source == "SequenceOfUltrasoundRegions"
+    two = image(zeros, SequenceOfUltrasoundRegions=Sequence([region(0.02), region(0.05)]))
+    assert read_image(save(two, tmp_path / "b.dcm")).spacing is None
 
 
 # ---------------------------------------------------------------- nothing is lost, nothing padded

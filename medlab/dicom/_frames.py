@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from medlab.dicom.source import number, numbers, refusing, sequence, text
+from medlab.dicom.source import integer, number, numbers, refusing, sequence, text
 from medlab.errors import DicomError
 
 
@@ -30,13 +30,26 @@ def group_of(dataset: Dataset, frame: int, keyword: str, path: Path) -> Dataset:
     return dataset
 
 
-def pixel_spacing(dataset: Dataset, frame: int, keyword: str, path: Path) -> Any:
-    """Distance of pixel centres (between rows, between columns) in mm, None where not said."""
+def pixel_spacing(dataset: Dataset, frame: int, path: Path) -> tuple[Any, str]:
+    """Distance of pixel centres (between rows, between columns) in mm, and the attribute with it.
+
+    PixelSpacing is the size in the patient. ImagerPixelSpacing is the size on the detector, larger
+    than in the patient by the magnification of the X-ray beam. An ultrasound region states its own,
+    used only where all its regions agree. (None, "") where nothing is said.
+    """
     group = group_of(dataset, frame, "PixelMeasuresSequence", path)
-    found = numbers(group, keyword, path, count=2)
-    if found is not None and min(found) <= 0:
-        raise DicomError(f"{path}: {keyword} must be positive, got {found}")
-    return found
+    for source, keyword in ((group, "PixelSpacing"), (dataset, "ImagerPixelSpacing")):
+        if (found := numbers(source, keyword, path, count=2)) is not None:
+            if min(found) <= 0:
+                raise DicomError(f"{path}: {keyword} must be positive, got {found}")
+            return found, keyword
+    regions = set()
+    for region in sequence(dataset, "SequenceOfUltrasoundRegions", path):
+        units = {integer(region, f"PhysicalUnits{axis}Direction", path) for axis in "XY"}
+        x, y = number(region, "PhysicalDeltaX", path), number(region, "PhysicalDeltaY", path)
+        if units == {3} and x and y:  # 3 is centimetres, PS3.3 C.8.5.5.1.15
+            regions.add((abs(y) * 10, abs(x) * 10))
+    return (regions.pop(), "SequenceOfUltrasoundRegions") if len(regions) == 1 else (None, "")
 
 
 def real_values(

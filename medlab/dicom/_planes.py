@@ -56,7 +56,8 @@ def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
             place = numbers(group, "ImagePositionPatient", path, count=3)
             group = group_of(header, k, "PlaneOrientationSequence", path)
             turn = numbers(group, "ImageOrientationPatient", path, count=6)
-            spacing = pixel_spacing(header, k, "PixelSpacing", path)
+            spacing, source = pixel_spacing(header, k, path)
+            spacing = spacing if source == "PixelSpacing" else None
             planes.append(Plane(path, k, (rows, columns), header, place, turn, spacing))
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "Modality"):
         require_same(keyword, planes, [text(plane.header, keyword, plane.path) for plane in planes])

@@ -26,8 +26,8 @@ class DicomImage:
         pixels: grey (H, W), or (F, H, W) for several frames, float32 in `units`; RGB (3, H, W) or
             (F, 3, H, W), uint8, or int32/int64 where the file has more than 8 bits.
         units: "HU", the header's own, "rescaled" where a rescale names none, "stored", or "RGB".
-        spacing: distance of pixel centres (row, column) in mm: PixelSpacing, else that on the
-            detector, ImagerPixelSpacing, larger by the magnification of the beam; else None.
+        spacing: distance of pixel centres (row, column) in mm, None where the header is silent.
+        spacing_source: the attribute that gave it; ImagerPixelSpacing is that on the detector.
         times: ms of each frame of a cine, shape (F,), None for other images.
         inverted: the file was MONOCHROME1 (large values dark) and the pixels were mirrored.
         modality: such as "CT", "" where unknown.
@@ -37,6 +37,7 @@ class DicomImage:
     pixels: Tensor = field(repr=False)
     units: str
     spacing: tuple[float, float] | None
+    spacing_source: str
     times: Tensor | None = field(default=None, repr=False)
     inverted: bool
     modality: str
@@ -100,12 +101,12 @@ def read_image(path: Path | str, *, mirror: bool = True, max_bytes: int = MAX_BY
             )
         ends = _ends(values, options) if inverted else None
         pixels, units = _in_units(header, values, ends, path)
-    kinds = ("PixelSpacing", "ImagerPixelSpacing")
-    patient, detector = (pixel_spacing(header, 0, keyword, path) for keyword in kinds)
+    spacing, source = pixel_spacing(header, 0, path)
     return DicomImage(
         pixels=torch.from_numpy(pixels)[one],
         units=units,
-        spacing=patient or detector,
+        spacing=spacing,
+        spacing_source=source,
         inverted=inverted and units != "HU",
         modality=text(header, "Modality", path),
         header=header,
