@@ -1,6 +1,6 @@
 """De-identification: what is left of planted identifiers, by medlab and by three other tools.
 
-    python benchmarks/deidentify.py [--files 600] [--captures 24] [--only TOOL …] [--finder 6]
+    python benchmarks/deidentify.py [--files 600] [--captures 24] [--only TOOL …]
 
 The files are those of the tests (tests/deid_corpus.py): identifiers in every place that the
 standard lists, and what must become of each by the table of the basic profile (PS3.15, 2026c) as
@@ -14,8 +14,7 @@ same run; a tool that is not installed says so in its row. They are made for dif
 - deid: recipes that a site writes for itself; here the one that comes with it, without private
   elements, and, for pictures with text, its list of devices that burn text in.
 
-Each file goes in alone. `--finder N` measures, in place of that, how often text is found on N
-simulated images of each kind for each size and contrast, and how often where there is none.
+Each file goes in alone.
 """
 
 from __future__ import annotations
@@ -34,13 +33,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-import torch
-from PIL import Image, ImageDraw, ImageFont
-from scipy.stats import binomtest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from medlab import load
 from medlab.dicom import deidentify
 from medlab.errors import DicomError
 from tests import deid_corpus
@@ -50,8 +45,8 @@ Tool = Callable[[Path, Path], None]
 READABLE = ("same", "in the bytes", "in the pixels' unused bits")
 
 
-def medlab(*, burned_in: str = "refuse") -> Tool:
-    return lambda source, target: deidentify(source, key="k", burned_in=burned_in).save_as(
+def medlab() -> Tool:
+    return lambda source, target: deidentify(source, key="k").save_as(
         target, enforce_file_format=True
     )
 
@@ -176,84 +171,6 @@ def captured(tool: Tool, count: int, folder: Path) -> Counter:
     return told
 
 
-def backgrounds(n: int) -> dict[str, np.ndarray]:
-    """Kind → (n, 512, 512) from 0 to 1, without text but for the radiographs' side markers."""
-    found, rng = {}, np.random.default_rng(0)
-    for name in ("chest_xray", "lung_ct", "brain_mri", "kidney_us"):
-        images = load(name, n=n, seed=7, size=256).images[:n].float().reshape(n, -1, 256, 256)
-        large = torch.nn.functional.interpolate(images[:, :1], size=(512, 512), mode="bilinear")
-        low, high = np.percentile(large.numpy(), (0.1, 99.9))
-        grey = ((large[:, 0].numpy() - low) / (high - low)).clip(0, 1)
-        found[name] = (grey + rng.normal(0, 0.015, grey.shape)).clip(0, 1)
-    return found
-
-
-def inked(picture: np.ndarray, words: str, size: int, contrast: float, rng) -> np.ndarray:
-    """Text brighter than what lies behind by a share of the range, or darker on bright ground."""
-    font, canvas = ImageFont.load_default(size), Image.new("L", picture.shape[::-1])
-    left = rng.uniform(4, picture.shape[1] - font.getlength(words) - 4)
-    at = (left, rng.uniform(4, picture.shape[0] - 2 * size))
-    ImageDraw.Draw(canvas).text(at, words, font=font, fill=255)
-    ink = np.asarray(canvas) / 255
-    sign = 1 if picture[ink > 0.5].mean() < 0.5 else -1
-    return (picture + sign * contrast * ink).clip(0, 1)
-
-
-def ruled(picture: np.ndarray) -> np.ndarray:
-    """A ruler as ultrasound has it: ticks and the depth in cm."""
-    canvas = Image.fromarray((picture * 255).astype(np.uint8))
-    draw = ImageDraw.Draw(canvas)
-    for k in range(1, 10):
-        draw.line([(500, 50 * k), (511, 50 * k)], fill=255)
-        draw.text((482, 50 * k - 8), str(2 * k), font=ImageFont.load_default(14), fill=255)
-    return np.asarray(canvas) / 255
-
-
-def seen(picture: np.ndarray, folder: Path) -> bool:
-    """Whether `deidentify` refuses this picture because of text."""
-    data = image(
-        (picture * 4095).round().astype(np.uint16), Modality="OT", BitsStored=12, HighBit=11
-    )
-    try:
-        deidentify(save(data, folder / "in.dcm"), key="k")
-    except DicomError as told:
-        if "burnt into the pixels" not in str(told):
-            raise
-        return True
-    return False
-
-
-def finder(n: int, folder: Path) -> list[str]:
-    """Rows: how often text is found by kind, size and contrast, and how often none."""
-    rows = ["| | font, pixels | contrast 0.5 | 0.25 | 0.1 |", "|---|---:|---:|---:|---:|"]
-    kinds, rng = backgrounds(max(n, 15)), np.random.default_rng(1)
-    totals: Counter = Counter()
-    for name, pictures in kinds.items():
-        for size in (8, 10, 12, 16, 24):
-            cells = []
-            for contrast in (0.5, 0.25, 0.1):
-                hits = 0
-                for picture in pictures[:n]:
-                    words = f"MUELLER^ANN {rng.integers(10**6, 10**7)}"
-                    hits += seen(inked(picture, words, size, contrast, rng), folder)
-                cells.append(f"{hits}/{n}")
-                totals[size, contrast] += hits
-            rows.append(f"| {name} | {size} | {' | '.join(cells)} |")
-            print(rows[-1], flush=True)
-    for size in (8, 10, 12, 16, 24):
-        cells = []
-        for contrast in (0.5, 0.25, 0.1):
-            hits, of = totals[size, contrast], n * len(kinds)
-            low, high = binomtest(hits, of).proportion_ci(method="wilson")
-            cells.append(f"{hits}/{of} ({low:.2f}–{high:.2f})")
-        rows.append(f"| all | {size} | {' | '.join(cells)} |")
-    plain = {name: sum(seen(one, folder) for one in some[:15]) for name, some in kinds.items()}
-    plain["kidney_us with a ruler"] = sum(
-        seen(ruled(one), folder) for one in kinds["kidney_us"][:15]
-    )
-    return [*rows, f"\nTold to have text, of 15 without: {plain}"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -261,15 +178,11 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=600)
     parser.add_argument("--captures", type=int, default=24)
     parser.add_argument("--only", nargs="*", choices=TOOLS, default=list(TOOLS))
-    parser.add_argument("--finder", type=int, default=0, metavar="N")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.finder:
-            print("\n".join(finder(options.finder, folder)))
-            return
         base = None
         for tool in options.only:
             try:
@@ -282,8 +195,6 @@ def main() -> None:
                 linked = studies(run, folder)
                 looking = deid(look=True) if tool == "deid" else run
                 burnt = captured(looking, options.captures, folder)
-                if tool == "medlab":
-                    blank = captured(medlab(burned_in="blank"), options.captures, folder)
             each = told.pop("seconds", 0) / max(told["written"], 1)
             base = base or each
             planted = sum(v for (_, what), v in done.items() if what == "planted")
@@ -296,8 +207,6 @@ def main() -> None:
                 print(f"  {column}: {of - done[column, 'left']} of {of}")
             print(f"  studies that still belong together: {linked} of 50")
             print(f"  text burnt in, of {options.captures}: {dict(burnt)}")
-            if tool == "medlab":
-                print(f"  the same with burned_in='blank': {dict(blank)}")
             for reason, count in told.items():
                 print(f"  {reason}: {count}")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 __all__ = [
     "CheckpointError",
-    "ClaimError",
     "DataError",
     "DicomError",
     "DownloadError",
@@ -50,10 +49,6 @@ class DownloadError(DataError):
 
 class CheckpointError(MedlabError):
     """Weights or a checkpoint that cannot be read or does not fit the model."""
-
-
-class ClaimError(AssertionError):
-    """A claim that a notebook states and the computed result does not support."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -119,17 +119,6 @@ def test_rounded_positions_are_no_gaps(tmp_path):
     assert read_series(tmp_path).spacing[0] == pytest.approx(1.3333, rel=1e-3)
 
 
-def test_slices_of_large_integers_may_differ_in_precision(tmp_path):
-    values = np.array([[[5, 6]], [[2**24 + 2, 7]], [[8, 9]]], np.uint32)  # float32 holds them all
-    for k in range(3):
-        place = {"ImagePositionPatient": [0, 0, k], "ImageOrientationPatient": AXIAL}
-        data = image(values[k], Modality="NM", PixelSpacing=[1, 1], **place)
-        save(data, tmp_path / f"{k}.dcm")
-    volume = read_series(tmp_path)
-    assert volume.voxels.dtype == torch.float32
-    assert np.array_equal(volume.voxels, values)
-
-
 def test_two_images_at_one_position_are_named(tmp_path):
     stack(tmp_path)
     again = stack(

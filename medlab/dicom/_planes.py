@@ -67,18 +67,18 @@ def read_planes(folder: Files, series: str | int | None) -> list[Plane]:
 
 def _one_series(folder: Files, series: str | int | None) -> list[tuple[Path, Dataset]]:
     """The files of the one series that is there or asked for, with their headers."""
-    if given := not isinstance(folder, (str, Path)):
-        paths, here = [Path(path) for path in folder], "the files given"
-    else:
+    if isinstance(folder, (str, Path)):
         root, here = Path(folder), str(folder)
         if not root.exists():
             raise DicomError(f"{root}: no such folder")
         below = sorted(root.rglob("*")) if root.is_dir() else [root]
         paths = [path for path in below if path.is_file() and not path.name.startswith(".")]
+    else:
+        paths, here = [Path(path) for path in folder], "the files given"
     found: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
     left_out = []
     for path in paths:
-        header = open_dicom(path, pixels=False) if given or looks_like_dicom(path) else Dataset()
+        header = open_dicom(path, pixels=False) if looks_like_dicom(path) else Dataset()
         if "Rows" in header:
             found[text(header, "SeriesInstanceUID", path)].append((path, header))
         else:

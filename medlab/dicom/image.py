@@ -12,7 +12,7 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._frames import frame_times, is_mosaic, pixel_spacing, real_values
+from medlab.dicom._frames import is_mosaic, pixel_spacing, real_values
 from medlab.dicom._pixels import stored_values
 from medlab.dicom.source import MAX_BYTES, number, open_dicom, text
 from medlab.errors import DicomError
@@ -23,28 +23,25 @@ class DicomImage:
     """The pixels of one file and what the header says of them.
 
     Attributes:
-        pixels: grey (H, W), or (F, H, W) for several frames, float32 in `units` (float64 where
-            float32 cannot hold the stored integers); RGB (3, H, W) or (F, 3, H, W), uint8, or
-            int32/int64 where the file has more than 8 bits.
+        pixels: grey (H, W), or (F, H, W) for several frames, float32 in `units`; RGB (3, H, W) or
+            (F, 3, H, W), uint8, or int32/int64 where the file has more than 8 bits.
         units: "HU", the header's own, "rescaled" where a rescale names none, "stored", or "RGB".
         spacing: distance of pixel centres (row, column) in mm, None where the header is silent.
         spacing_source: the attribute that gave it; ImagerPixelSpacing is that on the detector.
-        times: ms after the first frame, shape (F,), or None.
+        times: ms of each frame of a cine, shape (F,), None for other images.
         inverted: the file was MONOCHROME1 (large values dark) and the pixels were mirrored.
         modality: such as "CT", "" where unknown.
         header: the data set without its pixel data, `header.file_meta` included.
-        path: the file.
     """
 
     pixels: Tensor = field(repr=False)
     units: str
     spacing: tuple[float, float] | None
     spacing_source: str
-    times: Tensor | None = field(repr=False)
+    times: Tensor | None = field(default=None, repr=False)
     inverted: bool
     modality: str
     header: Dataset = field(repr=False)
-    path: Path
 
     @property
     def colour(self) -> bool:
@@ -105,17 +102,14 @@ def read_image(path: Path | str, *, mirror: bool = True, max_bytes: int = MAX_BY
         ends = _ends(values, options) if inverted else None
         pixels, units = _in_units(header, values, ends, path)
     spacing, source = pixel_spacing(header, 0, path)
-    times = frame_times(header, len(values), path)
     return DicomImage(
         pixels=torch.from_numpy(pixels)[one],
         units=units,
         spacing=spacing,
         spacing_source=source,
-        times=None if times is None else torch.tensor(times, dtype=torch.float32),
         inverted=inverted and units != "HU",
         modality=text(header, "Modality", path),
         header=header,
-        path=path,
     )
 
 
@@ -131,14 +125,13 @@ def _in_units(
     header: Dataset, values: np.ndarray, ends: np.ndarray | None, path: Path
 ) -> tuple[np.ndarray, str]:
     """(F, H, W) stored values → real ones, mirrored between `ends` if given, and their units."""
-    exact = values.dtype.itemsize <= 2 or np.abs(values.astype(np.float64)).max() <= 2**24
-    out = np.empty(values.shape, dtype=np.float32 if exact else np.float64)
+    out = np.empty(values.shape, np.float32)
     units = set()
     for k, stored in enumerate(values):
         real, unit = real_values(header, k, stored, path)
         if ends is not None and unit != "HU":
             real = real_values(header, k, ends, path)[0].sum() - real
-        if not np.isfinite(real).all() or np.abs(real).max() > np.finfo(out.dtype).max:
+        if not np.isfinite(real).all() or np.abs(real).max() > np.finfo(np.float32).max:
             raise DicomError(f"{path}: its pixels are not finite after the header's rescale")
         out[k] = real
         units.add("rescaled" if unit in ("", "US") else unit)

@@ -9,13 +9,11 @@ what hides in the pixel data beside the picture.
 import hashlib
 import hmac
 import re
-import warnings
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -23,11 +21,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, UID_dictionary
+from pydicom.uid import UID, ExplicitVRLittleEndian, UID_dictionary
 from pydicom.valuerep import BYTES_VR, FLOAT_VR, INT_VR
 
-from medlab.dicom._pixels import stored_values
-from medlab.dicom._text import text_areas
+from medlab.dicom._pixels import PIXEL_KEYWORDS, stored_values
 from medlab.dicom.source import MAX_BYTES, integer, open_dicom, refusing, text
 from medlab.errors import DicomError, read_facts
 
@@ -78,13 +75,7 @@ def identifiers(source: Path | str | Dataset) -> list[Identifier]:
     return [*found, *_doubts(rules.dataset, rules.path)]
 
 
-def deidentify(
-    source: Path | str | Dataset,
-    *,
-    key: str,
-    patient_id: str = "ANONYMOUS",
-    burned_in: Literal["refuse", "blank"] = "refuse",
-) -> Dataset:
+def deidentify(source: Path | str | Dataset, *, key: str, patient_id: str = "ANONYMOUS") -> Dataset:
     """A copy of an image's data set with the basic profile applied.
 
     Names and identifiers are removed or emptied, dates, private and unknown elements, overlays and
@@ -92,9 +83,9 @@ def deidentify(
     so that files of one study still refer to each other, and the file marked with
     PatientIdentityRemoved and the method. Save with `.save_as(path, enforce_file_format=True)`.
 
-    Text in the picture is found with the extra `deploy`, and the more often missed, or found in
-    part, the smaller and fainter it is (benchmarks/README.md). So no code claims clean pixels, and
-    BurnedInAnnotation is YES where text was blanked: a person looks, and then sets it to NO.
+    No code finds every text in a picture, so one at risk of text is refused until a person has
+    looked, blanked what is there, and set BurnedInAnnotation to NO. Not at risk are a scanner's own
+    CT, MR, NM and PET slices.
 
     What it does not do: hide faces, judge descriptions that the profile keeps, or anonymise in the
     sense of a law. Files without pixels, such as reports, are refused, since their text is the
@@ -104,42 +95,30 @@ def deidentify(
         source: a file, or a data set, which is left as it is.
         key: secret text; the same key maps the same UID to the same new one, across files and runs.
         patient_id: the pseudonym that becomes PatientID and PatientName, up to 64 characters.
-        burned_in: "refuse" looks at pictures at risk of text, refuses those with some and warns of
-            the others; not at risk are a scanner's own CT, MR, NM and PET slices, and pictures with
-            BurnedInAnnotation NO. "blank" looks at every picture, makes the places of text uniform
-            in all frames, looks again, writes the places into DeidentificationMethod, and warns.
 
     Raises:
-        DicomError: unreadable, no image, no key, a video, text burnt into the pixels, or nothing
-            installed to find it.
+        DicomError: unreadable, no image, no key, a video, or text that may be burnt into the
+            pixels.
     """
     if not isinstance(key, str) or not key:
         raise DicomError("deidentify needs a key, a secret text: else UIDs could be mapped back")
     if not isinstance(patient_id, str) or not 0 < len(patient_id) <= 64 or "\\" in patient_id:
         raise DicomError(f"patient_id must be 1 to 64 characters of text, got {patient_id!r}")
-    if burned_in not in ("refuse", "blank"):
-        raise DicomError(f"burned_in must be 'refuse' or 'blank', got {burned_in!r}")
     rules = _Rules(source, key)
-    path, dataset, old = rules.path, rules.dataset, rules.meta
+    path, dataset = rules.path, rules.dataset
     if "Rows" not in dataset:
         raise DicomError(f"{path}: holds no image; its text would have to be read by a person")
-    doubt = {one.keyword: one for one in _doubts(dataset, path)}.get("BurnedInAnnotation")
-    label = text(dataset, "SpecimenLabelInImage", path).upper() == "YES"  # it may be a barcode
-    if doubt and doubt.value == "YES" and (label or burned_in == "refuse"):
-        raise DicomError(f"{path}: {doubt.why}: blank it, then set BurnedInAnnotation to NO")
+    for doubt in _doubts(dataset, path):
+        if doubt.keyword in ("BurnedInAnnotation", "SpecimenLabelInImage"):
+            advice = f"look, blank it, then set {doubt.keyword} to NO"
+            raise DicomError(f"{path}: {doubt.why}: {advice}")
     clean = rules.cleaned(dataset)
     clean.update(Dataset.from_json(_TABLE["marks"]))
     # The file meta information is a new one. The preamble, where anything could hide, stays behind.
     clean.file_meta = FileMetaDataset()
-    big = dataset.original_encoding[1] is False
-    syntax = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
-    clean.file_meta.TransferSyntaxUID = UID(text(old, "TransferSyntaxUID", path) or syntax)
-    _clean_pixels(clean, path, doubt, blank=burned_in == "blank")
-    for keyword in ("SOPClassUID", "SOPInstanceUID"):
-        uid = text(old, f"MediaStorage{keyword}", path)
-        if uid and not clean.get(keyword):
-            setattr(clean, keyword, uid if keyword == "SOPClassUID" else _new_uid(uid, key))
-        setattr(clean.file_meta, f"MediaStorage{keyword}", clean.get(keyword, ""))
+    syntax = text(rules.meta, "TransferSyntaxUID", path) or ExplicitVRLittleEndian
+    clean.file_meta.TransferSyntaxUID = UID(syntax)
+    _clean_pixels(clean, path)
     if not patient_id.isascii():
         clean.SpecificCharacterSet = "ISO_IR 192"
     clean.PatientName = clean.PatientID = patient_id
@@ -148,43 +127,14 @@ def deidentify(
     return clean
 
 
-def _clean_pixels(clean: Dataset, path: Path, doubt: Identifier | None, *, blank: bool) -> None:
-    """Look for text; clear what hides beside the picture: comments, unused bits (PS3.5 8.1.1).
-
-    `doubt` says why there may be text, which `blank` makes uniform and else is refused.
-    """
-    syntax = clean.file_meta.TransferSyntaxUID
-    found = [k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in clean]
-    if not found:
+def _clean_pixels(clean: Dataset, path: Path) -> None:
+    """Clear what hides beside the picture: comments in a stream, unused bits (PS3.5 8.1.1)."""
+    if not any(keyword in clean for keyword in PIXEL_KEYWORDS):
         return
     values, options = stored_values(clean, path, max_bytes=MAX_BYTES)
-    areas = text_areas(values, path) if blank or doubt else []
-    places = [f"rows {r.start + 1}-{r.stop} columns {c.start + 1}-{c.stop}" for r, c in areas]
-    if areas and not blank:
-        advice = 'pass burned_in="blank", or blank it and set BurnedInAnnotation to NO'
-        many = f"{len(places)} place(s), {'; '.join(places[:3])}"
-        raise DicomError(f"{path}: text burnt into the pixels, {many}: {advice}")
-    if doubt and not areas and doubt.value == "YES":
-        raise DicomError(f"{path}: {doubt.why}, and was not found: blank it by hand")
-    if areas:
-        for rows, columns in areas:
-            values[:, rows, columns] = values.min()
-        if "PixelData" not in found or text_areas(values, path):
-            raise DicomError(f"{path}: text burnt into the pixels, {places[0]}: blank it by hand")
-        clean.BurnedInAnnotation = "YES"  # until a person has looked
-        clean.DeidentificationMethod = [
-            clean.DeidentificationMethod,
-            *(f"blanked: {p}" for p in places),
-        ]
-    if doubt or blank:
-        why = doubt.why if doubt else "text may be burnt into the pixels"
-        told = f"{len(areas)} place(s) blanked" if areas else "none was found"
-        warnings.warn(
-            f"{path}: look at the pixels: {why}; {told}, and small or faint text is missed",
-            stacklevel=3,
-        )
+    syntax = clean.file_meta.TransferSyntaxUID
     stored, allocated = (integer(clean, f"Bits{end}", path) for end in ("Stored", "Allocated"))
-    if "PixelData" in found and (syntax.is_encapsulated or stored != allocated or areas):
+    if "PixelData" in clean and (syntax.is_encapsulated or stored != allocated):
         colour = options["photometric_interpretation"]
         bits = values.dtype.itemsize * 8 if colour == "RGB" else options["bits_stored"]
         values = values if "NumberOfFrames" in clean else values[0]
@@ -329,12 +279,11 @@ def _doubts(dataset: Dataset, path: Path) -> Iterator[Identifier]:
         or modality not in _TABLE["modalities without text"]
     )
     doubts = {}
-    if "YES" in (burned, said("SpecimenLabelInImage")):
-        doubts["BurnedInAnnotation"] = "YES"
-    elif capture and burned != "NO":
+    if burned == "YES" or (capture and burned != "NO"):
         doubts["BurnedInAnnotation"] = burned or "absent"
-    if said("RecognizableVisualFeatures") == "YES":
-        doubts["RecognizableVisualFeatures"] = "YES"
+    for keyword in ("SpecimenLabelInImage", "RecognizableVisualFeatures"):
+        if said(keyword) == "YES":
+            doubts[keyword] = "YES"
     if modality in ("CT", "MR", "PT") and re.search(_TABLE["head"], where):
         doubts["PixelData"] = modality
     for keyword, value in doubts.items():

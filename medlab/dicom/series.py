@@ -16,7 +16,7 @@ import torch
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.dicom._frames import frame_times
+from medlab.dicom._frames import group_of
 from medlab.dicom._planes import Files, Plane, read_planes, require_same, stacked, where
 from medlab.dicom.image import DicomImage
 from medlab.dicom.source import MAX_BYTES, integer, number, text
@@ -100,11 +100,13 @@ def read_series(
         planes, step = planes[::-1], -step
     image = stacked(planes, max_bytes=max_bytes, mirror=False)
     if image.colour:
-        raise DicomError(f"{image.path}: a colour image; a volume has grey values. Use read_image")
+        raise DicomError(
+            f"{planes[0].path}: a colour image; a volume has grey values. Use read_image"
+        )
     length = float(np.linalg.norm(step))
     cosines = planes[0].orientation
     return Volume(
-        voxels=image.pixels.float(),
+        voxels=image.pixels,
         spacing=(length, *planes[0].spacing),
         origin=planes[0].position,
         direction=(tuple(map(float, step / length)), cosines[3:], cosines[:3]),
@@ -136,20 +138,30 @@ def read_cine(
     for what in ("position", "orientation", "spacing"):
         values = [getattr(plane, what) for plane in planes]
         require_same(f"{what} (a volume? read_series reads it)", planes, values, tolerance=0.01)
-    if len({plane.path for plane in planes}) == 1:
-        found = frame_times(planes[0].header, len(planes), planes[0].path) or ()
-        times = [time - min(found) for time in found]
-    else:
-        triggers = [number(plane.header, "TriggerTime", plane.path) for plane in planes]
-        times = [time for time in triggers if time is not None]
+    times = _times(planes)
     if len(set(times)) < len(planes):
         raise DicomError(
             f"{where(planes)}: {len(planes)} frames, but {len(set(times))} different times (ms, by "
-            "the frames' own or TriggerTime), so they have no order; read_image reads each file"
+            "FrameTime or trigger), so they have no order; read_image reads each file"
         )
     order = np.argsort(times)
     image = stacked([planes[k] for k in order], max_bytes=max_bytes, mirror=True)
     return replace(image, times=torch.tensor(times, dtype=torch.float32)[order])
+
+
+def _times(planes: list[Plane]) -> list[float]:
+    """The times of the planes in ms, without those that no header tells."""
+    path, header = planes[0].path, planes[0].header
+    step = number(header, "FrameTime", path) or 0
+    if step > 0 and {plane.path for plane in planes} == {path}:
+        return [step * plane.frame for plane in planes]
+    times = []
+    for plane in planes:
+        group = group_of(plane.header, plane.frame, "CardiacSynchronizationSequence", plane.path)
+        delay = number(group, "NominalCardiacTriggerDelayTime", plane.path)
+        trigger = number(plane.header, "TriggerTime", plane.path)
+        times.append(trigger if delay is None else delay)
+    return [time for time in times if time is not None]
 
 
 def _require_one_grid(planes: list[Plane]) -> None:

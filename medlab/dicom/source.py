@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import struct
 import threading
 import warnings
 import zlib
@@ -14,7 +13,6 @@ from typing import Any, BinaryIO, Literal
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
@@ -27,13 +25,6 @@ from medlab.errors import DicomError
 
 MAX_BYTES = 2 * 2**30  # of a file, and of its decoded pixels, unless the caller allows more
 
-# What pydicom, Pillow and the other decoders raise on damaged bytes. It is caught only round calls
-# into them and the reading of bytes, so that a mistake of ours elsewhere still shows itself as one.
-_FOREIGN_ERRORS = (
-    *(ArithmeticError, AttributeError, BytesLengthException, EOFError, InvalidDicomError),
-    *(LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, Warning),
-    *(struct.error, zlib.error),
-)
 _LIBRARIES = "pydicom|PIL|pylibjpeg|libjpeg|openjpeg|rle|gdcm|jpeg_ls"
 _FILTERS = threading.RLock()  # the warning filters belong to the process, not to a thread
 
@@ -45,15 +36,16 @@ def refusing(
     """Turn what a library raises on bad bytes into a DicomError: "`path`: cannot `doing`".
 
     `warned` silences the libraries' warnings, most of which are about spelling, or takes them for
-    damage.
+    damage. It stands only round calls into them and the reading of bytes, so that a mistake of ours
+    elsewhere still shows itself as one.
     """
     try:
         with _FILTERS, warnings.catch_warnings():
             warnings.filterwarnings(warned, module=_LIBRARIES)
             yield
-    except DicomError:
+    except (DicomError, MemoryError):
         raise
-    except _FOREIGN_ERRORS as error:
+    except Exception as error:  # decoders raise whatever they like on damaged bytes
         reason = " ".join(str(error).split())[:300] or "damaged bytes"
         raise DicomError(f"{path}: cannot {doing} ({type(error).__name__}: {reason})") from error
 
@@ -136,12 +128,12 @@ def text(dataset: Dataset, keyword: str, path: Path | str) -> str:
 
 
 def numbers(
-    dataset: Dataset, keyword: str, path: Path | str, *, count: int | None = None
+    dataset: Dataset, keyword: str, path: Path | str, *, count: int
 ) -> tuple[float, ...] | None:
     """Header values as finite floats, `count` of them; None where absent."""
     found = tuple(_parts(dataset, keyword, path, float))
-    if not all(map(math.isfinite, found)) or (found and count not in (None, len(found))):
-        raise DicomError(f"{path}: {keyword} must be finite numbers, {count or 'any'}; got {found}")
+    if found and (len(found) != count or not all(map(math.isfinite, found))):
+        raise DicomError(f"{path}: {keyword} must be finite, {count} of them; got {found}")
     return found or None
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medlab.errors import ClaimError, MedlabError
+from medlab.errors import MedlabError
 
 __all__ = [
     "NotAttempted",
@@ -161,10 +161,10 @@ def claim(text: str, condition: Any) -> None:
     """Print "✓ text" if the condition holds; otherwise raise, so that no false sentence is stored.
 
     Raises:
-        ClaimError: the condition is false.
+        AssertionError: the condition is false.
     """
     if not bool(condition):
-        raise ClaimError(
+        raise AssertionError(
             f"✗ {text}: not so in this run. If you changed the experiment, or stopped a cell above "
             "before its end, the sentence need not hold, and why is worth understanding. If you "
             "changed nothing, please report it."
