@@ -5,6 +5,7 @@ Maps are (N, H, W), float32 on the CPU, the size of the image and in the unit of
 found: mode, gradients, hooks and buffers.
 """
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -84,12 +85,7 @@ def gradient(model: nn.Module, images: Cohort | Tensor, target: int) -> Tensor:
 
     Source: Simonyan et al. (2014), arXiv:1312.6034, section 3.1.
     """
-    images = _checked(images)
-    found = []
-    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
-        for part in images.split(_BATCH):
-            found.append(_slope(model, part.to(device), target).abs().amax(1).float().cpu())
-    return torch.cat(found)
+    return _by_batch(model, images, lambda batch: _of_pixels(model, batch, target).abs().amax(1))
 
 
 def integrated_gradients(
@@ -119,15 +115,15 @@ def integrated_gradients(
             f"baseline must be one image {one} and steps a whole number from 1; got a baseline "
             f"{tuple(start.shape)} and {steps} steps"
         )
-    found = []
-    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
-        start = start.clone().to(device)
-        for part in images.split(_BATCH):
-            way = part.clone().to(device) - start
-            points = (start + (step + 0.5) / steps * way for step in range(steps))
-            mean = sum(_slope(model, point, target) for point in points) / steps
-            found.append((way * mean).sum(1).float().cpu())
-    return torch.cat(found)
+
+    def along(batch: Tensor) -> Tensor:
+        first = start.to(batch.device)
+        way = batch - first
+        points = (first + (step + 0.5) / steps * way for step in range(steps))
+        mean = sum(_of_pixels(model, point, target) for point in points) / steps
+        return (way * mean).sum(1)
+
+    return _by_batch(model, images, along)
 
 
 def grad_cam(model: nn.Module, images: Cohort | Tensor, target: int) -> Tensor:
@@ -141,28 +137,28 @@ def grad_cam(model: nn.Module, images: Cohort | Tensor, target: int) -> Tensor:
 
     Source: Selvaraju et al., ICCV (2017), eq. 1 and 2.
     """
-    images = _checked(images)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     layer = getattr(model, "features", convolutions[-1] if convolutions else model)
     seen: list[Tensor] = []
-    found = []
 
     def keep(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        seen[:] = [output] if torch.is_tensor(output) else []
+        seen[:] = [output] if torch.is_tensor(output) and output.ndim == 4 else []
         return output.clone() if seen else output  # a later in-place ReLU must not reach it
 
-    hook = layer.register_forward_hook(keep)
-    try:
-        # Callers may stand inside no_grad or inference_mode; gradients are needed all the same.
-        with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
-            for part in images.split(_BATCH):
-                # Copies, as the model may change its input and an inference tensor has no gradient.
-                batch = part.clone().to(device).requires_grad_()
-                score = _score(model(batch.clone()), target)
-                found.append(_cam(seen, score, batch).cpu())
-    finally:
-        hook.remove()
-    return torch.cat(found)
+    def weighted(batch: Tensor) -> Tensor:
+        score = _score(model(batch.requires_grad_().clone()), target)
+        slope = _slope(
+            score,
+            seen[0] if seen else None,
+            "Grad-CAM needs a convolution, or `features` that put out maps (N, K, h, w), on which "
+            "the output depends: is it called, and without torch.no_grad()?",
+        )
+        weights = slope.mean((2, 3), keepdim=True)
+        coarse = (weights * seen[0].detach()).sum(1, keepdim=True).clamp_min(0).float()
+        return F.interpolate(coarse, batch.shape[2:], mode="bilinear")[:, 0]
+
+    with layer.register_forward_hook(keep):
+        return _by_batch(model, images, weighted)
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> float:
@@ -228,32 +224,28 @@ def _score(outputs: Tensor, target: int) -> Tensor:
     return outputs[:, target]
 
 
-def _slope(model: nn.Module, batch: Tensor, target: int) -> Tensor:
+def _by_batch(model: nn.Module, data: Cohort | Tensor, maps: Callable[[Tensor], Tensor]) -> Tensor:
+    """All maps, where `maps` gives those of a batch (n, C, H, W) on the model's device."""
+    # Callers may stand inside no_grad or inference_mode; gradients are needed all the same.
+    with undisturbed(model) as device, torch.inference_mode(False), torch.enable_grad():
+        # Copies, as the model may change its input and an inference tensor has no gradient.
+        batches = (part.clone().to(device) for part in _checked(data).split(_BATCH))
+        return torch.cat([maps(batch).float().cpu() for batch in batches])
+
+
+def _of_pixels(model: nn.Module, batch: Tensor, target: int) -> Tensor:
     """∂ output / ∂ pixel of each image of a batch, in its shape."""
     batch = batch.detach().clone().requires_grad_()
-    score = _score(model(batch.clone()), target)
+    told = "the output does not depend on the image: is it computed without torch.no_grad()?"
+    return _slope(_score(model(batch.clone()), target), batch, told)
+
+
+def _slope(score: Tensor, of: Tensor | None, told: str) -> Tensor:
+    """∂ score / ∂ `of`, in its shape; a `DataError` tells if the score does not depend on it."""
     slope = None
-    if score.requires_grad:
+    if of is not None and score.requires_grad:
         # In evaluation mode images do not influence each other: the sum's gradient is each one's.
-        (slope,) = torch.autograd.grad(score.sum(), batch, allow_unused=True)
+        (slope,) = torch.autograd.grad(score.sum(), of, allow_unused=True)
     if slope is None:
-        raise DataError(
-            "the output does not depend on the image: is it computed without torch.no_grad()?"
-        )
+        raise DataError(told)
     return slope
-
-
-def _cam(seen: list, score: Tensor, batch: Tensor) -> Tensor:
-    """The map of a batch, from what the layer gave and the outputs that followed."""
-    slope = None
-    if seen and seen[0].ndim == 4 and score.requires_grad:
-        # In evaluation mode images do not influence each other: the sum's gradient is each one's.
-        (slope,) = torch.autograd.grad(score.sum(), seen[0], allow_unused=True)
-    if slope is None:
-        raise DataError(
-            "Grad-CAM needs a convolution, or `features` that put out maps (N, K, h, w), on which "
-            "the output depends: is it called, and without torch.no_grad()?"
-        )
-    weights = slope.mean((2, 3), keepdim=True)
-    coarse = (weights * seen[0].detach()).sum(1, keepdim=True).clamp_min(0).float()
-    return F.interpolate(coarse, batch.shape[2:], mode="bilinear")[:, 0]

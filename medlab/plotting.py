@@ -68,41 +68,6 @@ def subplots(
         return fig, fig.subplots(rows, cols, **options)
 
 
-class Picture:
-    """A figure, as PNG bytes, with its alternative text; outside a notebook it prints the text."""
-
-    def __init__(self, fig: Figure, alt: str, *, fixed: bool = False):
-        """If `fixed`, the figure is drawn as it stands and not laid out first."""
-        self.png, self.alt = png(fig, fixed=fixed), alt
-        self.width = round(PIXELS * fig.get_figwidth())
-
-    def __repr__(self) -> str:
-        return f"<Figure: {self.alt}>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        metadata = {"image/png": {"alt": self.alt, "width": self.width}}
-        # Without the text: JupyterLab shows it in place of an output that is folded
-        return {"image/png": self.png, "text/plain": "<Figure>"}, metadata
-
-
-class Caption:
-    """A figure's alternative text as a line below it.
-
-    Nearly every program that shows a notebook drops the alternative text of its pictures. A line
-    reaches everybody.
-    """
-
-    def __init__(self, alt: str):
-        self.alt = alt
-
-    def __repr__(self) -> str:
-        return f"Figure: {self.alt}"
-
-    def _repr_html_(self) -> str:
-        look = "max-width: 800px; margin: 0 0 1em; font-size: 90%"
-        return f'<p class="caption" style="{look}"><em>Figure.</em> {html.escape(self.alt)}</p>'
-
-
 def show(fig: Figure, *, alt: str) -> None:
     """Show a matplotlib figure in the notebook, its alternative text as the caption below it.
 
@@ -115,11 +80,31 @@ def show(fig: Figure, *, alt: str) -> None:
 
     if len(alt) < 20:
         raise DataError(f"alt should say what a reader sees and should notice; got {alt!r}")
-    picture = Picture(fig, alt)
     if in_notebook():
-        display(picture, Caption(alt))
+        data, metadata = bundle(fig, alt)
+        display(data, metadata=metadata, raw=True)
+        display(caption(alt), raw=True)
     else:
-        print(picture)
+        print(f"<Figure: {alt}>")
+
+
+def bundle(fig: Figure, alt: str, *, fixed: bool = False) -> tuple[dict, dict]:
+    """What a notebook stores of a figure: data by type, and metadata with the alternative text."""
+    metadata = {"alt": alt, "width": round(PIXELS * fig.get_figwidth())}
+    # Without the text: JupyterLab shows it in place of an output that is folded
+    data = {"image/png": png(fig, fixed=fixed), "text/plain": "<Figure>"}
+    return data, {"image/png": metadata}
+
+
+def caption(alt: str) -> dict[str, str]:
+    """What a notebook stores of a figure's alternative text, a line below the figure.
+
+    Nearly every program that shows a notebook drops the alternative text of its pictures. A line
+    reaches everybody.
+    """
+    look = "max-width: 800px; margin: 0 0 1em; font-size: 90%"
+    line = f'<p class="caption" style="{look}"><em>Figure.</em> {html.escape(alt)}</p>'
+    return {"text/html": line, "text/plain": f"Figure: {alt}"}
 
 
 def in_notebook() -> bool:

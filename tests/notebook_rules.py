@@ -484,7 +484,7 @@ def figures_have_alt_text(page: Page) -> list[str]:
             # The alternative text reaches no page: the caption below the figure does
             place = cell.outputs.index(output) + 1
             below = cell.outputs[place].get("data", {}) if place < len(cell.outputs) else {}
-            if below.get("text/html") != plotting.Caption(alt)._repr_html_():
+            if below.get("text/html") != plotting.caption(alt)["text/html"]:
                 found.append(f"cell {cell.id}: no caption under a figure")
             if output.metadata.get("image/png", {}).get("width") not in FIGURE_WIDTHS:
                 found.append(f"cell {cell.id}: a figure of none of the course's widths")

@@ -36,7 +36,7 @@ def figure(alt=ALT):
     """A figure and its caption, as `plotting.show` has them stored."""
     metadata = {"image/png": {"alt": alt, "width": 520}}
     data = {"image/png": PNG, "text/plain": "<Figure>"}
-    caption = {"text/html": plotting.Caption(alt)._repr_html_(), "text/plain": alt}
+    caption = plotting.caption(alt)
     return [
         new_output("display_data", data, metadata=metadata),
         new_output("display_data", caption),

@@ -4,18 +4,6 @@ A widget is a panel: make the call the last line of its cell. Controls are plain
 with labels, reachable by keyboard; the figure carries an alternative text.
 """
 
-from medlab.widgets.explorers import (
-    descent,
-    draw_kernel,
-    moving_window,
-    threshold,
-    window_level,
-)
+from medlab.widgets.explorers import descent, moving_window, threshold, window_level
 
-__all__ = [
-    "descent",
-    "draw_kernel",
-    "moving_window",
-    "threshold",
-    "window_level",
-]
+__all__ = ["descent", "moving_window", "threshold", "window_level"]

@@ -1,125 +1,71 @@
-"""Sliders over images, over a convolution, over a descent and over the threshold of a test."""
-
-import math
+"""Sliders over a window of grey levels, a convolution, a descent and the threshold of a test."""
 
 import numpy as np
 import torch
-from ipywidgets import FloatText, HBox
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike
-from scipy.signal import correlate2d
 from torch.nn import functional
 
 from medlab import metrics, plotting, preprocess
 from medlab.errors import DataError, read_facts
-from medlab.widgets._panel import WORDS, Panel, Shown, picture, slider
+from medlab.widgets._panel import WORDS, Panel, Shown, slider
 
 Pair = tuple[float, float]
 
-_PRESETS = read_facts("widgets/presets")
-WINDOWS: dict[str, list[int]] = _PRESETS["windows"]
-KERNELS: dict[str, list[int]] = _PRESETS["kernels"]
-SPOT = np.array(_PRESETS["spot"], dtype=float)
+WINDOW = (300, 600)  # level and width at first: no usual window, so that one looks for it
+
+# Of the moving window.
+SPOT = np.array(read_facts("widgets/spot")["values"], dtype=float)
 FILL = {"plain": "#ffffff", "pad": "#dddddd", "read": "#9fd3f2", "filled": "#f2b27f"}
 
 # Of the descent.
-STEPS, START = 40, (-1.8, 0.6)
+STEPS, START, CURVATURES = 40, np.array([-1.8, 0.6]), np.array([1.0, 25.0])
 LOWEST, GOAL, HIGHEST = 1e-9, 1e-6, 1e3  # the losses shown, as parts of the first
 
 
-def window_level(
-    image: ArrayLike, *, level: int = 40, width: int = 400, spacing: Pair | None = None
-) -> Panel:
-    """Slide the window over an image's values, or choose one of the windows usual in CT.
+def window_level(image: ArrayLike, *, spacing: Pair | None = None) -> Panel:
+    """Slide the window over an image's values.
 
-    The image is (H, W) or (1, H, W) in Hounsfield units, not uint8, its `spacing` (row, column) mm;
-    the sliders start at `level` and at `width` ≥ 1.
+    The image is (H, W) or (1, H, W) in Hounsfield units, not uint8, its `spacing` (row, column) mm.
 
     Raises:
-        DataError: not one image, uint8, or a level or width that is no whole number.
+        DataError: not one image, or uint8.
     """
-    values = picture(image)
-    levels, widths = zip(*WINDOWS.values(), (level, width), strict=True)
+    values = image.detach().cpu().numpy() if torch.is_tensor(image) else np.asarray(image)
+    values = values[0] if values.ndim == 3 and len(values) == 1 else values
+    if values.ndim != 2 or not values.size:
+        raise DataError(f"expected one grey image (H, W) or (1, H, W), got {values.shape}")
+    level, width = WINDOW
     low, high = int(np.floor(values.min())), int(np.ceil(values.max()))
     controls = {
-        "level": slider("level", level, min(low, *levels), max(high, *levels)),
-        "width": slider("width", width, 1, max(high - low, *widths)),
+        "level": slider("level", level, min(low, level), max(high, level)),
+        "width": slider("width", width, 1, max(high - low, width)),
     }
 
-    def show(level: int, width: int, preset: str) -> Shown:
+    def show(level: int, width: int) -> Shown:
         facts = {"level": level, "width": width}
         edges = {"black": level - width / 2, "white": level + width / 2 - 1}
         title, shown = WORDS["window_title"].format(**facts), preprocess.window(values, **facts)
         fig = plotting.images([shown], titles=[title], spacing=spacing, limits=(0, 1), size=3.6)
         return fig, WORDS["window_alt"].format(**facts, **edges), []
 
-    return Panel(controls, show, WINDOWS)
-
     return Panel(controls, show)
 
 
-def draw_kernel(image: ArrayLike, *, preset: str = "mean", spacing: Pair | None = None) -> Panel:
-    """Fill in the nine weights of a kernel and see what an image becomes.
-
-    The image is (H, W) or (1, H, W), at least 3 × 3, its `spacing` (row, column) mm; `preset`
-    names the first kernel, as in the menu.
-
-    Raises:
-        DataError: not one image, or an unknown preset.
-    """
-    values = picture(image).astype(float)
-    if preset not in KERNELS:
-        raise DataError(f"preset must be one of {', '.join(KERNELS)}; got {preset!r}")
-    labels = {f"w{a}{b}": WORDS["weight"].format(a, b) for a in range(3) for b in range(3)}
-    labels["divisor"] = WORDS["divisor"]
-    look: dict = {"style": {"description_width": "70px"}, "layout": {"width": "150px"}, "step": 1}
-    controls = {
-        name: FloatText(value=value, description=label, **look)
-        for (name, label), value in zip(labels.items(), KERNELS[preset], strict=True)
-    }
-    inner = values[1:-1, 1:-1]
-
-    def show(divisor: float, preset: str, **weights: float) -> Shown:
-        if divisor == 0:
-            raise DataError(WORDS["no_divisor"])
-        kernel = np.reshape(list(weights.values()), (3, 3)) / divisor
-        response = correlate2d(values, kernel, mode="valid")
-        greys, name = _greys(response, kernel), WORDS[preset or "own"]
-        titles = [WORDS["image"], WORDS["response_title"].format(name=name)]
-        look: dict = {"spacing": spacing, "limits": [np.percentile(inner, [1, 99]), greys]}
-        fig = plotting.images([inner, response], titles=titles, size=3, **look)
-        total, root = kernel.sum(), np.sqrt((kernel**2).sum())
-        lines = [
-            WORDS["greys"].format(*greys),
-            WORDS["sum"].format(total, 100 * total),
-            WORDS["noise"].format(root, 100 * root),
-        ]
-        return fig, WORDS["draw_alt"].format(name=name), lines
-
-    panel = Panel(controls, show, KERNELS)
-    fields = [panel.controls[name] for name in (*labels, "preset")]
-    panel.children = [*(HBox(fields[k : k + 3]) for k in (0, 3, 6, 9)), panel.view]
-    return panel
-
-
-def moving_window(
-    *, kernel: int = 3, stride: int = 1, padding: int = 0, dilation: int = 1, position: int = 0
-) -> Panel:
+def moving_window() -> Panel:
     """Move the window over a small padded input, and see which output it fills, with which sum.
 
-    The weights are −1 on the left of the window, 1 on its right and 0 in the middle. The arguments
-    are where the sliders start: `kernel` runs from 1 to 4, `stride` and `dilation` from 1 to 3,
-    `padding` from 0 to 3, and `position` counts the outputs row by row from 0.
-
-    Raises:
-        DataError: settings for which no window fits, or a position that the output does not have.
+    The weights are −1 on the left of the window, 1 on its right and 0 in the middle; outputs are
+    counted row by row from 0. Settings for which no window fits give a sentence.
     """
-    starts = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    spans = ((1, 4), (1, 3), (0, 3), (1, 3))
-    controls = {k: slider(k, v, *span) for (k, v), span in zip(starts.items(), spans, strict=True)}
-    last = _convolved(**starts)[2].size - 1
-    controls["position"] = slider("position", position, 0, last)
+    controls = {
+        "kernel": slider("kernel", 3, 1, 4),
+        "stride": slider("stride", 2, 1, 3),
+        "padding": slider("padding", 1, 0, 3),
+        "dilation": slider("dilation", 1, 1, 3),
+        "position": slider("position", 6, 0, 15),
+    }
 
     def show(kernel: int, stride: int, padding: int, dilation: int, position: int) -> Shown:
         padded, weights, y = _convolved(kernel, stride, padding, dilation)
@@ -149,41 +95,28 @@ def moving_window(
     return Panel(controls, show)
 
 
-def descent(
-    *, curvatures: tuple[float, float] = (1.0, 25.0), lr: float = 0.05, momentum: float = 0.0
-) -> Panel:
+def descent() -> Panel:
     """Slide learning rate and momentum, and see the path and how the loss falls in 40 steps.
 
-    Args:
-        curvatures: λ₁ and λ₂ of the loss L = ½ (λ₁ θ₁² + λ₂ θ₂²), both > 0.
-        lr: where the slider starts; it reaches a tenth beyond the limit at momentum 1.
-        momentum: where the other slider starts, 0 to 0.99.
-
-    Raises:
-        DataError: a curvature, learning rate or momentum out of its range.
+    The loss is L = ½ (θ₁² + 25 θ₂²); the learning rate reaches a tenth beyond its limit at
+    momentum 1.
     """
-    steepness = np.asarray(curvatures, dtype=float)
-    if steepness.shape != (2,) or not ((steepness > 0) & (steepness < np.inf)).all():
-        raise DataError(f"curvatures must be two finite numbers > 0; got {curvatures!r}")
-    furthest = 1.1 * 4 / max(curvatures)
-    step = 10.0 ** math.floor(math.log10(furthest / 50))
-    highest = step * math.ceil(furthest / step)
     controls = {
-        "lr": slider("lr", lr, 0.0, highest, step=step, form=".3f"),
-        "momentum": slider("momentum", momentum, 0.0, 0.99, step=0.01),
+        "lr": slider("lr", 0.07, 0.0, 0.176, step=0.001, form=".3f"),
+        "momentum": slider("momentum", 0.0, 0.0, 0.99, step=0.01),
     }
-    wide = 1.15 * max(abs(START[0]), 2 * abs(START[1]))
+    wide = 1.15 * abs(START[0])
     x, y = np.meshgrid(np.linspace(-wide, wide, 161), np.linspace(-wide / 2, wide / 2, 81))
-    loss = curvatures[0] * x**2 + curvatures[1] * y**2
-    first = curvatures[0] * START[0] ** 2 + curvatures[1] * START[1] ** 2
+    loss = CURVATURES[0] * x**2 + CURVATURES[1] * y**2
+    first = START**2 @ CURVATURES
 
     def show(lr: float, momentum: float) -> Shown:
-        velocity, path = np.zeros(2), [np.array(START)]
+        velocity, path = np.zeros(2), [START]
         for _ in range(STEPS):
-            velocity = momentum * velocity + steepness * path[-1]
+            velocity = momentum * velocity + CURVATURES * path[-1]
             path.append(path[-1] - lr * velocity)
         theta = np.stack(path)
-        ratios = theta**2 @ steepness / first
+        ratios = theta**2 @ CURVATURES / first
         fig, (left, right) = plotting.subplots(1, 2, size=(9.5, 2.9), width_ratios=(1.5, 1))
         levels = first * 4.0 ** np.arange(-5, 2)
         left.contour(x, y, loss, levels=levels, colors="grey", linewidths=0.8)
@@ -199,30 +132,26 @@ def descent(
         right.axhline(GOAL, color="black", linestyle="--", linewidth=1)
         right.set(yscale="log", ylim=(LOWEST, HIGHEST), xlabel=WORDS["step"], ylabel=WORDS["ratio"])
         right.minorticks_off()
-        limit = 2 * (1 + momentum) / max(curvatures)
+        limit = 2 * (1 + momentum) / max(CURVATURES)
         above = np.flatnonzero(ratios >= GOAL)[-1] + 1  # the first step is always above
         lines = [
             WORDS["share_of_limit"].format(lr / limit, limit),
             WORDS["after"].format(STEPS, ratios[-1]),
             WORDS["missed"].format(STEPS) if above > STEPS else WORDS["reached"].format(above),
         ]
-        return fig, WORDS["descent_alt"].format(curvatures[1] / curvatures[0], lr, momentum), lines
+        return fig, WORDS["descent_alt"].format(CURVATURES[1] / CURVATURES[0], lr, momentum), lines
 
     return Panel(controls, show)
 
 
 def threshold(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    *,
-    threshold: float = 0.5,
-    prevalence: float | None = None,
+    labels: ArrayLike, scores: ArrayLike, *, threshold: float, prevalence: float
 ) -> Panel:
     """Slide the threshold and the prevalence; see the four ratios.
 
     Labels are (N,) of 0 and 1, scores (N,), (N, 1) or (N, 2). The other arguments are where the
     sliders start: a score at or above `threshold` is called positive; `prevalence` is 0.001 to
-    0.999, that of the labels if not given.
+    0.999.
 
     Raises:
         DataError: labels and scores that do not fit together, or a start outside its slider.
@@ -230,8 +159,6 @@ def threshold(
     _, y, s = metrics.binary_pairs(labels, scores)
     low, high = (0.0, 1.0) if s.min() >= 0 and s.max() <= 1 else (float(s.min()), float(s.max()))
     high = high if high > low else low + 1
-    if prevalence is None:
-        prevalence = float(np.clip(round(float(y.mean()), 3), 0.001, 0.999))
     controls = {
         "threshold": slider("threshold", threshold, low, high, step=(high - low) / 100),
         "prevalence": slider("prevalence", prevalence, 0.001, 0.999, step=0.001, form=".1%"),
@@ -264,13 +191,6 @@ def threshold(
         return fig, WORDS["threshold_alt"].format(threshold), lines
 
     return Panel(controls, show)
-
-
-def _greys(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Black and white for 98 % of a response; symmetric about 0 where the weights add up to 0."""
-    if abs(kernel.sum()) > 1e-9 * np.abs(kernel).sum():
-        return np.percentile(values, [1, 99])
-    return np.array([-1, 1]) * (np.percentile(np.abs(values), 98) or 1.0)
 
 
 def _convolved(
