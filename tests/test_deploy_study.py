@@ -10,7 +10,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 
 from medlab import deploy
 from medlab.deploy import Indications, StudyRefused, open_study
-from medlab.deploy.grid import prepared
+from medlab.deploy.run import prepared
 from medlab.dicom import Volume, read_series, write_series
 from medlab.errors import DataError
 from medlab.preprocess import normalise, window

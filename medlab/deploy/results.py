@@ -6,6 +6,7 @@ The DICOM result carries the patient, since it belongs to the study. The page na
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from html import escape
@@ -191,47 +192,38 @@ def page(study: Study, result: Found, packed: Packed) -> str:
     """The readable summary: an HTML page with one picture and its text alternative."""
     about = packed.indications
     png, alt = _picture(study, result)
-    ranges = {
-        "pixel spacing, mm": about.spacing,
-        "slice spacing, mm": about.slice_spacing,
-        "age, years": about.age,
-        **{f"{q:.0%} of values below": ends for q, *ends in about.intensities},
-    }
-    asked = {"modality": about.modality, "body part": about.body_part, "view": about.view}
-    asked["kind of image"] = " or ".join(about.image_types)
-    asked |= {name: "{:.4g} to {:.4g}".format(*ends) for name, ends in ranges.items() if ends}
-    rows = [f"{escape(name)}</th><td>{escape(value)}" for name, value in asked.items()]
     return Template((files(__package__) / "summary.html").read_text("utf-8")).substitute(
         name=escape(f"{about.name}, version {about.version}"),
         warning=escape(about.warning),
-        found="".join(f"<li>{escape(line)}</li>" for line in result.lines),
+        found=_items(result.lines),
         alt=escape(alt),
         png=base64.b64encode(png).decode(),
-        asked="".join(f"<tr><th scope=row>{row}</td></tr>" for row in rows),
-        unverified="".join(f"<li>{escape(line)}</li>" for line in study.unverified or ["nothing"]),
+        trained_for=f"{about.modality}, {about.body_part}, {about.view}",
+        unverified=_items(study.unverified or ["nothing"]),
         digest=packed.digest[:16],
     )
 
 
+def _items(lines: Iterable[str]) -> str:
+    return "".join(f"<li>{escape(line)}</li>" for line in lines)
+
+
 def _picture(study: Study, result: Found) -> tuple[bytes, str]:
-    """The slice with most of the mask in its outline, or the radiograph; and what is to be seen."""
-    voxels, mask, found = study.voxels, result.mask, result.found
-    k = 0 if mask is None else int((mask > 0).sum((1, 2)).argmax())
-    where = f"Slice {k + 1} of {len(voxels)}"
-    if mask is None:
-        most = max(found, key=lambda name: found[name])
-        alt = "The radiograph as the model was given it; of its answers, "
-        alt += f"{most} has most probability, {found[most]:.1%}."
-    elif not mask.any():
-        alt = f"{where}, without an outline: the model found nothing in any slice."
-    else:
+    """The radiograph, or the slice with most of the mask in its outline; and what is to be seen."""
+    mask, k, alt = result.mask, 0, "The radiograph as the model was given it."
+    if mask is not None:
+        k = int((mask > 0).sum((1, 2)).argmax())
         share = float((mask[k] > 0).float().mean())
-        alt = f"{where}, the one with most found, in grey; the outline of {', '.join(found)} "
-        alt += f"encloses {share:.0%} of the picture."
-    low, high = np.quantile(voxels[k].numpy(), [0.01, 0.99])
-    outline = None if mask is None else [mask[k]]
-    step = study.spacing[1:] if np.isfinite(study.spacing[1:]).all() else None
+        alt = f"Slice {k + 1} of {len(mask)}, the one with most found, in grey; the outline of "
+        alt += f"{', '.join(result.found)} encloses {share:.0%} of the picture."
+    image = study.voxels[k]
+    low, high = np.quantile(image.numpy(), [0.01, 0.99])
     fig = plotting.images(
-        [voxels[k]], masks=outline, mask_name="found", spacing=step, limits=(low, high), size=4.0
+        [image],
+        masks=None if mask is None else [mask[k]],
+        mask_name="found",
+        spacing=study.spacing[1:] if np.isfinite(study.spacing[1:]).all() else None,
+        limits=(low, high),
+        size=4.0,
     )
     return plotting.png(fig), alt

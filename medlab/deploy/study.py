@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +105,21 @@ def asked(read: Callable[[], T], paths: list[Path]) -> T:
 
 
 def _read(paths: list[Path], about: Indications, series: str | int | None) -> Study:
-    """The study in these files, in which everything fits."""
+    """The study in these files, in which everything fits; NaN, an unknown spacing, does."""
     files = _fitting(_found(paths), about, series)
     study = _radiograph(*files[0], about) if about.modality == "DX" else _volume(files, about)
+    for what, mm, ends in (
+        ("slice spacing", study.spacing[0], about.slice_spacing),
+        ("pixel spacing", study.spacing[1], about.spacing),
+        ("pixel spacing", study.spacing[2], about.spacing),
+    ):
+        if ends and (mm < ends[0] * 0.999 or mm > ends[1] * 1.001):
+            raise StudyRefused(what, f"{ends[0]:g} to {ends[1]:g} mm", f"{mm:.3g} mm", _OTHER)
+    count = len(study.voxels)
+    reach = (count - 1) * study.spacing[0]
+    if reach < about.coverage * 0.999:
+        expected, came = f"slices over {about.coverage:g} mm", f"{count} over {reach:.3g} mm"
+        raise StudyRefused("coverage", expected, came, "Give the whole series")
     found, unit = about.quantiles(study.voxels), " HU" if about.window else ""
     for quantile, least, most in about.intensities:
         if not least <= found[quantile] <= most:
@@ -245,40 +257,30 @@ def _silences(header: Dataset, about: Indications) -> tuple[str, ...]:
 
 
 def _volume(files: list[File], about: Indications) -> Study:
-    """The volume of a series, where its geometry and units fit."""
+    """The volume of a series, where its axes and units fit."""
     volume = read_series([path for path, _ in files])
     reverse = _reversed(volume.direction, about)
     if about.window and volume.units != "HU":
         came = "values without a rescale to them"
         raise StudyRefused("units", "Hounsfield units", came, _AS_MADE)
     upright = abs(float(np.linalg.det(volume.direction)))  # 1 without a tilted gantry
-    between, count = volume.spacing[0] * upright, len(volume.voxels)
-    _require_within("pixel spacing", volume.spacing[1:], about.spacing)
-    _require_within("slice spacing", [between], about.slice_spacing)
-    reach = (count - 1) * between
-    if reach < about.coverage * 0.999:
-        expected, came = f"slices over {about.coverage:g} mm", f"{count} over {reach:.3g} mm"
-        raise StudyRefused("coverage", expected, came, "Give the whole series")
     headers = dict(files)
     return Study(
         voxels=volume.voxels,
-        spacing=(between, *volume.spacing[1:]),
+        spacing=(volume.spacing[0] * upright, *volume.spacing[1:]),
         reverse=reverse,
         sources=tuple(headers[path] for path in volume.files),
-        unverified=_silences(headers[volume.files[0]], about),
+        unverified=_silences(files[0][1], about),
     )
 
 
 def _reversed(direction: tuple[tuple[float, ...], ...], about: Indications) -> tuple[int, ...]:
     """Which axes of a volume, along these unit vectors, run against those of the model's images."""
-    cosines = np.array(direction) @ np.array(AXES[about.view], float).T
-    nearest = np.abs(cosines).argmax(1).tolist()
-    if nearest[0] != 0:
-        normals = {int(np.argmax(np.abs(axes[0]))): name for name, axes in AXES.items()}
-        came = normals[int(np.abs(direction[0]).argmax())]
+    plane = ("sagittal", "coronal", "axial")[int(np.abs(direction[0]).argmax())]
+    if plane != about.view:
         do = "Give the series of that plane; none is cut anew here"
-        raise StudyRefused("plane", about.view, came, do)
-    along = cosines.diagonal()
+        raise StudyRefused("plane", about.view, plane, do)
+    along = (np.array(direction) * AXES[about.view]).sum(1)
     off = float(np.degrees(np.arccos(min(1.0, np.abs(along).min()))))
     if off > _TILT + 0.01:
         expected, came = f"{about.view}, upright within {_TILT}°", f"an axis {off:.1f}° off"
@@ -294,22 +296,14 @@ def _radiograph(path: Path, header: Dataset, about: Indications) -> Study:
         raise StudyRefused("kind of image", "one grey image", came, _OTHER)
     if image.spacing is None and (about.spacing or about.pixel_mm):
         raise StudyRefused("pixel spacing", "the size of a pixel", "none", _AS_MADE)
-    spacing = image.spacing or (np.nan, np.nan)
-    _require_within("pixel spacing", spacing, about.spacing)
     across, _, down = text(header, "PatientOrientation", path).upper().partition("\\")
     if across + down and (across[:1], down[:1]) != ("L", "F"):
         expected = "the patient's left along the rows, the feet along the columns"
         raise StudyRefused("orientation", expected, "another", "Give the image upright")
     return Study(
         voxels=image.pixels.float()[None],
-        spacing=(np.nan, *spacing),
+        spacing=(np.nan, *(image.spacing or (np.nan, np.nan))),
         reverse=(),
         sources=(header,),
         unverified=_silences(header, about),
     )
-
-
-def _require_within(what: str, steps: Iterable[float], ends: tuple[float, float] | None) -> None:
-    for mm in steps:
-        if ends and not ends[0] * 0.999 <= mm <= ends[1] * 1.001:
-            raise StudyRefused(what, f"{ends[0]:g} to {ends[1]:g} mm", f"{mm:.3g} mm", _OTHER)
