@@ -56,7 +56,7 @@ def save(
     """
     kind, arguments = type(model).__name__, getattr(model, "arguments", {})
     kinds = ("SmallCNN", "ResNet") if indications.modality == "DX" else ("UNet",)
-    if kind not in kinds or arguments["in_channels"] != 1 or arguments.get("dims", 2) != 2:
+    if kind not in kinds or arguments.get("in_channels") != 1 or arguments.get("dims", 2) != 2:
         told = f"a {' or '.join(kinds)} of one channel with dims=2 for {indications.modality}"
         raise DataError(f"deploy.save takes {told}; got {kind} of {arguments}")
     count = arguments["num_classes"]

@@ -79,6 +79,7 @@ def dicom_result(study: Study, result: Found, packed: Packed) -> Dataset:
 
 
 def _segmentation(sources: list[Dataset], mask: Tensor, packed: Packed) -> Dataset:
+    """A DICOM segmentation of all classes but the background."""
     hd, about = highdicom(), packed.indications
     method = hd.AlgorithmIdentificationSequence(
         name=about.name,

@@ -109,16 +109,16 @@ def _read(paths: list[Path], about: Indications, series: str | int | None) -> St
     files = _fitting(_found(paths), about, series)
     study = _radiograph(*files[0], about) if about.modality == "DX" else _volume(files, about)
     for what, mm, ends in (
-        ("slice spacing", study.spacing[0], about.slice_spacing),
         ("pixel spacing", study.spacing[1], about.spacing),
         ("pixel spacing", study.spacing[2], about.spacing),
+        ("slice spacing", study.spacing[0], about.slice_spacing),
     ):
         if ends and (mm < ends[0] * 0.999 or mm > ends[1] * 1.001):
             raise StudyRefused(what, f"{ends[0]:g} to {ends[1]:g} mm", f"{mm:.3g} mm", _OTHER)
-    count = len(study.voxels)
-    reach = (count - 1) * study.spacing[0]
+    reach = (len(study.voxels) - 1) * study.spacing[0]
     if reach < about.coverage * 0.999:
-        expected, came = f"slices over {about.coverage:g} mm", f"{count} over {reach:.3g} mm"
+        expected = f"slices over {about.coverage:g} mm"
+        came = f"{len(study.voxels)} over {reach:.3g} mm"
         raise StudyRefused("coverage", expected, came, "Give the whole series")
     found, unit = about.quantiles(study.voxels), " HU" if about.window else ""
     for quantile, least, most in about.intensities:
