@@ -36,12 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--model", required=True, help="file that medlab.deploy.save wrote")
     command.add_argument("--out", required=True, help="new folder for the result")
     command.add_argument("--series", help="SeriesNumber or SeriesInstanceUID, if several fit")
-    command.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     given = parser.parse_args(arguments)
     try:
-        result = deploy.predict_study(
-            given.study, given.model, given.out, series=given.series, device=given.device
-        )
+        result = deploy.predict_study(given.study, given.model, given.out, series=given.series)
     except MedlabError as error:
         print(error, file=sys.stderr)
         return 1

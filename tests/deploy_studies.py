@@ -70,15 +70,12 @@ LUNGS = deploy.Indications(
     modality="CT",
     body_part="CHEST",
     view="axial",
-    tilt=12,
     spacing=(0.5, 1.0),
     slice_spacing=(1, 3),
-    slices=4,
     coverage=9,
     age=(18, 90),
     contrast=False,
     window=(0, 2000),
-    codes={"lung": ("39607008", "SCT", "Lung")},
     intensities=((0.05, -1000, -800), (0.95, 800, 1000)),
 )
 FILMS = deploy.Indications(
@@ -95,16 +92,16 @@ FILMS = deploy.Indications(
 )
 
 
-def brighter(than: float, *, dims: int = 2) -> UNet:
+def brighter(than: float) -> UNet:
     """A U-Net that calls every voxel above a value "lung", and looks at no other voxel."""
-    net = UNet(1, 2, 1, depth=1, dims=dims)
+    net = UNet(1, 2, 1, depth=1)
     with torch.no_grad():
         for name, weight in net.named_parameters():
             if name.startswith(("up", "classifier")) or "down.1" in name:
                 weight.zero_()
             elif weight.ndim > 2:
                 weight.zero_()
-                weight[(0, 0, *[1] * dims)] = 1
+                weight[0, 0, 1, 1] = 1
         net.classifier.weight[1, 0], net.classifier.bias[1] = 1000, -1000 * than
     return net.eval()
 
@@ -115,7 +112,7 @@ def model_file(folder: Path, about: deploy.Indications = LUNGS, net=None) -> Pat
     if about.modality == "DX":
         net, classes = net or SmallCNN(1, 2, 4), ("healthy", "pneumonia")
     else:
-        net, classes = net or brighter(0.5, dims=about.dims), ("background", "lung")
+        net, classes = net or brighter(0.5), ("background", "lung")
     deploy.save(net, folder / "model.safetensors", classes=classes, indications=about)
     return folder / "model.safetensors"
 
@@ -146,25 +143,10 @@ def film(path: Path, values: np.ndarray | None = None, **header) -> np.ndarray:
     return values
 
 
-def enhanced(path: Path, *, feet_first: bool = False) -> np.ndarray:
-    """A study of one multi-frame file that `LUNGS` takes; HU as `read_series` orders them."""
-    values = np.random.default_rng(0).integers(-1000, 1000, (5, 8, 9)).astype(np.int16)
-    order, groups = [3, 1, 4, 0, 2], []
-    data = image(values[order], **CT, SOPClassUID=EnhancedCTImageStorage)
-    shared, plane, measures, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    plane.ImageOrientationPatient = [-1 if feet_first else 1, 0, 0, 0, 1, 0]
-    measures.PixelSpacing, measures.SliceThickness = [0.8, 0.7], 2.5
-    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, 0, "HU"
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
-    shared.PixelValueTransformationSequence = [rescale]
-    for k in order:
-        group, place = Dataset(), Dataset()
-        place.ImagePositionPatient = [0, 0, 2.5 * k]
-        group.PlanePositionSequence = [place]
-        groups.append(group)
-    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], groups
-    save(data, path)
-    return values[::-1] if feet_first else values
+def _enhanced(folder: Path) -> None:
+    """A study of one file of many frames."""
+    values = np.zeros((5, 8, 9), np.int16)
+    save(image(values, **CT, SOPClassUID=EnhancedCTImageStorage), folder / "e.dcm")
 
 
 def _slices(**header) -> Callable[[Path], object]:
@@ -257,6 +239,7 @@ def _two_films(folder: Path) -> None:
 
 TURNED = {"coronal": [1, 0, 0, 0, 0, -1], "sagittal": [0, 1, 0, 0, 0, -1]}
 TILTED = [1, 0, 0, 0, float(np.cos(np.radians(20))), float(np.sin(np.radians(20)))]
+SWAPPED = [0, 1, 0, 1, 0, 0]
 COLOUR = np.zeros((40, 48, 3), np.uint8)
 
 # name → (reason, indications, how to make it)
@@ -267,6 +250,7 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
         LUNGS,
         _slices(SOPClassUID=SecondaryCapture),
     ),
+    "many frames": ("kind of image", LUNGS, _enhanced),
     "localizer": ("localizer", LUNGS, _slices(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     "reformatted": ("image type", LUNGS, _slices(ImageType=["DERIVED", "SECONDARY", "MPR"])),
     "burnt-in text": ("burnt-in text", LUNGS, _slices(BurnedInAnnotation="YES")),
@@ -277,12 +261,13 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "coded agent": ("contrast", LUNGS, _slices(ContrastBolusAgentSequence=[Dataset()])),
     "coronal": ("plane", LUNGS, _slices(orientation=TURNED["coronal"])),
     "sagittal": ("plane", LUNGS, _slices(orientation=TURNED["sagittal"])),
+    "rows and columns swapped": ("tilt", LUNGS, _slices(orientation=SWAPPED)),
     "tilted by 20°": ("tilt", LUNGS, _slices(orientation=TILTED)),
     "pixels too coarse": ("pixel spacing", LUNGS, _slices(spacing=(0.7, 1.3))),
     "pixels too fine": ("pixel spacing", LUNGS, _slices(spacing=(0.3, 0.7))),
     "slices too far apart": ("slice spacing", LUNGS, _slices(step=5.0)),
     "too few slices": ("coverage", LUNGS, _slices(depth=3)),
-    "too short, sheared": ("coverage", LUNGS, lambda f: sheared(f, 11.9, step=1.78)),
+    "too short, sheared": ("coverage", LUNGS, lambda f: sheared(f, 9.9, step=1.78)),
     "too short": ("coverage", LUNGS, _slices(step=1.6)),
     "missing slice": ("missing slices", LUNGS, lambda f: chest(f, change=lambda k, d: k != 3)),
     "one slice": ("missing slices", LUNGS, _slices(depth=1)),
@@ -309,6 +294,7 @@ WRONG: dict[str, tuple[str, deploy.Indications, Callable[[Path], object]]] = {
     "lateral": ("view", FILMS, _films(ViewPosition="LL")),
     "no view": ("view", FILMS, _films(ViewPosition="")),
     "lying film": ("orientation", FILMS, _films(PatientOrientation=["F", "L"])),
+    "mirrored film": ("orientation", FILMS, _films(PatientOrientation=["R", "F"])),
     "film without spacing": ("pixel spacing", FILMS, _films(ImagerPixelSpacing=None)),
     "colour": ("kind of image", FILMS, lambda f: save(image(COLOUR, **DX), f / "a.dcm")),
     "curve of grey levels": ("intensities", FILMS, _dark_bright),

@@ -65,7 +65,7 @@ def test_a_refusal_is_status_1(ready, capsys):
         ["predict"],
         ["predict", PLANTED],
         ["predict", "a", "--model", "b", "--out", "c", PLANTED],
-        ["predict", "a", "--model", "b", "--out", "c", "--device", PLANTED],
+        ["predict", "a", "--model", "b", "--out", "c", "--unknown", PLANTED],
         [PLANTED],
     ],
 )
@@ -224,14 +224,6 @@ def test_where_no_folder_replaces_another_an_empty_one_takes_it_too(ready, monke
     monkeypatch.setattr(os, "replace", windows)
     predict_study(given[0], given[2], out)
     assert len(list(out.iterdir())) == 2
-
-
-def test_without_a_gpu_it_says_so_before_the_work(ready, monkeypatch, capsys):
-    given, out = ready
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    line = ["predict", given[0], "--model", "nowhere", "--out", str(out), "--device", "cuda"]
-    assert command.main(line) == 1
-    assert "no GPU" in capsys.readouterr().err
 
 
 def test_a_place_filled_meanwhile_is_left_alone(ready, tmp_path, monkeypatch):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import pydicom
 import pytest
 import torch
 from pydicom.dataset import Dataset
-from pydicom.sr import _snomed_dict
-from pydicom.sr.codedict import codes
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from medlab import deploy
-from medlab.deploy import Indications, StudyRefused, open_study, prepared
+from medlab.deploy import Indications, StudyRefused, open_study
+from medlab.deploy.run import prepared
 from medlab.dicom import Volume, read_series, write_series
 from medlab.errors import DataError
 from medlab.preprocess import normalise, window
-from tests.deploy_studies import FILMS, LUNGS, WRONG, chest, enhanced, film
+from tests.deploy_studies import FILMS, LUNGS, WRONG, chest, film
 from tests.dicom_files import image, save, uid
 
 
@@ -162,26 +160,17 @@ ABOUT = deploy.Indications(
 )
 
 
-@pytest.mark.parametrize(
-    ("permuted", "flipped"),
-    [
-        *(((0, 1, 2), ()), ((0, 1, 2), (0,)), ((0, 1, 2), (2,)), ((0, 1, 2), (1, 2))),
-        *(((0, 2, 1), ()), ((0, 2, 1), (0, 1)), ((0, 1, 2), (0, 1, 2))),
-    ],
-)
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_model_sees_every_patient_from_the_same_side(tmp_path, permuted, flipped, dims):
-    """Feet first, prone, mirrored, transposed: a Volume's direction says how the series lies."""
+@pytest.mark.parametrize("flipped", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+def test_the_model_sees_every_patient_from_the_same_side(tmp_path, flipped):
+    """Feet first, prone, mirrored: a Volume's direction says how the series lies."""
     plain = anatomy()
-    voxels, direction = plain.permute(permuted).flip(flipped), np.eye(3)[::-1][list(permuted)]
-    direction = direction * [[-1 if k in flipped else 1] for k in range(3)]
+    voxels = plain.flip(flipped)
+    direction = np.eye(3)[::-1] * [[-1 if k in flipped else 1] for k in range(3)]
     volume = Volume(voxels=voxels, spacing=(2, 1, 1), direction=tuple(map(tuple, direction)))
     write_series(volume, tmp_path, seed=3)
-    about = Indications(**{**vars(ABOUT), "dims": dims})
-    study = open_study(tmp_path, about)
-    seen = prepared(study, about)
-    assert seen.shape == ((6, 1, 20, 20) if dims == 2 else (1, 1, 6, 20, 20))
-    assert torch.allclose(seen.reshape(6, 20, 20), window(plain, level=0, width=4000))
+    seen = prepared(open_study(tmp_path, ABOUT), ABOUT)
+    assert seen.shape == (6, 1, 20, 20)
+    assert torch.allclose(seen[:, 0], window(plain, level=0, width=4000))
 
 
 def test_an_angle_within_the_tilt_is_taken(tmp_path):
@@ -189,33 +178,11 @@ def test_an_angle_within_the_tilt_is_taken(tmp_path):
         c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
         return [float(c), float(s), 0.0, float(-s), float(c), 0.0]
 
-    chest(tmp_path / "a", orientation=turned(11.9))
+    chest(tmp_path / "a", orientation=turned(9.9))
     open_study(tmp_path / "a", LUNGS)
-    chest(tmp_path / "b", orientation=turned(12.2))
-    with pytest.raises(StudyRefused, match=r"tilt.*12\.2°"):
+    chest(tmp_path / "b", orientation=turned(10.2))
+    with pytest.raises(StudyRefused, match=r"tilt.*10\.2°"):
         open_study(tmp_path / "b", LUNGS)
-
-
-def test_frames_of_one_enhanced_file_are_a_series(tmp_path):
-    values = enhanced(tmp_path / "e.dcm")
-    assert np.array_equal(open_study(tmp_path, LUNGS).voxels.numpy(), values)
-
-
-@pytest.mark.parametrize("groups", ["SharedFunctionalGroups", "PerFrameFunctionalGroups"])
-def test_frames_of_an_enhanced_file_tell_their_body_part(tmp_path, groups):
-    enhanced(tmp_path / "e.dcm")
-    data = pydicom.dcmread(tmp_path / "e.dcm")
-    del data.BodyPartExamined
-    for code, reason in (("51185008", None), ("69536005", "body part")):
-        frame = Dataset()
-        frame.AnatomicRegionSequence = coded(code)
-        data[f"{groups}Sequence"].value[-1].FrameAnatomySequence = [frame]
-        data.save_as(tmp_path / "e.dcm")
-        if reason is None:
-            assert open_study(tmp_path, LUNGS).unverified[0].startswith("contrast")
-        else:
-            with pytest.raises(StudyRefused, match=reason):
-                open_study(tmp_path, LUNGS)
 
 
 # --- radiographs ---
@@ -231,14 +198,11 @@ def test_large_values_are_bright_whatever_the_file_says(tmp_path):
     assert plain[0, 0, 4, 4] < plain[0, 0, -5, -5]
 
 
-def test_a_radiograph_is_shown_with_its_left_on_the_right(tmp_path):
-    values = film(tmp_path / "a" / "a.dcm")
-    film(tmp_path / "b" / "b.dcm", values[:, ::-1].copy(), PatientOrientation=["R", "F"])
-    film(tmp_path / "c" / "c.dcm", values[::-1].copy(), PatientOrientation=["L", "H"])
-    film(tmp_path / "d" / "d.dcm", PatientOrientation=None)
-    seen = {n: prepared(open_study(tmp_path / n, FILMS), FILMS) for n in "abcd"}
-    assert all(torch.allclose(seen["a"], one) for one in seen.values())
-    assert [s.split(":")[0] for s in open_study(tmp_path / "d", FILMS).unverified] == ["sides"]
+def test_a_radiograph_that_tells_no_sides_is_taken_and_told(tmp_path):
+    film(tmp_path / "a.dcm", PatientOrientation=None)
+    assert [s.split(":")[0] for s in open_study(tmp_path, FILMS).unverified] == ["sides"]
+    film(tmp_path / "a.dcm")
+    assert open_study(tmp_path, FILMS).unverified == ()
 
 
 def test_a_picture_is_scaled_to_fit_in(tmp_path):
@@ -260,18 +224,6 @@ def test_a_picture_is_scaled_to_fit_in(tmp_path):
 def test_another_way_to_say_the_same(tmp_path, header):
     film(tmp_path / "a.dcm", **header)
     open_study(tmp_path / "a.dcm", FILMS)  # a file in place of its folder
-
-
-def test_coded_views_are_those_of_the_standard(tmp_path):
-    """By pydicom's tables of CID 4010 and of the codes that SNOMED RT had for the same."""
-    old = _snomed_dict.mapping["SCT"]
-    for view, name in (("AP", "AnteroPosterior"), ("PA", "PosteroAnterior")):
-        for code in ((known := getattr(codes.cid4010, name).value), old[known]):
-            film(tmp_path / "a.dcm", ViewPosition="", ViewCodeSequence=coded(code))
-            open_study(tmp_path, Indications(**{**vars(FILMS), "view": view}))
-    film(tmp_path / "a.dcm", ViewPosition="", ViewCodeSequence=coded("399345000"))  # a report's
-    with pytest.raises(StudyRefused, match=r"\(view\)"):
-        open_study(tmp_path, Indications(**{**vars(FILMS), "view": "AP"}))
 
 
 def test_of_two_films_of_one_series_the_file_is_given(tmp_path):
@@ -297,13 +249,10 @@ def test_of_two_views_the_one_that_fits_is_found(tmp_path):
         ({"modality": "US"}, "modality"),
         ({"body_part": "thorax"}, "body_part"),
         ({"view": "PA"}, "view"),
-        ({"dims": 4}, "dims"),
         ({"name": ""}, "name"),
         ({"spacing": (2, 1)}, "spacing"),
         ({"size": (3, 3, 3)}, "size"),
-        ({"size": (9, 9, 9), "dims": 3}, "with pixel_mm"),
-        ({"tilt": 50}, "tilt"),
-        ({"pixel_mm": (1.0, 1.0, 1.0)}, "pixel_mm"),
+        ({"pixel_mm": (1.0, 1.0)}, "pixel_mm"),
         ({"pixel_mm": 0}, "pixel_mm"),
         ({"window": (1, 2, 3)}, "window"),
         ({"window": (0, -5)}, "window"),
@@ -312,9 +261,6 @@ def test_of_two_views_the_one_that_fits_is_found(tmp_path):
         ({"name": "n" * 65}, "name"),
         ({"version": "1\\2"}, "version"),
         ({"trained_on": "t" * 1025}, "trained_on"),
-        ({"codes": {"lung": ("1", "SCT", "m" * 65)}}, "meaning of lung"),
-        ({"codes": {"lung": ("1", "s" * 17, "m")}}, "scheme of lung"),
-        ({"codes": {"lung": ("1", "SCT")}}, "codes"),
         ({"age": (-1, 3)}, "age"),
     ],
 )

@@ -87,12 +87,12 @@ def test_the_first_opening_gives_the_cohort_and_is_written_down(capsys):
 
 
 def test_the_second_opening_is_said_plainly(capsys):
-    test = Sealed(cohort(), name="holdout")
+    test = Sealed(cohort())
     test.open("final evaluation")
     capsys.readouterr()
     test.open("one more idea")
     said = capsys.readouterr().out
-    assert said.startswith("⚠ holdout set opened again, 2 times now: one more idea")
+    assert said.startswith("⚠ test set opened again, 2 times now: one more idea")
     assert "6 of its 6 images" in said and "the first time for: final evaluation" in said
     assert "opened twice" in test.log() and "opened twice" in repr(test)
     test.open("a third idea")
@@ -101,7 +101,7 @@ def test_the_second_opening_is_said_plainly(capsys):
 
 def test_sealing_again_does_not_forget(capsys):
     Sealed(cohort()).open("final evaluation")
-    again = Sealed(copy.deepcopy(cohort()), name="new")
+    again = Sealed(copy.deepcopy(cohort()))
     assert len(again.openings) == 1 and "opened once" in repr(again)
     again.open("surely untouched")
     assert "2 times now" in capsys.readouterr().out

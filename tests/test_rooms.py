@@ -32,7 +32,6 @@ NEEDS = {
     "deploy.Found": GIVEN,
     "deploy.Packed": GIVEN,
     "deploy.Study": GIVEN,
-    "deploy.prepared": "a user builds a pipeline around another model",
     "metrics.UndefinedMetric": CAUGHT,
     "metrics.binary_pairs": SHARED,
     "training.Classification": "a user makes a task of their own from it",

@@ -7,10 +7,10 @@
 The last line is the command `python -m medlab predict study --model lungs.safetensors --out out`.
 """
 
-from medlab.deploy.grid import prepared
 from medlab.deploy.indications import Indications, StudyRefused
 from medlab.deploy.model_file import Packed, load, save
-from medlab.deploy.run import Found, predict_study
+from medlab.deploy.results import Found
+from medlab.deploy.run import predict_study
 from medlab.deploy.study import Study, open_study
 
 __all__ = [
@@ -22,6 +22,5 @@ __all__ = [
     "load",
     "open_study",
     "predict_study",
-    "prepared",
     "save",
 ]

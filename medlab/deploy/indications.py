@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -42,11 +41,6 @@ class StudyRefused(DicomError):
         self.reason = reason
 
 
-def refuse(reason: str, expected: str, came: str, do: str) -> NoReturn:
-    """Raise a `StudyRefused` that drags no other error, with its values, along."""
-    raise StudyRefused(reason, expected, came, do) from None
-
-
 def require_text(what: str, value: object, most: int = 64) -> None:
     """Refuse what the attributes of a result, mostly LO (PS3.5), could not hold."""
     text = value if isinstance(value, str) else ""
@@ -66,22 +60,17 @@ class Indications:
         modality: "CT", "MR" or "DX", which takes computed radiographs (CR) too.
         body_part: a name that `terms.json` has, as "CHEST"; synonyms and codes count as the name.
         view: "axial", "coronal" or "sagittal" for volumes; "PA" or "AP" for radiographs.
-        tilt: degrees, < 45, by which an axis of a volume may lie off.
         spacing: (least, most) distance of pixel centres, mm; None asks for none.
         slice_spacing: (least, most) distance of slices, mm.
-        slices: least number of slices.
         coverage: least distance from the first slice to the last, mm.
         age: (least, most) years of the patient, None for any.
         contrast: False refuses images of which the header names a contrast agent.
         image_types: accepted first two values of ImageType, joined by a backslash.
         window: (level, width) in HU to the range 0…1; None normalises a whole image by its 1st and
             99th percentile instead.
-        pixel_mm: the model's grid: mm, one number or one per axis; None leaves the study's own.
-        size: (row, column) or (slice, row, column) of the model's grid: cut round the centre,
-            or filled with a study's darkest value; without `pixel_mm`, which `dims=3` asks for, the
-            picture is first scaled to fit in.
-        dims: 2 for a model that sees one slice at a time, 3 for one that sees the volume.
-        codes: class name → (value, scheme, meaning) of a coding scheme, as SNOMED CT's.
+        pixel_mm: distance of the pixels that the model sees, mm; None leaves the study's own.
+        size: (row, column) of what the model sees: cut round the centre, or filled with a study's
+            darkest value; without `pixel_mm` the picture is first scaled to fit in.
         intensities: (quantile, least, most) of a study's values; see `measured`.
     """
 
@@ -91,51 +80,36 @@ class Indications:
     modality: str
     body_part: str
     view: str
-    tilt: float = 10.0
     spacing: tuple[float, float] | None = None
     slice_spacing: tuple[float, float] | None = None
-    slices: int = 2
     coverage: float = 0.0
     age: tuple[float, float] | None = None
     contrast: bool = True
     image_types: tuple[str, ...] = ("ORIGINAL\\PRIMARY",)
     window: tuple[float, float] | None = None
-    pixel_mm: float | tuple[float, ...] | None = None
-    size: tuple[int, ...] | None = None
-    dims: int = 2
-    codes: Mapping[str, tuple[str, str, str]] | None = None
+    pixel_mm: float | None = None
+    size: tuple[int, int] | None = None
     intensities: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         views = ("PA", "AP") if self.modality == "DX" else tuple(AXES)
-        for what, value, known in (
-            ("modality", self.modality, tuple(TERMS["modalities"])),
-            ("body_part", self.body_part, tuple(TERMS["body_parts"])),
-            ("view", self.view, views),
-            ("dims", self.dims, (2,) if self.modality == "DX" else (2, 3)),
-        ):
-            if value not in known:
-                raise DataError(f"{what} must be one of {', '.join(map(str, known))}; got {value}")
+        known = {"modality": TERMS["modalities"], "body_part": TERMS["body_parts"], "view": views}
+        for what, names in known.items():
+            if (got := getattr(self, what)) not in names:
+                raise DataError(f"{what} must be one of {', '.join(names)}; got {got}")
         for what, limit in (("name", 64), ("version", 64), ("trained_on", 1024)):
             require_text(what, getattr(self, what), limit)
-        for name, code in (self.codes or {}).items():
-            for k, (what, limit) in enumerate((("value", 64), ("scheme", 16), ("meaning", 64))):
-                require_text(f"codes: {what} of {name}", code[k] if len(code) == 3 else None, limit)
-        for name in ("spacing", "slice_spacing", "age"):
-            least, most = getattr(self, name) or (0, inf)
+        for what in ("spacing", "slice_spacing", "age"):
+            least, most = getattr(self, what) or (0, inf)
             if not 0 <= least <= most:
-                raise DataError(f"{name} is (least, most), both ≥ 0; got {getattr(self, name)}")
-        dims, mm, window = (self.dims,), self.pixel_mm, self.window
-        grid = mm is None or (np.shape(mm) in ((), dims) and np.min(mm) > 0)
+                raise DataError(f"{what} is (least, most), both ≥ 0; got {getattr(self, what)}")
+        mm, size, window = self.pixel_mm, self.size, self.window
+        sized = size is None or (np.shape(size) == (2,) and np.min(size) > 0)
         quantiles = _QUANTILES["HU" if window else "share"]
         bands = [len(band) == 3 and band[0] in quantiles for band in self.intensities]
-        sized = self.size is None or (np.shape(self.size) == dims and np.min(self.size) > 0)
-        whole = self.size is None or self.dims == 2 or mm is not None
         for what, fits, expected in (
-            ("tilt", 0 <= self.tilt < 45, "0 to 45 degrees"),
-            ("size", sized, f"{self.dims} numbers, one per axis"),
-            ("size", whole, "with pixel_mm where dims is 3"),
-            ("pixel_mm", grid, "mm above 0, one for all axes or one per axis"),
+            ("pixel_mm", mm is None or (np.ndim(mm) == 0 and mm > 0), "a number above 0"),
+            ("size", sized, "two numbers above 0, (row, column)"),
             ("window", not window or (len(window) == 2 and window[1] >= 1), "(level, width ≥ 1)"),
             ("image_types", not isinstance(self.image_types, str), "several texts, as a tuple"),
             ("intensities", all(bands), f"(quantile, least, most) of the quantiles {quantiles}"),

@@ -44,8 +44,8 @@ def save(
     """Write a model with what it needs to be used on a study.
 
     Args:
-        model: a `UNet` of CT or MR, whose first class is the background; a `SmallCNN` or `ResNet`
-            of radiographs, or of whole volumes (`dims=3`). One input channel.
+        model: a `UNet` of the slices of CT or MR, whose first class is the background; a `SmallCNN`
+            or `ResNet` of radiographs. One input channel.
         path: usually ending in .safetensors.
         classes: a name for each output; in a segmentation they count as anatomical structures.
         indications: what it was trained for.
@@ -54,26 +54,17 @@ def save(
         DataError: a model that no study can be given to.
         CheckpointError: a place that cannot be written.
     """
-    arguments: dict[str, Any] = getattr(model, "arguments", {})
-    dims, maps = indications.dims, type(model).__name__ == "UNet"
-    ours = type(model).__name__ in ("UNet", "SmallCNN", "ResNet")
-    if not ours or arguments["in_channels"] != 1 or arguments["dims"] != dims:
-        told = f"a UNet, SmallCNN or ResNet of one channel with dims={dims}, as indicated"
-        raise DataError(f"deploy.save takes {told}; got {type(model).__name__} of {arguments}")
-    flat = indications.modality == "DX"
-    if (maps and flat) or not (maps or flat or dims == 3):
-        told = "a UNet needs CT or MR; a classifier radiographs, or volumes with dims=3"
-        raise DataError(f"{told}; got {type(model).__name__} for {indications.modality}")
-    if (
-        len(classes) != arguments["num_classes"]
-        or len(classes) < 2
-        or len({*classes}) < len(classes)
-    ):
-        raise DataError(f"classes must be {arguments['num_classes']} names; got {list(classes)}")
+    kind, arguments = type(model).__name__, getattr(model, "arguments", {})
+    kinds = ("SmallCNN", "ResNet") if indications.modality == "DX" else ("UNet",)
+    if kind not in kinds or arguments.get("in_channels") != 1 or arguments.get("dims", 2) != 2:
+        told = f"a {' or '.join(kinds)} of one channel with dims=2 for {indications.modality}"
+        raise DataError(f"deploy.save takes {told}; got {kind} of {arguments}")
+    count = arguments["num_classes"]
+    if not 2 <= len({*classes}) == len(classes) == count:
+        told = f"{count} different names, and at least two"
+        raise DataError(f"classes must be {told}; got {list(classes)}")
     for name in classes:
         require_text("a class", name)
-    if unknown := set(indications.codes or ()) - {*classes}:
-        raise DataError(f"codes name {sorted(unknown)}, which are no classes: {list(classes)}")
     save_weights(
         model, path, classes=classes, about={"indications": json.dumps(asdict(indications))}
     )
@@ -86,17 +77,20 @@ def load(path: str | os.PathLike) -> Packed:
         CheckpointError: a damaged file, a pickle, or weights without indications.
     """
     content = content_of(path)
-    tensors, about = parsed(content, path)
-    if "indications" not in about:
+    tensors, texts = parsed(content, path)
+    if "indications" not in texts:
         raise CheckpointError(f"{path} has no indications: write it with medlab.deploy.save")
-    model, classes = built(tensors, about, source=str(path))
-    facts = {k: _tuples(v) for k, v in json.loads(about["indications"]).items()}
+    model, classes = built(tensors, texts, source=str(path))
+    facts = {name: _tuples(value) for name, value in json.loads(texts["indications"]).items()}
+    try:
+        about = Indications(**facts)
+    except TypeError as error:
+        told = "indications of another edition of medlab: write it anew with medlab.deploy.save"
+        raise CheckpointError(f"{path} has {told}") from error
     digest = hashlib.sha256(content).hexdigest()
-    return Packed(model=model, classes=classes, indications=Indications(**facts), digest=digest)
+    return Packed(model=model, classes=classes, indications=about, digest=digest)
 
 
 def _tuples(value: Any) -> Any:
     """JSON knows no tuples."""
-    if isinstance(value, dict):
-        return {name: _tuples(one) for name, one in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -6,8 +6,9 @@ The DICOM result carries the patient, since it belongs to the study. The page na
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable
 from copy import deepcopy
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -15,17 +16,17 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-import torch
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, generate_uid
 from torch import Tensor
 
 from medlab import plotting
-from medlab.deploy.indications import AXES, TERMS, Indications
+from medlab.deploy.indications import TERMS
 from medlab.deploy.model_file import Packed
 from medlab.deploy.study import Study
-from medlab.errors import MedlabError
+from medlab.dicom.source import refusing
+from medlab.errors import DicomError, MedlabError
 
 _MAKER = "medlab"
 # What highdicom copies from the source; the standard lets these be empty, not absent (type 2)
@@ -33,20 +34,52 @@ _TYPE_2 = """PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTi
     AccessionNumber ReferringPhysicianName SliceThickness""".split()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a model found in a study.
+
+    Attributes:
+        found: ml of each class but the background, or each class's probability.
+        unverified: what the study's headers do not tell, so that it was not checked.
+        mask: uint8 (D, H, W), the class of each voxel in the order of `read_series`; None for a
+            classifier.
+    """
+
+    found: dict[str, float]
+    unverified: tuple[str, ...]
+    mask: Tensor | None = field(repr=False)
+
+    def __str__(self) -> str:
+        return "\n".join([*self.lines, *(f"not verified: {one}" for one in self.unverified)])
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found, a line for each class."""
+        number = "{}: probability {:.1%}" if self.mask is None else "{}: {:.1f} ml"
+        return [number.format(*one) for one in self.found.items()]
+
+
 def highdicom() -> Any:
     """The library that writes DICOM results, which is an extra."""
     try:
         import highdicom
-        import highdicom.seg
-        import highdicom.sr
     except ImportError as error:
         told = "DICOM results need highdicom: pip install highdicom"
         raise MedlabError(told) from error
     return highdicom
 
 
-def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
-    """A DICOM segmentation of classes 1, 2, … in a mask (D, H, W) on the study's voxels."""
+@refusing("the header", "write a result")  # highdicom asks much of a header
+def dicom_result(study: Study, result: Found, packed: Packed) -> Dataset:
+    """A segmentation of the mask's classes 1, 2, …; without a mask, a structured report."""
+    sources = _sources(study)
+    if result.mask is None:
+        return _report(sources[0], result.found, packed)
+    return _segmentation(sources, result.mask, packed)
+
+
+def _segmentation(sources: list[Dataset], mask: Tensor, packed: Packed) -> Dataset:
+    """A DICOM segmentation of all classes but the background."""
     hd, about = highdicom(), packed.indications
     method = hd.AlgorithmIdentificationSequence(
         name=about.name,
@@ -60,23 +93,16 @@ def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
             segment_number=k,
             segment_label=name,
             segmented_property_category=codes.SCT.AnatomicalStructure,
-            segmented_property_type=_code(hd, name, about),
+            segmented_property_type=_code(hd, name),
             algorithm_type="AUTOMATIC",
             algorithm_identification=method,
             anatomic_regions=[hd.sr.CodedConcept(*TERMS["body_parts"][about.body_part]["code"])],
         )
         for k, name in enumerate(packed.classes[1:], 1)
     ]
-    sources, frames = [_completed(source) for source in study.sources], mask
-    if "PerFrameFunctionalGroupsSequence" in sources[0]:  # all slices from one file
-        groups = sources[0].PerFrameFunctionalGroupsSequence
-        places = np.array([g.PlanePositionSequence[0].ImagePositionPatient for g in groups], float)
-        order = np.argsort(places @ AXES[about.view][0])
-        frames = torch.empty_like(mask)
-        frames[order.copy()] = mask.flip(0) if study.axes[0][1] else mask
     return hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=frames.numpy(),
+        pixel_array=mask.numpy(),
         segmentation_type="BINARY",
         segment_descriptions=segments,
         content_label="MEDLAB",
@@ -85,10 +111,10 @@ def segmentation(study: Study, mask: Tensor, packed: Packed) -> Dataset:
     )
 
 
-def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
+def _report(image: Dataset, found: dict[str, float], packed: Packed) -> Dataset:
     """A structured report (TID 1500) with each class's probability in percent."""
     hd, about = highdicom(), packed.indications
-    sr, sources = hd.sr, [_completed(source) for source in study.sources]
+    sr = hd.sr
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=UID(f"2.25.{int(packed.digest[:32], 16)}"),  # other weights are another device
         name=about.name,
@@ -103,7 +129,7 @@ def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
     groups = [
         sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=generate_uid(None), identifier=name),
-            finding_type=_code(hd, name, about),
+            finding_type=_code(hd, name),
             algorithm_id=method,
             finding_sites=[site],
             measurements=[
@@ -113,9 +139,7 @@ def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
                     unit=codes.UCUM.Percent,
                 )
             ],
-            source_images=[
-                sr.SourceImageForMeasurementGroup.from_source_image(one) for one in sources
-            ],
+            source_images=[sr.SourceImageForMeasurementGroup.from_source_image(image)],
         )
         for name, probability in found.items()
     ]
@@ -126,7 +150,7 @@ def report(study: Study, found: Mapping[str, float], packed: Packed) -> Dataset:
         title=codes.DCM.ImagingMeasurementReport,
     )
     return sr.ComprehensiveSR(
-        evidence=sources, content=content, is_complete=True, **_written_by(packed)
+        evidence=[image], content=content, is_complete=True, **_written_by(packed)
     )
 
 
@@ -145,77 +169,62 @@ def _written_by(packed: Packed) -> dict[str, Any]:
     }
 
 
-def _completed(header: Dataset) -> Dataset:
-    """A source's header in Unicode, with what the standard wants to be there, if only empty."""
-    whole = deepcopy(header)
-    whole.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in _TYPE_2:
-        if keyword not in whole:
-            setattr(whole, keyword, "" if keyword != "SliceThickness" else None)
-    if whole.PatientSex not in ("M", "F", "O"):
-        whole.PatientSex = ""
+def _sources(study: Study) -> list[Dataset]:
+    """The images' headers in Unicode, with what the standard wants to be there, if only empty."""
+    whole = [deepcopy(header) for header in study.sources]
+    for header in whole:
+        header.SpecificCharacterSet = "ISO_IR 192"
+        for keyword in _TYPE_2:
+            if keyword not in header:
+                setattr(header, keyword, None)
+        if header.PatientSex not in ("M", "F", "O"):
+            header.PatientSex = None
+    if len({header.SOPInstanceUID for header in whole}) < len(whole):
+        raise DicomError("the header: cannot write a result: images share one SOPInstanceUID")
     return whole
 
 
-def _code(hd: Any, name: str, about: Indications) -> Any:
-    """The code of a class: its own, else one of medlab's private scheme that follows its name."""
-    private = (f"{crc32(name.encode()):08X}", "99MEDLAB", name)
-    return hd.sr.CodedConcept(*(about.codes or {}).get(name, private))
+def _code(hd: Any, name: str) -> Any:
+    """The code of a class, in a private scheme that follows its name."""
+    return hd.sr.CodedConcept(f"{crc32(name.encode()):08X}", "99MEDLAB", name)
 
 
-def page(study: Study, packed: Packed, found: Mapping[str, float], mask: Tensor | None) -> str:
+def page(study: Study, result: Found, packed: Packed) -> str:
     """The readable summary: an HTML page with one picture and its text alternative."""
     about = packed.indications
-    png, alt = _picture(study, found, mask)
-    ranges = {"pixel spacing, mm": about.spacing, "slice spacing, mm": about.slice_spacing}
-    ranges["age, years"] = about.age
-    rows = {
-        "modality": about.modality,
-        "body part": about.body_part,
-        "view": about.view if about.modality == "DX" else f"{about.view}, within {about.tilt:g}°",
-        "kind of image": " or ".join(about.image_types),
-        **{name: "{:g} to {:g}".format(*ends) for name, ends in ranges.items() if ends},
-        **{f"{q:.0%} of values below": f"{a:.4g} to {b:.4g}" for q, a, b in about.intensities},
-    }
-    asked = [f"{escape(k)}</th><td>{escape(v)}" for k, v in rows.items()]
+    png, alt = _picture(study, result)
     return Template((files(__package__) / "summary.html").read_text("utf-8")).substitute(
         name=escape(f"{about.name}, version {about.version}"),
         warning=escape(about.warning),
-        found="".join(f"<li>{escape(line)}</li>" for line in told(found, mask)),
+        found=_items(result.lines),
         alt=escape(alt),
         png=base64.b64encode(png).decode(),
-        asked="".join(f"<tr><th scope=row>{row}</td></tr>" for row in asked),
-        unverified="".join(f"<li>{escape(line)}</li>" for line in study.unverified or ["nothing"]),
+        trained_for=f"{about.modality}, {about.body_part}, {about.view}",
+        unverified=_items(study.unverified or ["nothing"]),
         digest=packed.digest[:16],
     )
 
 
-def told(found: Mapping[str, float], mask: Tensor | None) -> list[str]:
-    """What was found, a line for each class."""
-    number = "{}: probability {:.1%}" if mask is None else "{}: {:.1f} ml"
-    return [number.format(*one) for one in found.items()]
+def _items(lines: Iterable[str]) -> str:
+    return "".join(f"<li>{escape(line)}</li>" for line in lines)
 
 
-def _picture(study: Study, found: Mapping[str, float], mask: Tensor | None) -> tuple[bytes, str]:
-    """The slice with most of the mask in its outline, or the radiograph; and what is to be seen."""
-    voxels = study.voxels
-    k = len(voxels) // 2 if mask is None else int((mask > 0).sum((1, 2)).argmax())
-    low, high = np.quantile(voxels[k].numpy(), [0.01, 0.99])
-    where = f"Slice {k + 1} of {len(voxels)}" if len(voxels) > 1 else "The radiograph"
-    if mask is None:
-        most = max(found, key=lambda name: found[name])
-        alt = f"{where} as the model was given it; of its answers, {most} has most probability"
-        alt += f", {found[most]:.1%}."
-    elif not mask.any():
-        alt = f"{where}, without an outline: the model found nothing in any slice."
-    else:
+def _picture(study: Study, result: Found) -> tuple[bytes, str]:
+    """The radiograph, or the slice with most of the mask in its outline; and what is to be seen."""
+    mask, k, alt = result.mask, 0, "The radiograph as the model was given it."
+    if mask is not None:
+        k = int((mask > 0).sum((1, 2)).argmax())
         share = float((mask[k] > 0).float().mean())
-        names = ", ".join(found)
-        alt = f"{where}, the one with most found, in grey; the outline of {names} encloses "
-        alt += f"{share:.0%} of the picture."
-    outline = None if mask is None else [mask[k]]
-    step = study.spacing[1:] if np.isfinite(study.spacing[1:]).all() else None
+        alt = f"Slice {k + 1} of {len(mask)}, the one with most found, in grey; the outline of "
+        alt += f"{', '.join(result.found)} encloses {share:.0%} of the picture."
+    image = study.voxels[k]
+    low, high = np.quantile(image.numpy(), [0.01, 0.99])
     fig = plotting.images(
-        [voxels[k]], masks=outline, mask_name="found", spacing=step, limits=(low, high), size=4.0
+        [image],
+        masks=None if mask is None else [mask[k]],
+        mask_name="found",
+        spacing=study.spacing[1:] if np.isfinite(study.spacing[1:]).all() else None,
+        limits=(low, high),
+        size=4.0,
     )
     return plotting.png(fig), alt

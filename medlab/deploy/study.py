@@ -19,7 +19,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from torch import Tensor
 
-from medlab.deploy.indications import AXES, TERMS, Indications, refuse
+from medlab.deploy.indications import AXES, TERMS, Indications, StudyRefused
 from medlab.dicom import read_image, read_series
 from medlab.dicom.source import integer, looks_like_dicom, open_dicom, sequence, text
 from medlab.errors import DicomError
@@ -27,6 +27,7 @@ from medlab.errors import DicomError
 T = TypeVar("T")
 File = tuple[Path, Dataset]
 Verdict = tuple[str, str, str, str]  # reason, expected, came, what to do
+_TILT = 10  # degrees by which an axis of a volume may lie off
 _OTHER = "Take a model that was trained for it"
 _AS_MADE = "Give the images as the scanner made them"
 
@@ -40,14 +41,14 @@ class Study:
             them; (1, H, W) for a radiograph, whose large values are bright.
         spacing: distance of (planes, rows, columns), mm; NaN where there is none. A tilted gantry
             shifts each slice, so its planes are closer than the positions are.
-        axes: for each axis of the model's images the study's, and whether it runs the other way.
+        reverse: the axes that run the other way in the images that a model sees.
         sources: the header of each slice's file, in their order.
         unverified: what the headers do not tell, so that nobody checked it.
     """
 
     voxels: Tensor
     spacing: tuple[float, float, float]
-    axes: tuple[tuple[int, bool], ...]
+    reverse: tuple[int, ...]
     sources: tuple[Dataset, ...]
     unverified: tuple[str, ...]
 
@@ -58,8 +59,7 @@ def silent() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(level)
@@ -84,31 +84,7 @@ def open_study(folder: Path | str, about: Indications, *, series: str | int | No
     with silent():
         below = sorted(root.rglob("*")) if root.is_dir() else [root]
         paths = [path for path in below if path.is_file() and not path.name.startswith(".")]
-
-        def ask(read: Callable[[], T]) -> T:
-            return asked(read, paths)
-
-        files = ask(lambda: _fitting(ask(lambda: _found(paths)), about, series))
-        unverified = _silences(files[0][1], about)
-        if about.modality == "DX":
-            voxels, spacing, axes = ask(lambda: _radiograph(*files[0], about, unverified))
-            sources = [files[0][1]]
-        else:
-            volume = ask(lambda: read_series([path for path, _ in files]))
-            voxels, axes = volume.voxels, _axes(volume.direction, about)
-            upright = abs(float(np.linalg.det(volume.direction)))  # 1 without a tilted gantry
-            spacing = (volume.spacing[0] * upright, *volume.spacing[1:])
-            _check_volume(volume.units, spacing, len(voxels), about)
-            headers = dict(files)
-            sources = [headers[path] for path in dict.fromkeys(volume.files)]
-        _check_intensities(voxels, about)
-    return Study(
-        voxels=voxels,
-        spacing=spacing,
-        axes=tuple(axes),
-        sources=tuple(sources),
-        unverified=tuple(unverified),
-    )
+        return asked(lambda: _read(paths, about, series), paths)
 
 
 def asked(read: Callable[[], T], paths: list[Path]) -> T:
@@ -116,7 +92,7 @@ def asked(read: Callable[[], T], paths: list[Path]) -> T:
     try:
         return read()
     except DicomError as error:
-        if hasattr(error, "reason"):  # told by us
+        if isinstance(error, StudyRefused):
             raise
         message = str(error)
     at = next((k for k, path in enumerate(paths, 1) if message.startswith(f"{path}:")), None)
@@ -125,7 +101,33 @@ def asked(read: Callable[[], T], paths: list[Path]) -> T:
     message = message.removeprefix(begin).partition("\n")[0]  # names of files follow, too
     file = f" (file {at} of {len(paths)} in the order of their names)" if at else ""
     told = next(told for word, told in TERMS["told"].items() if word in message)
-    refuse(*(part.format(file) for part in told))
+    raise StudyRefused(*(part.format(file) for part in told))
+
+
+def _read(paths: list[Path], about: Indications, series: str | int | None) -> Study:
+    """The study in these files, in which everything fits; NaN, an unknown spacing, does."""
+    files = _fitting(_found(paths), about, series)
+    study = _radiograph(*files[0], about) if about.modality == "DX" else _volume(files, about)
+    for what, mm, ends in (
+        ("pixel spacing", study.spacing[1], about.spacing),
+        ("pixel spacing", study.spacing[2], about.spacing),
+        ("slice spacing", study.spacing[0], about.slice_spacing),
+    ):
+        if ends and (mm < ends[0] * 0.999 or mm > ends[1] * 1.001):
+            raise StudyRefused(what, f"{ends[0]:g} to {ends[1]:g} mm", f"{mm:.3g} mm", _OTHER)
+    reach = (len(study.voxels) - 1) * study.spacing[0]
+    if reach < about.coverage * 0.999:
+        expected = f"slices over {about.coverage:g} mm"
+        came = f"{len(study.voxels)} over {reach:.3g} mm"
+        raise StudyRefused("coverage", expected, came, "Give the whole series")
+    found, unit = about.quantiles(study.voxels), " HU" if about.window else ""
+    for quantile, least, most in about.intensities:
+        if not least <= found[quantile] <= most:
+            expected = f"{quantile:.0%} of values below {least:.4g} to {most:.4g}{unit}"
+            came = f"below {found[quantile]:.4g}{unit}"
+            do = "Values without their rescale, another kernel, contrast or region look so"
+            raise StudyRefused("intensities", expected, came, do)
+    return study
 
 
 def _found(paths: list[Path]) -> dict[str, list[File]]:
@@ -142,13 +144,14 @@ def _found(paths: list[Path]) -> dict[str, list[File]]:
             studies.add(text(header, "StudyInstanceUID", path))
     if not groups and results:
         came = f"{results} result(s), such as a segmentation or a report"
-        refuse("result", "images", came, "Give the study from which they were made")
+        raise StudyRefused("result", "images", came, "Give the study from which they were made")
     if not groups:
         came = f"{len(paths)} file(s), no DICOM image among them"
-        refuse("no study", "a folder with a DICOM study", came, "Mind the path")
+        raise StudyRefused("no study", "a folder with a DICOM study", came, "Mind the path")
     for reason, members in (("several patients", people), ("several studies", studies)):
         if len(members) > 1:
-            refuse(reason, "one study of one patient", f"{len(members)}", "Give one study's folder")
+            came, do = f"{len(members)}", "Give one study's folder"
+            raise StudyRefused(reason, "one study of one patient", came, do)
     return groups
 
 
@@ -174,29 +177,27 @@ def _fitting(
         do = "Choose with --series its number, or its UID where numbers agree"
         if about.modality == "DX":  # several films may share a series
             do = "Give the one file in place of the folder"
-        refuse("several series", "one that fits", f"{len(fits)}: {told}", do)
+        raise StudyRefused("several series", "one that fits", f"{len(fits)}: {told}", do)
     if not unfit:
-        refuse("series", "the series asked for", "none of that number or UID", "Leave it out")
+        came = "none of that number or UID"
+        raise StudyRefused("series", "the series asked for", came, "Leave it out")
     reason, expected, came, do = max(unfit, key=lambda one: one[0])[1]
-    refuse(reason, expected, came + f" (largest of {len(unfit)})" * (len(unfit) > 1), do)
+    came += f" (largest of {len(unfit)})" * (len(unfit) > 1)
+    raise StudyRefused(reason, expected, came, do)
 
 
 def _unfit(path: Path, header: Dataset, about: Indications) -> Verdict | None:
     """Why a header is not what the model was trained for, or None."""
     terms = TERMS["modalities"][about.modality]
-    modality, part, view = text(header, "Modality", path), _body_part(header), _view(header)
+    modality, part, age = text(header, "Modality", path), _body_part(header), _age(header)
     kinds = text(header, "ImageType", path).upper().split("\\")
-    age = _age(header)
+    view = text(header, "ViewPosition", path).upper()
     if modality not in (about.modality, *terms["also"]):
-        return (
-            "modality",
-            about.modality,
-            modality if modality in TERMS["known"] else "another",
-            _OTHER,
-        )
+        came = modality if modality in TERMS["known"] else "another"
+        return "modality", about.modality, came, _OTHER
     if text(header, "SOPClassUID", path) not in terms["classes"]:
-        came = "another kind, such as a secondary capture or a radiograph for processing"
-        return "kind of image", f"{about.modality} images", came, _AS_MADE
+        came = "another kind, such as a secondary capture or several frames in one file"
+        return "kind of image", f"single {about.modality} images", came, _AS_MADE
     if {"LOCALIZER", "SCOUT"} & {*kinds}:
         return "localizer", "images to read", "a localizer", "Give the series planned on it"
     if "\\".join(kinds[:2]) not in about.image_types:
@@ -220,10 +221,7 @@ def _unfit(path: Path, header: Dataset, about: Indications) -> Verdict | None:
 
 def _body_part(header: Dataset) -> str | None:
     """The table's name of the body part, "" for what it does not know, None for nothing said."""
-    kinds = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-    groups = [group for kind in kinds for group in sequence(header, kind, "")]
-    frames = [one for group in groups for one in sequence(group, "FrameAnatomySequence", "")]
-    items = [i for one in (header, *frames) for i in sequence(one, "AnatomicRegionSequence", "")]
+    items = sequence(header, "AnatomicRegionSequence", "")
     codes = [text(item, "CodeValue", "") for item in items]
     said = {*codes, text(header, "BodyPartExamined", "").upper().replace(" ", "")} - {""}
     names = {
@@ -235,14 +233,6 @@ def _body_part(header: Dataset) -> str | None:
     return found.pop() if len(found) == 1 else ("" if found else None)
 
 
-def _view(header: Dataset) -> str:
-    """ViewPosition, or AP and PA as SNOMED CT codes them, and SNOMED RT did (PS3.16 CID 4010)."""
-    items = sequence(header, "ViewCodeSequence", "")
-    coded = {"399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-40888": "PA"}
-    said = [coded[code] for item in items if (code := text(item, "CodeValue", "")) in coded]
-    return said[0] if said else text(header, "ViewPosition", "").upper()
-
-
 def _age(header: Dataset) -> float | None:
     """Years, None where unknown (PS3.5: three digits and D, W, M or Y)."""
     said = text(header, "PatientAge", "")
@@ -250,7 +240,7 @@ def _age(header: Dataset) -> float | None:
     return int(said[:3]) * days / 365.25 if days and said[:3].isdecimal() else None
 
 
-def _silences(header: Dataset, about: Indications) -> list[str]:
+def _silences(header: Dataset, about: Indications) -> tuple[str, ...]:
     """What a header leaves open of the indications."""
     said = []
     if _body_part(header) is None:
@@ -261,71 +251,59 @@ def _silences(header: Dataset, about: Indications) -> list[str]:
         said.append("burnt-in text: the header does not say that there is none")
     if not about.contrast:
         said.append("contrast agent: none is named, which does not prove that none was given")
-    return said
+    if about.modality == "DX" and not text(header, "PatientOrientation", "").strip("\\"):
+        said.append("sides: the header does not say that the patient's left is on the right")
+    return tuple(said)
 
 
-def _within(what: str, value: float, ends: tuple[float, float] | None) -> None:
-    if ends and not ends[0] * 0.999 <= value <= ends[1] * 1.001:
-        refuse(what, f"{ends[0]:g} to {ends[1]:g} mm", f"{value:.3g} mm", _OTHER)
+def _volume(files: list[File], about: Indications) -> Study:
+    """The volume of a series, where its axes and units fit."""
+    volume = read_series([path for path, _ in files])
+    reverse = _reversed(volume.direction, about)
+    if about.window and volume.units != "HU":
+        came = "values without a rescale to them"
+        raise StudyRefused("units", "Hounsfield units", came, _AS_MADE)
+    upright = abs(float(np.linalg.det(volume.direction)))  # 1 without a tilted gantry
+    headers = dict(files)
+    return Study(
+        voxels=volume.voxels,
+        spacing=(volume.spacing[0] * upright, *volume.spacing[1:]),
+        reverse=reverse,
+        sources=tuple(headers[path] for path in volume.files),
+        unverified=_silences(files[0][1], about),
+    )
 
 
-def _axes(direction: tuple[tuple[float, ...], ...], about: Indications) -> list[tuple[int, bool]]:
-    """Along which axis of a volume each axis of the model's images runs, and whether backwards."""
-    cosines = np.array(direction) @ np.array(AXES[about.view], float).T
-    nearest = np.abs(cosines).argmax(1).tolist()
-    off = float(np.degrees(np.arccos(min(1.0, np.abs(cosines).max(1).min()))))
-    if nearest[0] != 0:
-        normals = {int(np.argmax(np.abs(axes[0]))): name for name, axes in AXES.items()}
-        came = normals[int(np.abs(direction[0]).argmax())]
-        refuse("plane", about.view, came, "Give the series of that plane; none is cut anew here")
-    if off > about.tilt + 0.01 or len({*nearest}) < 3:
-        expected = f"{about.view} within {about.tilt:g}°"
-        refuse("tilt", expected, f"an axis {off:.1f}° off", _OTHER)
-    return [(nearest.index(k), bool(cosines[nearest.index(k), k] < 0)) for k in range(3)]
+def _reversed(direction: tuple[tuple[float, ...], ...], about: Indications) -> tuple[int, ...]:
+    """Which axes of a volume, along these unit vectors, run against those of the model's images."""
+    plane = ("sagittal", "coronal", "axial")[int(np.abs(direction[0]).argmax())]
+    if plane != about.view:
+        do = "Give the series of that plane; none is cut anew here"
+        raise StudyRefused("plane", about.view, plane, do)
+    along = (np.array(direction) * AXES[about.view]).sum(1)
+    off = float(np.degrees(np.arccos(min(1.0, np.abs(along).min()))))
+    if off > _TILT + 0.01:
+        expected, came = f"{about.view}, upright within {_TILT}°", f"an axis {off:.1f}° off"
+        raise StudyRefused("tilt", expected, came, _OTHER)
+    return tuple(np.flatnonzero(along < 0).tolist())
 
 
-def _check_volume(
-    units: str, spacing: tuple[float, float, float], count: int, about: Indications
-) -> None:
-    if about.window and units != "HU":
-        refuse("units", "Hounsfield units", "values without a rescale to them", _AS_MADE)
-    for step in spacing[1:]:
-        _within("pixel spacing", step, about.spacing)
-    _within("slice spacing", spacing[0], about.slice_spacing)
-    reach = (count - 1) * spacing[0]
-    if count < about.slices or reach < about.coverage * 0.999:
-        expected = f"at least {about.slices} slices over {about.coverage:g} mm"
-        refuse("coverage", expected, f"{count} over {reach:.3g} mm", "Give the whole series")
-
-
-def _radiograph(
-    path: Path, header: Dataset, about: Indications, unverified: list[str]
-) -> tuple[Tensor, tuple[float, float, float], list[tuple[int, bool]]]:
-    """A radiograph's pixels, spacing and axes, where they fit."""
+def _radiograph(path: Path, header: Dataset, about: Indications) -> Study:
+    """A radiograph, where its pixels and sides fit."""
     image = read_image(path)
     if image.pixels.ndim != 2:
-        refuse("kind of image", "one grey image", "colour, or several frames", _OTHER)
+        came = "colour, or several frames"
+        raise StudyRefused("kind of image", "one grey image", came, _OTHER)
     if image.spacing is None and (about.spacing or about.pixel_mm):
-        refuse("pixel spacing", "the size of a pixel", "none", _AS_MADE)
-    rows, columns = image.spacing or (np.nan, np.nan)
-    for step in (rows, columns):
-        _within("pixel spacing", step, about.spacing)
+        raise StudyRefused("pixel spacing", "the size of a pixel", "none", _AS_MADE)
     across, _, down = text(header, "PatientOrientation", path).upper().partition("\\")
-    if not across + down:
-        unverified.append("sides: the header does not say that the patient's left is on the right")
-    elif across[:1] not in ("L", "R") or down[:1] not in ("F", "H"):
+    if across + down and (across[:1], down[:1]) != ("L", "F"):
         expected = "the patient's left along the rows, the feet along the columns"
-        refuse("orientation", expected, "another orientation", "Give the image upright")
-    axes = [(0, False), (1, down[:1] == "H"), (2, across[:1] == "R")]
-    return image.pixels.float()[None], (np.nan, rows, columns), axes
-
-
-def _check_intensities(voxels: Tensor, about: Indications) -> None:
-    """Refuse values of which the training images had none like."""
-    found = about.quantiles(voxels)
-    unit = " HU" if about.window else ""
-    for quantile, least, most in about.intensities:
-        if not least <= found[quantile] <= most:
-            expected = f"{quantile:.0%} of values below {least:.4g} to {most:.4g}{unit}"
-            do = "Values without their rescale, another kernel, contrast or region look so"
-            refuse("intensities", expected, f"below {found[quantile]:.4g}{unit}", do)
+        raise StudyRefused("orientation", expected, "another", "Give the image upright")
+    return Study(
+        voxels=image.pixels.float()[None],
+        spacing=(np.nan, *(image.spacing or (np.nan, np.nan))),
+        reverse=(),
+        sources=(header,),
+        unverified=_silences(header, about),
+    )

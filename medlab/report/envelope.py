@@ -45,12 +45,9 @@ class Sealed:
     record that cannot be read or written.
     """
 
-    def __init__(
-        self, cohort: Cohort, *, name: str = "test", record: str | os.PathLike | None = None
-    ):
+    def __init__(self, cohort: Cohort, *, record: str | os.PathLike | None = None):
         if not isinstance(cohort, Cohort) or not len(cohort):
             raise DataError(f"only a Cohort with images can be sealed, got {type(cohort).__name__}")
-        self.name = name
         self._inside = cohort
         self._hashes = [
             blake2b(image.tobytes(), digest_size=12).hexdigest()
@@ -99,10 +96,10 @@ class Sealed:
         except OSError as error:
             raise DataError(f"nothing was opened: cannot write the record, {error}") from error
         if not before:
-            print(f"{self.name} set opened for the first time: {reason} ({len(self)} images)")
+            print(f"test set opened for the first time: {reason} ({len(self)} images)")
             return self._inside
         print(
-            f"⚠ {self.name} set opened again, {opening.number} times now: {reason}\n"
+            f"⚠ test set opened again, {opening.number} times now: {reason}\n"
             f"  {seen} of its {len(self)} images have been looked at before; the first time for: "
             f"{before[0].reason}\n"
             "  Ran the same cell twice and changed nothing? Then nothing is lost. Changed the\n"
@@ -116,14 +113,14 @@ class Sealed:
         found = self.openings
         often = {0: "never opened", 1: "opened once", 2: "opened twice"}
         said = often.get(len(found), f"opened {len(found)} times")
-        return "\n".join([f"{self.name} set: {said}", *map(str, found)])
+        return "\n".join([f"test set: {said}", *map(str, found)])
 
     def __len__(self) -> int:
         return len(self._inside)
 
     def __repr__(self) -> str:
         state = self.log().split(": ", 1)[1].split("\n")[0]
-        return f"<{self.name} set, sealed: {len(self)} images, {state}>"
+        return f"<test set, sealed: {len(self)} images, {state}>"
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or name not in {*dir(Cohort), *Cohort.__dataclass_fields__}:
@@ -132,8 +129,8 @@ class Sealed:
 
     def _refuse(self, *_: object, what: str = "", **__: object) -> NoReturn:
         raise MedlabError(
-            f"the {self.name} set is sealed, so {self.name}{what} cannot be looked at. When every "
-            f"choice is made and written down: cohort = {self.name}.open('why')"
+            f"the test set is sealed, so test{what} cannot be looked at. When every choice is made "
+            "and written down: cohort = test.open('why')"
         )
 
     __getitem__ = __iter__ = __array__ = _refuse

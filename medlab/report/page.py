@@ -102,7 +102,7 @@ class ModelCard:
                 "report, say why in a sentence: a missing section reads as 'no problem'"
             )
         if not self.test.openings:
-            raise MedlabError(f"the {self.test.name} set was never opened: nothing to report on it")
+            raise MedlabError("the test set was never opened: nothing to report on it")
         self.to_markdown()  # refuses what is typed by hand
 
     def to_markdown(self) -> str:
