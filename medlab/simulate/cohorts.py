@@ -239,23 +239,16 @@ def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> T
 
 
 class Simulated(NamedTuple):
-    """A named cohort: its maker, the version of the bytes that it makes, its usual arguments."""
+    """A named cohort: its maker, whose usual arguments are its defaults, and its card."""
 
     make: Callable[..., Cohort]
-    version: str
-    defaults: dict[str, Any]
     card: DataCard
 
 
-_USUAL = {"n": 2000, "seed": 0, "size": 64}
-_KIDNEYS = {"n": 600, "seed": 0, "size": 96}
-_BRAINS = {"n": 600, "seed": 0, "size": 96, "contrast": "flair"}
-_CINES = {"n": 400, "seed": 0, "size": 32, "frames": 16}
-_SLICES = {"n": 600, "seed": 0, "size": 128, "stack": 1}
 COHORTS = {
-    BRAIN_MRI.name: Simulated(brain_mri, BRAIN_MRI.version, _BRAINS, BRAIN_MRI),
-    CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY),
-    KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US.version, _KIDNEYS, KIDNEY_US),
-    CSF_FLOW.name: Simulated(csf_flow, CSF_FLOW.version, _CINES, CSF_FLOW),
-    LUNG_CT.name: Simulated(lung_ct, LUNG_CT.version, _SLICES, LUNG_CT),
+    BRAIN_MRI.name: Simulated(brain_mri, BRAIN_MRI),
+    CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY),
+    KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US),
+    CSF_FLOW.name: Simulated(csf_flow, CSF_FLOW),
+    LUNG_CT.name: Simulated(lung_ct, LUNG_CT),
 }
