@@ -471,6 +471,7 @@ def test_study_covers_the_lungs_and_depends_on_nothing_else(study):
         ({"k": 1.5}, "k must be a whole number"),
         ({"k": 0, "dose": 3.0}, "photons, sigma or edge"),
         ({"k": 0, "slice_mm": 0.0}, "slice_mm must be positive"),
+        ({"k": 0, "photons": 0.0}, "photons must be positive"),
         ({"k": 0, "size": 63}, "even number from 64"),
         ({"k": 0, "seed": -1}, "seed must be"),
     ],

@@ -453,7 +453,7 @@ def screening_study(
         DataError: an argument out of range.
     """
     check_images(1, size, least=64)
-    positive(slice_mm=slice_mm)
+    positive(slice_mm=slice_mm, photons=scanner.get("photons", 1.0))
     if not isinstance(k, Integral) or k < 0 or not set(scanner) <= {"photons", "sigma", "edge"}:
         said = "k must be a whole number ≥ 0, a scanner's option photons, sigma or edge"
         raise DataError(f"{said}; got {k!r} and {sorted(scanner)}")
