@@ -1,7 +1,6 @@
 """Low-dose CT of screening participants: nodules, the odds that one is malignant, the scanner."""
 
 from collections.abc import Sequence
-from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -370,9 +369,9 @@ def lung_ct(
     check_images(n, size, least=64)
     if not isinstance(stack, Integral) or not 1 <= stack <= 15 or stack % 2 == 0:
         raise DataError(f"stack is an odd number of slices from 1 to 15; got {stack!r}")
-    draw, slices = partial(_draw, seed), list[int]()
+    slices: list[int] = []
     while sum(slices) < n:
-        slices.append(int(draw(len(slices)).integers(4, 9)))
+        slices.append(int(_draw(seed, len(slices)).integers(4, 9)))
     slices[-1] -= sum(slices) - n
     fine = 2 if size <= 256 else 1
     grid = _field(size)
@@ -380,14 +379,15 @@ def lung_ct(
     def scanned(k: int) -> list[dict[str, Any]]:
         patient, rows = _participant(seed, k), []
         for i in range(slices[k]):
-            rng = draw(k, 1 + i)
+            rng = _draw(seed, k, 1 + i)
             z, apart = _height(rng, patient), patient.scanner["thickness"]
             heights = (z + apart * (np.arange(stack) - stack // 2)).tolist()
             hu = np.stack([_scan(patient, size * fine, at, rng, clean=clean) for at in heights])
             hu = hu.reshape(stack, -1, size, fine, size, fine).mean((3, 5)).round()
-            hu = hu.clip(-1024, 3071).astype(np.int16)
-            row = {"images": hu, "patient": f"P{k:05d}", "site": patient.site}
+            hu = hu.clip(-1024, 3071).astype(np.int16).swapaxes(0, 1)
+            row: dict[str, Any] = {"patient": f"P{k:05d}", "site": patient.site}
             row |= {"cuts": _cuts(patient, grid, z), "thickness": apart, "height": z}
+            row |= dict(zip(("images", "target"), hu, strict=False))  # the latter if `clean`
             if lungs:
                 row["lungs"] = _sides(patient.body, patient.body.depths(*grid.axes(), z), z)
             rows.append(row | patient.facts)
@@ -401,15 +401,12 @@ def lung_ct(
         extras[key] = torch.tensor(told, dtype=torch.float32 if np.isnan(pad) else torch.int64)
     for key in "age female family emphysema count thickness height".split():
         extras[key] = torch.tensor([row[key] for row in rows], dtype=torch.float32)
-    images = np.stack([row["images"] for row in rows]).transpose(2, 0, 1, 3, 4)
-    scans = [torch.from_numpy(np.ascontiguousarray(part)) for part in images]
-    if clean:
-        extras["target"] = scans[1]
-    if lungs:
-        extras["lungs"] = torch.from_numpy(np.stack([row["lungs"] for row in rows]))
+    for key in ("target", "lungs"):
+        if key in rows[0]:
+            extras[key] = torch.from_numpy(np.stack([row[key] for row in rows]))
     masks = [sum((m for _, m in c), np.zeros((size, size), bool)) for c in cuts]
     return Cohort(
-        images=scans[0],
+        images=torch.from_numpy(np.stack([row["images"] for row in rows])),
         card=LUNG_CT,
         masks=torch.from_numpy(np.stack(masks)).byte(),
         boxes=[torch.tensor([_box(m) for _, m in c]).float().reshape(-1, 4) for c in cuts],
