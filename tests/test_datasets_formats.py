@@ -233,13 +233,13 @@ def test_ultrasound_goes_to_dicom_with_three_segments(simulate, tmp_path):
 
 
 def test_cines_go_to_nifti_with_their_time_step(simulate, tmp_path):
-    made = medlab.simulate.COHORTS["csf_flow"].make(n=2, seed=1, size=32, frames=6)
+    made = medlab.simulate.COHORTS["csf_flow"].make(n=2, seed=1, size=32)
     simulate.write(made, tmp_path / "cines", form="nifti")
     for i in range(2):
         for channel in range(2):
             image = nibabel.load(tmp_path / f"cines/imagesTr/image_{i:05d}_{channel:04d}.nii.gz")
-            assert image.shape == (32, 32, 1, 6)
-            for t in range(6):
+            assert image.shape == (32, 32, 1, 16)
+            for t in range(16):
                 frame = np.asarray(image.dataobj)[:, :, 0, t]
                 assert np.array_equal(frame.T, made.images[i, channel, t])
             step = image.header.get_zooms()

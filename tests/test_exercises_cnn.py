@@ -204,12 +204,17 @@ class Anew(Net):
 # ------------------------------------------------------------------------------ looking at it
 
 
-def hooked(*, take="output", remove=True, runs=1, cut=True, wrap=lambda x: x):
+def hooked(
+    *, take="output", remove=True, runs=1, cut=True, wrap=lambda x: x, say=lambda output: None
+):
     def listen(model, layer, images):
         kept = []
-        handle = layer.register_forward_hook(
-            lambda module, inputs, output: kept.append(inputs[0] if take == "input" else output)
-        )
+
+        def hook(module, inputs, output):
+            kept.append(inputs[0] if take == "input" else output)
+            return say(output)
+
+        handle = layer.register_forward_hook(hook)
         for _ in range(runs):
             result = model(images)
         if remove:
@@ -377,6 +382,8 @@ CASES = [
     ("cnn.5", hooked(wrap=lambda x: x.numpy()), "✓"),
     ("cnn.5", hooked(remove=False), "your hook is still there"),
     ("cnn.5", hooked(runs=2), "it ran 2 times"),
+    ("cnn.5", hooked(say=lambda output: 2 * output), "the model now answers differently"),
+    ("cnn.5", hooked(say=lambda output: output.detach()), "✓"),
     ("cnn.5", lambda model, layer, images: layer(images.flatten(1)), "it ran 0 times"),
     ("cnn.5", hooked(wrap=lambda x: [x]), "put out, and got a list with one"),
     ("cnn.5", hooked(wrap=lambda x: [x], cut=False), "put out, and got a list with one"),

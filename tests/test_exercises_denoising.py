@@ -5,12 +5,73 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.ndimage import convolve
+from skimage.metrics import peak_signal_noise_ratio
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
+from medlab.errors import DataError
 from medlab.exercises import check
-from medlab.exercises.denoising import MESSAGES
+from medlab.exercises.denoising import MESSAGES, denoise
 from tests.learners import hasty, is_told, is_told_what_is_no_answer, unheard
 from tests.mutants import ticked
+
+# ------------------------------------------------------------------------ the filters
+
+
+@pytest.mark.parametrize("method", ["tv", "nlm", "wavelets"])
+def test_denoise_brings_an_image_nearer_to_the_truth(method):
+    truth = np.zeros((64, 64), np.float32)
+    truth[16:48, 20:50] = 1
+    noisy = truth + np.random.default_rng(0).normal(size=truth.shape).astype(np.float32) * 0.2
+    clean = denoise(torch.tensor(noisy)[None, None], method=method, sigma=0.2)[0, 0]
+    before = peak_signal_noise_ratio(truth, noisy, data_range=1)
+    assert peak_signal_noise_ratio(truth, clean.numpy(), data_range=1) > before + 3
+    for value in (0.0, 0.4, 3.0):
+        flat = torch.full((16, 16), value)
+        torch.testing.assert_close(denoise(flat, method=method, sigma=0.2), flat)
+
+
+def test_each_method_of_denoising_is_the_documented_one():
+    rng = np.random.default_rng(0)
+    image = ndimage.gaussian_filter(rng.normal(size=(64, 64)), 2) + 0.1 * rng.normal(size=(64, 64))
+    expected = {
+        "tv": denoise_tv_chambolle(image, weight=0.1),
+        "nlm": denoise_nl_means(image, h=0.08, patch_size=5, patch_distance=6, sigma=0.1),
+    }
+    for method, other in expected.items():
+        found = denoise(torch.tensor(image), method=method, sigma=0.1)
+        np.testing.assert_allclose(found, other, atol=1e-12)
+
+
+def test_a_known_noise_level_is_used_and_wavelets_shrink_by_it():
+    rng = np.random.default_rng(0)
+    clean = np.kron(rng.random((6, 6)), np.ones((12, 12)))
+    noisy = clean + 0.1 * rng.normal(size=clean.shape)
+
+    def found(method, sigma):
+        return denoise(torch.tensor(noisy), method=method, sigma=sigma).numpy()
+
+    error = {s: np.mean((found("wavelets", s) - clean) ** 2) for s in (0.0, 0.02, 0.1, 1.0)}
+    assert error[0.0] == pytest.approx(np.mean((noisy - clean) ** 2))
+    assert error[0.1] < error[0.02] < error[0.0] and error[0.1] < error[1.0]
+    # An endless threshold leaves the three Gaussians one after the other.
+    smooth = noisy
+    for scale in (0.7, 1.4, 2.8):
+        smooth = ndimage.gaussian_filter(smooth, scale, mode="nearest")
+    np.testing.assert_allclose(found("wavelets", 1e6), smooth, atol=1e-6)
+    for method in ("tv", "nlm"):
+        weak, strong = (found(method, s) for s in (0.01, 0.3))
+        assert np.abs(strong - noisy).mean() > 2 * np.abs(weak - noisy).mean()
+
+
+def test_denoise_refuses():
+    x = torch.zeros(8, 8)
+    with pytest.raises(DataError, match="at least 0; got -1"):
+        denoise(x, method="tv", sigma=-1)
+    with pytest.raises(DataError, match="one of tv, nlm, wavelets; got 'wiener'"):
+        denoise(x, method="wiener", sigma=0.2)
+
 
 # ------------------------------------------------------------------------ 1: what a kernel leaves
 

@@ -99,14 +99,16 @@ def shared_by_each(net, image, budget):
     return budget // 4 // (each + held)
 
 
-def who(model, images, *, fresh=True, moves=lambda d: d.any(1)):
+def who(model, images, *, fresh=True, moves=lambda d: d.any(1), other=None):
     before, n = model(images), len(images)
     moved = torch.zeros(n, n, dtype=torch.bool)
-    other = images.clone()
+    changed = images.clone()
+    rng = torch.Generator().manual_seed(0)
     for m in range(n):
-        other = images.clone() if fresh else other
-        other[m] = torch.randn(other[m].shape, generator=torch.Generator().manual_seed(m))
-        moved[:, m] = moves(model(other) != before)
+        changed = images.clone() if fresh else changed
+        new = torch.randn(changed[m].shape, generator=rng)
+        changed[m] = other(changed[m]) if other else new
+        moved[:, m] = moves(model(changed) != before)
     return moved
 
 
@@ -317,6 +319,8 @@ CASES = [
     ("shapes.6", lambda *a: who(*a, fresh=False), "changed image m and left it so"),
     ("shapes.6", lambda *a: who(*a, moves=lambda d: d[:, 0]), "one of the 3 scores"),
     ("shapes.6", lambda *a: who(*a, moves=lambda d: d.all(1)), "One is enough"),
+    ("shapes.6", lambda *a: who(*a, other=lambda image: image + 1), "does not see that"),
+    ("shapes.6", lambda *a: who(*a, other=lambda image: 3 * image), "does not see that"),
     ("shapes.6", lambda *a: who(*a)[0], "6 × 6 pairs, and got shape (6,)"),
     ("shapes.6", lambda *a: 3 * who(*a), "pairs, and got other values"),
     ("shapes.6", lambda *a: "nobody", "pairs, and got str"),

@@ -25,13 +25,16 @@ def loop(metric, labels, scores, counts):
     return np.array([metric(labels[pick], scores[pick]) for pick in chosen])
 
 
+def brier(labels, p):
+    return np.mean((p - labels) ** 2)
+
+
 def blocks(labels, **options):
     return np.concatenate(list(metrics.resamples(labels, **options)))
 
 
 FAST = [
     (metrics.auc, sk.roc_auc_score),
-    (metrics.brier, sk.brier_score_loss),
     (metrics.accuracy, lambda y, s: sk.accuracy_score(y, s > 0.5)),
     (metrics.sensitivity, lambda y, s: sk.recall_score(y, s >= 0.5)),
     (metrics.specificity, lambda y, s: sk.recall_score(1 - y, s < 0.5)),
@@ -133,22 +136,6 @@ def test_a_resample_of_one_class_is_undefined(metric, counts):
     assert np.isnan(values).all()
 
 
-def test_stratify_keeps_the_number_of_each_kind_of_patient():
-    labels, _ = case(60, positive=7)
-    counts = blocks(labels, n=200, stratify=True)
-    assert (counts @ labels == 7).all()
-    assert (counts.sum(1) == 60).all()
-    assert counts[:, :7].std() > 0.5
-    free = blocks(labels, n=200) @ labels
-    assert free.std() == pytest.approx(np.sqrt(60 * 7 / 60 * 53 / 60), rel=0.2)
-    findings = np.stack([labels, labels], 1)  # the rows that occur are the classes
-    assert (blocks(findings, n=200, stratify=True) == counts).all()
-    patients = np.arange(60) // 2  # patient 3 has an ill and a well image: a kind of its own
-    mixed = blocks(labels, n=100, groups=patients, stratify=True)
-    assert (mixed @ labels == 7).all()
-    assert (mixed[:, 6:8] == 1).all()
-
-
 def test_resamples_do_not_depend_on_how_many_are_asked_for():
     labels = np.zeros(1000)
     assert (blocks(labels, n=700)[:300] == blocks(labels, n=300)).all()
@@ -167,7 +154,6 @@ def test_resamples_without_one_class_are_left_out():
     with pytest.warns(UserWarning, match="left out"):
         slow = metrics.bootstrap(lambda y, s: metrics.auc(y, s), labels, scores, n=400)
     assert slow == fast
-    assert metrics.bootstrap(metrics.auc, labels, scores, n=400, stratify=True).n == 400
 
 
 def test_a_bug_in_a_metric_is_not_taken_for_a_missing_class():
@@ -215,7 +201,7 @@ def test_the_bootstrap_by_patient_covers_where_the_one_by_image_does_not():
         zeros = np.zeros(200, int)  # brier of all-negative labels is the mean of p²
         truth = 0.25 + 0.1**2 + 0.02**2
         for name, groups in (("patient", patients), ("image", None)):
-            interval = metrics.bootstrap(metrics.brier, zeros, p, groups=groups, n=200, seed=trial)
+            interval = metrics.bootstrap(brier, zeros, p, groups=groups, n=200, seed=trial)
             hits[name] += covered(interval, truth)
     assert abs(hits["patient"] / trials - 0.95) < 3 * np.sqrt(0.95 * 0.05 / trials)
     assert hits["image"] / trials < 0.75
@@ -292,13 +278,9 @@ def test_delong_equals_the_double_sum(n, tied):
     test = metrics.delong_test(labels, a, b)
     difference = sk.roc_auc_score(labels, a) - sk.roc_auc_score(labels, b)
     spread = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    assert test.z == pytest.approx(difference / spread, abs=1e-10)
-    assert test.p == pytest.approx(2 * stats.norm.sf(abs(test.z)), abs=1e-12)
+    assert test.p == pytest.approx(2 * stats.norm.sf(abs(difference / spread)), abs=1e-12)
     expected = stats.norm.interval(0.95, difference, spread)
     assert (test.difference.low, test.difference.high) == pytest.approx(expected, abs=1e-12)
-    assert (test.auc_a, test.auc_b) == pytest.approx(
-        (sk.roc_auc_score(labels, a), sk.roc_auc_score(labels, b)), abs=1e-12
-    )
 
 
 def test_delong_by_hand():
@@ -337,10 +319,9 @@ def test_delong_at_the_ends():
     for logit in (False, True):
         perfect = metrics.delong(labels, scores, logit=logit)
         assert (perfect.value, perfect.low, perfect.high) == (1, 1, 1)
-    same = metrics.delong_test(labels, scores, scores)
-    assert (same.z, same.p) == (0, 1)
+    assert metrics.delong_test(labels, scores, scores).p == 1
     opposed = metrics.delong_test(labels, -scores, scores)  # a difference of −1 without any spread
-    assert (opposed.difference.value, opposed.z, opposed.p) == (-1, -np.inf, 0)
+    assert (opposed.difference.value, opposed.p) == (-1, 0)
     monotone = metrics.delong_test(*case(tied=False), np.exp(case(tied=False)[1]))
     assert monotone.p == 1
     labels, scores = case(40, tied=False, shift=3)
@@ -438,7 +419,7 @@ def test_counts_of_any_type_make_the_same_proportion(kind):
 def test_resamples_in_small_integers_do_not_overflow(kind):
     labels, scores = case(400)
     counts = blocks(labels, n=20)
-    for metric in (metrics.auc, metrics.accuracy, metrics.specificity, metrics.brier):
+    for metric in (metrics.auc, metrics.accuracy, metrics.specificity, brier):
         small = metrics.resampled_values(metric, labels, scores, counts.astype(kind))
         np.testing.assert_array_equal(
             small, metrics.resampled_values(metric, labels, scores, counts)
@@ -458,7 +439,6 @@ def test_what_is_no_whole_number_gets_a_typed_error(value):
         lambda: metrics.bootstrap_difference(metrics.auc, labels, scores, scores, seed=value),
         lambda: metrics.resamples(labels, n=value),
         lambda: metrics.ece(labels, scores, bins=value),
-        lambda: metrics.reliability(labels, scores, bins=value),
     ):
         with pytest.raises(DataError, match="whole number"):
             call()

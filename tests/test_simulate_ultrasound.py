@@ -136,7 +136,7 @@ def test_the_sector_ends_at_the_face_at_the_last_beams_and_at_full_depth():
     inside = [(0.0, 0.1), (0.0, 119.9), (100 * np.sin(0.599), 100 * np.cos(0.599) - 50)]
     outside = [(0.0, -0.1), (0.0, 120.1), (-100 * np.sin(0.601), 100 * np.cos(0.601) - 50)]
     x, y = torch.tensor([*inside, *outside]).T
-    assert PROBE.sees(x, y).tolist() == [True] * 3 + [False] * 3
+    assert PROBE.sample(x, y)[2].tolist() == [True] * 3 + [False] * 3
     shown = us.scan_convert(torch.ones(240, 128), PROBE, x[None].float(), y[None].float())
     assert shown[0].tolist() == [1.0] * 3 + [0.0] * 3
 

@@ -125,6 +125,8 @@ MESSAGES = {
         "model": "that is what the whole model returned, not the layer.",
         "direct": "you gave the images to the layer itself. It should see what reaches it when the "
         "model runs.",
+        "replaced": "what your hook returned took the place of the layer's output, and the model "
+        "now answers differently. A hook that only listens returns nothing.",
         "other": "that is not what the layer put out.",
     },
     "cnn.6": {
@@ -442,16 +444,22 @@ def permute_weights(answer) -> Verdict:
 
 
 class _Watched(nn.Module):
-    """A network that counts how often it runs."""
+    """A network that counts how often it runs and keeps what it answered last."""
 
     def __init__(self):
         super().__init__()
         self.inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
         self.last, self.runs = nn.Linear(6, 2), 0
+        self.answer = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
         self.runs += 1
         return self.last(self.inner(x.flatten(1)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        said = super().__call__(x)  # by way of the hooks, which may change it
+        self.answer = said.detach()
+        return said
 
 
 @exercise("cnn.5", MESSAGES["cnn.5"])
@@ -482,6 +490,8 @@ def listen(answer) -> Verdict:
         if not near(got, outputs[name]):
             wrong = {"input": inputs[name], "model": outputs["last"], "direct": direct}
             return first_match(got, wrong)
+        if not near(model.answer, outputs["last"]):
+            return "replaced"
     return "right"
 
 

@@ -114,6 +114,8 @@ MESSAGES = {
         "start from a fresh copy.",
         "one class": "you looked at one of the {k} scores of a patient. Any of them may move.",
         "every class": "you asked that *all* scores of a patient move. One is enough.",
+        "blind": "you made an image brighter or gave it more contrast. A network that normalises "
+        "each image does not see that: put another image in its place.",
         "other": "for a network that {kind} I expected {expected} at {at} and got {found}.",
     },
     "shapes.7": {
@@ -348,6 +350,7 @@ def flat_features(answer) -> Verdict:
 
 
 Score = Callable[[Tensor], Tensor]
+BLIND = "normalises each image"
 
 
 def _scorers(n: int, rng: torch.Generator) -> dict[str, tuple[Score, Tensor]]:
@@ -361,6 +364,11 @@ def _scorers(n: int, rng: torch.Generator) -> dict[str, tuple[Score, Tensor]]:
         z = alone(x)
         z[:, k] += z[:, k].roll(1)
         return z
+
+    def normalised(x: Tensor) -> Tensor:
+        x = x.flatten(1).double()
+        z = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True) @ w.double()
+        return z.detach().round(decimals=4) + (z - z.detach())  # rounding errors are no answer
 
     def pairs(n: int) -> Tensor:
         pair = torch.arange(n) // 2
@@ -381,6 +389,7 @@ def _scorers(n: int, rng: torch.Generator) -> dict[str, tuple[Score, Tensor]]:
             lambda x: alone(x / 4).softmax(0),
             torch.ones(n, n).bool(),
         ),
+        BLIND: (normalised, own),
     }
 
 
@@ -418,6 +427,8 @@ def who(answer) -> Verdict:
         return "every class"
     if wrong in ({"mixes the first class"}, {"mixes the last class"}):
         return "one class", {"k": 3}
+    if wrong == {BLIND}:
+        return "blind"
     kind, (got, want) = next(item for item in seen.items() if not torch.equal(*item[1]))
     i, j = (got != want).nonzero()[0].tolist()
     values = {"expected": bool(want[i, j]), "found": bool(got[i, j])}

@@ -6,14 +6,8 @@ says which do not fit.
 """
 
 from medlab.metrics._arguments import UndefinedMetric, binary_pairs
-from medlab.metrics.calibration import (
-    brier,
-    decision_curve,
-    ece,
-    expected_cost,
-    fit_temperature,
-    reliability,
-)
+from medlab.metrics.agreement import dice, iou, psnr
+from medlab.metrics.calibration import ece, expected_cost, fit_temperature
 from medlab.metrics.counts import (
     Confusion,
     accuracy,
@@ -24,10 +18,8 @@ from medlab.metrics.counts import (
     specificity,
     specificity_at_sensitivity,
 )
-from medlab.metrics.fidelity import psnr
 from medlab.metrics.finding import Froc, average_precision, box_matches, centre_hits, froc
 from medlab.metrics.intervals import Interval, delong, delong_test, proportion
-from medlab.metrics.overlap import dice, iou
 from medlab.metrics.resampling import bootstrap, bootstrap_difference, resampled_values, resamples
 from medlab.metrics.surfaces import hausdorff, surface_dice
 
@@ -43,10 +35,8 @@ __all__ = [
     "bootstrap",
     "bootstrap_difference",
     "box_matches",
-    "brier",
     "centre_hits",
     "confusion",
-    "decision_curve",
     "delong",
     "delong_test",
     "dice",
@@ -58,7 +48,6 @@ __all__ = [
     "iou",
     "proportion",
     "psnr",
-    "reliability",
     "resampled_values",
     "resamples",
     "roc_curve",

@@ -1,11 +1,8 @@
 """Do probabilities mean what they say? Of the images given 0.8, eight in ten should be ill.
 
-Temperature scaling makes a network as sure as it should be; decision curves and expected costs say
-what a threshold is worth. Scores outside 0…1, or several findings for one, are a `DataError`.
+Temperature scaling makes a network as sure as it should be; the expected cost says what a threshold
+is worth. Scores outside 0…1, or several findings for one, are a `DataError`.
 """
-
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,58 +19,19 @@ from medlab.metrics._arguments import (
     whole,
 )
 
-Strategy = Literal["uniform", "quantile"]
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """A reliability diagram, each (M,): per bin mean probability, share positive, images in it."""
-
-    predicted: np.ndarray
-    observed: np.ndarray
-    count: np.ndarray
-
-
-def reliability(
-    labels: ArrayLike, scores: ArrayLike, *, bins: int = 10, strategy: Strategy = "uniform"
-) -> Reliability:
-    """Observed share against predicted probability of the positive class, in bins.
-
-    Bins are closed at their upper end, and those without images are left out; "uniform" cuts 0…1
-    into equal widths, "quantile" into equal numbers of images.
-    """
-    _, y, s = binary_pairs(labels, scores)
-    cuts = np.linspace(0, 1, whole(bins, "bins", 1) + 1)
-    if strategy == "quantile":
-        cuts = np.quantile(s, cuts)
-    elif strategy != "uniform":
-        raise DataError(f"strategy must be 'uniform' or 'quantile', got {strategy!r}")
-    place = np.searchsorted(cuts[1:-1], shares(s))
-    count = np.bincount(place, minlength=bins)
-    used = count > 0
-    mean = [np.bincount(place, values, minlength=bins)[used] / count[used] for values in (s, y)]
-    return Reliability(mean[0], mean[1], count[used])
-
 
 def ece(labels: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> float:
     """Expected calibration error, 0 to 1: Σ (nᵦ/N) · |observed − predicted| over bins.
 
-    The probability of class 1 is judged. Bins are of equal width: more bins, more noise, and the
-    figure grows with them.
+    The probability of class 1 is judged. Bins are of equal width, closed at their upper end: more
+    bins, more noise, and the figure grows with them.
 
     Source: Guo et al., ICML (2017), eq. 3.
     """
-    at = reliability(labels, scores, bins=bins)
-    return float((at.count * np.abs(at.observed - at.predicted)).sum() / at.count.sum())
-
-
-def brier(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Brier score: the mean of (p − y)², 0 to 1, between probability and truth of class 1.
-
-    Source: Brier, Monthly Weather Review 78:1 (1950).
-    """
     _, y, s = binary_pairs(labels, scores)
-    return float(((shares(s) - y) ** 2).mean())
+    cuts = np.linspace(0, 1, whole(bins, "bins", 1) + 1)
+    place = np.searchsorted(cuts[1:-1], shares(s))
+    return float(np.abs(np.bincount(place, s - y)).sum() / len(y))
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
@@ -119,44 +77,6 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     return 1 / brentq(slope, 0, high, xtol=1e-15 * high, rtol=1e-14)
 
 
-class DecisionCurve(NamedTuple):
-    """(M,) each: the risk from which one acts, and net benefit per patient of whom one acts on."""
-
-    thresholds: np.ndarray
-    model: np.ndarray
-    treat_all: np.ndarray
-    treat_none: np.ndarray
-
-
-def net_benefit(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike) -> np.ndarray:
-    """True positives per patient, less the false ones at the exchange rate of the threshold.
-
-    NB(t) = TP/N − FP/N · t / (1 − t), with positive meaning probability ≥ t. Who acts from a risk
-    of t on holds one true positive worth (1 − t) / t false ones; at most the prevalence is gained.
-
-    Patients are to be as frequently ill as where the model is used, and probabilities calibrated.
-    Thresholds are one, or (M,), each 0 ≤ t < 1; the result, float64, has their shape.
-
-    Source: Vickers & Elkin, Medical Decision Making 26:565 (2006).
-    """
-    _, y, p = binary_pairs(labels, probabilities)
-    t = np.asarray(thresholds, float)
-    if not ((t >= 0) & (t < 1)).all():
-        raise DataError("thresholds are probabilities, each from 0 to below 1")
-    p = shares(p)
-    tp, fp = _called(p[y == 1], t), _called(p[y == 0], t)
-    return (tp - fp * t / (1 - t)) / len(y)
-
-
-def decision_curve(
-    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike | None = None
-) -> DecisionCurve:
-    """`net_benefit` of the model, of all and of nobody treated; 0.01 … 0.99 if none are given."""
-    t = np.arange(1, 100) / 100 if thresholds is None else np.array(thresholds, float, ndmin=1)
-    everybody = net_benefit(labels, np.ones(len(as_array(labels))), t)
-    return DecisionCurve(t, net_benefit(labels, probabilities, t), everybody, np.zeros_like(t))
-
-
 def expected_cost(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -178,12 +98,10 @@ def expected_cost(
         raise DataError(
             f"miss_cost is not negative and thresholds are numbers; got {miss_cost}, {t}"
         )
-    ill, well = s[y == 1], s[y == 0]
-    pi = shares(len(ill) / len(y) if prevalence is None else prevalence, "prevalence")
-    missed, alarmed = 1 - _called(ill, t) / len(ill), _called(well, t) / len(well)
+
+    def called(scores: np.ndarray) -> np.ndarray:
+        return (len(scores) - np.searchsorted(np.sort(scores), t, "left")) / len(scores)
+
+    pi = shares(float(y.mean()) if prevalence is None else prevalence, "prevalence")
+    missed, alarmed = 1 - called(s[y == 1]), called(s[y == 0])
     return 1000 * (pi * missed * miss_cost + (1 - pi) * alarmed)
-
-
-def _called(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """How many of the scores reach each threshold."""
-    return len(scores) - np.searchsorted(np.sort(scores), thresholds, "left")

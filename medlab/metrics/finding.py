@@ -139,23 +139,20 @@ def froc(
     times = np.ones(len(truth)) if weights is None else np.asarray(weights, dtype=float)
     scans = np.arange(len(truth)) if groups is None else identifiers(groups, "groups")
     _check(truth, found, scans, times.T)
-    first = np.unique(scans, return_index=True)[1]
-    scores, images, hits_of = [np.empty(0)], [np.empty(0, int)], [np.empty(0, bool)]
+    rows = []  # a score, its image, and whether it is a lesion's best or a false positive's
     for i, (boxes, (marks, values)) in enumerate(zip(truth, found, strict=True)):
         hits, values = centre_hits(boxes, marks).cpu(), values.double().cpu()
-        wrong = values[~hits.any(1)]
-        best = torch.where(hits, values[:, None], -torch.inf).amax(0) if len(marks) else wrong
-        best = best[best > -torch.inf]
-        scores += [wrong.numpy(), best.numpy()]
-        images.append(np.full(len(wrong) + len(best), i))
-        hits_of.append(np.arange(len(wrong) + len(best)) >= len(wrong))
+        rows += [(score, i, False) for score in values[~hits.any(1)].tolist()]
+        rows += [(values[hit].max().item(), i, True) for hit in hits.T if hit.any()]
+    scores, image, hit = np.array(rows, dtype=float).reshape(-1, 3).T
     each = np.atleast_2d(times).T  # (N, B)
+    first = np.unique(scans, return_index=True)[1]
     lesions = np.array([len(boxes) for boxes in truth]) @ each
     if not lesions.all():
         raise UndefinedMetric("no image that counts holds a lesion: there is nothing to find")
-    image, hit, curves = np.concatenate(images), np.concatenate(hits_of), []
-    for kind, total in ((~hit, each[first].sum(0)), (hit, lesions)):
-        thresholds, counts = _running(np.concatenate(scores), each[image] * kind[:, None])
+    curves = []
+    for kind, total in ((False, each[first].sum(0)), (True, lesions)):
+        thresholds, counts = _running(scores, each[image.astype(int)] * (hit == kind)[:, None])
         curve = np.concatenate([np.zeros((1, len(total))), counts]) / total
         curves.append(curve.T.reshape(*times.shape[:-1], -1))
     return Froc(np.append(np.inf, thresholds), *curves)

@@ -36,12 +36,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class DeLongTest:
-    """Two correlated AUCs, their difference a − b, it by its standard error, and two-sided p."""
+    """The difference of two correlated AUCs, a − b, and its two-sided p."""
 
-    auc_a: float
-    auc_b: float
     difference: Interval
-    z: float
     p: float
 
 
@@ -80,7 +77,7 @@ def delong_test(labels: ArrayLike, a: ArrayLike, b: ArrayLike) -> DeLongTest:
     error = sqrt(variance) if variance > 1e-20 else 0.0
     z = difference / error if error else (0.0 if abs(difference) < 1e-12 else inf * difference)
     interval = Interval(difference, difference - _HALF * error, difference + _HALF * error)
-    return DeLongTest(first, second, warn_without_width(interval), z, p=erfc(abs(z) / sqrt(2)))
+    return DeLongTest(warn_without_width(interval), p=erfc(abs(z) / sqrt(2)))
 
 
 def proportion(successes: int, n: int) -> Interval:

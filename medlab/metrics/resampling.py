@@ -25,7 +25,6 @@ def bootstrap(
     groups: Any = None,
     n: int = 2000,
     seed: int = 0,
-    stratify: bool = False,
     **options: Any,
 ) -> Interval:
     """95 % percentile bootstrap interval of a metric, drawing patients, not images.
@@ -43,7 +42,6 @@ def bootstrap(
         groups: (N,) patient of each image; None if every image is another patient.
         n: resamples, ≥ 40; 2000 is usual.
         seed: of the random draw, ≥ 0; the same seed draws the same patients.
-        stratify: keep the number of patients with each set of classes, as a study that fixed it.
         **options: passed to the metric, such as `threshold=0.3`.
 
     Raises:
@@ -52,7 +50,7 @@ def bootstrap(
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
     """
-    draws = resamples(labels, groups=groups, n=n, seed=seed, stratify=stratify)
+    draws = resamples(labels, groups=groups, n=n, seed=seed)
     return warn_without_width(_over_resamples(metric, labels, [scores], options, draws))
 
 
@@ -76,31 +74,30 @@ def bootstrap_difference(
 
 
 def resamples(
-    labels: ArrayLike, *, groups: Any = None, n: int = 2000, seed: int = 0, stratify: bool = False
+    labels: ArrayLike, *, groups: Any = None, n: int = 2000, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """How often each image occurs in each bootstrap resample, in blocks of resamples.
 
     Patients are drawn with replacement, as many as there are, and bring all their images. Of the
-    labels only the number matters, and the classes when stratifying; the rest as for `bootstrap`.
-    Blocks are int64 (block, N), together of n rows, and do not depend on memory or machine.
+    labels only the number matters; the rest as for `bootstrap`. Blocks are int64 (block, N),
+    together of n rows, and do not depend on memory or machine.
     """
     n, rng = whole(n, "n", 1), np.random.default_rng(whole(seed, "seed", 0))
-    y = as_array(labels)
-    patient = np.arange(len(y))
+    images = len(as_array(labels))
+    patient = np.arange(images)
     if groups is not None:
         names = as_array(groups)
-        if names.shape != (len(y),):
-            raise DataError(f"groups {names.shape} for {len(y)} images: pass one patient per image")
+        if names.shape != (images,):
+            raise DataError(f"groups {names.shape} for {images} images: pass one patient per image")
         names = names if names.dtype.kind in "iu" else identifiers(names, "groups")
         patient = np.unique(names, return_inverse=True)[1]
     patients = int(patient.max(initial=-1)) + 1
     if patients < 2:
         raise DataError(f"the bootstrap draws patients, and there is only {patients}")
-    strata = _strata(y, patient, patients) if stratify else [np.arange(patients)]
     # About a megabyte of draws at a time stays in cache and does not grow with n.
     block = max(1, 2**17 // patients)
     sizes = (min(block, n - start) for start in range(0, n, block))
-    drawn = (_drawn(rng, rows, strata, patients) for rows in sizes)
+    drawn = (_drawn(rng, rows, patients) for rows in sizes)
     return drawn if groups is None else (counts[:, patient] for counts in drawn)
 
 
@@ -118,24 +115,13 @@ def resampled_values(
     return _evaluator(metric, labels, scores, {})(counts)
 
 
-def _drawn(rng: np.random.Generator, rows: int, strata: list, patients: int) -> np.ndarray:
+def _drawn(rng: np.random.Generator, rows: int, patients: int) -> np.ndarray:
     """(rows, patients) how often each patient is drawn."""
-    cells = []
-    for members in strata:
-        # Two bytes an integer where they suffice: drawing is most of the work.
-        kind = np.uint16 if len(members) <= 2**16 else np.int64
-        cells.append(members[rng.integers(0, len(members), (rows, len(members)), dtype=kind)])
-    flat = np.concatenate(cells, axis=1) + np.arange(rows)[:, None] * patients
+    # Two bytes an integer where they suffice: drawing is most of the work.
+    kind = np.uint16 if patients <= 2**16 else np.int64
+    drawn = rng.integers(0, patients, (rows, patients), dtype=kind)
+    flat = drawn + np.arange(rows)[:, None] * patients
     return np.bincount(flat.ravel(), minlength=rows * patients).reshape(rows, patients)
-
-
-def _strata(y: np.ndarray, patient: np.ndarray, patients: int) -> list[np.ndarray]:
-    """The patients of each set of classes, or of findings."""
-    classes, code = np.unique(y, axis=0, return_inverse=True)
-    has = np.zeros((patients, len(classes)), bool)
-    has[patient, code.ravel()] = True
-    _, kind = np.unique(has, axis=0, return_inverse=True)
-    return [np.flatnonzero(kind.ravel() == k) for k in range(kind.max() + 1)]
 
 
 def _over_resamples(
@@ -157,8 +143,8 @@ def _over_resamples(
         )
     if lost > len(found) / 20:
         warnings.warn(
-            f"{lost} of {len(found)} resamples, on which the metric is undefined, were left out "
-            "(stratify=True avoids it)",
+            f"{lost} of {len(found)} resamples, on which the metric is undefined, were left out: "
+            "take more patients of the rarer class",
             stacklevel=3,  # the caller of `bootstrap`
         )
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

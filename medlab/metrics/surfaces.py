@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from medlab.errors import DataError
-from medlab.metrics.overlap import labelled
+from medlab.metrics.agreement import labelled
 
 
 def hausdorff(

@@ -6,13 +6,13 @@ to the right, y below the middle of the probe's face. Sizes come as the dictiona
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Numbers = dict[str, Any]
+from medlab.simulate._streams import Numbers
+
 Point = tuple[Tensor, Tensor, Tensor]
 LATTICE = (32, 26, 60)  # points along x, y, z that count a volume
 
@@ -101,13 +101,6 @@ def _inner(s: Numbers, at: Point, depth: Tensor) -> dict[str, Tensor]:
     flat = (((x + 0.5 * a) / 1.9) ** 2 + y**2 + (z / 1.6) ** 2).sqrt()
     spaces = torch.stack([cup, torch.minimum(neck - aside, 1 - plain), pelvis - flat])
     return parts | {"urine": torch.logsumexp(spaces / 1.2, 0) > 0.3}
-
-
-def classes(parts: dict[str, Tensor]) -> Tensor:
-    """uint8: 1 parenchyma, 2 sinus with what it holds, 3 cyst, and 0."""
-    inner = parts["sinus"] | parts["urine"] | parts["stone"]
-    inside = torch.where(inner, 2, 1) * (parts["depth"] > 0)
-    return torch.where(parts["cyst"] > 0, 3, inside).to(torch.uint8)
 
 
 def surroundings(s: Numbers, x: Tensor, y: Tensor, d: Tensor) -> dict[str, Tensor]:

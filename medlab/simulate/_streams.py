@@ -1,14 +1,18 @@
-"""Random streams that depend on what they are for, work shared over the cores, a check."""
+"""What named cohorts share: checks, random numbers, work over the cores, the cohort made of it."""
 
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
 
+from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, progress
+
+Numbers = dict[str, Any]
 
 
 def positive(**sizes: float) -> None:
@@ -38,6 +42,16 @@ def stream(name: str, version: str, seed: int, *position: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(sequence))
 
 
+def drawn(rng: np.random.Generator, ranges: dict[str, list]) -> Numbers:
+    """A uniform number for each range [low, high], or as many as a third number says."""
+    return {name: rng.uniform(*limits) for name, limits in ranges.items()}
+
+
+def drawn_site(rng: np.random.Generator, sites: dict[str, dict]) -> int:
+    """Position in `sites`, each as likely as its share."""
+    return int(rng.choice(len(sites), p=[site["share"] for site in sites.values()]))
+
+
 def side_by_side(function: Callable, items: Sequence) -> list:
     """[function(i) for i in items], one single-threaded worker a core: the same on any number.
 
@@ -50,3 +64,28 @@ def side_by_side(function: Callable, items: Sequence) -> list:
             return list(progress(done, desc="simulating", delay=1, total=len(items)))
     finally:
         torch.set_num_threads(threads)
+
+
+def assembled(
+    patient: Callable[[int], Numbers], n: int, *, each: int, card: DataCard, sites: dict, mm: float
+) -> Cohort:
+    """The first n images, of pixels mm wide, of patients who have `each` of them.
+
+    `patient` tells of patient k images, masks, labels if he has any, site (position in `sites`) and
+    the extras: tensors whose first axis counts images, or one value for all of them.
+    """
+    rows = side_by_side(patient, range(-(-n // each)))
+    fields: Numbers = {}
+    for name in rows[0]:
+        told = [torch.as_tensor(row[name]) for row in rows]
+        fields[name] = torch.cat([one if one.ndim else one.repeat(each) for one in told])[:n]
+    return Cohort(
+        images=fields.pop("images"),
+        card=card,
+        labels=fields.pop("labels", None),
+        masks=fields.pop("masks"),
+        patients=np.array([f"P{k // each:05d}" for k in range(n)]),
+        sites=np.array(list(sites))[fields.pop("site").numpy()],
+        spacing=(mm, mm),
+        extras=fields,
+    )

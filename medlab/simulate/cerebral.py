@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy import ndarray
 from scipy import ndimage
+from scipy.stats import uniform_direction
 from torch import Tensor
 from torch.nn import functional
 
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, read_facts
 from medlab.simulate import mri
-from medlab.simulate._streams import check_images, side_by_side, stream
+from medlab.simulate._streams import Numbers, assembled, check_images, drawn, drawn_site, stream
 
 _FACTS = read_facts("simulate/brain_mri")
 BRAIN_MRI = DataCard(**_FACTS["card"])
@@ -31,8 +31,6 @@ IMAGES = 4  # a patient
 CUTS = (-1 / 3, 0.0, 1 / 3)  # where a slice is sampled, in thicknesses
 CORNER, STEP, COUNT = (-88.0, -120.0, -60.0), 4.0, (45, 52, 34)  # lattice of what is smooth
 HALO = 2  # kind whose changes also lie around the ventricles, thicker than in health
-
-Numbers = dict[str, Any]
 
 
 def brain_mri(n: int = 600, seed: int = 0, size: int = 96, contrast: str = "flair") -> Cohort:
@@ -53,8 +51,8 @@ def brain_mri(n: int = 600, seed: int = 0, size: int = 96, contrast: str = "flai
         right; the four slices of a patient have one window, set by the median of his brain.
         `masks`: the kind of lesion, 1 … 7, where it fills at least half of a pixel's slice.
         `labels`: 1 if the mask holds a lesion. `extras`: kind (of the patient, 0 healthy), age
-        (years), female, height_mm (MNI z), thickness (of the slice, mm), lesion_ml (in the whole
-        brain, summed on a grid), tesla, tr, te and ti (ms; ti 0: spin echo).
+        (years), female, height_mm (MNI z), thickness (of the slice, mm), tesla, tr, te and ti (ms;
+        ti 0: spin echo).
 
     Raises:
         DataError: n, seed or size out of range, or an unknown contrast.
@@ -63,19 +61,8 @@ def brain_mri(n: int = 600, seed: int = 0, size: int = 96, contrast: str = "flai
     if contrast not in CONTRASTS:
         raise DataError(f"contrast must be one of {', '.join(CONTRASTS)}; got {contrast!r}")
     _atlas()  # once, before several workers ask for it
-    rows = side_by_side(lambda k: _scans(seed, k, size, contrast), range(-(-n // IMAGES)))
-    merged: Numbers = {key: torch.cat([row[key] for row in rows])[:n] for key in rows[0]}
-    masks = merged.pop("mask")
-    return Cohort(
-        images=merged.pop("image")[:, None],
-        card=BRAIN_MRI,
-        labels=(masks > 0).flatten(1).any(1).long(),
-        masks=masks,
-        patients=np.array([f"P{k // IMAGES:05d}" for k in range(n)]),
-        sites=np.array(list(SITES))[merged.pop("site").numpy()],
-        spacing=(FIELD / size, FIELD / size),
-        extras=merged,
-    )
+    scans = partial(_scans, seed, size, contrast)
+    return assembled(scans, n, each=IMAGES, card=BRAIN_MRI, sites=SITES, mm=FIELD / size)
 
 
 class _Volume(NamedTuple):
@@ -112,14 +99,8 @@ class _Atlas(NamedTuple):
 
 @cache
 def _atlas() -> _Atlas:
-    """Made of the MNI152 maps that nilearn carries, as `mri.brain_shares`."""
-    from nilearn import datasets
-
-    names = ("wm_template", "gm_template", "brain_mask")
-    maps = [getattr(datasets, f"load_mni152_{name}")(resolution=1) for name in names]
-    x0, y0, z0 = (float(c) for c in maps[0].affine[:3, 3])
-    corner = (x0, y0, z0)
-    full = np.stack([np.asarray(m.dataobj, dtype=np.float32).T for m in maps])  # z, y, x
+    """Made of `mri.template`; all but the shares of every second voxel."""
+    full, corner = mri.template()
     shares = _Volume(torch.from_numpy(full[:2]), corner, 1.0)
     white, grey, brain = full[:, ::2, ::2, ::2]
     starts = zip(corner[::-1], white.shape, strict=True)
@@ -173,15 +154,15 @@ def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
     """What stays the same in all slices of one head, and what is told of it."""
     age, female, ill = rng.uniform(20, 88), bool(rng.random() < 0.5), bool(rng.random() < 0.5)
     old = (age - 20) / 68
-    site = int(rng.choice(len(SITES), p=[here["share"] for here in SITES.values()]))
-    p: Numbers = {name: rng.uniform(*limits) for name, limits in _FACTS["patient"].items()}
+    site = drawn_site(rng, SITES)
+    p = drawn(rng, _FACTS["patient"])
     a, b, c = p["turn"]
     p["turn"] = torch.tensor([[0, -c, b], [c, 0, -a], [-b, a, 0]]).matrix_exp()
     p["scale"] = torch.from_numpy(p["scale"] * (1 + 0.035 * female))
     # Waves strain by 0.05 each, all 16 of them by less than 1: the map cannot fold.
-    waves = 2 * math.pi / p["length"][:, None]
-    p["waves"] = torch.from_numpy(_directions(rng, len(waves)) * waves)
-    p["sway"] = torch.from_numpy(_directions(rng, len(waves)) * 0.05 / waves)
+    waves, directions = 2 * math.pi / p["length"][:, None], uniform_direction(3, seed=rng)
+    p["waves"] = torch.from_numpy(directions.rvs(len(waves)) * waves)
+    p["sway"] = torch.from_numpy(directions.rvs(len(waves)) * 0.05 / waves)
     p["phase"] = torch.from_numpy(p["phase"])
     p["grain"] = torch.cat([_grain(rng, 1), _grain(rng, 4)])
     p["ventricle"] = float(np.clip(-2.4 + 7 * old + rng.normal(0, 1.4), -2.5, 6.5))
@@ -197,12 +178,6 @@ def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
             p["halo"] = rng.uniform(*KINDS[HALO]["halo"])
     facts = {"kind": p["kind"], "age": age, "female": female, "site": site}
     return p | SITES[list(SITES)[site]], facts
-
-
-def _directions(rng: np.random.Generator, many: int) -> ndarray:
-    """Unit vectors (many, 3)."""
-    v = rng.standard_normal((many, 3))
-    return v / np.linalg.norm(v, axis=1, keepdims=True)
 
 
 def _grain(rng: np.random.Generator, coarse: int) -> Tensor:
@@ -271,8 +246,7 @@ def _undisplaced(p: Numbers, x: Tensor) -> Tensor:
 
 def _lattice(p: Numbers) -> _Volume:
     """All that is smooth: place in the template (3), depth, distance from ventricles, grain (4)."""
-    axes = [c + STEP * torch.arange(k) for c, k in zip(CORNER, COUNT, strict=True)]
-    x = torch.stack(torch.meshgrid(*axes[::-1], indexing="ij")[::-1], -1)
+    x = _points(*(c + STEP * torch.arange(k) for c, k in zip(CORNER, COUNT, strict=True)))
     y = _to_template(p, _undisplaced(p, x))
     far = _atlas().far.at(y)
     if "push" in KINDS[p["kind"]]:  # a mass displaces tissue, not the skull
@@ -331,15 +305,11 @@ def _folia(y: Tensor) -> Tensor:
 
 def _signals(tesla: float, times: dict[str, float]) -> dict[str, Tensor]:
     """Signal of each tissue; an inversion time makes it inversion recovery."""
-    tissues = dict(mri.RELAXATION[tesla])
-    for name, (low, high, t2, pd) in _FACTS["tissues"].items():
-        tissues[name] = mri.Tissue(low if tesla < 2 else high, t2, pd)
-    signal = mri.inversion_recovery if "ti" in times else mri.spin_echo
-    return {name: signal(tissue, **times) for name, tissue in tissues.items()}
+    return {name: mri.spin_echo(tissue, **times) for name, tissue in mri.RELAXATION[tesla].items()}
 
 
-def _scans(seed: int, patient: int, size: int, contrast: str) -> dict[str, Tensor]:
-    """Pictures, masks and facts of one patient, by the names of the cohort's fields."""
+def _scans(seed: int, size: int, contrast: str, patient: int) -> Numbers:
+    """Pictures, masks and facts of one patient, as `assembled` takes them."""
     place = (BRAIN_MRI.name, BRAIN_MRI.version, seed, patient)
     rng = stream(*place)
     p, facts = _patient(rng)
@@ -347,12 +317,10 @@ def _scans(seed: int, patient: int, size: int, contrast: str) -> dict[str, Tenso
     low, high = HEIGHTS
     z = low + (high - low) * (np.arange(IMAGES) + rng.random(IMAGES)) / IMAGES
     facts |= {"tesla": p["tesla"], "ti": 0.0} | {k: float(ms) for k, ms in p[contrast].items()}
-    facts |= {"thickness": p["thickness"], "lesion_ml": 0.0}
     if p["kind"]:
         ill = [blob for blob in p["blobs"] if blob.kind]
         aim = max(ill, key=lambda blob: blob.mm * bool(low < blob.at[2] < high)).at[2]
         z[abs(z - float(aim)).argmin()] = float(aim)
-        facts["lesion_ml"] = _millilitres(p, smooth, signal, ill)
     cuts = torch.stack([_slice(p, smooth, signal, float(h), size) for h in z])
     images = []
     for i, clear in enumerate(cuts[:, 0]):
@@ -362,11 +330,13 @@ def _scans(seed: int, patient: int, size: int, contrast: str) -> dict[str, Tenso
         images.append(mri.add_noise(kept, sigma, seed=int(noise)).abs())
     shown = torch.stack(images)
     shown = shown / (_FACTS["white_level"][contrast] * shown[cuts[:, 2] > 0.5].median())
-    return {
-        "image": (255 * shown).round().clamp(0, 255).byte(),
-        "mask": (cuts[:, 1] >= 0.5).byte() * p["kind"],
+    masks = (cuts[:, 1] >= 0.5).byte() * p["kind"]
+    return facts | {
+        "images": (255 * shown).round().clamp(0, 255).byte()[:, None],
+        "masks": masks,
+        "labels": (masks > 0).flatten(1).any(1).long(),
         "height_mm": torch.from_numpy(z),
-        **{name: torch.tensor([value] * IMAGES) for name, value in facts.items()},
+        "thickness": p["thickness"],
     }
 
 
@@ -399,20 +369,3 @@ def _bias(p: Numbers, x: Tensor) -> Tensor:
     u, v, w = ((x - torch.tensor([*CENTRE, 10])) / (FIELD / 2)).unbind(-1)
     terms = torch.stack([u, v, w, u * u - 0.2, v * v - 0.2, u * v, v * w], -1)
     return torch.exp(terms @ torch.from_numpy(p["bias"] * p["coil"]).float())
-
-
-def _millilitres(
-    p: Numbers, smooth: _Volume, signal: dict[str, Tensor], blobs: Sequence[_Blob]
-) -> float:
-    """Volume of all lesions, from 48³ points of the box that holds them."""
-    at, reach = torch.stack([b.at for b in blobs]), torch.tensor([[b.reach] for b in blobs])
-    first = torch.tensor(CORNER)
-    last = first + STEP * (torch.tensor(COUNT) - 1)
-    if p["kind"] != HALO:
-        first, last = first.maximum((at - reach).amin(0)), last.minimum((at + reach).amax(0))
-    x, y, z = (
-        a + (b - a) * (torch.arange(48) + 0.5) / 48 for a, b in zip(first, last, strict=True)
-    )
-    points = _points(x, y, z).flatten(0, 2)
-    inside = _tissue(p, smooth, signal, points)[1] >= 0.5
-    return float(inside.double().mean() * (last - first).prod() / 1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from medlab.cohort import Cohort, DataCard
-from medlab.errors import DataError, read_facts
-from medlab.simulate._streams import check_images, side_by_side, stream
+from medlab.errors import read_facts
+from medlab.simulate._streams import Numbers, assembled, check_images, drawn, drawn_site, stream
 from medlab.simulate.mri import phase_contrast
 
 _FACTS = read_facts("simulate/csf_flow")
@@ -23,56 +22,41 @@ SIGNALS: dict[str, float] = _FACTS["signals"]
 FIELD = 60.0  # mm, side of the square shown
 PARTS = "fluid in front", "fluid behind", "cord", "tonsils", "vertebral arteries", "veins"
 CORD = -1.5  # mm, of its middle behind that of the canal
-Numbers = dict[str, Any]
+FRAMES = 16
 
 
-def csf_flow(n: int = 400, seed: int = 0, size: int = 32, frames: int = 16) -> Cohort:
+def csf_flow(n: int = 400, seed: int = 0, size: int = 32) -> Cohort:
     """Cine phase-contrast MRI of the fluid at the foramen magnum, in half the patients obstructed.
 
-    One axial cine a patient, over one heartbeat. A smaller cohort is the beginning of a larger one.
+    One axial cine a patient, 16 frames over one heartbeat. A smaller cohort is the beginning of a
+    larger one.
 
     Args:
         n: patients, ≥ 1.
         seed: ≥ 0; another seed gives other patients.
         size: side in pixels, 32 … 512, of a field of 60 mm. The noise of a pixel is the same at
             any size.
-        frames: of a cine, 4 … 64.
 
     Returns:
-        Cohort of float32 images (n, 2, frames, size, size), the third axis time: channel 0 the
+        Cohort of float32 images (n, 2, 16, size, size), the third axis time: channel 0 the
         velocity through the plane in cm/s, positive to the feet, within ± VENC; channel 1 the
         magnitude, muscle about 0.75. The front is on top, the patient's left on the right.
         `labels`: 1 obstructed. `masks`, the same in each frame: 1 fluid in front of the middle of
         the cord, 2 behind, 3 cord, 4 tonsils, 5 vertebral arteries, 6 epidural veins. `extras`:
-        heart_rate (beats a minute), frame_ms (between frames), trigger_ms (from the peak of flow to
-        the feet to the first frame), lag_ms (by which the fluid behind follows the fluid in front;
-        negative if it goes ahead), peak_caudal and peak_cranial (cm/s, of the fluid, true),
-        tonsil_mm (below the foramen magnum), stroke_ml (of fluid, to and fro), venc (cm/s).
+        frame_ms (between frames), lag_ms (by which the fluid behind follows the fluid in front;
+        negative if it goes ahead), tonsil_mm (below the foramen magnum), stroke_ml (of fluid, to
+        and fro), venc (cm/s).
 
     Raises:
-        DataError: n, seed, size or frames out of range.
+        DataError: n, seed or size out of range.
     """
     check_images(n, size, least=32, even=False)
-    if frames not in range(4, 65):
-        raise DataError(f"frames is their number in a cine, 4 … 64; got {frames!r}")
-    rows = side_by_side(partial(_cine, seed, size, frames), range(n))
-    merged: dict[str, Any] = {
-        k: torch.stack([torch.as_tensor(r[k]) for r in rows]) for k in rows[0]
-    }
-    return Cohort(
-        images=merged.pop("image"),
-        card=CSF_FLOW,
-        labels=merged.pop("ill"),
-        masks=merged.pop("mask")[:, None].repeat(1, frames, 1, 1),
-        patients=np.array([f"P{k:05d}" for k in range(n)]),
-        sites=np.array(list(SITES))[merged.pop("site").numpy()],
-        spacing=(FIELD / size, FIELD / size),
-        extras=merged,
-    )
+    cines = partial(_cine, seed, size)
+    return assembled(cines, n, each=1, card=CSF_FLOW, sites=SITES, mm=FIELD / size)
 
 
-def _cine(seed: int, size: int, frames: int, patient: int) -> dict[str, Any]:
-    """Images (2, frames, size, size), mask (size, size) and facts of one patient."""
+def _cine(seed: int, size: int, patient: int) -> Numbers:
+    """Cine, masks and facts of one patient, as `assembled` takes them."""
     place = (CSF_FLOW.name, CSF_FLOW.version, seed, patient)
     p = _patient(stream(*place))
     fine = 4 if size <= 64 else 2
@@ -80,37 +64,29 @@ def _cine(seed: int, size: int, frames: int, patient: int) -> dict[str, Any]:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     part, signal = _anatomy(p, x - p["at"][0], y - p["at"][1])
     beat = 60_000 / p["rate"]  # ms
-    phase = 2 * math.pi * (p["start"] + p["cover"] * torch.arange(frames) / frames)
+    phase = 2 * math.pi * (p["start"] + p["cover"] * torch.arange(FRAMES) / FRAMES)
     rng = stream(*place, 0)
-    velocity, facts = _velocity(p, part, x - p["at"][0], y - p["at"][1], phase)
-    breath = torch.from_numpy(rng.normal(0, p["breath"], frames)).float()
+    velocity = _velocity(p, part, x - p["at"][0], y - p["at"][1], phase)
+    breath = torch.from_numpy(rng.normal(0, p["breath"], FRAMES)).float()
     fluid = (part == 1) | (part == 2)
     velocity += breath[:, None, None] * fluid
     # What flows in has not been saturated by earlier pulses.
     inflow = SIGNALS["inflow"] * (1 - torch.exp(-velocity.abs() / 1.5)) * fluid
-    measured, magnitude = phase_contrast(
-        signal + inflow,
-        velocity,
-        venc=p["venc"],
-        sigma=1 / p["snr"],
-        seed=rng,
-        offset=p["venc"] * p["offset_share"] * _offset(p, x, y),
-        fine=fine,
+    shown = velocity + p["venc"] * p["offset_share"] * _offset(p, x, y)
+    cine = phase_contrast(
+        signal + inflow, shown, venc=p["venc"], sigma=1 / p["snr"], seed=rng, fine=fine
     )
     shares = torch.stack([(part == k).float() for k in range(len(PARTS) + 1)])
     return {
-        "image": torch.stack([measured, magnitude]),
-        "mask": avg_pool2d(shares, fine).argmax(0).byte(),
-        "ill": int(p["ill"]),
+        "images": torch.stack(cine)[None],
+        "masks": avg_pool2d(shares, fine).argmax(0).byte().repeat(1, FRAMES, 1, 1),
+        "labels": int(p["ill"]),
         "site": p["site"],
-        "heart_rate": p["rate"],
-        "frame_ms": beat * p["cover"] / frames,
-        "trigger_ms": beat * p["start"],
+        "frame_ms": beat * p["cover"] / FRAMES,
         "lag_ms": beat * p["lag"],
         "tonsil_mm": p["tonsil_mm"],
         "stroke_ml": p["stroke"],
         "venc": float(p["venc"]),
-        **facts,
     }
 
 
@@ -120,8 +96,8 @@ def _patient(rng: np.random.Generator) -> Numbers:
     But for the sign of `lag`, and that is what the label means: reversed in time, the cines of one
     class are distributed as those of the other.
     """
-    p: Numbers = {name: rng.uniform(*limits) for name, limits in _FACTS["ranges"].items()}
-    site = int(rng.choice(len(SITES), p=[here["share"] for here in SITES.values()]))
+    p = drawn(rng, _FACTS["ranges"])
+    site = drawn_site(rng, SITES)
     here = SITES[list(SITES)[site]]
     ill = bool(rng.random() < 0.5)
     lag = rng.normal(_FACTS["lag"]["mean"], _FACTS["lag"]["sd"])
@@ -206,10 +182,8 @@ def _wave(p: Numbers, phase: Tensor, delay: Tensor | float = 0.0) -> Tensor:
     return torch.cos(turned) + second + p["third"] * torch.cos(3 * turned + p["skew"][1])
 
 
-def _velocity(
-    p: Numbers, part: Tensor, x: Tensor, y: Tensor, phase: Tensor
-) -> tuple[Tensor, dict[str, float]]:
-    """(frames, H, W) cm/s to the feet, without breathing; and the true peaks of the fluid.
+def _velocity(p: Numbers, part: Tensor, x: Tensor, y: Tensor, phase: Tensor) -> Tensor:
+    """(frames, H, W) cm/s to the feet, without breathing.
 
     A plug: all fluid of a place moves together, since the layer that a wall holds back is thin,
     √(2ν/ω) = 0.4 mm (Loth et al., J Biomech Eng 123:71, 2001). Continuity: what passes the section
@@ -224,10 +198,8 @@ def _velocity(
     delay = p["lag"] / 2 * front
     every = torch.arange(64) * (2 * math.pi / 64)
     area = (x[0, 1] - x[0, 0]) ** 2 / 100  # cm²
-    table = _wave(p, every[:, None], delay)
-    flow = (table @ speed) * area  # ml/s
+    flow = (_wave(p, every[:, None], delay) @ speed) * area  # ml/s
     speed *= p["stroke"] / (flow.abs().mean() / 2 * 60 / p["rate"])
-    table = table * speed
     out = torch.zeros(len(phase), *part.shape)
     # Slow bulk flow, in opposite directions in front and behind, adds up to nothing.
     bulk = p["bulk"] * (front.mean() - front)
@@ -241,7 +213,7 @@ def _velocity(
         peak = p["artery_base"][k] + p["artery_pulse"][k] * pulse
         out[:, where] = -peak[:, None] * (1 - 0.3 * square[where])
     out[:, part == 6] = p["vein_flow"]
-    return out, {"peak_caudal": float(table.max()), "peak_cranial": float(-table.min())}
+    return out
 
 
 def _offset(p: Numbers, x: Tensor, y: Tensor) -> Tensor:

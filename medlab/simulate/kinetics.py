@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 from medlab.simulate._streams import positive, stream
 
+_FACTS = read_facts("simulate/kinetics")
+SITES: dict[str, list[float]] = _FACTS["sites"]
+KINDS: list[dict[str, Any]] = list(_FACTS["kinds"].values())
 STEP, LONGEST = 0.01, 15.0  # minutes: grid of the integration, and its end
 HAEMATOCRIT = 0.42
-KINDS = (1, 2, 3)
-# Shares of the kinds among 101 malignant and 165 benign lesions (Kuhl et al. 1999)
-SHARES = {1: (0.089, 0.336, 0.575), 0: (0.830, 0.115, 0.055)}
-MALIGNANT = 101 / 266
-# Ranges of k_ep in 1/min and of v_e for each kind: assumptions, so chosen that the enhancement of
-# a noise-free curve changes from 2 to 6 minutes by more than +10 %, by less, by more than −10 %.
-RATES = {1: (0.06, 0.21), 2: (0.25, 0.34), 3: (0.40, 0.80)}
-SPACES = {1: (0.30, 0.60), 2: (0.25, 0.50), 3: (0.15, 0.40)}
-# Minutes between two images at each site, and the first image after the injection
-SITES = {"Harbour": (1.5, 1.0), "North": (1.0, 1.0), "Valley": (0.75, 0.75)}
+MALIGNANT = 101 / 266  # of the lesions of Kuhl et al. (1999)
 ENHANCEMENT = 300.0  # % of the signal before contrast, per mM; real signals saturate
 
 
@@ -37,7 +32,6 @@ class Curves(NamedTuple):
         labels: int64 (N,), 1 if malignant.
         kinds: int64 (N,), 1 persistent, 2 plateau, 3 washout, as drawn, before noise.
         patients: int64 (N,).
-        sites: str (N,).
     """
 
     enhancement: Tensor
@@ -46,7 +40,6 @@ class Curves(NamedTuple):
     labels: Tensor
     kinds: Tensor
     patients: np.ndarray
-    sites: np.ndarray
 
 
 def plasma(minutes: ArrayLike) -> np.ndarray:
@@ -112,21 +105,21 @@ def breast_curves(
         said = f"patients={patients!r}, late={late!r}"
         raise DataError(f"expected patients ≥ 1 and late 'any' or 'suspicious'; got {said}")
     rows = [row for k in range(patients) for row in _patient(k, seed, late)]
-    values, times, labels, kinds, who, sites = zip(*rows, strict=True)
-    lengths = torch.tensor([len(t) for t in times])
-    padded = np.zeros((2, len(rows), int(lengths.max())), np.float32)
-    for i, length in enumerate(lengths.tolist()):
-        padded[:, i, :length] = values[i], times[i]
-    enhancement, minutes = torch.from_numpy(padded)
-    tensors = (enhancement, minutes, lengths, torch.tensor(labels), torch.tensor(kinds))
-    return Curves(*tensors, np.array(who), np.array(sites))
+    values, times, labels, kinds, who = zip(*rows, strict=True)
+    return Curves(
+        enhancement=pad_sequence(list(values), batch_first=True),
+        minutes=pad_sequence(list(times), batch_first=True),
+        lengths=torch.tensor([len(t) for t in times]),
+        labels=torch.tensor(labels),
+        kinds=torch.tensor(kinds),
+        patients=np.array(who),
+    )
 
 
 def _patient(k: int, seed: int, late: str) -> list[tuple]:
-    """Rows of a patient's lesions: values, minutes, label, kind, patient, site."""
+    """Rows of a patient's lesions: values, minutes, label, kind, patient."""
     rng = stream("breast_curves", "1", seed, k)
-    site = list(SITES)[rng.integers(3)]
-    interval, first = SITES[site]
+    interval, first = list(SITES.values())[rng.integers(3)]
     gain = rng.lognormal(0, 0.25)
     labels = (rng.random(1 + (rng.random() < 0.25)) < MALIGNANT).astype(int)
     is_late = rng.random() < ({1: 0.9, 0: 0.1}[labels.max()] if late == "suspicious" else 0.4)
@@ -135,13 +128,14 @@ def _patient(k: int, seed: int, late: str) -> list[tuple]:
     minutes = np.concatenate([[0], after])
     rows = []
     for label in labels.tolist():
-        kind = int(rng.choice(KINDS, p=SHARES[label]))
-        k_ep, space = rng.uniform(*RATES[kind]), rng.uniform(*SPACES[kind])
+        kind = int(rng.choice(3, p=[one["share"][label] for one in KINDS]))
+        k_ep, space = (rng.uniform(*KINDS[kind][name]) for name in ("k_ep", "v_e"))
         values = ENHANCEMENT * gain * tofts(minutes, k_trans=k_ep * space, k_ep=k_ep)
         moved = rng.random() < 1 / 7
         place, lost = rng.integers(1, len(minutes)), rng.uniform(0.3, 0.6)
         if moved:
             values[place] *= 1 - lost
         values = values + rng.normal(0, 8, len(minutes))
-        rows.append((values, minutes, label, kind, k, site))
+        curve = (torch.from_numpy(one).float() for one in (values, minutes))
+        rows.append((*curve, label, kind + 1, k))
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from medlab.errors import DataError
+from medlab.errors import DataError, read_facts
 
 
 class Tissue(NamedTuple):
@@ -21,62 +22,55 @@ class Tissue(NamedTuple):
     pd: float
 
 
-RELAXATION = {
-    1.5: {
-        "white matter": Tissue(646, 72, 0.70),
-        "grey matter": Tissue(1197, 95, 0.82),
-        "csf": Tissue(4300, 2000, 1.00),
-    },
-    3.0: {
-        "white matter": Tissue(1084, 69, 0.70),
-        "grey matter": Tissue(1820, 99, 0.82),
-        "csf": Tissue(4300, 2000, 1.00),
-    },
+RELAXATION: dict[float, dict[str, Tissue]] = {
+    float(tesla): {name: Tissue(*numbers) for name, numbers in tissues.items()}
+    for tesla, tissues in read_facts("simulate/mri")["relaxation"].items()
 }
-"""Tissues of the brain by field strength in tesla.
+"""Tissues of the brain and its lesions by field strength in tesla.
 
 Source: T2, and T1 at 3 tesla, from Stanisz et al., Magn Reson Med 54 (2005) 507, table 1; T1 at
 1.5 tesla from Wright et al., Magn Reson Mater Phy 21 (2008) 121; fluid and proton densities are
-rounded from Tofts, Quantitative MRI of the Brain (2003).
+rounded from Tofts, Quantitative MRI of the Brain (2003), and lesions are round numbers.
 """
-BRAIN = tuple(RELAXATION[3.0])
+BRAIN = ("white matter", "grey matter", "csf")
 
 
-def spin_echo(tissue: Tissue, *, tr: float, te: float) -> Tensor:
+def spin_echo(tissue: Tissue, *, tr: float, te: float, ti: float | None = None) -> Tensor:
     """Spin-echo signal S = PD · (1 − exp(−TR/T1)) · exp(−TE/T2), for TE much shorter than TR.
+
+    With `ti` the magnetisation is inverted first: S = PD · (1 − 2 exp(−TI/T1) + exp(−TR/T1)) ·
+    exp(−TE/T2), below 0 while it has not yet recovered through 0. FLAIR takes the TI at which that
+    of fluid passes it: TI = T1 · ln(2 / (1 + exp(−TR/T1))).
 
     Args:
         tissue: whose signal it is, relative to that of pure water without relaxation.
         tr: repetition time, ms.
         te: echo time, ms; 0 ≤ te < tr.
+        ti: from inversion to excitation, ms; 0 ≤ ti, ti + te < tr.
 
     Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 12.
     """
-    if not 0 <= te < tr:
-        raise DataError(f"times in ms must keep to 0 ≤ te < tr; got te={te}, tr={tr}")
+    if not (te >= 0 and (ti is None or ti >= 0) and te + (ti or 0) < tr):
+        said = f"0 ≤ te < tr, an inversion to 0 ≤ ti, ti + te < tr; got {te=}, {ti=}, {tr=}"
+        raise DataError(f"times in ms must keep to {said}")
     t1, t2, pd = torch.tensor(tissue)
-    return pd * (1 - torch.exp(-tr / t1)) * torch.exp(-te / t2)
+    saturated = torch.exp(-tr / t1)
+    grown = 1 - saturated if ti is None else 1 - 2 * torch.exp(-ti / t1) + saturated
+    return pd * grown * torch.exp(-te / t2)
 
 
-def inversion_recovery(tissue: Tissue, *, tr: float, te: float, ti: float) -> Tensor:
-    """Signal S = PD · (1 − 2 exp(−TI/T1) + exp(−TR/T1)) · exp(−TE/T2) of inversion recovery.
+@cache
+def template() -> tuple[np.ndarray, tuple[float, float, float]]:
+    """White matter, grey matter and the mask of the average brain, and x, y, z of the first voxel.
 
-    It is below 0 while the magnetisation has not yet recovered through 0. FLAIR takes the TI at
-    which that of fluid passes it: TI = T1 · ln(2 / (1 + exp(−TR/T1))).
-
-    Args:
-        tissue: as for `spin_echo`.
-        tr: repetition time, ms; long against TE.
-        te: echo time, ms.
-        ti: from inversion to excitation, ms; 0 ≤ te, 0 ≤ ti, ti + te < tr.
-
-    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 12.
+    float32 (3, D, H, W), along z, y and x of MNI152 in steps of 1 mm; nilearn carries it.
     """
-    if min(te, ti) < 0 or ti + te >= tr:
-        said = f"times in ms must keep to 0 ≤ te, 0 ≤ ti, ti + te < tr; got {te=}, {ti=}, {tr=}"
-        raise DataError(said)
-    t1, t2, pd = torch.tensor(tissue)
-    return pd * (1 - 2 * torch.exp(-ti / t1) + torch.exp(-tr / t1)) * torch.exp(-te / t2)
+    from nilearn import datasets
+
+    names = ("wm_template", "gm_template", "brain_mask")
+    maps = [getattr(datasets, f"load_mni152_{name}")(resolution=1) for name in names]
+    x, y, z = (float(c) for c in maps[0].affine[:3, 3])
+    return np.stack([np.asarray(m.dataobj, dtype=np.float32).T for m in maps]), (x, y, z)
 
 
 def brain_shares(height_mm: float, *, resolution: int) -> Tensor:
@@ -91,19 +85,12 @@ def brain_shares(height_mm: float, *, resolution: int) -> Tensor:
 
     Source: Fonov et al., NeuroImage 54 (2011) 313.
     """
-    from nilearn import datasets
-
     if not -60 <= height_mm <= 80:
         raise DataError(f"height_mm is the MNI z of an axial slice, −60 … 80 mm; got {height_mm}")
-    # The template as it is stored, 1 mm: asking nilearn for another size would resample all of it.
-    names = ("wm_template", "gm_template", "brain_mask")
-    maps = [getattr(datasets, f"load_mni152_{name}")(resolution=1) for name in names]
-    k = round((height_mm - maps[1].affine[2, 3]) / maps[1].affine[2, 2])
-    white, grey, brain = (np.asarray(one.dataobj[:, :, k], dtype=np.float32) for one in maps)
+    maps, (_, _, lowest) = template()
+    # Along y and x the maps run to the front and to the patient's right: turn them for display.
+    white, grey, brain = maps[:, round(height_mm - lowest), ::-1, ::-1]
     shares = np.stack([white, grey, np.clip(brain - grey - white, 0, 1)])
-    if maps[1].affine[0, 0] > 0:  # the first axis runs to the patient's right: mirror for display
-        shares = shares[:, ::-1]
-    shares = np.ascontiguousarray(shares[:, :, ::-1].transpose(0, 2, 1))
     return avg_pool2d(torch.from_numpy(shares).clamp(0, 1), resolution)
 
 
@@ -111,7 +98,7 @@ def brain_image(shares: Tensor, *, tr: float, te: float) -> Tensor:
     """Noise-free image (H, W) at 3 tesla of `brain_shares` (3, H, W); times as for `spin_echo`."""
     if shares.shape[0] != len(BRAIN):
         raise DataError(f"shares must be (3, H, W): {', '.join(BRAIN)}; got {tuple(shares.shape)}")
-    signals = torch.stack([spin_echo(tissue, tr=tr, te=te) for tissue in RELAXATION[3.0].values()])
+    signals = torch.stack([spin_echo(RELAXATION[3.0][name], tr=tr, te=te) for name in BRAIN])
     return (signals[:, None, None] * shares).sum(0)
 
 
@@ -160,7 +147,6 @@ def phase_contrast(
     venc: float,
     sigma: float,
     seed: int | np.random.Generator,
-    offset: Tensor | float = 0.0,
     fine: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Velocity and magnitude images from two acquisitions, one of them with velocity encoding.
@@ -172,11 +158,10 @@ def phase_contrast(
 
     Args:
         signal: magnitudes ≥ 0 without noise, (…, H, W).
-        velocity: through the plane, cm/s, of the same shape.
+        velocity: through the plane, cm/s, of the same shape, with what eddy currents add to it.
         venc: velocity that turns the phase by π, cm/s.
         sigma: standard deviation of the noise in the real and in the imaginary part.
         seed: of the noise.
-        offset: what eddy currents add to all velocities, cm/s, tissue at rest included.
         fine: points of `signal` along each side of a voxel: they divide H and W.
 
     Returns:
@@ -186,7 +171,7 @@ def phase_contrast(
     """
     if not (venc > 0 and sigma >= 0):
         raise DataError(f"venc must be above 0 and sigma not below; got {venc} and {sigma}")
-    angle = (velocity + offset) * (math.pi / venc)
+    angle = velocity * (math.pi / venc)
     parts = torch.stack([signal, signal * angle.cos(), signal * angle.sin()])
     still, real, imaginary = avg_pool2d(parts.flatten(0, -3), fine).unflatten(0, parts.shape[:-2])
     both = torch.stack(

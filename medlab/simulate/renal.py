@@ -1,7 +1,7 @@
 """The cohort `kidney_us`: kidneys in three dimensions, seen by a curved probe."""
 
 import math
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch.nn import functional
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import read_facts
 from medlab.simulate import _flank as flank
-from medlab.simulate._flank import Numbers
-from medlab.simulate._streams import check_images, side_by_side, stream
+from medlab.simulate._streams import Numbers, assembled, check_images, drawn, drawn_site, stream
 from medlab.simulate.ultrasound import Probe, log_compress, received, scan_convert, two_way_loss
 
 _FACTS = read_facts("simulate/kidney_us")
@@ -50,17 +49,8 @@ def kidney_us(n: int = 600, seed: int = 0, size: int = 96) -> Cohort:
         DataError: n, seed or size out of range.
     """
     check_images(n, size, least=32, even=False)
-    rows = side_by_side(lambda k: _scans(seed, k, size), range(-(-n // IMAGES)))
-    merged: dict[str, Any] = {key: torch.cat([row[key] for row in rows])[:n] for key in rows[0]}
-    return Cohort(
-        images=merged.pop("image")[:, None],
-        card=KIDNEY_US,
-        masks=merged.pop("mask"),
-        patients=np.array([f"P{k // IMAGES:05d}" for k in range(n)]),
-        sites=np.array(list(SITES))[merged.pop("site").numpy()],
-        spacing=(FIELD / size, FIELD / size),
-        extras=merged,
-    )
+    scans = partial(_scans, seed, size)
+    return assembled(scans, n, each=IMAGES, card=KIDNEY_US, sites=SITES, mm=FIELD / size)
 
 
 def kidney_echoes(seed: int = 0, size: int = 256) -> Tensor:
@@ -74,8 +64,8 @@ def kidney_echoes(seed: int = 0, size: int = 256) -> Tensor:
     return scan_convert(beams, probe, *_pixels(size, probe))
 
 
-def _scans(seed: int, patient: int, size: int) -> dict[str, Tensor]:
-    """Pictures, masks and facts of one patient, by the names of the cohort's fields."""
+def _scans(seed: int, size: int, patient: int) -> Numbers:
+    """Pictures, masks and facts of one patient, as `assembled` takes them."""
     place = (KIDNEY_US.name, KIDNEY_US.version, seed, patient)
     p, facts = _patient(stream(*place))
     shown = []
@@ -83,18 +73,12 @@ def _scans(seed: int, patient: int, size: int) -> dict[str, Tensor]:
         rng = stream(*place, image)
         shown.append(_picture(_image(rng, p, image), rng, size))
     pictures, masks = zip(*shown, strict=True)
-    return {
-        "image": torch.stack(pictures),
-        "mask": torch.stack(masks),
+    return facts | {
+        "images": torch.stack(pictures)[:, None],
+        "masks": torch.stack(masks),
         "view": torch.arange(IMAGES) % 2,
         "central": torch.arange(IMAGES) < 2,
-        **{name: torch.tensor([value] * IMAGES) for name, value in facts.items()},
     }
-
-
-def _drawn(rng: np.random.Generator, ranges: dict[str, list]) -> Numbers:
-    """A uniform number for each range [low, high], or as many as a third number says."""
-    return {name: rng.uniform(*limits) for name, limits in ranges.items()}
 
 
 def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
@@ -106,7 +90,7 @@ def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
     length = float(mean + 8 * ndtri(rng.uniform(*edges)))
     grades = _FACTS["grades"]
     grade = int(rng.choice(5, p=grades["share"]))
-    p = _drawn(rng, _FACTS["patient"]) | {"right": right, "offset": _drawn(rng, _FACTS["offsets"])}
+    p = drawn(rng, _FACTS["patient"]) | {"right": right, "offset": drawn(rng, _FACTS["offsets"])}
     wide, thick = length * rng.normal([0.50, 0.41], 0.022) * grades["thick"][grade]
     p["half"] = np.array([wide, thick, length]) / 2
     p["furrow"] = rng.uniform(0.02, 0.05) * (rng.random() < 0.15)
@@ -114,7 +98,7 @@ def _patient(rng: np.random.Generator) -> tuple[Numbers, Numbers]:
     p["cortex"] *= (1 - 0.006 * old) * grades["cortex"][grade]
     usual = np.array([grades[k][grade] for k in ("calyx", "neck", "pelvis")])
     p["spaces"] = (usual * rng.uniform(0.85, 1.15, 3)).tolist()
-    site = int(rng.choice(len(SITES), p=[here["share"] for here in SITES.values()]))
+    site = drawn_site(rng, SITES)
     p |= SITES[list(SITES)[site]]
     # Pyramids stand in three rows, staggered.
     up, row = np.divmod(np.arange(18), 3)
@@ -151,7 +135,7 @@ def _direction(turn: np.ndarray | float, z: np.ndarray | float) -> np.ndarray:
 
 def _image(rng: np.random.Generator, p: Numbers, image: int) -> Numbers:
     """The numbers of one image beside the patient's: where its plane lies, what else is there."""
-    s = p | _drawn(rng, _FACTS["image"])
+    s = p | drawn(rng, _FACTS["image"])
     view, side = image % 2, 1 if p["right"] else -1
     beam = -_direction(p["facing"] + s["facing"], 0.0)
     across = np.array([0.0, 0.0, -1.0]) if view == 0 else side * np.cross([0.0, 0.0, -1.0], beam)
@@ -180,15 +164,8 @@ def _turned(u: np.ndarray, v: np.ndarray, angle: float) -> tuple[np.ndarray, np.
     return cos * u + sin * v, cos * v - sin * u
 
 
-def _scan(s: Numbers, rng: np.random.Generator) -> tuple[Probe, Tensor]:
-    """The probe, and the amplitude of the echoes along its beams."""
-    probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
-    white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
-    return probe, _echoes(s, probe, white)
-
-
 def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
-    """uint8 image and mask (size, size)."""
+    """uint8 image and mask (size, size): 1 parenchyma, 2 sinus with what it holds, 3 cyst."""
     probe, beams = _scan(s, rng)
     white_level = 10 ** (s["range"] * (1 - s["liver"]) / 20)
     grey = log_compress(beams, dynamic_range=s["range"], reference=white_level) ** s["gamma"]
@@ -196,9 +173,12 @@ def _picture(s: Numbers, rng: np.random.Generator, size: int) -> tuple[Tensor, T
     picture = scan_convert(grey, probe, *_pixels(size * fine, probe))
     picture = functional.avg_pool2d(picture[None], fine)[0]
     x, y = _pixels(size, probe)
-    seen = probe.sees(x, y)
-    mask = flank.classes(flank.kidney(s, _in_kidney(s, x, y))) * seen
-    return (255 * picture * seen).round().to(torch.uint8), mask
+    _, _, seen = probe.sample(x, y)
+    parts = flank.kidney(s, _in_kidney(s, x, y))
+    inner = parts["sinus"] | parts["urine"] | parts["stone"]
+    mask = torch.where(inner, 2, 1) * (parts["depth"] > 0)
+    mask = torch.where(parts["cyst"] > 0, 3, mask) * seen
+    return (255 * picture * seen).round().to(torch.uint8), mask.to(torch.uint8)
 
 
 def _pixels(size: int, probe: Probe) -> tuple[Tensor, Tensor]:
@@ -220,8 +200,10 @@ def _power(decibels: Tensor) -> Tensor:
     return torch.exp(decibels * (math.log(10) / 10))
 
 
-def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
-    """(samples, lines) amplitude after time-gain compensation; liver is about 1."""
+def _scan(s: Numbers, rng: np.random.Generator) -> tuple[Probe, Tensor]:
+    """The probe, and (samples, lines) amplitude after time-gain compensation; liver is about 1."""
+    probe = Probe(s["radius"], math.radians(s["half_angle"]), s["depth"], SAMPLES, LINES)
+    white = torch.from_numpy(rng.standard_normal((4, SAMPLES, LINES), dtype=np.float32))
     d, angle = probe.grid()
     x, y = probe.point(d, angle)
     s = s | {"sway": torch.sin(x / 15 + s["sway"])}
@@ -272,7 +254,7 @@ def _echoes(s: Numbers, probe: Probe, white: Tensor) -> Tensor:
     gain = 2 * s["tgc"] * s["tgc_off"] * s["frequency"] * d / 10 + s["gain"]
     amplitude = field.square().sum(0).sqrt() * _power(gain / 2)
     mean = functional.avg_pool2d(amplitude[None], (5, 3), 1, (2, 1), count_include_pad=False)[0]
-    return torch.lerp(amplitude, mean, s["smooth"])
+    return probe, torch.lerp(amplitude, mean, s["smooth"])
 
 
 def _tissues(s: Numbers, kidney: dict[str, Tensor], x: Tensor, y: Tensor, d: Tensor) -> Tensor:

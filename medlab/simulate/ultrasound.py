@@ -47,15 +47,11 @@ class Probe(NamedTuple):
         far = self.radius + depth
         return far * torch.sin(angle), far * torch.cos(angle) - self.radius
 
-    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Depth and angle of points: the inverse of `point`."""
+    def sample(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth and angle of points, the inverse of `point`, and whether they lie in the sector."""
         below = y + self.radius
-        return torch.hypot(x, below) - self.radius, torch.atan2(x, below)
-
-    def sees(self, x: Tensor, y: Tensor) -> Tensor:
-        """Whether points lie in the sector."""
-        depth, angle = self.sample(x, y)
-        return (angle.abs() <= self.half_angle) & (depth >= 0) & (depth <= self.depth)
+        depth, angle = torch.hypot(x, below) - self.radius, torch.atan2(x, below)
+        return depth, angle, (angle.abs() <= self.half_angle) & (depth >= 0) & (depth <= self.depth)
 
 
 def two_way_loss(attenuation: Tensor, *, frequency: float, step_mm: float) -> Tensor:
@@ -100,9 +96,9 @@ def received(field: Tensor, *, axial: float, lateral: Tensor) -> Tensor:
 
 def scan_convert(beams: Tensor, probe: Probe, x: Tensor, y: Tensor) -> Tensor:
     """Samples (samples, lines) at points x, y (H, W): linear between them, 0 outside the sector."""
-    depth, angle = probe.sample(x, y)
+    depth, angle, seen = probe.sample(x, y)
     where = torch.stack([angle / probe.half_angle, 2 * depth / probe.depth - 1], -1)
     picture = functional.grid_sample(
         beams[None, None], where[None], padding_mode="border", align_corners=False
     )
-    return picture[0, 0] * probe.sees(x, y)
+    return picture[0, 0] * seen

@@ -1,4 +1,4 @@
-"""How well two outlines of one structure agree."""
+"""How well two outlines of one structure agree, or an image with the one that it should be."""
 
 import torch
 from numpy.typing import ArrayLike
@@ -27,7 +27,12 @@ def dice(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = No
 
     Source: Dice, Ecology 26:297 (1945).
     """
-    shared, sizes = _shared_and_sizes(masks, predicted, num_classes)
+    truth, found, num_classes = labelled(masks, predicted, num_classes)
+    columns = []
+    for k in range(1, num_classes):
+        a, b = (truth == k).flatten(1), (found == k).flatten(1)
+        columns.append(torch.stack([(a & b).sum(1), a.sum(1) + b.sum(1)]))
+    shared, sizes = torch.stack(columns, -1).cpu().double()
     return 2 * shared / sizes  # 0 / 0 is NaN
 
 
@@ -39,21 +44,34 @@ def iou(masks: ArrayLike, predicted: ArrayLike, *, num_classes: int | None = Non
 
     Source: Jaccard, Bulletin de la Société Vaudoise des Sciences Naturelles 37:547 (1901).
     """
-    shared, sizes = _shared_and_sizes(masks, predicted, num_classes)
-    return shared / (sizes - shared)
+    overlap = dice(masks, predicted, num_classes=num_classes)
+    return overlap / (2 - overlap)
 
 
-def _shared_and_sizes(
-    masks: ArrayLike, predicted: ArrayLike, num_classes: int | None
-) -> tuple[Tensor, Tensor]:
-    """|A ∩ B| and |A| + |B|, float64 (N, K − 1) each, on the CPU."""
-    truth, found, num_classes = labelled(masks, predicted, num_classes)
-    columns = []
-    for k in range(1, num_classes):
-        a, b = (truth == k).flatten(1), (found == k).flatten(1)
-        columns.append(torch.stack([(a & b).sum(1), a.sum(1) + b.sum(1)]))
-    shared, sizes = torch.stack(columns, -1).cpu().double()
-    return shared, sizes
+def psnr(target: ArrayLike, outputs: ArrayLike, *, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio of each image, dB: 10 log₁₀(range² / mean squared error).
+
+    >>> psnr(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.1), data_range=1)
+    tensor([20.])
+
+    Args:
+        target: images (N, …) as they should be.
+        outputs: the same shape and units.
+        data_range: from the darkest to the brightest value that counts, > 0, in their units: one
+            number for all images, such as 1400 for a CT window of that width. Doubled, it adds 6
+            dB to every image, so that figures of different ranges cannot be compared.
+
+    Returns:
+        (N,) float32; infinite where nothing differs.
+    """
+    truth, got = (torch.as_tensor(x).float() for x in (target, outputs))
+    if truth.shape != got.shape or truth.ndim < 2 or not data_range > 0:
+        raise DataError(
+            "psnr compares images (N, …) of one shape by a range above 0; got "
+            f"{tuple(truth.shape)}, {tuple(got.shape)} and {data_range!r}"
+        )
+    error = (truth - got).square().flatten(1).mean(1)
+    return 10 * (data_range**2 / error).log10()
 
 
 def labelled(

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from medlab import metrics
 from medlab.errors import DataError
-from medlab.metrics import overlap
+from medlab.metrics import agreement
 
 RNG = np.random.default_rng(0)
 
@@ -80,7 +80,7 @@ def test_many_pixels_in_small_numbers_do_not_overflow():
 
 
 def test_the_examples_run():
-    found = doctest.testmod(overlap)
+    found = doctest.testmod(agreement)
     assert found.attempted and not found.failed
 
 
