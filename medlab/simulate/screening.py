@@ -14,7 +14,7 @@ from medlab.cohort import Cohort, DataCard
 from medlab.dicom import Volume
 from medlab.errors import DataError
 from medlab.simulate._lungs import FACTS, LATTICE, NAMES, Body, build, paint, share
-from medlab.simulate._streams import check_images, positive, side_by_side, stream
+from medlab.simulate._streams import check_images, drawn_site, positive, side_by_side, stream
 from medlab.simulate._trees import Grid, Pieces, cover
 from medlab.simulate.xray import MU_WATER
 
@@ -170,7 +170,7 @@ def _draw(seed: int, *position: int) -> np.random.Generator:
 def _participant(seed: int, k: int) -> _Participant:
     """Patient k of a seed."""
     rng = _draw(seed, k, 0)
-    site = str(rng.choice(list(SITES), p=[s["share"] for s in SITES.values()]))
+    site = list(SITES)[drawn_site(rng, SITES)]
     scanner = {key: v for key, v in SITES[site].items() if key != "share"}
     destroyed = max(0.0, rng.normal(0.02, 0.12))  # share of the upper lobes' lobules
     facts = {
