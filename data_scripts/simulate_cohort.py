@@ -34,6 +34,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -289,9 +290,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise DataError(f"there is no simulated cohort {given.name!r}; known: {known}")
         cohort = medlab.load(given.name, **options)
         about = medlab.simulate.COHORTS[given.name]
-        made = about.defaults | options
-        del made["n"]  # what an image is does not depend on how many there are
-        key = f"{given.name}/{about.version}/{sorted(made.items())}"
+        usual = inspect.signature(about.make).parameters
+        # What an image is does not depend on how many there are.
+        made = {k: options.get(k, v.default) for k, v in usual.items() if k != "n"}
+        key = f"{given.name}/{about.card.version}/{sorted(made.items())}"
         write(cohort, given.out, form=given.format, key=key)
     except (DataError, OSError) as error:
         print(error, file=sys.stderr)

@@ -450,8 +450,6 @@ TOY_CARD = DataCard(
 @dataclasses.dataclass
 class Toy:
     make: object = make_toy
-    version: str = "1"
-    defaults: dict = dataclasses.field(default_factory=lambda: {"n": 8, "seed": 0})
     card: DataCard = TOY_CARD
 
 
@@ -517,7 +515,7 @@ def test_every_option_version_and_source_has_its_own_place(toy, tmp_path, monkey
     assert len(folders(tmp_path)) == 5
     assert_same(make_toy(), medlab.load("toy", root=tmp_path, n=8))  # a default said aloud
     assert len(toy.calls) == 5
-    toy.version = "2"
+    toy.card = dataclasses.replace(TOY_CARD, version="2")
     medlab.load("toy", root=tmp_path)
     monkeypatch.setattr(cache, "_source_hash", lambda: "changed")
     medlab.load("toy", root=tmp_path)
@@ -613,7 +611,7 @@ def test_the_real_simulators_are_cached_unchanged(tmp_path):
     for name, simulated in medlab.simulate.COHORTS.items():
         stored = medlab.load(name, root=tmp_path, n=6, seed=3)
         again = medlab.load(name, root=tmp_path, n=6, seed=3)
-        made = simulated.make(**{**simulated.defaults, "n": 6, "seed": 3})
+        made = simulated.make(n=6, seed=3)
         for cohort in (stored, again):
             assert torch.equal(cohort.images, made.images)
             assert cohort.card == made.card

@@ -152,8 +152,7 @@ def test_a_real_chest_gets_its_lungs_from_a_model_of_simulated_patients(tmp_path
     with tarfile.open(REAL_DATA / "dicom" / "chest_ct_series.tar.xz") as archive:
         archive.extractall(tmp_path / "study", filter="data")
     patients = [
-        chest_ct_volume(seed, shape=(10, 64, 64), spacing=(16, 5, 5), photons=None).hu
-        for seed in range(4)
+        chest_ct_volume(seed, shape=(10, 64, 64), spacing=(16, 5, 5)).hu for seed in range(4)
     ]
     about = Indications(
         **{"name": "lungs", "version": "1", "trained_on": "4 simulated patients"},

@@ -500,7 +500,7 @@ def test_the_registry_of_the_notebook_is_that_of_the_simulator():
     ill = [
         k
         for k in (*range(100, 160), *cases)
-        if any(n.malignant for n in screening._participant(0, k)[2].nodules)
+        if any(n.malignant for n in screening._participant(0, k).nodules)
     ]
     assert set(ill) == set(cases)
     assert simulate.screening_study.__defaults__ == (0,)

@@ -142,9 +142,9 @@ def test_bad_arguments_are_named(options, words):
 
 def test_the_registry_makes_what_it_says():
     for name, entry in simulate.COHORTS.items():
-        made = entry.make(**{**entry.defaults, "n": 3})
+        made = entry.make(n=3)
         assert made.card is entry.card
-        assert (entry.card.name, entry.card.version) == (name, entry.version)
+        assert entry.card.name == name
         assert entry.card.simulated
         assert any("clinical" in fault or "patients" in fault for fault in entry.card.faults)
 

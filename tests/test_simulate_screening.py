@@ -270,7 +270,7 @@ def test_boxes_are_tight_around_the_masks(cohort):
 
 def test_masks_are_the_pixel_centres_in_the_nodule_and_in_the_lung(body):
     n = ball(16.0, centre=body.points[np.argmax(body.depth)])
-    patient = screening._Patient(AVERAGE, body, [n])
+    patient = screening._Participant("", {}, AVERAGE, body, [n])
     grid, z = screening._field(256), float(n.centre[2]) + 3.0
     ((_, mask),) = screening._cuts(patient, grid, z)
     x, y = grid.axes()
@@ -281,14 +281,14 @@ def test_masks_are_the_pixel_centres_in_the_nodule_and_in_the_lung(body):
 
 def test_nodule_is_bright_where_its_mask_is(body):
     n = ball(20.0, centre=body.points[np.argmax(body.depth)])
-    patient = screening._Patient(AVERAGE, body, [n])
+    scanner = {"photons": 1e9, "thickness": 1.0, "sigma": 0.4, "edge": 0.0}
+    patient = screening._Participant("", scanner, AVERAGE, body, [n])
     grid, z = screening._field(256), float(n.centre[2])
-    site = {"photons": 1e9, "thickness": 1.0, "sigma": 0.4, "edge": 0.0}
-    (hu,) = screening._scan(patient, 256, z, np.random.default_rng(0), **site)
+    (hu,) = screening._scan(patient, 256, z, np.random.default_rng(0))
     ((_, mask),) = screening._cuts(patient, grid, z)
     assert np.median(hu[mask]) == pytest.approx(40, abs=12)
     bare = patient._replace(nodules=[])
-    (without,) = screening._scan(bare, 256, z, np.random.default_rng(0), **site)
+    (without,) = screening._scan(bare, 256, z, np.random.default_rng(0))
     changed = np.abs(hu - without) > 300
     assert not (changed & ~binary_dilation(mask)).any()
     assert (changed & mask).sum() > 0.8 * mask.sum()  # the rest was vessel before
@@ -396,7 +396,6 @@ def study():
 def test_study_is_the_participant_of_the_slices(study):
     cohort = screening.lung_ct(n=40, seed=2, size=64)
     mine = cohort.patients == "P00006"
-    assert (cohort.sites[mine] == study.site).all()
     for key, value in study.facts.items():
         assert cohort.extras[key][mine].unique().item() == pytest.approx(value)
     told = cohort.extras["diameter"][mine]
@@ -406,20 +405,23 @@ def test_study_is_the_participant_of_the_slices(study):
         study.nodules["diameter"], study.nodules["kind"], spiculated=study.nodules["spiculated"],
         upper=study.nodules["upper"], **study.facts,
     )  # fmt: skip
-    assert study.nodules["brock"] == pytest.approx(odds * ~study.nodules["calcified"])
+    calcified = study.nodules["brock"] == 0
+    assert study.nodules["brock"] == pytest.approx(odds * ~calcified)
+    assert not study.nodules["malignant"][calcified].any()
     assert len(study.nodules["centre"]) == study.facts["count"]
 
 
 def test_slices_of_a_study_are_those_of_the_body(study):
     """Against a slice made by `_scan` at the same height, without noise on either side."""
     quiet = simulate.screening_study(6, seed=2, size=96, slice_mm=2.5, photons=1e15)
-    _, scanner, patient = screening._participant(2, 6)
+    patient = screening._participant(2, 6)
     volume = quiet.volume
     assert volume.spacing == (2.5, 320 / 96, 320 / 96)
     for i in (30, 55, 80):
         z = volume.origin[2] + 2.5 * i
-        scan = scanner | {"thickness": 5.0, "photons": 1e15}  # planes at z ± 1.25 mm
-        (hu,) = screening._scan(patient, 96, z, np.random.default_rng(0), **scan)
+        scan = patient.scanner | {"thickness": 5.0, "photons": 1e15}  # planes at z ± 1.25 mm
+        thick = patient._replace(scanner=scan)
+        (hu,) = screening._scan(thick, 96, z, np.random.default_rng(0))
         assert np.abs(volume.voxels[i].numpy() - hu.clip(-1024, 3071)).max() < 2
         grid = screening._field(96)
         lung = patient.body.depths(*grid.axes(), z)[0]
@@ -469,6 +471,7 @@ def test_study_covers_the_lungs_and_depends_on_nothing_else(study):
         ({"k": 1.5}, "k must be a whole number"),
         ({"k": 0, "dose": 3.0}, "photons, sigma or edge"),
         ({"k": 0, "slice_mm": 0.0}, "slice_mm must be positive"),
+        ({"k": 0, "photons": 0.0}, "photons must be positive"),
         ({"k": 0, "size": 63}, "even number from 64"),
         ({"k": 0, "seed": -1}, "seed must be"),
     ],

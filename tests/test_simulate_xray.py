@@ -35,21 +35,6 @@ def ball(centre, radius):
     )
 
 
-def test_a_slab_transmits_exactly_the_exponential():
-    slab = torch.full((7, 30, 9), 0.02, dtype=torch.float64)
-    seen = xray.beer_lambert(slab, 2.5, dim=1)
-    assert seen.shape == (7, 9)
-    assert torch.allclose(seen, torch.full_like(seen, np.exp(-0.02 * 30 * 2.5)), rtol=1e-12)
-
-
-def test_layers_of_different_tissue_add_their_exponents():
-    mu = torch.rand(4, 11, 5, dtype=torch.float64) * 0.05
-    product = torch.ones(4, 5, dtype=torch.float64)
-    for layer in range(11):
-        product *= torch.exp(-mu[:, layer] * 0.7)
-    assert torch.allclose(xray.beer_lambert(mu, 0.7, dim=1), product, rtol=1e-12)
-
-
 @pytest.mark.parametrize("line", [0.0, 1.0, 3.0])
 def test_photon_noise_is_poisson(line):
     counts = xray.expose(torch.full((300, 300), line), 800, seed=3)
@@ -82,13 +67,6 @@ def test_the_same_seed_exposes_alike_and_another_does_not():
 def test_a_dose_must_be_positive(photons):
     with pytest.raises(DataError, match="photons must be positive"):
         xray.expose(torch.zeros(2, 2), photons, seed=0)
-
-
-def test_beer_lambert_refuses_what_is_not_attenuation():
-    with pytest.raises(DataError, match="hu_to_mu"):
-        xray.beer_lambert(torch.full((2, 2, 2), -100.0), 1.0, dim=0)
-    with pytest.raises(DataError, match="voxel_mm"):
-        xray.beer_lambert(torch.ones(2, 2, 2), 0.0, dim=0)
 
 
 def test_chord_of_a_ball_is_the_closed_form():

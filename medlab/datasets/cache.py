@@ -29,11 +29,11 @@ def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[st
     never read back after the code that made it changed. Where nothing can be written it is used
     from memory. A DataError names a damaged file, or an option that it does not have.
     """
-    known = inspect.signature(simulated.make).parameters
+    known = {k: p.default for k, p in inspect.signature(simulated.make).parameters.items()}
     if strange := ", ".join(options.keys() - known.keys()):
         raise DataError(f"{name} has no option {strange!r}; it has {', '.join(known)}")
-    options = simulated.defaults | options
-    path = root / "simulated" / f"{_key(name, simulated.version, options)}.pt"
+    options = known | options
+    path = root / "simulated" / f"{_key(name, simulated.card.version, options)}.pt"
     if path.exists():
         return read_cohort(path)
     cohort = simulated.make(**options)

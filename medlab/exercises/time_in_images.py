@@ -213,7 +213,7 @@ def material(count: int = 150) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Ten
         rng = np.random.default_rng(k)
         slices, mm = int(rng.integers(8, 17)), rng.uniform(14, 24) * (rng.random() < 0.7)
         shape = (slices, 64, 64)
-        body = ct.chest_ct_volume(k, shape=shape, spacing=(10, 5, 5), nodule_mm=mm, photons=None)
+        body = ct.chest_ct_volume(k, shape=shape, spacing=(10, 5, 5), nodule_mm=mm)
         noise = torch.from_numpy(rng.normal(0, 20, shape)).float()
         stacks.append(body.hu.float() + noise)
         features[k, :slices] = torch.cat([_spots(stacks[-1], r) for r in (2, 3, 4)], 1)

@@ -11,18 +11,8 @@ import numpy as np
 from numpy import ndarray
 
 from medlab.errors import read_facts
-from medlab.simulate._trees import (
-    Branches,
-    Grid,
-    Pieces,
-    cover,
-    gather,
-    grow,
-    inside,
-    near,
-    polyline,
-    tube,
-)
+from medlab.simulate import _trees as trees
+from medlab.simulate._trees import Branches, Grid, Pieces, cover, gather, polyline
 
 FACTS = read_facts("simulate/lung_ct")
 HU: dict[str, float] = FACTS["hu"]
@@ -56,7 +46,6 @@ class Body(NamedTuple):
     depth: ndarray = np.empty(0)
     lobe: ndarray = np.empty(0)
     arteries: Branches = Branches(*[np.empty((0, 3))] * 5)
-    blood: float = HU["blood"]
 
     def moved(self, x: Any, y: Any, z: Any, sign: float = 1.0) -> tuple[Any, Any]:
         """x and y of the table's chest in this patient's; sign −1 for the way back."""
@@ -122,9 +111,9 @@ class Body(NamedTuple):
         septum = np.where(y < spine, 1.5 + 0.05 * self.fat - aside, -40)
         middle = merge(np.stack([found["heart"] + 2.5 + 0.05 * self.fat, septum, *column]))
         core = np.abs(flat[0]) < 110 * s
-        pieces = near(self.envelope, z, 16.0)
+        pieces = trees.near(self.envelope, z, 16.0)
         if len(pieces.a) and core.any():
-            gap, r = inside(pieces, x[None, :, core], y[None, :, core], z)
+            gap, r = trees.inside(pieces, x[None, :, core], y[None, :, core], z)
             middle[:, core] = merge(np.concatenate([middle[None, :, core], r + 1.5 - gap]))
         row = [np.interp(z / s, _MUSCLE["z"], column) for column in _MUSCLE["mm"].T]
         found["muscle"] = s * np.interp(angle, _MUSCLE["angle"], row).astype(np.float32)
@@ -185,16 +174,16 @@ def build(rng: np.random.Generator, *, female: bool, age: float, emphysema: floa
     }
     tubes["marrow"] = _wider(tubes["bone"], -WALL)
     hila = {name: _moved(body, np.array(places) * s) for name, places in FACTS["hila"].items()}
-    arteries = grow(body.points, body.lobe, hila["artery"], rng)
+    arteries = trees.grow(body.points, body.lobe, hila["artery"], rng)
     # Beside every artery runs an airway; the small ones cannot be seen.
     wide = Branches(*(field[arteries.supplied >= 40] for field in arteries))
-    lumen = tube(wide, 0.8 * LEAF, np.array([0.0, -1.1, 1.9]))
+    lumen = trees.tube(wide, 0.8 * LEAF, np.array([0.0, -1.1, 1.9]))
     walls = _wider(lumen._replace(ra=1.08 * lumen.ra, rb=1.08 * lumen.rb), 0.2)
     tubes["walls"] = gather([walls, _wider(tubes["air"], 1.3)])
     tubes["air"] = gather([lumen, tubes["air"]])
     points = body.points + rng.uniform(-4, 4, body.points.shape)
-    veins = grow(points, body.lobe, hila["vein"], rng)
-    tubes["vessels"] = gather([tube(arteries, LEAF), tube(veins, LEAF)])
+    veins = trees.grow(points, body.lobe, hila["vein"], rng)
+    tubes["vessels"] = gather([trees.tube(arteries, LEAF), trees.tube(veins, LEAF)])
     tubes["holes"] = _holes(body, emphysema, rng)
     return body._replace(tubes=tubes, arteries=arteries)
 
@@ -243,7 +232,7 @@ def paint(body: Body, grid: Grid, z: float, depth: ndarray, haze: Any = 0.0) -> 
     (_, y), h, s = grid.axes(), grid.step, body.scale
     d = dict(zip(NAMES, depth, strict=True))
     tubes = cover(body.tubes, grid, z)
-    blood, out, px, py = body.blood, -d["cage"], d["x"], d["y"]
+    blood, out, px, py = HU["blood"], -d["cage"], d["x"], d["y"]
     chest, free = share(d["cage"], h), share(np.minimum(d["cage"] - 1, -d["heart"]), h)
     hu = np.full(out.shape, -1000, np.float32)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from medlab.cohort import Cohort, DataCard
 from medlab.errors import DataError, read_facts
 from medlab.simulate._rays import Beam, soften, splat
-from medlab.simulate._streams import check_images, side_by_side, stream
+from medlab.simulate._streams import check_images, drawn, side_by_side, stream
 from medlab.simulate._thorax import DRAWS, MORE_DRAWS, SIDES, build, water_path
 from medlab.simulate.cerebral import BRAIN_MRI, brain_mri
 from medlab.simulate.fluid import CSF_FLOW, csf_flow
@@ -114,7 +114,7 @@ def _exposures(seed: int, patient: int, variety: str) -> list[_Exposure]:
     if wide:
         number = int(HOSPITALS * where)
         site = f"H{number:03d}"
-        habits = _between(_WIDE["hospital"], stream(f"{name} hospitals", version, 0, number))
+        habits = drawn(stream(f"{name} hospitals", version, 0, number), _WIDE["hospital"])
         habits |= _patient(habits["children"], rng)
     else:
         sites = _MANY["sites"] if variety == "many" else SITES
@@ -126,14 +126,9 @@ def _exposures(seed: int, patient: int, variety: str) -> list[_Exposure]:
     for image in range(1 + int(np.searchsorted([0.35, 0.65, 0.87], often))):
         again = stream(*place, image)
         moment, choices = again.random(DRAWS[1]), again.random(len(CHOICES))
-        now = habits | (_between(_WIDE["image"], again) if wide else {})
+        now = habits | (drawn(again, _WIDE["image"]) if wide else {})
         rows.append(_Exposure(patient, site, ill, now, anatomy, moment, choices, again))
     return rows
-
-
-def _between(ranges: dict[str, list[float]], rng: np.random.Generator) -> dict[str, float]:
-    """{name: a number between the two of its range}."""
-    return dict(zip(ranges, rng.uniform(*np.array(list(ranges.values())).T), strict=True))
 
 
 def _patient(children: float, rng: np.random.Generator) -> dict[str, float]:
@@ -142,7 +137,7 @@ def _patient(children: float, rng: np.random.Generator) -> dict[str, float]:
     age = 0.1 + 15.9 * old**2 if child < children else 16 + 74 * old
     facts = {"age": age, "mm": min(1.0, 0.47 + 0.53 * age / 20), "kind": int(4 * kind)}
     pneumonia = list(_WIDE["pneumonia"].values())[facts["kind"]]
-    return facts | _between(_WIDE["patient"], rng) | _between(pneumonia, rng)
+    return facts | drawn(rng, _WIDE["patient"]) | drawn(rng, pneumonia)
 
 
 def _radiographs(rows: list[_Exposure], size: int) -> dict[str, Tensor]:
@@ -239,23 +234,16 @@ def _metal(u: dict[str, Tensor], leads: Tensor, marker: Tensor, beam: Beam) -> T
 
 
 class Simulated(NamedTuple):
-    """A named cohort: its maker, the version of the bytes that it makes, its usual arguments."""
+    """A named cohort: its maker, whose usual arguments are its defaults, and its card."""
 
     make: Callable[..., Cohort]
-    version: str
-    defaults: dict[str, Any]
     card: DataCard
 
 
-_USUAL = {"n": 2000, "seed": 0, "size": 64}
-_KIDNEYS = {"n": 600, "seed": 0, "size": 96}
-_BRAINS = {"n": 600, "seed": 0, "size": 96, "contrast": "flair"}
-_CINES = {"n": 400, "seed": 0, "size": 32}
-_SLICES = {"n": 600, "seed": 0, "size": 128, "stack": 1}
 COHORTS = {
-    BRAIN_MRI.name: Simulated(brain_mri, BRAIN_MRI.version, _BRAINS, BRAIN_MRI),
-    CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY.version, _USUAL, CHEST_XRAY),
-    KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US.version, _KIDNEYS, KIDNEY_US),
-    CSF_FLOW.name: Simulated(csf_flow, CSF_FLOW.version, _CINES, CSF_FLOW),
-    LUNG_CT.name: Simulated(lung_ct, LUNG_CT.version, _SLICES, LUNG_CT),
+    BRAIN_MRI.name: Simulated(brain_mri, BRAIN_MRI),
+    CHEST_XRAY.name: Simulated(chest_xray, CHEST_XRAY),
+    KIDNEY_US.name: Simulated(kidney_us, KIDNEY_US),
+    CSF_FLOW.name: Simulated(csf_flow, CSF_FLOW),
+    LUNG_CT.name: Simulated(lung_ct, LUNG_CT),
 }

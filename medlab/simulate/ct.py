@@ -58,15 +58,12 @@ def scan(
 
 
 class ChestCT(NamedTuple):
-    """HU (D, H, W) from feet to head, front to back, right to left.
+    """HU (D, H, W) from feet to head, front to back, right to left, without noise.
 
-    `spacing` is (slice, row, column), mm; `origin` the centre of voxel (0, 0, 0), mm to the left,
-    back and head; `nodule` its centre (slice, row, column) in voxels, or None.
+    `nodule` is the centre of one (slice, row, column) in voxels, or None.
     """
 
     hu: Tensor
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
     nodule: tuple[float, ...] | None
 
 
@@ -76,8 +73,6 @@ def chest_ct_volume(
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
     nodule_mm: float = 0.0,
-    photons: float | None = 2e5,
-    kernel: str = "standard",
 ) -> ChestCT:
     """A CT volume of one simulated chest, the anatomy of the cohort `lung_ct`.
 
@@ -87,8 +82,6 @@ def chest_ct_volume(
             below the carina; what is 170 mm below it or 110 mm above is no longer like a body.
         spacing: their distances, mm; the same for rows and columns.
         nodule_mm: diameter of a round solid nodule at a random place in aerated lung; 0 for none.
-        photons: dose of each slice's `scan`; None gives the noise-free anatomy.
-        kernel: as for `scan`.
     """
     positive(spacing=min(spacing))
     square = shape[1] == shape[2] and spacing[1] == spacing[2]
@@ -101,22 +94,17 @@ def chest_ct_volume(
     body = build(rng, female=rng.random() < 0.5, age=rng.uniform(30, 80), emphysema=0.0)
     steps = zip(MIDDLE, shape, spacing, strict=True)
     bottom, back, right = (mm - (n - 1) / 2 * step for mm, n, step in steps)
-    grid, centre = Grid(right, back, spacing[1], shape[1]), None
+    grid = Grid(right, back, spacing[1], shape[1])
     # A point so deep in the lung that a whole sphere fits.
     place = body.points[rng.choice(np.flatnonzero(body.depth > nodule_mm / 2 + 5))]
-    noises = rng.integers(2**32, size=shape[0]).tolist()
-    if nodule_mm:
-        away = zip(place[::-1].tolist(), (bottom, back, right), spacing, strict=True)
-        centre = tuple((mm - first) / step for mm, first, step in away)
 
-    def one(k: int) -> Tensor:
-        (x, y), z = grid.axes(), bottom + k * spacing[0]
+    def one(z: float) -> Tensor:
+        x, y = grid.axes()
         hu = paint(body, grid, z, body.depths(x, y, z))
         far = (x - place[0]) ** 2 + (y - place[1]) ** 2 + (z - place[2]) ** 2
-        plane = torch.from_numpy(np.where(far < nodule_mm**2 / 4, NODULE, hu))
-        if photons is None:
-            return plane
-        return scan(plane, pixel_mm=spacing[1], photons=photons, kernel=kernel, seed=noises[k])
+        return torch.from_numpy(np.where(far < nodule_mm**2 / 4, NODULE, hu))
 
-    hu = torch.stack(side_by_side(one, range(shape[0])))
-    return ChestCT(hu, spacing, (right, back, bottom), centre)
+    hu = torch.stack(side_by_side(one, [bottom + k * spacing[0] for k in range(shape[0])]))
+    away = zip(place[::-1].tolist(), (bottom, back, right), spacing, strict=True)
+    centre = tuple((mm - first) / step for mm, first, step in away)
+    return ChestCT(hu, centre if nodule_mm else None)

@@ -1,7 +1,6 @@
 """Low-dose CT of screening participants: nodules, the odds that one is malignant, the scanner."""
 
 from collections.abc import Sequence
-from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from medlab.cohort import Cohort, DataCard
 from medlab.dicom import Volume
 from medlab.errors import DataError
 from medlab.simulate._lungs import FACTS, LATTICE, NAMES, Body, build, paint, share
-from medlab.simulate._streams import check_images, positive, side_by_side, stream
+from medlab.simulate._streams import check_images, drawn_site, positive, side_by_side, stream
 from medlab.simulate._trees import Grid, Pieces, cover
 from medlab.simulate.xray import MU_WATER
 
@@ -33,7 +32,7 @@ INNER = slice(16, 80)  # rows and columns of it that are the field
 SECTORS = 6  # directions in which the noise is told apart
 MARGIN = 8  # pixels around a slice, against its opposite edge
 _TOLD = {"centre": float, "diameter": float, "kind": int, "brock": float}
-_TOLD |= dict.fromkeys(("spiculated", "calcified", "malignant"), bool)
+_TOLD |= dict.fromkeys(("spiculated", "malignant"), bool)
 _PER_NODULE = {"diameter": np.nan, "brock": np.nan, "kind": -1, "malignant": -1, "spiculated": -1}
 
 
@@ -61,10 +60,6 @@ class Nodule(NamedTuple):
     @property
     def spiculated(self) -> bool:
         return self.spicules is not None
-
-    @property
-    def calcified(self) -> bool:
-        return self.hu >= 250
 
     def depth(self, x: ndarray, y: ndarray, z: float, part: float = 1.0) -> ndarray:
         """Distance inside the surface (of the core, if `part` is its share), mm, at points."""
@@ -121,7 +116,7 @@ def reconstruct(
     plane: ndarray,
     lines: ndarray,
     step: float,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
     *,
     photons: float,
     thickness: float,
@@ -132,7 +127,8 @@ def reconstruct(
 
     A kernel blurs (G, `sigma` mm) and enhances edges. Noise has the power π f G(f)² / (photons ·
     thickness) of f in 1/mm, times exp(∫μ ds): in each of K directions as the rays that run across
-    it, `lines` (K, H, W) ∫μ ds, are weak, which makes streaks behind the shoulders.
+    it, `lines` (K, H, W) ∫μ ds, are weak, which makes streaks behind the shoulders. Without `rng`
+    there is none, as at an endless dose.
 
     Source: Riederer, Pelc & Chesler, Phys Med Biol 23:446 (1978).
     """
@@ -145,36 +141,37 @@ def reconstruct(
     fx = fft.rfftfreq(plane.shape[1], step).astype(np.float32)
     f, angle = np.hypot(fx, fy), np.mod(np.arctan2(fy, fx), np.pi) * np.float32(SECTORS / np.pi)
     kernel = np.exp(-2 * (np.pi * sigma * f) ** 2) * (1 + edge * (f / 0.35) ** 2)
-    white, noise = rng.standard_normal(plane.shape, np.float32), np.zeros(f.shape, np.complex64)
-    for k, line in enumerate(lines):
-        away = np.abs(angle - k)
-        part = (1 - np.minimum(away, SECTORS - away)).clip(0)
-        noise += part * fft.rfft2(white * np.exp(0.5 * line))
-    noise *= np.sqrt(np.pi * f / (photons * thickness)) * (1000 / MU_WATER / step)
+    noise = np.zeros(f.shape, np.complex64)
+    if rng is not None:
+        white = rng.standard_normal(plane.shape, np.float32)
+        for k, line in enumerate(lines):
+            away = np.abs(angle - k)
+            part = (1 - np.minimum(away, SECTORS - away)).clip(0)
+            noise += part * fft.rfft2(white * np.exp(0.5 * line))
+        noise *= np.sqrt(np.pi * f / (photons * thickness)) * (1000 / MU_WATER / step)
     image = fft.irfft2((noise + fft.rfft2(plane)) * kernel, plane.shape)
     return image[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-class _Patient(NamedTuple):
-    """What Brock's model asks of a patient, the chest and nodules."""
+class _Participant(NamedTuple):
+    """The hospital, how it scans, what Brock's model asks of a patient, the chest and nodules."""
 
+    site: str
+    scanner: dict[str, float]
     facts: dict[str, float]
     body: Body
     nodules: list[Nodule]
-
-
-def _participant(seed: int, k: int) -> tuple[str, dict[str, float], _Patient]:
-    """Patient k of a seed: the hospital, how it scans, and who comes."""
-    rng = _draw(seed, k, 0)
-    site = str(rng.choice(list(SITES), p=[s["share"] for s in SITES.values()]))
-    return site, {key: v for key, v in SITES[site].items() if key != "share"}, _patient(rng)
 
 
 def _draw(seed: int, *position: int) -> np.random.Generator:
     return stream(LUNG_CT.name, LUNG_CT.version, seed, *position)
 
 
-def _patient(rng: np.random.Generator) -> _Patient:
+def _participant(seed: int, k: int) -> _Participant:
+    """Patient k of a seed."""
+    rng = _draw(seed, k, 0)
+    site = list(SITES)[drawn_site(rng, SITES)]
+    scanner = {key: v for key, v in SITES[site].items() if key != "share"}
     destroyed = max(0.0, rng.normal(0.02, 0.12))  # share of the upper lobes' lobules
     facts = {
         "age": rng.uniform(50, 80),
@@ -187,7 +184,7 @@ def _patient(rng: np.random.Generator) -> _Patient:
     nodules: list[Nodule] = []
     while len(nodules) < facts["count"]:
         nodules.append(_nodule(rng, body, facts, nodules))
-    return _Patient(facts, body, nodules)
+    return _Participant(site, scanner, facts, body, nodules)
 
 
 def _nodule(
@@ -254,32 +251,20 @@ def _spicules(rng: np.random.Generator, centre: ndarray, r: float) -> Pieces:
 
 
 def _scan(
-    patient: _Patient,
-    size: int,
-    z: float,
-    rng: np.random.Generator,
-    *,
-    clean: bool = False,
-    **scanner: float,
+    patient: _Participant, size: int, z: float, rng: np.random.Generator, *, clean: bool = False
 ) -> ndarray:
     """(1, size, size) HU of a slice around z with partial volume, blur and noise.
 
     If `clean`, (2, size, size): the same without noise follows.
     """
-    body, thick = patient.body, scanner["thickness"]
+    thick = patient.scanner["thickness"]
     heights = [z] if thick < 1.5 else [z - thick / 4, z + thick / 4]  # a thin slice is a plane
-    depths = [body.depths(*WHOLE.axes(), height) for height in heights]
-    lines = _lines(body, z, depths[0])
-    coarse = np.concatenate([lines, *(depth[:, INNER, INNER] for depth in depths)])
-    smooth, grid = _finer(coarse, size), _field(size)
-    lines, fine = smooth[:SECTORS], smooth[SECTORS:].reshape(len(heights), -1, size, size)
-    planes = [_paint(patient, grid, *at) for at in zip(heights, fine, strict=True)]
-    plane = np.mean(planes, 0)
-    scans = [_expose(plane, lines, grid.step, rng, scanner)]
-    if clean:  # from a generator of its own, or the neighbours in a stack would change
-        none, endless = np.random.default_rng(0), scanner | {"photons": np.inf}
-        scans.append(reconstruct(plane, lines, grid.step, none, **endless))
-    return np.stack(scans)
+    depths = [patient.body.depths(*WHOLE.axes(), height) for height in heights]
+    cuts = zip(heights, depths, strict=True)
+    plane = np.mean([_paint(patient, size, at, d[:, INNER, INNER]) for at, d in cuts], 0)
+    lines = _lines(patient.body, z, depths[0])
+    noises = (rng, None) if clean else (rng,)
+    return np.stack([_expose(plane, lines, one, patient.scanner) for one in noises])
 
 
 def _lines(body: Body, z: float, depth: ndarray) -> ndarray:
@@ -296,16 +281,19 @@ def _finer(coarse: ndarray, size: int) -> ndarray:
 
 
 def _expose(
-    plane: ndarray, lines: ndarray, step: float, rng: np.random.Generator, scanner: dict[str, float]
+    plane: ndarray, lines: ndarray, rng: np.random.Generator | None, scanner: dict[str, float]
 ) -> ndarray:
     """`reconstruct` with a tube current that follows the patient's size half the way."""
+    lines = _finer(lines, len(plane))
     dose = scanner["photons"] * np.exp(0.5 * (lines.max((1, 2)).mean() - 4.5))
-    return reconstruct(plane, lines, step, rng, **scanner | {"photons": dose})
+    return reconstruct(plane, lines, FIELD / len(plane), rng, **scanner | {"photons": dose})
 
 
-def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
+def _paint(patient: _Participant, size: int, z: float, depth: ndarray) -> ndarray:
+    """(size, size) HU of the field at z without blur and noise, from seldom sampled depths."""
+    grid, depth = _field(size), _finer(depth, size)
     (x, y), solids = grid.axes(), []
-    haze = np.zeros((grid.size, grid.size), np.float32)
+    haze = np.zeros((size, size), np.float32)
     for n in patient.nodules:
         if abs(z - n.centre[2]) > 0.5 * n.diameter + 8:
             continue
@@ -324,7 +312,7 @@ def _paint(patient: _Patient, grid: Grid, z: float, depth: ndarray) -> ndarray:
     return hu
 
 
-def _cuts(patient: _Patient, grid: Grid, z: float) -> list[tuple[Nodule, ndarray]]:
+def _cuts(patient: _Participant, grid: Grid, z: float) -> list[tuple[Nodule, ndarray]]:
     """Nodules with a visible cut at z, and (H, W) which pixel centres lie inside each."""
     (x, y), found = grid.axes(), []
     for nodule in patient.nodules:
@@ -381,26 +369,25 @@ def lung_ct(
     check_images(n, size, least=64)
     if not isinstance(stack, Integral) or not 1 <= stack <= 15 or stack % 2 == 0:
         raise DataError(f"stack is an odd number of slices from 1 to 15; got {stack!r}")
-    draw, slices = partial(_draw, seed), list[int]()
+    slices: list[int] = []
     while sum(slices) < n:
-        slices.append(int(draw(len(slices)).integers(4, 9)))
+        slices.append(int(_draw(seed, len(slices)).integers(4, 9)))
     slices[-1] -= sum(slices) - n
     fine = 2 if size <= 256 else 1
     grid = _field(size)
 
     def scanned(k: int) -> list[dict[str, Any]]:
-        site, scanner, patient = _participant(seed, k)
-        rows = []
+        patient, rows = _participant(seed, k), []
         for i in range(slices[k]):
-            rng = draw(k, 1 + i)
-            z, apart = _height(rng, patient), scanner["thickness"]
-            heights = z + apart * (np.arange(stack) - stack // 2)
-            here = partial(_scan, patient, size * fine, rng=rng, clean=clean, **scanner)
-            hu = np.stack([here(z=float(height)) for height in heights])
+            rng = _draw(seed, k, 1 + i)
+            z, apart = _height(rng, patient), patient.scanner["thickness"]
+            heights = (z + apart * (np.arange(stack) - stack // 2)).tolist()
+            hu = np.stack([_scan(patient, size * fine, at, rng, clean=clean) for at in heights])
             hu = hu.reshape(stack, -1, size, fine, size, fine).mean((3, 5)).round()
-            hu = hu.clip(-1024, 3071).astype(np.int16)
-            row = {"images": hu, "patient": f"P{k:05d}", "site": site}
+            hu = hu.clip(-1024, 3071).astype(np.int16).swapaxes(0, 1)
+            row: dict[str, Any] = {"patient": f"P{k:05d}", "site": patient.site}
             row |= {"cuts": _cuts(patient, grid, z), "thickness": apart, "height": z}
+            row |= dict(zip(("images", "target"), hu, strict=False))  # the latter if `clean`
             if lungs:
                 row["lungs"] = _sides(patient.body, patient.body.depths(*grid.axes(), z), z)
             rows.append(row | patient.facts)
@@ -414,15 +401,12 @@ def lung_ct(
         extras[key] = torch.tensor(told, dtype=torch.float32 if np.isnan(pad) else torch.int64)
     for key in "age female family emphysema count thickness height".split():
         extras[key] = torch.tensor([row[key] for row in rows], dtype=torch.float32)
-    images = np.stack([row["images"] for row in rows]).transpose(2, 0, 1, 3, 4)
-    scans = [torch.from_numpy(np.ascontiguousarray(part)) for part in images]
-    if clean:
-        extras["target"] = scans[1]
-    if lungs:
-        extras["lungs"] = torch.from_numpy(np.stack([row["lungs"] for row in rows]))
+    for key in ("target", "lungs"):
+        if key in rows[0]:
+            extras[key] = torch.from_numpy(np.stack([row[key] for row in rows]))
     masks = [sum((m for _, m in c), np.zeros((size, size), bool)) for c in cuts]
     return Cohort(
-        images=scans[0],
+        images=torch.from_numpy(np.stack([row["images"] for row in rows])),
         card=LUNG_CT,
         masks=torch.from_numpy(np.stack(masks)).byte(),
         boxes=[torch.tensor([_box(m) for _, m in c]).float().reshape(-1, 4) for c in cuts],
@@ -438,13 +422,12 @@ class Study(NamedTuple):
 
     `volume` in HU from feet to head; `lungs` (D, H, W) uint8 as in `lung_ct`; `facts` that Brock's
     model asks of the patient. `nodules`: arrays of M, the truth, one a column: `centre` (M, 3) LPS
-    mm, `diameter` mm, `kind` 0 … 2, `spiculated`, `upper` lobe, `calcified`, `brock` (probability;
-    0 if calcified) and `malignant`, drawn with it.
+    mm, `diameter` mm, `kind` 0 … 2, `spiculated`, `upper` lobe, `brock` (probability; 0 if
+    calcified) and `malignant`, drawn with it.
     """
 
     volume: Volume
     lungs: torch.Tensor
-    site: str
     facts: dict[str, float]
     nodules: dict[str, ndarray]
 
@@ -467,12 +450,12 @@ def screening_study(
         DataError: an argument out of range.
     """
     check_images(1, size, least=64)
-    positive(slice_mm=slice_mm)
+    positive(slice_mm=slice_mm, photons=scanner.get("photons", 1.0))
     if not isinstance(k, Integral) or k < 0 or not set(scanner) <= {"photons", "sigma", "edge"}:
         said = "k must be a whole number ≥ 0, a scanner's option photons, sigma or edge"
         raise DataError(f"{said}; got {k!r} and {sorted(scanner)}")
-    site, usual, patient = _participant(seed, k)
-    scan = usual | scanner | {"thickness": slice_mm}
+    patient = _participant(seed, k)
+    scan = patient.scanner | scanner | {"thickness": slice_mm}
     body, grid = patient.body, _field(size)
     low, high = np.quantile(body.points[:, 2], [0, 1])
     # of the slices' faces
@@ -481,14 +464,14 @@ def screening_study(
 
     def cut(z: float) -> tuple[ndarray, ndarray]:
         depth = body.depths(x[:, INNER], y[INNER], z)
-        return depth, _paint(patient, grid, z, _finer(depth, size))
+        return depth, _paint(patient, size, z, depth)
 
     def scanned(i: int) -> tuple[ndarray, ndarray]:
         part, z = i % 4 / 4, heights[i] + slice_mm / 2
         through = (1 - part) * lines[i // 4] + part * lines[i // 4 + 1]
         (below, lower), (above, upper) = faces[i : i + 2]
         plane, rng = (lower + upper) / 2, _draw(seed, k, 0, i)
-        hu = _expose(plane, _finer(through, size), grid.step, rng, scan)
+        hu = _expose(plane, through, rng, scan)
         return hu.round().clip(-1024, 3071), _sides(body, _finer((below + above) / 2, size), z)
 
     faces = side_by_side(cut, heights)
@@ -500,7 +483,7 @@ def screening_study(
     told["upper"] = np.isin(body.sheet(*told["centre"].T)[1], (0, 3))
     spacing, origin = (slice_mm, grid.step, grid.step), (grid.x, grid.y, heights[0] + slice_mm / 2)
     volume = Volume(voxels=torch.from_numpy(np.stack(hu)), spacing=spacing, origin=origin)
-    return Study(volume, torch.from_numpy(np.stack(sides)), site, patient.facts, told)
+    return Study(volume, torch.from_numpy(np.stack(sides)), patient.facts, told)
 
 
 def _sides(body: Body, depth: ndarray, z: float) -> ndarray:
@@ -515,7 +498,7 @@ def _field(size: int) -> Grid:
     return Grid(first, first + BACK, FIELD / size, size)
 
 
-def _height(rng: np.random.Generator, patient: _Patient) -> float:
+def _height(rng: np.random.Generator, patient: _Participant) -> float:
     """Height of a slice: most go through a nodule, through a longer one more often."""
     through, which, where = rng.random(3)
     if patient.nodules and through < 0.6:

@@ -5,28 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medlab.errors import DataError
 from medlab.simulate._rays import soften
 from medlab.simulate._streams import positive
 
 MU_WATER = 0.0206
 """Attenuation of water per mm at 60 keV, as of a 120 kV beam (NIST: Hubbell & Seltzer 1995)."""
-
-
-def beer_lambert(attenuation: Tensor, voxel_mm: float, *, dim: int) -> Tensor:
-    """Share of photons, 0 … 1, that pass straight through a volume: I / I₀ = exp(−Σ μ Δx).
-
-    Args:
-        attenuation: linear attenuation μ per mm, any shape, ≥ 0; `ct.hu_to_mu` makes it of HU.
-        voxel_mm: length Δx of a voxel along the beam, mm.
-        dim: axis along which parallel rays travel; the result is without it.
-
-    Source: Bushberg et al., The Essential Physics of Medical Imaging (3rd ed. 2012), ch. 3.
-    """
-    positive(voxel_mm=voxel_mm)
-    if (attenuation < 0).any():
-        raise DataError("attenuation must not be negative: ct.hu_to_mu makes it of HU")
-    return torch.exp(-attenuation.sum(dim) * voxel_mm)
 
 
 def expose(line_integrals: Tensor, photons: float, *, seed: int) -> Tensor:
