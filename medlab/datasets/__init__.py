@@ -8,7 +8,6 @@ import pandas as pd
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
-from medlab.datasets.archives import unpack
 from medlab.datasets.arrays import from_arrays
 from medlab.datasets.by_hand import (
     CARDIAC_CINE,
@@ -35,7 +34,6 @@ __all__ = [
     "from_folder",
     "load",
     "published",
-    "unpack",
 ]
 
 _OTHERS = {
