@@ -21,7 +21,7 @@ from medlab.datasets.by_hand import (
 )
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
-from medlab.datasets.medmnist import SETS, Published, bring
+from medlab.datasets.medmnist import SETS, bring
 from medlab.datasets.own_folder import from_folder
 from medlab.errors import DataError
 
@@ -33,7 +33,6 @@ __all__ = [
     "from_decathlon",
     "from_folder",
     "load",
-    "published",
 ]
 
 _OTHERS = {
@@ -107,19 +106,6 @@ def card(name: str, *, size: int = 28) -> DataCard:
     if name in SETS:
         return medmnist.card(name, size=size)
     return _OTHERS[name] if name in _OTHERS else _simulated()[name].card
-
-
-def published(name: str) -> dict[str, Published]:
-    """What others have scored on the test part of a set, by method; empty if nothing is known.
-
-    >>> published("pneumoniamnist")["Google AutoML Vision"]
-    Published(auc=0.991, accuracy=0.946)
-
-    Source: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, doi
-    10.1038/s41597-022-01721-8.
-    """
-    scores = SETS.get(_find(name), {}).get("published", {})
-    return {method: Published(*both) for method, both in scores.items()}
 
 
 def _simulated() -> dict:

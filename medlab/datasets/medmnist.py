@@ -1,12 +1,11 @@
 """One reader for the eighteen MedMNIST sets in all their sizes; their facts stand in medmnist.json.
 
 Facts and hashes are the makers' (MedMNIST v2, Zenodo record 10519652); a fault names where it is
-shown, or follows from how they describe the split ("not stated", "cannot be excluded"). Published
-scores: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, as on medmnist.com.
+shown, or follows from how they describe the split ("not stated", "cannot be excluded").
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +18,7 @@ from medlab.errors import DataError, read_facts
 _RECORD = "https://zenodo.org/records/10519652/files"
 
 
-class Published(NamedTuple):
-    """Test AUC and accuracy of one method, each a share from 0 to 1, as printed: three digits."""
-
-    auc: float
-    accuracy: float
-
-
-# Name -> card, samples (train, val, test), channels, volume, md5 (by edge length), published.
+# Name -> card, samples (train, val, test), channels, volume, md5 (by edge length).
 SETS: dict[str, dict[str, Any]] = read_facts("datasets/medmnist")
 
 
