@@ -9,16 +9,7 @@ from medlab.cohort import Cohort, DataCard
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
 from medlab.datasets.arrays import from_arrays
-from medlab.datasets.by_hand import (
-    CARDIAC_CINE,
-    CHEST_XRAY_NIH,
-    LUNG_NODULES,
-    NUCLEI,
-    load_cardiac_cine,
-    load_chest_xray_nih,
-    load_lung_nodules,
-    load_nuclei,
-)
+from medlab.datasets.by_hand import BY_HAND, load_by_hand
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
 from medlab.datasets.medmnist import SETS, bring
@@ -35,15 +26,7 @@ __all__ = [
     "load",
 ]
 
-_OTHERS = {
-    one.name: one for one in (CARDIAC_CINE, CHEST_XRAY_NIH, HIPPOCAMPUS, LUNG_NODULES, NUCLEI)
-}
-_BY_HAND = {
-    CARDIAC_CINE.name: load_cardiac_cine,
-    CHEST_XRAY_NIH.name: load_chest_xray_nih,
-    NUCLEI.name: load_nuclei,
-    LUNG_NODULES.name: load_lung_nodules,
-}
+_OTHERS = {HIPPOCAMPUS.name: HIPPOCAMPUS} | {name: card for name, (card, _) in BY_HAND.items()}
 
 
 def load(
@@ -86,8 +69,8 @@ def load(
     name = _find(name)
     if name in _simulated():
         return load_simulated(name, _simulated()[name], data_root(root), options)
-    if name in _BY_HAND:
-        return _BY_HAND[name](root, **options)
+    if name in BY_HAND:
+        return load_by_hand(name, root, options)
     options |= {"root": root, "download": download, "verify": verify}
     if name == HIPPOCAMPUS.name:
         return load_hippocampus(**options)
@@ -100,11 +83,11 @@ def cards() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "title", "task", "classes", "licence"])
 
 
-def card(name: str, *, size: int = 28) -> DataCard:
-    """The card of the set `name`; of MedMNIST's with an edge of `size` pixels (url and hash)."""
+def card(name: str) -> DataCard:
+    """The card of the set `name`; of MedMNIST's with an edge of 28 pixels (url and hash)."""
     name = _find(name)
     if name in SETS:
-        return medmnist.card(name, size=size)
+        return medmnist.card(name)
     return _OTHERS[name] if name in _OTHERS else _simulated()[name].card
 
 
