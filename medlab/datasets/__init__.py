@@ -8,12 +8,11 @@ import pandas as pd
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
-from medlab.datasets.arrays import from_arrays
 from medlab.datasets.by_hand import BY_HAND, load_by_hand
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
 from medlab.datasets.medmnist import SETS, bring
-from medlab.datasets.own_folder import from_folder
+from medlab.datasets.own_data import from_arrays, from_folder
 from medlab.errors import DataError
 
 __all__ = [
