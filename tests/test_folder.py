@@ -556,9 +556,9 @@ def test_resizing_keeps_proportions_and_does_not_alias(tmp_path):
     assert cohort.images[1, 0].float().mean(0).tolist() == rows
     assert (cohort.images[2] == 200).all()
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
-    small = _pictures.fit(checks[None], (16, 16))
+    small = _pictures.fit(checks[None], 16)
     assert np.abs(small.astype(int) - 127).max() <= 2  # every fourth pixel would be all black
-    deep = _pictures.fit(np.full((1, 4, 8), -1000, np.int16), (8, 8))
+    deep = _pictures.fit(np.full((1, 4, 8), -1000, np.int16), 8)
     assert (deep == -1000).all()
     assert deep.dtype == np.int16
     for size in (0, -1, 8.5, (20, 40), "8"):

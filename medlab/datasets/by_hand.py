@@ -216,7 +216,7 @@ def _chest_xray_nih(home: Path, *, size: int = 128) -> Cohort:
             pixels = decode(source / name)
             if (pixels != pixels[:1]).any():
                 raise ValueError("it is coloured")
-            image[:] = fit(pixels[:1], (size, size))
+            image[:] = fit(pixels[:1], size)
     return Cohort(
         images=torch.from_numpy(images),
         labels=torch.tensor(ill.to_numpy().astype(int)),

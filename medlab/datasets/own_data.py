@@ -77,7 +77,7 @@ def from_folder(
 
     def one(image: str) -> np.ndarray:
         pixels = decode(files[image])
-        return pixels if size is None else fit(pixels, (size, size))
+        return pixels if size is None else fit(pixels, size)
 
     look: dict = {"desc": "reading images", "leave": True, "disable": not progress}
     with ThreadPoolExecutor(max_workers=8) as pool:
