@@ -42,10 +42,9 @@ import pooch
 import torchvision
 from torchvision.datasets.utils import extract_archive
 
-from medlab.datasets import unpack
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data_scripts.unpack import unpack
 from tests.hostile_archives import KINDS, Kind, sandbox, surroundings, verdict
 
 SECONDS, PATIENCE, MEMORY, DISK = 20, 200, 2**30, 400 * 2**20
@@ -70,7 +69,7 @@ def by_pooch(archive: Path, target: Path) -> None:
 
 
 TOOLS: dict[str, Callable[[Path, Path], object]] = {
-    "medlab": unpack,
+    "data_scripts/unpack.py": unpack,
     "Python, data filter": library,
     "shutil.unpack_archive": shutil.unpack_archive,
     f"torchvision {torchvision.__version__.partition('+')[0]}": extract_archive,

@@ -91,11 +91,11 @@ def test_impossible_splits_are_refused(patients, fractions, word):
         split_patients(np.array(patients), fractions=fractions)
 
 
-def test_official_split_wins_unless_declined():
+def test_official_split_wins_unless_taken_away():
     official = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
     cohort = toy(official=official, patients=np.arange(12))
     assert [len(p) for p in cohort.split()] == [6, 3, 3]
-    assert [len(p) for p in cohort.split(official=False)] == [8, 2, 2]
+    assert [len(p) for p in dataclasses.replace(cohort, official=None).split()] == [8, 2, 2]
     with pytest.raises(DataError, match="no patient ids"):
         toy().split()
 

@@ -77,11 +77,9 @@ def test_every_kind_of_cohort_can_be_written(tmp_path):
         labels=tmp_path / "hu" / "labels.csv",
         label=["a", "b"],
         patient="patient",
-        official="part",
     )
     assert torch.equal(back.images, hounsfield.images)
     assert torch.equal(back.labels, hounsfield.labels)
-    assert back.official.tolist() == ["train", "test"]
     mask = np.asarray(Image.open(tmp_path / "hu" / "masks" / "image_00000.png"))
     assert mask.tolist() == [[1] * 5] * 6
     assert (tmp_path / "hu" / "boxes.csv").read_text().splitlines()[1:] == [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import shutil
@@ -14,7 +13,8 @@ import zipfile
 import pytest
 
 import medlab
-from medlab.datasets import archives, unpack
+from data_scripts import unpack as command
+from data_scripts.unpack import unpack
 from medlab.errors import DataError
 from tests.hostile_archives import (
     EVIL,
@@ -33,7 +33,6 @@ from tests.hostile_archives import (
     verdict,
     zipped,
 )
-from tests.where import ROOT
 
 HOSTILE = [kind for kind in KINDS if kind.safe is None]
 FILES = {"a.txt": EVIL, "d/b.bin": bytes(range(256)) * 999, "d/empty": b""}
@@ -188,7 +187,7 @@ def test_someone_else_fills_the_folder_meanwhile(what, there, tmp_path, monkeypa
     path, out = made(tmp_path, tar(entry("a.txt"))), tmp_path / "out"
     if there:
         out.mkdir()
-    whole = archives._extract
+    whole = command._extract
 
     def slow(*given):
         whole(*given)
@@ -200,7 +199,7 @@ def test_someone_else_fills_the_folder_meanwhile(what, there, tmp_path, monkeypa
             out.mkdir(exist_ok=True)
             (out / "a.txt").write_text("theirs")
 
-    monkeypatch.setattr(archives, "_extract", slow)
+    monkeypatch.setattr(command, "_extract", slow)
     with pytest.raises(DataError, match="is there already"):
         unpack(path, out)
     assert (out if what == "file" else out / "a.txt").read_text() == "theirs"
@@ -240,7 +239,7 @@ def test_the_limit_is_exact_and_counts_short_members_as_a_block(tmp_path):
 
 def test_the_limit_grows_with_the_archive_and_ends_with_the_disk(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(archives, "_extract", lambda members, whole, limit: seen.append(limit))
+    monkeypatch.setattr(command, "_extract", lambda members, whole, limit: seen.append(limit))
     small = made(tmp_path, tar(entry("a")))
     large = tmp_path / "large.tar"
     with large.open("wb") as file:
@@ -254,7 +253,7 @@ def test_the_limit_grows_with_the_archive_and_ends_with_the_disk(tmp_path, monke
 
 
 def test_the_number_of_members_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_MEMBERS", 3)
+    monkeypatch.setattr(command, "_MEMBERS", 3)
     unpack(made(tmp_path, tar(*(entry(str(k)) for k in range(3)))), tmp_path / "out")
     with pytest.raises(DataError, match="at '3' it .* has more than 3 members"):
         unpack(made(tmp_path, tar(*(entry(str(k)) for k in range(4)))), tmp_path / "no")
@@ -292,11 +291,11 @@ def test_headers_of_the_usual_size_are_read(tmp_path):
 
 def test_no_header_reads_all_that_is_left():
     with pytest.raises(ValueError, match="damaged or endless at byte 0"):
-        archives._Watched(io.BytesIO(EVIL)).read(-512)
+        command._Watched(io.BytesIO(EVIL)).read(-512)
 
 
 def test_blank_blocks_at_the_end_are_not_read_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "_LEAST", 2**20)
+    monkeypatch.setattr(command, "_LEAST", 2**20)
     whole = tar(entry("a.txt"))
     unpack(made(tmp_path, whole[:-1024] + bytes(2**20)), tmp_path / "out")
     with pytest.raises(DataError, match="after byte 1,024 it is damaged, or something follows"):
@@ -309,14 +308,11 @@ def test_blank_blocks_at_the_end_are_not_read_for_ever(tmp_path, monkeypatch):
 def test_from_folder_says_what_unpacks(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.png", b"x")
-    with pytest.raises(DataError, match=r"Unpack archives first \(datasets\.unpack\)"):
+    with pytest.raises(DataError, match=r"Unpack archives first \(data_scripts/unpack\.py\)"):
         medlab.from_folder(tmp_path / "x.zip", labels=None, patient=None)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location("unpack", ROOT / "data_scripts" / "unpack.py")
-    command = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command)
     good, bad = tmp_path / "a.b.tar.gz", tmp_path / "bad.zip"
     with tarfile.open(good, "w:gz") as archive:
         archive.addfile(entry("x")[0], io.BytesIO(EVIL))

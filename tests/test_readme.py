@@ -118,13 +118,14 @@ def test_your_own_data_runs(own_data):
 
 
 def test_what_was_measured_is_printed_from_the_cards():
+    from benchmarks.medmnist import PUBLISHED
     from medlab import datasets
 
     (section,) = re.findall(r"### Measured\n(.*?)\n##", README, re.DOTALL)
-    known = set()
+    published = [both for rows in PUBLISHED.values() for both in rows.values()]
+    known = {f"{score:.3f}" for both in published for score in both}
     for name in datasets.cards()["name"]:
         known |= {figure for row in datasets.card(name).measured for figure in FIGURE.findall(row)}
-        known |= {f"{score:.3f}" for both in datasets.published(name).values() for score in both}
     said = set(FIGURE.findall(section))
     assert {"0.985", "0.895"} <= said
     assert said - known == set(), "no card holds it"

@@ -114,19 +114,17 @@ class Cohort:
         *,
         fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
         seed: int = 0,
-        official: bool = True,
     ) -> tuple[Self, Self, Self]:
         """Train, validation and test: the official split if there is one, else by patient.
 
         Args:
             fractions: shares of images for train, validation and test; positive, sum 1.
             seed: another seed gives another split of the patients (see `split_patients`).
-            official: set False to ignore an official split.
 
         Raises:
             DataError: no patient ids, fewer than three patients, or an official part is empty.
         """
-        parts = self.official if official else None
+        parts = self.official
         if parts is None:
             if self.patients is None:
                 raise DataError(

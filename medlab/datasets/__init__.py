@@ -8,22 +8,11 @@ import pandas as pd
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets import medmnist
 from medlab.datasets._download import data_root
-from medlab.datasets.archives import unpack
-from medlab.datasets.arrays import from_arrays
-from medlab.datasets.by_hand import (
-    CARDIAC_CINE,
-    CHEST_XRAY_NIH,
-    LUNG_NODULES,
-    NUCLEI,
-    load_cardiac_cine,
-    load_chest_xray_nih,
-    load_lung_nodules,
-    load_nuclei,
-)
+from medlab.datasets.by_hand import BY_HAND, load_by_hand
 from medlab.datasets.cache import load_simulated
 from medlab.datasets.decathlon import HIPPOCAMPUS, from_decathlon, load_hippocampus
-from medlab.datasets.medmnist import SETS, Published, bring
-from medlab.datasets.own_folder import from_folder
+from medlab.datasets.medmnist import SETS, bring
+from medlab.datasets.own_data import from_arrays, from_folder
 from medlab.errors import DataError
 
 __all__ = [
@@ -34,19 +23,9 @@ __all__ = [
     "from_decathlon",
     "from_folder",
     "load",
-    "published",
-    "unpack",
 ]
 
-_OTHERS = {
-    one.name: one for one in (CARDIAC_CINE, CHEST_XRAY_NIH, HIPPOCAMPUS, LUNG_NODULES, NUCLEI)
-}
-_BY_HAND = {
-    CARDIAC_CINE.name: load_cardiac_cine,
-    CHEST_XRAY_NIH.name: load_chest_xray_nih,
-    NUCLEI.name: load_nuclei,
-    LUNG_NODULES.name: load_lung_nodules,
-}
+_OTHERS = {HIPPOCAMPUS.name: HIPPOCAMPUS} | {name: card for name, (card, _) in BY_HAND.items()}
 
 
 def load(
@@ -89,8 +68,8 @@ def load(
     name = _find(name)
     if name in _simulated():
         return load_simulated(name, _simulated()[name], data_root(root), options)
-    if name in _BY_HAND:
-        return _BY_HAND[name](root, **options)
+    if name in BY_HAND:
+        return load_by_hand(name, root, options)
     options |= {"root": root, "download": download, "verify": verify}
     if name == HIPPOCAMPUS.name:
         return load_hippocampus(**options)
@@ -103,25 +82,12 @@ def cards() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "title", "task", "classes", "licence"])
 
 
-def card(name: str, *, size: int = 28) -> DataCard:
-    """The card of the set `name`; of MedMNIST's with an edge of `size` pixels (url and hash)."""
+def card(name: str) -> DataCard:
+    """The card of the set `name`; of MedMNIST's with an edge of 28 pixels (url and hash)."""
     name = _find(name)
     if name in SETS:
-        return medmnist.card(name, size=size)
+        return medmnist.card(name)
     return _OTHERS[name] if name in _OTHERS else _simulated()[name].card
-
-
-def published(name: str) -> dict[str, Published]:
-    """What others have scored on the test part of a set, by method; empty if nothing is known.
-
-    >>> published("pneumoniamnist")["Google AutoML Vision"]
-    Published(auc=0.991, accuracy=0.946)
-
-    Source: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, doi
-    10.1038/s41597-022-01721-8.
-    """
-    scores = SETS.get(_find(name), {}).get("published", {})
-    return {method: Published(*both) for method, both in scores.items()}
 
 
 def _simulated() -> dict:

@@ -36,7 +36,9 @@ def images_in(folder: Path) -> dict[str, Path]:
     Unicode form NFC, since macOS and Windows write "ü" differently.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. Unpack archives first (datasets.unpack).")
+        raise DataError(
+            f"{folder} is not a folder. Unpack archives first (data_scripts/unpack.py)."
+        )
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = normalize("NFC", path.relative_to(folder).as_posix())

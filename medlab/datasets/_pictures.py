@@ -58,18 +58,18 @@ def storable(values: np.ndarray) -> np.ndarray:
     return exact
 
 
-def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Scale (C, H, W) to fit into `size` (height, width), without aliasing, and pad evenly.
+def fit(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Scale (C, H, W) to fit into a square of edge `size`, without aliasing, and pad evenly.
 
     The margin is 0 for uint8, else the image's lowest value.
     """
-    if pixels.shape[1:] == size:
+    if pixels.shape[1:] == (size, size):
         return pixels
-    scale = min(size[0] / pixels.shape[1], size[1] / pixels.shape[2])
+    scale = size / max(pixels.shape[1:])
     height, width = (max(1, round(n * scale)) for n in pixels.shape[1:])
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    top, left = (size - height) // 2, (size - width) // 2
     lowest = 0 if pixels.dtype == np.uint8 else pixels.min()
-    out = np.full((len(pixels), *size), lowest, dtype=pixels.dtype)
+    out = np.full((len(pixels), size, size), lowest, dtype=pixels.dtype)
     for channel, values in zip(out, pixels, strict=True):
         plane = Image.fromarray(values.astype(np.float32))
         scaled = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))

@@ -28,8 +28,17 @@ _NIH = {"Image Index": "file", "Patient ID": "patient_id", "Finding Labels": "la
 _APART = 1240  # candidates of two scans of mean length: 2 × 551,065 / 888
 
 
-def load_nuclei(root: str | os.PathLike | None) -> Cohort:
-    """All images of 256 × 256 pixels at `root`/nuclei, and the outline of every nucleus.
+def load_by_hand(name: str, root: str | os.PathLike | None, options: dict[str, Any]) -> Cohort:
+    """The set `name` in its folder at `root`; a DataError that says how to bring it if need be."""
+    card, read = BY_HAND[name]
+    folder = data_root(root) / name
+    if not folder.is_dir():
+        raise DataError(f"{name} is not at {folder}. {card.obtain}")
+    return read(folder, **options)
+
+
+def _nuclei(home: Path) -> Cohort:
+    """All images of 256 × 256 pixels in a folder, and the outline of every nucleus.
 
     Read is what the publisher's archive holds, a folder an image with one picture in `images` and
     one a nucleus in `masks`; or pictures in `images` and, under the same names in `labels`, their
@@ -38,7 +47,7 @@ def load_nuclei(root: str | os.PathLike | None) -> Cohort:
     as int32 (N, 256, 256): `boxes[i][k]` encloses the pixels k + 1 of image i. `patients` are
     fields of view, of which an image may be a quarter; `files` name the images.
     """
-    home, images, drawn = _folder(NUCLEI, root), {}, []
+    images, drawn = {}, []
     for path in sorted(home.glob("**/images/[!.]*.png")):
         pixels, name = decode(path), path.stem[:16]
         if pixels.shape[1:] == _FIELD:
@@ -80,8 +89,8 @@ def _numbered(image: Path) -> np.ndarray:
     return np.searchsorted(present, drawn, side="right").astype(np.int32)
 
 
-def load_lung_nodules(root: str | os.PathLike | None) -> Cohort:
-    """The first 450,000 candidates of LUNA16 that have a patch at `root`/lung_nodules.
+def _lung_nodules(home: Path) -> Cohort:
+    """The first 450,000 candidates of LUNA16 that have a patch in a folder.
 
     Read are files `*datalabels.txt` with a path and a label a line, or `labels.csv` with columns
     `file` and `label` beside `patches.zip`. A file is named after its row, image_<row>.jpg. A patch
@@ -90,7 +99,6 @@ def load_lung_nodules(root: str | os.PathLike | None) -> Cohort:
     neighbouring rows are one patient's, `patients` are blocks of rows, each cut in the middle of
     1,240 rows or more without a nodule.
     """
-    home = _folder(LUNG_NODULES, root)
     with reading(f"{home} must hold labels.csv and patches.zip, or *datalabels.txt"):
         lists = sorted(home.glob("*datalabels.txt"))
         texts = [pd.read_csv(path, sep=" ", names=["file", "label"], dtype=str) for path in lists]
@@ -119,18 +127,16 @@ def load_lung_nodules(root: str | os.PathLike | None) -> Cohort:
     )
 
 
-def load_cardiac_cine(root: str | os.PathLike | None) -> Cohort:
-    """Short-axis slices of the heart over one beat, a file a patient at `root`/cardiac_cine.
+def _cardiac_cine(home: Path) -> Cohort:
+    """Short-axis slices of the heart over one beat, a file a patient in a folder.
 
     Images float32 (N, 1, T, H, W), N slices of all patients, the third axis time. `labels`: the
     end-systolic frame, from 0: of the two in which a patient's cavity is outlined, the one where it
     is smaller in sum over the slices that are outlined in both; slices without an outline have
-    their patient's too. `masks`, frame by frame: 1 cavity of the left ventricle, 2 its muscle, 0
-    elsewhere and wherever nothing is outlined. `extras`: trigger_ms (N, T) after the trigger,
-    outlined and muscle_outlined (N, T), in which frames; end_diastole, the other frame; pixel_mm
-    (N, 2) row and column; slice_mm, the place of the slice along the normal.
+    their patient's too. `masks`, frame by frame: 1 cavity of the left ventricle, 0 elsewhere and
+    wherever nothing is outlined. `extras`: trigger_ms (N, T) after the trigger; outlined (N, T), in
+    which frames; end_diastole, the other frame.
     """
-    home = _folder(CARDIAC_CINE, root)
     paths = sorted(home.glob("[!.]*.npz"))
     if not paths:
         raise DataError(f"{home} holds no .npz file. {CARDIAC_CINE.obtain}")
@@ -154,14 +160,10 @@ def _heart(path: Path) -> dict[str, torch.Tensor]:
     """The fields of one patient's slices, by the names of the cohort's."""
     with reading(f"{path} must hold one patient as the card of cardiac_cine says"):
         with np.load(path, allow_pickle=False) as stored:
-            given = {name: stored[name] for name in stored.files}
-        cine, drawn = given["cine"].astype(np.float32), given["endo"] > 0
-        muscle = (given["epi"] > 0) & ~drawn
-        known, outer = (given[f"{name}_known"].astype(bool) for name in ("endo", "epi"))
-        times, pixel, place = (given[k] for k in ("trigger_ms", "pixel_mm", "slice_loc"))
-        same = cine.shape == drawn.shape == muscle.shape
-        flat = known.shape == outer.shape == times.shape == cine.shape[:2]
-        if not same or not flat or cine.ndim != 4 or (pixel.shape, len(place)) != ((2,), len(cine)):
+            cine, drawn = stored["cine"].astype(np.float32), stored["endo"] > 0
+            known, times = stored["endo_known"].astype(bool), stored["trigger_ms"]
+        flat = known.shape == times.shape == cine.shape[:2]
+        if cine.ndim != 4 or drawn.shape != cine.shape or not flat:
             raise ValueError(f"shapes do not fit together: cine is {cine.shape}")
         frames = np.nonzero(known.any(0))[0]
         both = known[:, frames].all(1)
@@ -173,29 +175,22 @@ def _heart(path: Path) -> dict[str, torch.Tensor]:
     return {
         "images": torch.from_numpy(cine)[:, None],
         "labels": torch.full((n,), systole),
-        "masks": torch.from_numpy(drawn + 2 * (muscle & known[..., None, None])).byte(),
+        "masks": torch.from_numpy(drawn).byte(),
         "trigger_ms": torch.from_numpy(times.astype(np.float32)),
         "outlined": torch.from_numpy(known),
-        "muscle_outlined": torch.from_numpy(outer),
         "end_diastole": torch.full((n,), diastole),
-        "pixel_mm": torch.from_numpy(pixel.astype(np.float32)).expand(n, 2),
-        "slice_mm": torch.from_numpy(place.astype(np.float32)),
     }
 
 
-def load_chest_xray_nih(root: str | os.PathLike | None, *, size: int = 128) -> Cohort:
-    """The radiographs at `root`/chest_xray_nih whose label is pneumonia, or that nothing was found.
+def _chest_xray_nih(home: Path, *, size: int = 128) -> Cohort:
+    """The radiographs in a folder whose label is pneumonia, or that nothing was found.
 
     Read are the publisher's Data_Entry_2017*.csv, of which other findings and pictures that are not
     there are left out, or labels.csv with columns `file`, `patient_id` and `label`, all of whose
     pictures must be there; in images.zip or the folder images. Images uint8 (N, 1, size, size), in
-    the order of the table; labels 1 for pneumonia, whatever else was found with it.
-
-    Args:
-        root: data folder.
-        size: side in pixels, 16 … 1024, to which every picture is scaled.
+    the order of the table, `size` from 16 to 1024 pixels; labels 1 for pneumonia, whatever else was
+    found with it.
     """
-    home = _folder(CHEST_XRAY_NIH, root)
     if not 16 <= size <= 1024:
         raise DataError(f"size is a picture's side in pixels, 16 to 1024; got {size}")
     packed, publishers = home / "images.zip", sorted(home.glob("Data_Entry_2017*.csv"))
@@ -221,7 +216,7 @@ def load_chest_xray_nih(root: str | os.PathLike | None, *, size: int = 128) -> C
             pixels = decode(source / name)
             if (pixels != pixels[:1]).any():
                 raise ValueError("it is coloured")
-            image[:] = fit(pixels[:1], (size, size))
+            image[:] = fit(pixels[:1], size)
     return Cohort(
         images=torch.from_numpy(images),
         labels=torch.tensor(ill.to_numpy().astype(int)),
@@ -231,9 +226,9 @@ def load_chest_xray_nih(root: str | os.PathLike | None, *, size: int = 128) -> C
     )
 
 
-def _folder(card: DataCard, root: str | os.PathLike | None) -> Path:
-    """Where the set lies; a DataError that says how to bring it if it does not."""
-    folder = data_root(root) / card.name
-    if not folder.is_dir():
-        raise DataError(f"{card.name} is not at {folder}. {card.obtain}")
-    return folder
+BY_HAND = {  # name -> card, and what reads its folder
+    CARDIAC_CINE.name: (CARDIAC_CINE, _cardiac_cine),
+    CHEST_XRAY_NIH.name: (CHEST_XRAY_NIH, _chest_xray_nih),
+    LUNG_NODULES.name: (LUNG_NODULES, _lung_nodules),
+    NUCLEI.name: (NUCLEI, _nuclei),
+}

@@ -35,24 +35,19 @@ def load_simulated(name: str, simulated: Simulated, root: Path, options: dict[st
     options = known | options
     path = root / "simulated" / f"{_key(name, simulated.card.version, options)}.pt"
     if path.exists():
-        return read_cohort(path)
+        return _read(path)
     cohort = simulated.make(**options)
+    fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(cohort).items()}
     try:
-        write_cohort(cohort, path)
+        with atomic_write(path) as part:
+            torch.save(fields | {"card": dataclasses.asdict(cohort.card)}, part)
     except DataError as error:
         warnings.warn(f"{name} is not kept and will be made again: {error}", stacklevel=3)
     return cohort
 
 
-def write_cohort(cohort: Cohort, path: Path) -> None:
-    """Write a cohort whose extras are tensors as one file; a DataError if it cannot be."""
-    fields = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(cohort).items()}
-    with atomic_write(path) as part:
-        torch.save(fields | {"card": dataclasses.asdict(cohort.card)}, part)
-
-
-def read_cohort(path: Path) -> Cohort:
-    """The cohort that `write_cohort` wrote, equal in every byte; a DataError if it is damaged."""
+def _read(path: Path) -> Cohort:
+    """The cohort that was written there, equal in every byte; a DataError if it is damaged."""
     with reading(f"{path} is damaged: delete it and load again"):
         with zipfile.ZipFile(path) as archive:
             if name := archive.testzip():  # torch does not compare checksums

@@ -1,6 +1,7 @@
 """Segmented volumes in NIfTI files, laid out as in the Medical Segmentation Decathlon."""
 
 import os
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ import torch
 from medlab.cohort import Cohort, DataCard
 from medlab.datasets._download import data_root, provide
 from medlab.datasets._files import reading, some
-from medlab.datasets.archives import unpack
 from medlab.errors import DataError, read_facts
 
 _MULTIPLE = 8  # of which edges are, so that a U-Net can halve them three times
@@ -33,8 +33,9 @@ def load_hippocampus(root: str | os.PathLike | None, download: bool, verify: boo
             with tempfile.TemporaryDirectory(prefix=".hippocampus-", dir=folder.parent) as draft:
                 path = Path(draft).absolute() / card.url.rpartition("/")[2]
                 path, card = provide(path, card, verify=verify)
-                unpacked = unpack(path, Path(draft) / "unpacked")
-                os.rename(unpacked / path.stem, folder)
+                with reading(f"{path} cannot be unpacked"), tarfile.open(path) as archive:
+                    archive.extractall(draft, filter="data")
+                os.rename(Path(draft) / path.stem, folder)
         except OSError as error:
             raise DataError(f"{folder} cannot be unpacked ({error}). {by_hand}.") from error
     return replace(from_decathlon(folder, classes=card.classes), card=card)

@@ -1,32 +1,25 @@
 """One reader for the eighteen MedMNIST sets in all their sizes; their facts stand in medmnist.json.
 
 Facts and hashes are the makers' (MedMNIST v2, Zenodo record 10519652); a fault names where it is
-shown, or follows from how they describe the split ("not stated", "cannot be excluded"). Published
-scores: Yang et al., Scientific Data 10:41 (2023), tables 3 and 4, as on medmnist.com.
+shown, or follows from how they describe the split ("not stated", "cannot be excluded").
 """
 
+import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from medlab.cohort import PARTS, Cohort, DataCard
 from medlab.datasets._download import provide
-from medlab.datasets.npz import Npz
+from medlab.datasets._files import reading
 from medlab.errors import DataError, read_facts
 
 _RECORD = "https://zenodo.org/records/10519652/files"
 
 
-class Published(NamedTuple):
-    """Test AUC and accuracy of one method, each a share from 0 to 1, as printed: three digits."""
-
-    auc: float
-    accuracy: float
-
-
-# Name -> card, samples (train, val, test), channels, volume, md5 (by edge length), published.
+# Name -> card, samples (train, val, test), channels, volume, md5 (by edge length).
 SETS: dict[str, dict[str, Any]] = read_facts("datasets/medmnist")
 
 
@@ -51,7 +44,7 @@ def bring(name: str, *, size: int = 28, **where: Any) -> tuple[Path, DataCard]:
 
 def read(path: Path, card: DataCard) -> Cohort:
     """One .npz file as a cohort: train, val, test; a DataError names what is not as promised."""
-    facts, npz = SETS[card.name], Npz(path)
+    facts = SETS[card.name]
     edge = next(int(size) for size, md5 in facts["md5"].items() if md5 == card.md5)
     shape = (edge,) * (2 + facts["volume"])
     colour = (3,) if facts["channels"] == 3 else ()
@@ -60,9 +53,9 @@ def read(path: Path, card: DataCard) -> Cohort:
     images = np.empty((sum(facts["samples"]), facts["channels"], *shape), dtype=np.uint8)
     labels, start = [], 0
     for part, n in zip(PARTS, facts["samples"], strict=True):
-        values = _whole(npz, f"{part}_images", (n, *shape, *colour), 255)
+        values = _whole(path, f"{part}_images", (n, *shape, *colour), 255)
         images[start : start + n] = np.moveaxis(values, -1, 1) if colour else values[:, None]
-        labels.append(_whole(npz, f"{part}_labels", (n, columns), top))
+        labels.append(_whole(path, f"{part}_labels", (n, columns), top))
         start += n
     return Cohort(
         images=torch.from_numpy(images),
@@ -72,12 +65,22 @@ def read(path: Path, card: DataCard) -> Cohort:
     )
 
 
-def _whole(npz: Npz, name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
-    values = npz.read(name)
+def _whole(path: Path, name: str, shape: tuple[int, ...], top: int) -> np.ndarray:
+    values = array_in(path, name)
     whole = values.shape == shape and values.dtype.kind in "biu"
     if not whole or values.min() < 0 or values.max() > top:
         raise DataError(
-            f"{npz.path}: {name} must hold whole numbers 0…{top} in shape {shape}; got type "
+            f"{path}: {name} must hold whole numbers 0…{top} in shape {shape}; got type "
             f"{values.dtype}, shape {values.shape}. Is it the file of another set or size?"
         )
     return values
+
+
+def array_in(path: Path, name: str) -> np.ndarray:
+    """Array `name` of an .npz file, of which nothing is unpickled and every byte is checked."""
+    what = f"{path}: array {name!r} cannot be read; delete a damaged file and load again"
+    with reading(what), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+        if stream.read(1):  # the checksum is compared at the end of what is stored
+            raise ValueError("more bytes are stored than its header claims")
+        return array
