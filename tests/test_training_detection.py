@@ -131,7 +131,7 @@ def test_loss_by_hand():
 def test_loss_without_any_box_is_the_background_alone():
     outputs = torch.randn(2, 5, 6, 6)
     loss = Detection().loss(None)(outputs, [torch.zeros(0, 4)] * 2)
-    expected = focal(outputs[:, 0], torch.zeros(2, 6, 6), alpha=None).sum()
+    expected = focal(outputs[:, 0], torch.zeros(2, 6, 6)).sum()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -17,12 +17,10 @@ class Denoiser(nn.Module):
 
     Args:
         channels: of the images.
-        width: channels of the U-Net at full resolution.
-        depth: how often it halves the image.
-        dims: 2 for images, 3 for volumes.
+        width: channels of the U-Net at full resolution; it halves the image once.
 
     Shape:
-        images (N, channels, *size) float32, any size → the same.
+        images (N, channels, H, W) float32, any size → the same.
 
     Raises:
         DataError: images with another number of channels or axes.
@@ -30,13 +28,12 @@ class Denoiser(nn.Module):
     Source: Zhang et al., DnCNN (2017), arXiv:1608.03981, learning the residual, by a U-Net.
     """
 
-    def __init__(self, channels: int = 1, width: int = 8, *, depth: int = 1, dims: int = 2):
+    def __init__(self, channels: int = 1, width: int = 8):
         super().__init__()
-        self.arguments = {"channels": channels, "width": width, "depth": depth, "dims": dims}
-        self.noise = UNet(channels, channels, width, depth=depth, dims=dims)
+        self.arguments = {"channels": channels, "width": width}
+        self.noise = UNet(channels, channels, width, depth=1)
         for parameter in self.noise.classifier.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor) -> Tensor:
-        shape = (1, -1, *[1] * (images.ndim - 2))
-        return images - STEP * self.noise.standardise.std.view(shape) * self.noise(images)
+        return images - STEP * self.noise.standardise.std[:, None, None] * self.noise(images)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from medlab.errors import DataError
-from medlab.models._blocks import convolution, kind
+from medlab.models._blocks import convolution, kind, need_sides
 from medlab.models.standardise import Standardise
 
 
@@ -47,7 +47,6 @@ class ResNet(nn.Module):
             raise DataError(f"blocks are one or more for each stage, as (2, 2, 2); got {blocks!r}")
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width}
         self.arguments = {**sizes, "blocks": list(blocks), "residual": residual, "dims": dims}
-        self.dims, self.least = dims, 2 ** len(blocks)
         layers = [Standardise(in_channels), *convolution(in_channels, width, dims)]
         widths = [width * 2**stage for stage, count in enumerate(blocks) for _ in range(count)]
         for inputs, outputs in pairwise([width, *widths]):
@@ -56,11 +55,8 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != self.dims + 2 or min(images.shape[2:]) < self.least:
-            raise DataError(
-                f"this ResNet takes images (N, C, …) with {self.dims} sides of at least "
-                f"{self.least} pixels; got {tuple(images.shape)}"
-            )
+        stages = len(self.arguments["blocks"])
+        need_sides(self, images, self.arguments["dims"], least=2**stages)
         return self.classifier(self.features(images).flatten(2).mean(2))
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlab.errors import DataError
-from medlab.models._blocks import convolution, kind
+from medlab.models._blocks import convolution, kind, need_sides, padded
 from medlab.models.standardise import Standardise
 
 
@@ -68,12 +64,9 @@ class UNet(nn.Module):
         self.classifier = convolve(width, num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        dims, depth = self.arguments["dims"], self.arguments["depth"]
-        if images.ndim != dims + 2:
-            told = f"this UNet, of dims={dims}, takes images (N, C, …) with {dims} sides"
-            raise DataError(f"{told}; got {tuple(images.shape)}")
+        need_sides(self, images, self.arguments["dims"])
         size = images.shape[2:]
-        maps = _padded(self.standardise(images), 2**depth)
+        maps = padded(self.standardise(images), 2 ** self.arguments["depth"])
         bridges = []
         for level, convolve in enumerate(self.down):
             maps = convolve(maps if level == 0 else self.pool(maps))
@@ -86,9 +79,3 @@ class UNet(nn.Module):
 
 def _two_convolutions(inputs: int, outputs: int, dims: int) -> nn.Sequential:
     return nn.Sequential(*convolution(inputs, outputs, dims), *convolution(outputs, outputs, dims))
-
-
-def _padded(images: Tensor, multiple: int) -> Tensor:
-    """Edges repeated at the end of each axis until every side is a multiple."""
-    missing = [(0, -side % multiple) for side in reversed(images.shape[2:])]
-    return F.pad(images, [*chain(*missing)], mode="replicate")
