@@ -418,17 +418,6 @@ def test_predict_bytes_equals_floats():
     assert torch.equal(predict(model, images), predict(model, images.float() / 255))
 
 
-def test_tta_is_the_mean_over_shifts():
-    model = tiny().eval()
-    images = toy(6)[0]
-    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-    views = [
-        padded[:, :, r : r + 16, c : c + 16] for r, c in [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
-    ]
-    expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
-    assert torch.allclose(predict(model, images, tta=True), expected, atol=1e-6)
-
-
 def test_predict_names_what_is_wrong():
     with pytest.raises(DataError, match=r"image\[None\]"):
         predict(tiny(), torch.zeros(1, 16, 16))
@@ -702,32 +691,6 @@ def test_labels_in_one_column_are_class_numbers():
     fit(first, (X, Y), epochs=1, **QUIET)
     fit(second, (X, Y[:, None]), epochs=1, **QUIET)
     assert torch.equal(state(first), state(second))
-
-
-def test_shifts_of_volumes_are_averaged():
-    model = SmallCNN(width=4, dims=3).eval()
-    volumes = torch.rand(3, 1, 16, 17, 18)
-    padded = np.pad(volumes.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1), (1, 1)), mode="edge")
-    corners = [(1, 1, 1), (0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)]
-    views = [padded[:, :, d : d + 16, r : r + 17, c : c + 18] for d, r, c in corners]
-    expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
-    assert torch.allclose(predict(model, volumes, tta=True), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(14, 18), (12, 13, 15)])
-def test_maps_of_shifted_images_are_shifted_back(size):
-    torch.manual_seed(0)
-    kind = nn.Conv2d if len(size) == 2 else nn.Conv3d
-    images = torch.rand(2, 1, *size)
-    model = nn.Sequential(kind(1, 4, 2, stride=2), nn.Upsample(size=size), kind(4, 3, 1))
-    axes, views = range(2, 2 + len(size)), [predict(model, images)]
-    for axis in axes:
-        for step in (1, -1):
-            views.append(predict(model, images.roll(step, axis)).roll(-step, axis))
-    inner = (slice(None), slice(None), *[slice(4, -4)] * len(size))
-    found, expected = predict(model, images, tta=True), torch.stack(views).mean(0)
-    assert torch.allclose(found[inner], expected[inner], atol=1e-6)
-    assert not torch.allclose(found[inner], views[0][inner], atol=1e-3)
 
 
 def test_by_default_classes_count_alike_where_an_image_has_one():

@@ -78,11 +78,6 @@ def test_a_cohort_says_how_to_predict_and_images_alone_need_a_task():
     assert isinstance(task_for("detection"), Detection)
 
 
-def test_shifted_images_are_refused_where_a_cell_is_no_pixel():
-    with pytest.raises(DataError, match="tta"):
-        predict(net(), discs(4), tta=True)
-
-
 # --- the loss ---
 
 

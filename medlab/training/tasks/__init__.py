@@ -66,8 +66,8 @@ class Task(ABC):
     def weights(self, train: Cohort, num_outputs: int) -> Tensor:
         """What class_weights="balanced" means: N / (K · N_k), with K the classes that occur."""
         if self.field not in ("labels", "masks"):
-            told = f"{self.field} have no classes, so nothing can be balanced: class_weights=None"
-            raise DataError(told)
+            told = f"the target is {self.field}, without classes to balance"
+            raise DataError(f"{told}: pass class_weights=None")
         target = getattr(train, self.field).flatten().int()
         counts = torch.bincount(target, minlength=num_outputs).float()
         present = counts > 0
