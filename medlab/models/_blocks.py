@@ -20,7 +20,7 @@ def need_sides(network: nn.Module, images: Tensor, dims: int, least: int = 1) ->
     if images.ndim != dims + 2 or min(images.shape[2:]) < least:
         raise DataError(
             f"this {type(network).__name__} takes images (N, C, …) with {dims} sides of at least "
-            f"{least} pixels each; got {tuple(images.shape)}"
+            f"{least} pixel{'s' * (least > 1)} each; got {tuple(images.shape)}"
         )
 
 

@@ -69,7 +69,8 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> pd.DataFrame:
     with FlopCounterMode(display=False) as counter:
         _run(model, torch.zeros(1, *shape), dict.fromkeys(names, note))
     costs = {key: sum(of.values()) // 2 for key, of in counter.get_flop_counts().items()}
-    rows, counted = {}, set[nn.Parameter]()
+    rows: dict[str, tuple[str, str, int, int]] = {}
+    counted: set[nn.Parameter] = set()
     for module in [*shapes, *(m for m in names if m not in shapes)]:
         own = {p: p.numel() for p in module.parameters(recurse=False) if p not in counted}
         counted |= own.keys()
@@ -79,7 +80,8 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> pd.DataFrame:
             cost = 0 if inner else costs.get(path, 0)
             output = shapes.get(module, "not called")
             rows[names[module]] = type(module).__name__, output, sum(own.values()), cost
-    rows["total"] = "", "", *(sum(row[k] for row in rows.values()) for k in (2, 3))
+    each = [*rows.values()]
+    rows["total"] = "", "", sum(row[2] for row in each), sum(row[3] for row in each)
     columns = ["kind", "output", "parameters", "multiply_adds"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 

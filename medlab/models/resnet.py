@@ -47,6 +47,7 @@ class ResNet(nn.Module):
             raise DataError(f"blocks are one or more for each stage, as (2, 2, 2); got {blocks!r}")
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "width": width}
         self.arguments = {**sizes, "blocks": list(blocks), "residual": residual, "dims": dims}
+        self.dims, self.least = dims, 2 ** len(blocks)
         layers = [Standardise(in_channels), *convolution(in_channels, width, dims)]
         widths = [width * 2**stage for stage, count in enumerate(blocks) for _ in range(count)]
         for inputs, outputs in pairwise([width, *widths]):
@@ -55,8 +56,7 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        stages = len(self.arguments["blocks"])
-        need_sides(self, images, self.arguments["dims"], least=2**stages)
+        need_sides(self, images, self.dims, self.least)
         return self.classifier(self.features(images).flatten(2).mean(2))
 
 
