@@ -203,7 +203,7 @@ def test_other_files_are_named(tmp_path, content):
 
 def test_absent_files_and_folders_are_named(tmp_path):
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(CheckpointError, match="cannot be read"):
+        with pytest.raises(CheckpointError, match="not there or not a file"):
             read_file(path)
 
 

@@ -97,6 +97,8 @@ def read_file(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str
 
 def content_of(path: str | os.PathLike) -> bytes:
     """The bytes of a file of weights."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path} is not there or not a file")
     try:
         return Path(path).read_bytes()
     except OSError as error:
