@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
+from recipe import over_shifts
 from torch import nn
 
 from medlab import metrics
 from medlab.cohort import Cohort, to_float
 from medlab.datasets import load
 from medlab.models import SmallCNN
-from medlab.training import fit, predict
+from medlab.training import fit
 
 # Set -> method -> test AUC and accuracy, as printed
 PUBLISHED = json.loads(Path(__file__).with_name("medmnist_published.json").read_text("utf-8"))
@@ -44,7 +45,7 @@ def one_seed(parts: Parts, seed: int) -> dict[str, float]:
         train.images.shape[1], train.num_classes, width={2: 32, 3: 16}[dims], dims=dims
     )
     fit(model, train, val, seed=seed, progress=False)
-    scores = predict(model, test, tta=True)
+    scores = over_shifts(model, test)
     return {
         "auc": metrics.auc(test.labels, scores),
         "accuracy": metrics.accuracy(test.labels, scores),

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from recipe import over_shifts
 from scipy.ndimage import distance_transform_edt
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian
@@ -288,7 +289,7 @@ def starts(seed: int, networks: int) -> list[int]:
 
 def together(models: list[SmallCNN], shown: Cohort) -> Tensor:
     """Mean probabilities (N, 2) of several networks."""
-    return torch.stack([medlab.predict(model, shown, tta=True) for model in models]).mean(0)
+    return torch.stack([over_shifts(model, shown) for model in models]).mean(0)
 
 
 def measure(name: str, options: argparse.Namespace) -> list[dict]:

@@ -38,27 +38,23 @@ def cross_entropy_dice(logits: Tensor, masks: Tensor, *, weight: Tensor | None =
     return F.cross_entropy(logits, masks, weight=weight) + soft_dice(logits, masks)
 
 
-def focal(
-    logits: Tensor, target: Tensor, *, alpha: float | None = 0.25, gamma: float = 2.0
-) -> Tensor:
-    """Binary cross-entropy in which what is already right hardly counts: −α_t (1 − p_t)^γ log p_t.
+def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Binary cross-entropy in which what is already right hardly counts: −(1 − p_t)^γ log p_t.
 
     p_t is the probability given to what is true: p = sigmoid(logit) where the target is 1, 1 − p
-    where it is 0; α_t is α and 1 − α likewise. Background that is recognised at p_t = 0.9 counts a
+    where it is 0. Background that is recognised at p_t = 0.9 counts a
     hundredth at γ = 2, so that thousands of such places do not outvote the few that hold something.
 
     Args:
         logits: any shape.
         target: 0 or 1, the same shape, floating point.
-        alpha: weight of the positives, 0 … 1; None for 1 on both sides.
         gamma: ≥ 0; 0 is cross-entropy.
 
     Returns:
         The loss of each element: its sum is usually divided by the number of positives.
 
-    Source: Lin et al., Focal loss (2017), arXiv:1708.02002, eq. 5.
+    Source: Lin et al., Focal loss (2017), arXiv:1708.02002, eq. 4.
     """
     p = logits.sigmoid()
     wrong = p + target - 2 * p * target  # 1 − p_t
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * wrong**gamma
-    return loss if alpha is None else loss * (1 - alpha + (2 * alpha - 1) * target)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * wrong**gamma

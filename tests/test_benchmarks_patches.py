@@ -13,6 +13,7 @@ import medlab
 from medlab.datasets import from_arrays
 from tests.where import ROOT
 
+sys.path.append(str(ROOT / "benchmarks"))  # where its neighbours are for a script
 SPEC = importlib.util.spec_from_file_location("sim_to_real", ROOT / "benchmarks" / "sim_to_real.py")
 SIM = importlib.util.module_from_spec(SPEC)
 sys.modules[SPEC.name] = SIM  # its tuples look up their own annotations
@@ -98,7 +99,26 @@ def test_networks_answer_together_by_their_mean():
     torch.manual_seed(0)
     models = [SIM.SmallCNN(1, 2, width=4).eval() for _ in range(3)]
     shown = radiographs(5)
-    each = [medlab.predict(model, shown, tta=True) for model in models]
+    each = [SIM.over_shifts(model, shown) for model in models]
     assert SIM.together(models, shown).numpy() == pytest.approx(sum(each).numpy() / 3, abs=1e-6)
     assert SIM.starts(2, 1) == [2]
     assert len({start for seed in range(3) for start in SIM.starts(seed, 5)}) == 15
+
+
+@pytest.mark.parametrize("size", [(16, 17), (16, 17, 18)])
+def test_shifts_are_by_one_pixel_with_the_edge_repeated(size):
+    torch.manual_seed(0)
+    model = SIM.SmallCNN(width=4, dims=len(size)).eval()
+    images = torch.rand(3, 1, *size)
+    card = medlab.DataCard(name="toy", title="Toy", task="binary")
+    data = medlab.Cohort(images=images, labels=torch.tensor([0, 1, 0]), card=card)
+    padded = np.pad(images.numpy(), [(0, 0), (0, 0), *[(1, 1)] * len(size)], mode="edge")
+    moves = [(1,) * len(size)]
+    for axis in range(len(size)):
+        moves += [(*moves[0][:axis], start, *moves[0][axis + 1 :]) for start in (0, 2)]
+    views = []
+    for starts in moves:
+        inside = (slice(start, start + n) for start, n in zip(starts, size, strict=True))
+        views.append(torch.from_numpy(padded[:, :, *inside]))
+    expected = torch.stack([medlab.predict(model, view) for view in views]).mean(0)
+    assert torch.allclose(SIM.over_shifts(model, data), expected, atol=1e-6)

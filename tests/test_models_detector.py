@@ -55,7 +55,7 @@ def test_a_mark_moves_the_cell_it_lies_in():
 def test_other_images_are_refused():
     with pytest.raises(DataError, match="1 channel"):
         Detector(1)(torch.rand(2, 3, 32, 32))
-    with pytest.raises(DataError, match=r"takes images \(N, C, H, W\)"):
+    with pytest.raises(DataError, match="this Detector takes .* 2 sides"):
         Detector(1)(torch.rand(2, 1, 32, 32, 32))
 
 
@@ -96,18 +96,15 @@ def test_only_peaks_above_the_threshold_best_first():
     ]
     (_, scores), = found_boxes(outputs_with(marks), threshold=0.1)  # fmt: skip
     assert scores.tolist() == pytest.approx([0.9, 0.5])
-    (_, scores), = found_boxes(outputs_with(marks), threshold=0.05, most=2)  # fmt: skip
-    assert scores.tolist() == pytest.approx([0.9, 0.5])
     assert len(found_boxes(outputs_with(marks), threshold=0.05)[0][1]) == 3
 
 
 def test_doubles_go_by_nms():
     marks = [(0.9, 4, 4, 0, 0, 10, 10), (0.8, 4, 6, 0, 0, 10, 10), (0.7, 6, 10, 0, 0, 10, 10)]
-    (every, scores), = found_boxes(outputs_with(marks), iou=1.0)  # fmt: skip
-    assert len(every) == 3
-    for iou in (0.0, 0.3, 0.5):
-        (boxes, _), = found_boxes(outputs_with(marks), iou=iou)  # fmt: skip
-        assert torch.equal(boxes, every[nms(every, scores, iou)])
+    alone = [found_boxes(outputs_with([mark]))[0] for mark in marks]
+    every, scores = (torch.cat(each) for each in zip(*alone, strict=True))
+    (boxes, _), = found_boxes(outputs_with(marks))  # fmt: skip
+    assert torch.equal(boxes, every[nms(every, scores, 0.3)]) and len(boxes) == 2
 
 
 def test_cut_at_the_edge_and_dropped_beyond():
@@ -139,25 +136,20 @@ def test_other_outputs_are_refused(outputs, message):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
-@pytest.mark.parametrize("alpha", [None, 0.25, 0.6, 0.0, 1.0])
-def test_focal_loss_is_torchvisions(alpha, gamma):
+def test_focal_loss_is_torchvisions(gamma):
     ops = pytest.importorskip("torchvision.ops", reason="torchvision is not installed")
     draw = torch.Generator().manual_seed(0)
     logits = 6 * torch.randn(5, 3, 40, generator=draw)
     target = (torch.rand(5, 3, 40, generator=draw) < 0.3).float()
-    theirs = ops.sigmoid_focal_loss(
-        logits, target, alpha=-1 if alpha is None else alpha, gamma=gamma
-    )
-    ours = focal(logits, target, alpha=alpha, gamma=gamma)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+    theirs = ops.sigmoid_focal_loss(logits, target, alpha=-1, gamma=gamma)
+    torch.testing.assert_close(focal(logits, target, gamma=gamma), theirs, rtol=1e-4, atol=1e-7)
 
 
 def test_focal_loss_by_hand():
     logits, target = torch.tensor([math.log(9.0), math.log(9.0)]), torch.tensor([1.0, 0.0])
-    easy, hard = focal(logits, target, alpha=None).tolist()
+    easy, hard = focal(logits, target).tolist()
     assert easy == pytest.approx(0.1**2 * -math.log(0.9), rel=1e-4)
     assert hard == pytest.approx(0.9**2 * -math.log(0.1), rel=1e-4)
-    assert focal(logits, target).tolist() == pytest.approx([0.25 * easy, 0.75 * hard], rel=1e-4)
 
 
 def test_focal_loss_far_out_is_finite_and_has_a_gradient():

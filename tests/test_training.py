@@ -269,7 +269,7 @@ def test_history_is_what_scikit_learn_says_of_the_final_model():
     assert history["val_accuracy"][-1] == pytest.approx(
         (scores.argmax(1) == val[1]).float().mean().item()
     )
-    assert len(history) == history.kept == 2
+    assert len(history) == 2
     assert "val_auc" in repr(history)
 
 
@@ -294,19 +294,6 @@ def test_a_model_in_evaluation_mode_is_trained_all_the_same():
     fit(first, toy(), epochs=1, **QUIET)
     fit(second, toy(), epochs=1, **QUIET)
     assert torch.equal(state(first), state(second))
-
-
-def test_keep_best_leaves_the_epoch_of_lowest_validation_loss():
-    val = toy(40, seed=5)
-    val = (val[0], torch.cat([val[1][:30], 1 - val[1][30:]]))  # wrong labels: confidence costs
-    model = tiny()
-    history = fit(model, toy(60), val, epochs=8, lr=0.02, batch_size=8, keep="best", augment=None,
-                  **QUIET)  # fmt: skip
-    losses = history["val_loss"]
-    assert history.kept == 1 + int(np.argmin(losses))
-    assert history.kept < 8
-    scores = predict(model, val[0])
-    assert log_loss(val[1], exact(scores)) == pytest.approx(min(losses), rel=1e-4)
 
 
 def test_history_without_validation_says_what_is_missing():
@@ -431,17 +418,6 @@ def test_predict_bytes_equals_floats():
     assert torch.equal(predict(model, images), predict(model, images.float() / 255))
 
 
-def test_tta_is_the_mean_over_shifts():
-    model = tiny().eval()
-    images = toy(6)[0]
-    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-    views = [
-        padded[:, :, r : r + 16, c : c + 16] for r, c in [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
-    ]
-    expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
-    assert torch.allclose(predict(model, images, tta=True), expected, atol=1e-6)
-
-
 def test_predict_names_what_is_wrong():
     with pytest.raises(DataError, match=r"image\[None\]"):
         predict(tiny(), torch.zeros(1, 16, 16))
@@ -462,7 +438,7 @@ X, Y = toy(20)
 @pytest.mark.parametrize(
     ("train", "val", "message"),
     [
-        ((X, Y + 1), None, "num_classes=3"),
+        ((X, Y + 1), None, "2 outputs knows 0 to 1: build it with num_classes=3"),
         ((X, Y - 1), None, "got -1…0"),
         ((X, Y[:9]), None, "labels has 9 entries for 20 images"),
         ((X, Y + 0.5), None, "labels must be whole"),
@@ -512,7 +488,6 @@ def test_cohort_without_labels_is_named():
         {"class_weights": [1.0, float("nan")]},
         {"weight_decay": float("inf")},
         {"average": -1},
-        {"keep": "first"},
         {"seed": -1},
         {"weight_decay": -1},
         {"class_weights": "even"},
@@ -525,11 +500,6 @@ def test_cohort_without_labels_is_named():
 def test_options_out_of_range_are_named(options):
     with pytest.raises(MedlabError, match=next(iter(options))):
         fit(tiny(), (X, Y), **({"epochs": 1} | QUIET | options))
-
-
-def test_keep_best_needs_validation():
-    with pytest.raises(DataError, match="validation"):
-        fit(tiny(), (X, Y), epochs=1, keep="best", **QUIET)
 
 
 def test_exploding_loss_stops_with_advice():
@@ -721,32 +691,6 @@ def test_labels_in_one_column_are_class_numbers():
     fit(first, (X, Y), epochs=1, **QUIET)
     fit(second, (X, Y[:, None]), epochs=1, **QUIET)
     assert torch.equal(state(first), state(second))
-
-
-def test_shifts_of_volumes_are_averaged():
-    model = SmallCNN(width=4, dims=3).eval()
-    volumes = torch.rand(3, 1, 16, 17, 18)
-    padded = np.pad(volumes.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1), (1, 1)), mode="edge")
-    corners = [(1, 1, 1), (0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)]
-    views = [padded[:, :, d : d + 16, r : r + 17, c : c + 18] for d, r, c in corners]
-    expected = torch.stack([predict(model, torch.from_numpy(v)) for v in views]).mean(0)
-    assert torch.allclose(predict(model, volumes, tta=True), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(14, 18), (12, 13, 15)])
-def test_maps_of_shifted_images_are_shifted_back(size):
-    torch.manual_seed(0)
-    kind = nn.Conv2d if len(size) == 2 else nn.Conv3d
-    images = torch.rand(2, 1, *size)
-    model = nn.Sequential(kind(1, 4, 2, stride=2), nn.Upsample(size=size), kind(4, 3, 1))
-    axes, views = range(2, 2 + len(size)), [predict(model, images)]
-    for axis in axes:
-        for step in (1, -1):
-            views.append(predict(model, images.roll(step, axis)).roll(-step, axis))
-    inner = (slice(None), slice(None), *[slice(4, -4)] * len(size))
-    found, expected = predict(model, images, tta=True), torch.stack(views).mean(0)
-    assert torch.allclose(found[inner], expected[inner], atol=1e-6)
-    assert not torch.allclose(found[inner], views[0][inner], atol=1e-3)
 
 
 def test_by_default_classes_count_alike_where_an_image_has_one():

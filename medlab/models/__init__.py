@@ -4,12 +4,11 @@ from medlab.models.autoencoder import Autoencoder
 from medlab.models.boxes import box_iou, nms
 from medlab.models.centre_net import Detector, found_boxes
 from medlab.models.cnn_gru import CNNGRU
-from medlab.models.denoiser import Denoiser
 from medlab.models.inspect import feature_maps, summary, undisturbed
 from medlab.models.resnet import ResNet
 from medlab.models.small_cnn import SmallCNN
 from medlab.models.standardise import Standardise
-from medlab.models.unet import UNet
+from medlab.models.unet import Denoiser, UNet
 
 __all__ = [
     "CNNGRU",

@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlab.errors import DataError
-from medlab.models._blocks import convolution
+from medlab.models._blocks import convolution, need_sides, padded
 from medlab.models.boxes import nms
 from medlab.models.standardise import Standardise
 
 _PRIOR = 0.01  # probability of a centre before training
 _SIDE = 10.0  # of a box before training, pixels
+_MOST = 200  # peaks of an image that are looked at
+_ALIKE = 0.3  # IoU above which two boxes are one find
 
 
 class Detector(nn.Module):
@@ -69,11 +71,9 @@ class Detector(nn.Module):
         self.head = nn.Sequential(*convolution(width, width, 2), answer)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.standardise(images)
-        if images.ndim != 4:
-            raise DataError(f"the detector takes images (N, C, H, W); got {tuple(images.shape)}")
-        (height, width), multiple = images.shape[2:], 2 ** (len(self.down) + 1)
-        maps = F.pad(maps, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        need_sides(self, images, 2)
+        height, width = images.shape[2:]
+        maps = padded(self.standardise(images), 2 ** (len(self.down) + 1))
         maps, bridges = self.stem(maps), []
         for down in self.down:
             bridges.append(maps)
@@ -83,13 +83,12 @@ class Detector(nn.Module):
         return self.head(maps)[:, :, : -(-height // self.stride), : -(-width // self.stride)]
 
 
-def found_boxes(
-    outputs: Tensor, *, threshold: float = 0.05, iou: float = 0.3, most: int = 200
-) -> list[tuple[Tensor, Tensor]]:
+def found_boxes(outputs: Tensor, *, threshold: float = 0.05) -> list[tuple[Tensor, Tensor]]:
     """The boxes that a `Detector` found, from what `medlab.predict` returns of it.
 
     A box stands where the heat map is above `threshold` and nowhere higher among the eight
-    neighbours; boxes are cut at the image's edge, and `nms` removes doubles.
+    neighbours; of the 200 best peaks, boxes are cut at the image's edge, and `nms` removes doubles,
+    those with an IoU above 0.3.
 
     >>> outputs = torch.zeros(1, 5, 8, 8)
     >>> outputs[0, :, 2, 3] = torch.tensor([0.9, 0, 0, math.log(4), math.log(6)])
@@ -99,8 +98,6 @@ def found_boxes(
     Args:
         outputs: (N, 5, h, w) as of `Detector`, but with probabilities in the first channel.
         threshold: lowest score of a box, 0 … 1.
-        iou: limit of `nms`.
-        most: the best so many peaks of an image are looked at.
 
     Returns:
         For each image boxes (M, 4) in pixels of the image and their scores (M,), best first.
@@ -122,7 +119,7 @@ def found_boxes(
     peaks = (heat == highest) & (heat > threshold)
     for peak, scores, values in zip(peaks, heat, rest, strict=True):
         rows, columns = peak.nonzero(as_tuple=True)
-        best = scores[rows, columns].argsort(descending=True, stable=True)[:most]
+        best = scores[rows, columns].argsort(descending=True, stable=True)[:_MOST]
         rows, columns = rows[best], columns[best]
         dx, dy, log_w, log_h = values[:, rows, columns]
         centre = torch.stack([columns + 0.5 + dx, rows + 0.5 + dy], 1) * Detector.stride
@@ -130,6 +127,6 @@ def found_boxes(
         boxes = torch.cat([centre - half, centre + half], 1).clamp_min(0).minimum(edge)
         real = (boxes[:, 2:] > boxes[:, :2]).all(1)
         boxes, values = boxes[real], scores[rows, columns][real]
-        kept = nms(boxes, values, iou)
+        kept = nms(boxes, values, _ALIKE)
         found.append((boxes[kept], values[kept]))
     return found

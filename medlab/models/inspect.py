@@ -1,14 +1,19 @@
 """Look inside a network: what every layer puts out, and what it costs."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from medlab.cohort import to_float
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def feature_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -22,60 +27,21 @@ def feature_maps(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         images: (N, C, …), uint8 (read as 0…1) or float.
 
     Returns:
-        name → copy of the layer's output, on the model's device; of a tuple, its first entry. A
-        layer called again is added as "name (2)" and so on; one never called is missing.
+        name → copy of the layer's output, on the model's device; of a tuple, its first entry. Of a
+        layer called again it is the last output; one never called is missing.
     """
     names = {module: name for name, module in model.named_modules() if not any(module.children())}
     maps: dict[str, Tensor] = {}
 
     def keep(module: nn.Module, _inputs: tuple, output: object) -> None:
         if (tensor := _tensor(output)) is not None:
-            name, calls = names[module], 1
-            while (key := name if calls == 1 else f"{name} ({calls})") in maps:
-                calls += 1
-            maps[key] = tensor.detach().clone()  # a later in-place ReLU must not reach it
+            maps[names[module]] = tensor.detach().clone()  # a later in-place ReLU must not reach it
 
     _run(model, images, dict.fromkeys(names, keep))
     return maps
 
 
-class Layer(NamedTuple):
-    """One line of a summary, of one layer."""
-
-    name: str  # as in `model.named_modules()`; empty for the model itself
-    kind: str  # its class
-    shape: tuple[int, ...] | None  # of its output for one image; None if it was never called
-    parameters: int  # numbers that training changes, its own and not counted in a line above
-    multiply_adds: int  # multiplications, each with its addition, for one image
-
-
-class Summary(tuple):
-    """The layers of a model with their sums; `print` shows a table."""
-
-    @property
-    def parameters(self) -> int:
-        return sum(layer.parameters for layer in self)
-
-    @property
-    def multiply_adds(self) -> int:
-        return sum(layer.multiply_adds for layer in self)
-
-    def __str__(self) -> str:
-        rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
-        for name, kind, shape, parameters, cost in self:
-            output = "not called" if shape is None else "×".join(map(str, shape))
-            rows.append((name or "(model)", kind, output, f"{parameters:,}", f"{cost:,}"))
-        rows.append(("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
-        wide = [max(len(row[k]) for row in rows) for k in range(5)]
-        return "\n".join(
-            f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c:<{wide[2]}}  {d:>{wide[3]}}  {e:>{wide[4]}}"
-            for a, b, c, d, e in rows
-        )
-
-    __repr__ = __str__
-
-
-def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
+def summary(model: nn.Module, shape: tuple[int, ...]) -> pd.DataFrame:
     """Every layer's output, parameters and cost for one image, in the order of the first call.
 
     Counted are the multiply-adds of convolutions, n_out · k² · C_in / groups (transposed:
@@ -86,29 +52,38 @@ def summary(model: nn.Module, shape: tuple[int, ...]) -> Summary:
         shape: of one image, (C, H, W) or (C, D, H, W), without the batch.
 
     Returns:
-        One `Layer` for each module that has no submodules, or that holds parameters of its own.
+        A row for each module that has no submodules, or that holds parameters of its own, by its
+        name in `model.named_modules()`, and the "total": kind, the module's class; output, its
+        shape for one image, or "not called"; parameters, which training changes, each counted where
+        it comes first; multiply_adds, multiplications, each with its addition, for one image.
     """
-    shapes: dict[nn.Module, tuple[int, ...]] = {}
+    import pandas as pd  # it takes its time, and few who build a network need it
+
+    shapes: dict[nn.Module, str] = {}
 
     def note(module: nn.Module, _inputs: tuple, output: object) -> None:
         tensor = _tensor(output)
-        shapes[module] = () if tensor is None else tuple(tensor.shape[1:])
+        shapes[module] = "" if tensor is None else "×".join(map(str, tensor.shape[1:]))
 
     names = {module: name for name, module in model.named_modules()}
     with FlopCounterMode(display=False) as counter:
         _run(model, torch.zeros(1, *shape), dict.fromkeys(names, note))
     costs = {key: sum(of.values()) // 2 for key, of in counter.get_flop_counts().items()}
-    rows, counted = [], set[nn.Parameter]()
+    rows: dict[str, tuple[str, str, int, int]] = {}
+    counted: set[nn.Parameter] = set()
     for module in [*shapes, *(m for m in names if m not in shapes)]:
         own = {p: p.numel() for p in module.parameters(recurse=False) if p not in counted}
         counted |= own.keys()
         inner = any(module.children())
         if own or not inner:
-            name, kind = names[module], type(module).__name__
-            path = f"{type(model).__name__}.{name}".rstrip(".")
+            path = f"{type(model).__name__}.{names[module]}".rstrip(".")
             cost = 0 if inner else costs.get(path, 0)
-            rows.append(Layer(name, kind, shapes.get(module), sum(own.values()), cost))
-    return Summary(rows)
+            output = shapes.get(module, "not called")
+            rows[names[module]] = type(module).__name__, output, sum(own.values()), cost
+    each = [*rows.values()]
+    rows["total"] = "", "", sum(row[2] for row in each), sum(row[3] for row in each)
+    columns = ["kind", "output", "parameters", "multiply_adds"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 @contextmanager

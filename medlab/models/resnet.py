@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from medlab.errors import DataError
-from medlab.models._blocks import convolution, kind
+from medlab.models._blocks import convolution, kind, need_sides
 from medlab.models.standardise import Standardise
 
 
@@ -56,11 +56,7 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != self.dims + 2 or min(images.shape[2:]) < self.least:
-            raise DataError(
-                f"this ResNet takes images (N, C, …) with {self.dims} sides of at least "
-                f"{self.least} pixels; got {tuple(images.shape)}"
-            )
+        need_sides(self, images, self.dims, self.least)
         return self.classifier(self.features(images).flatten(2).mean(2))
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from medlab.errors import DataError
-from medlab.models._blocks import convolution, kind
+from medlab.models._blocks import convolution, kind, need_sides
 from medlab.models.standardise import Standardise
 
 
@@ -46,11 +45,6 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        dims = self.arguments["dims"]
-        if images.ndim != dims + 2 or min(images.shape[2:]) < 16:
-            raise DataError(
-                f"this SmallCNN, of dims={dims}, takes images (N, C, …) with {dims} sides of at "
-                f"least 16 pixels each; got {tuple(images.shape)}"
-            )
+        need_sides(self, images, self.arguments["dims"], least=16)
         maps = self.features(images)
         return self.classifier(maps.mean(dim=tuple(range(2, maps.ndim))))

@@ -1,16 +1,14 @@
-"""The network that answers for every pixel."""
+"""The network that answers for every pixel: what it shows, or how much of it is noise."""
 
 from __future__ import annotations
 
-from itertools import chain
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlab.errors import DataError
-from medlab.models._blocks import convolution, kind
+from medlab.models._blocks import convolution, kind, need_sides, padded
 from medlab.models.standardise import Standardise
+
+_STEP = 0.1  # of the denoiser's output, in the images' standard deviations
 
 
 class UNet(nn.Module):
@@ -68,12 +66,9 @@ class UNet(nn.Module):
         self.classifier = convolve(width, num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        dims, depth = self.arguments["dims"], self.arguments["depth"]
-        if images.ndim != dims + 2:
-            told = f"this UNet, of dims={dims}, takes images (N, C, …) with {dims} sides"
-            raise DataError(f"{told}; got {tuple(images.shape)}")
+        need_sides(self, images, self.arguments["dims"])
         size = images.shape[2:]
-        maps = _padded(self.standardise(images), 2**depth)
+        maps = padded(self.standardise(images), 2 ** self.arguments["depth"])
         bridges = []
         for level, convolve in enumerate(self.down):
             maps = convolve(maps if level == 0 else self.pool(maps))
@@ -88,7 +83,31 @@ def _two_convolutions(inputs: int, outputs: int, dims: int) -> nn.Sequential:
     return nn.Sequential(*convolution(inputs, outputs, dims), *convolution(outputs, outputs, dims))
 
 
-def _padded(images: Tensor, multiple: int) -> Tensor:
-    """Edges repeated at the end of each axis until every side is a multiple."""
-    missing = [(0, -side % multiple) for side in reversed(images.shape[2:])]
-    return F.pad(images, [*chain(*missing)], mode="replicate")
+class Denoiser(nn.Module):
+    """The image less what a small U-Net takes for noise; untrained, it returns the image.
+
+    The images' `Standardise` layer scales the noise too. What a U-Net has no channel for it need
+    not carry through: structure goes by outside.
+
+    Args:
+        channels: of the images.
+        width: channels of the U-Net at full resolution; it halves the image once.
+
+    Shape:
+        images (N, channels, H, W) float32, any size → the same.
+
+    Raises:
+        DataError: images with another number of channels or axes.
+
+    Source: Zhang et al., DnCNN (2017), arXiv:1608.03981, learning the residual, by a U-Net.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 8):
+        super().__init__()
+        self.arguments = {"channels": channels, "width": width}
+        self.noise = UNet(channels, channels, width, depth=1)
+        for parameter in self.noise.classifier.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images - _STEP * self.noise.standardise.std[:, None, None] * self.noise(images)

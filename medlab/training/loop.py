@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -40,7 +39,6 @@ def fit(
     augment: str | Callable | None = "auto",
     class_weights: str | Sequence[float] | Mapping[int, float] | None = "auto",
     average: float = 1.0,
-    keep: str = "last",
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -74,7 +72,7 @@ def fit(
     Args:
         model: maps float32 images (N, C, …) to logits (N, K), or (N, K, *size) to segment.
         train: a cohort, or a pair (images, targets).
-        val: the same, other patients; only for the scores in the history and for keep="best".
+        val: the same, other patients; only for the scores in the history.
         task: a `medlab.training.Task`; default: what the data say.
         epochs: passes over the training set; default: 20; more where the set is so small
             that they make fewer than 400 steps, down to 12 where they make more than 1,500.
@@ -88,7 +86,6 @@ def fit(
             "auto" ("balanced" for one class an image, else None), one number a class, or a
             dictionary {class: number}.
         average: weights are averaged over about so many epochs, counted back; 0 turns it off.
-        keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.
         device: default: CUDA if there is one, else the CPU.
         precision: "auto", which `Precision.by_rule` decides from the device; or "float32",
@@ -107,25 +104,21 @@ def fit(
 
     Source: Loshchilov & Hutter, Decoupled weight decay regularization (2019), arXiv:1711.05101.
     """
-    config = {
-        "lr": number(float, "lr", lr, 1e-12),
-        "batch_size": number(int, "batch_size", batch_size, 2),
-        "weight_decay": number(float, "weight_decay", weight_decay, 0),
-        "average": number(float, "average", average, 0),
-        "seed": number(int, "seed", seed, 0),
-        "keep": keep,
-    }
-    if keep not in ("last", "best") or (keep == "best" and val is None):
-        raise DataError(f"keep must be 'last', or 'best' with a validation set; got {keep!r}")
     if resume and checkpoint is None:
         raise DataError("resume=True needs checkpoint=…, the file to continue from")
     team = Team.join()
     setup = prepare(model, train, val, task, augment, class_weights, precision, device, team)
     train, val, task = setup.train, setup.val, setup.task
+    batch_size = number(int, "batch_size", batch_size, 2)
     if epochs is None:
         epochs = _enough(batches(len(train), batch_size))
-    config |= {
+    config = {
         "epochs": number(int, "epochs", epochs, 1),
+        "lr": number(float, "lr", lr, 1e-12),
+        "batch_size": batch_size,
+        "weight_decay": number(float, "weight_decay", weight_decay, 0),
+        "average": number(float, "average", average, 0),
+        "seed": number(int, "seed", seed, 0),
         "task": fingerprint(task),
         "model": fingerprint(model),
         "train": fingerprint(train) if checkpoint or team.size > 1 else "",
@@ -145,42 +138,33 @@ def fit(
     elif checkpoint is not None and not there:
         run.store(checkpoint)  # tells at once if it cannot be written
     done, start = len(run.history), time.perf_counter() - run.history.seconds
-    look: dict = {
-        "desc": "training",
-        "unit": "epoch",
-        "leave": True,
-        "disable": not progress or team.rank > 0,
-    }
-    bar = shown(total=epochs, initial=done, **look)
+    hidden = not progress or team.rank > 0
+    bar = shown(
+        total=epochs, initial=done, desc="training", unit="epoch", leave=True, disable=hidden
+    )
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True)
-    with _interruptible(run, epochs), bar, exact, in_training(model), team.synchronised(model):
-        for epoch in range(done, epochs):
-            row = _train_epoch(run, setup, epoch)
-            if val is not None:
-                outputs = team.share(partial(outputs_of, run.evaluated), val.images)
-                target = task.target(val, slice(None))
-                row["val_loss"] = task.loss(None)(outputs, target).item()
-                row |= task.scores(outputs, target)
-            run.finish_epoch(row)
-            run.history.seconds = time.perf_counter() - start
-            if checkpoint is not None:
-                run.store(checkpoint)
-            bar.update()
-            bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "epoch"})
-    run.finish()
-    return run.history
-
-
-@contextmanager
-def _interruptible(run: Run, epochs: int) -> Iterator[None]:
-    """Say in one line what an interrupt leaves."""
     try:
-        yield
+        with bar, exact, in_training(model), team.synchronised(model):
+            for epoch in range(done, epochs):
+                row = _train_epoch(run, setup, epoch)
+                if val is not None:
+                    outputs = team.share(partial(outputs_of, run.evaluated), val.images)
+                    target = task.target(val, slice(None))
+                    row["val_loss"] = task.loss(None)(outputs, target).item()
+                    row |= task.scores(outputs, target)
+                run.history.rows.append(row)
+                run.history.seconds = time.perf_counter() - start
+                if checkpoint is not None:
+                    run.store(checkpoint)
+                bar.update()
+                bar.set_postfix({k: f"{v:.3g}" for k, v in row.items() if k != "epoch"})
     except KeyboardInterrupt:
         raise Interrupted(
             f"training was stopped after {len(run.history)} of {epochs} epochs, and the model is "
             "half trained: make it anew before you train again, or continue from a checkpoint."
         ) from None
+    run.finish()
+    return run.history
 
 
 def _enough(per_epoch: int) -> int:

@@ -18,7 +18,6 @@ def predict(
     *,
     task: Task | None = None,
     logits: bool = False,
-    tta: bool = False,
     batch_size: int = 256,
 ) -> Tensor:
     """Probability of each class, for each image or each of its pixels.
@@ -35,8 +34,6 @@ def predict(
         task: turns outputs into probabilities; default: what the cohort's card says (of multilabel
             a sigmoid of each, of detection what `models.found_boxes` takes), else a softmax.
         logits: return the model's outputs themselves (for `metrics.fit_temperature`, say).
-        tta: test-time augmentation: the mean answer over the image and its shifts by one pixel
-            along each axis (a map is shifted back): 5 times the work for images, 7 for volumes.
         batch_size: images at a time; changes memory and speed, not the result.
 
     Returns:
@@ -51,26 +48,8 @@ def predict(
         raise DataError(f"batch_size must be a whole number of at least 1; got {batch_size!r}")
     known = isinstance(data, Cohort) and data.card.task != "none"
     task = task or task_for(data.card.task if known else "multiclass")
-    shifts = [(2, 0)]
-    if tta:
-        first = 2 + (isinstance(data, Cohort) and data.card.frames)  # no shift in time
-        shifts += [(axis, step) for axis in range(first, images.ndim) for step in (1, -1)]
-    total = 0
-    for axis, step in shifts:
-        outputs = outputs_of(model, _shifted(images, axis, step), batch_size=batch_size)
-        if tta and outputs.ndim > 2 and outputs.shape[2:] != images.shape[2:]:
-            raise DataError("tta shifts by pixels, and this model's map is not of the image's size")
-        if outputs.ndim > 2:
-            outputs = _shifted(outputs, axis, -step)
-        total = total + (outputs if logits else task.finish(outputs))
-    return (total / len(shifts)).cpu()
-
-
-def _shifted(images: Tensor, axis: int, step: int) -> Tensor:
-    """Move the pictures by some pixels along an axis and repeat the edge."""
-    last = images.shape[axis] - 1
-    source = torch.arange(last + 1, device=images.device) - step
-    return images.index_select(axis, source.clamp(0, last)) if step else images
+    outputs = outputs_of(model, images, batch_size=batch_size)
+    return (outputs if logits else task.finish(outputs)).cpu()
 
 
 @torch.no_grad()

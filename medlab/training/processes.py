@@ -138,26 +138,20 @@ class Team:
         if not layer.training:
             return type(layer).forward(layer, images)
         exact = images.to(torch.promote_types(images.dtype, torch.float32))
-        var, mean = torch.var_mean(exact, [0, *range(2, images.ndim)], correction=0)
-        count = mean.new_tensor([0 if self.idle else images.numel() // len(mean)])
-        place = torch.eye(self.size, device=mean.device)[self.rank, :, None]
-        rows = _Sum.apply(place * torch.cat([count, mean, var]))
-        n, means, variances = rows.split([1, len(mean), len(mean)], 1)
-        total = n.sum()
-        mean = (n * means).sum(0) / total
-        var = (n * (variances + (means - mean) ** 2)).sum(0) / total
+        counts = exact[:0] if self.idle else exact
+        axes, column = [0, *range(2, images.ndim)], (-1, *[1] * (images.ndim - 2))
+        total = _Sum.apply(exact.new_tensor(counts[:, 0].numel()))
+        mean = _Sum.apply(counts.sum(axes)) / total
+        var = _Sum.apply((counts - mean.view(column)).square().sum(axes)) / total
         if layer.running_mean is not None:
             layer.num_batches_tracked.add_(1)
             seen, rate = layer.num_batches_tracked.item(), layer.momentum
             rate = 1 / seen if rate is None else rate
             layer.running_mean.lerp_(mean.detach(), rate)
             layer.running_var.lerp_((var * total / (total - 1)).detach(), rate)
-        scale, column = (var + layer.eps).rsqrt(), (-1, *[1] * (images.ndim - 2))
-        if layer.weight is not None:
-            scale = scale * layer.weight
-        exact = (exact - mean.view(column)) * scale.view(column)
-        if layer.bias is not None:
-            exact = exact + layer.bias.view(column)
+        exact = (exact - mean.view(column)) * (var + layer.eps).rsqrt().view(column)
+        if layer.affine:
+            exact = exact * layer.weight.view(column) + layer.bias.view(column)
         return exact.to(images.dtype)
 
 

@@ -65,6 +65,9 @@ class Task(ABC):
 
     def weights(self, train: Cohort, num_outputs: int) -> Tensor:
         """What class_weights="balanced" means: N / (K · N_k), with K the classes that occur."""
+        if self.field not in ("labels", "masks"):
+            told = f"the target is {self.field}, without classes to balance"
+            raise DataError(f"{told}: pass class_weights=None")
         target = getattr(train, self.field).flatten().int()
         counts = torch.bincount(target, minlength=num_outputs).float()
         present = counts > 0
@@ -85,9 +88,9 @@ class Task(ABC):
         low, high = (int(value) for value in target.aminmax())
         if not self.several and not 0 <= low <= high < classes:
             raise DataError(
-                f"{name} {self.field} run from {low} to {high}, and a model with num_classes="
-                f"{classes} knows 0 to {classes - 1}: build it with num_classes={high + 1}, or "
-                "renumber them from 0"
+                f"{name} {self.field} run from {low} to {high}, and a model with {classes} outputs "
+                f"knows 0 to {classes - 1}: build it with num_classes={high + 1} (of a sequence, "
+                "give it more steps), or renumber them from 0"
             )
         if low == high and name == "train":
             told = f"every value of the training {self.field} is {low}: nothing to tell apart"

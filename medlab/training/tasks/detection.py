@@ -52,9 +52,6 @@ class Detection(Task):
         except UndefinedMetric:  # there is nothing to find
             return {"val_ap": math.nan, "val_froc": math.nan}
 
-    def weights(self, train: Cohort, num_outputs: int) -> Tensor:
-        raise DataError("boxes carry no class, so nothing can be balanced: class_weights=None")
-
     def check(self, data: Cohort, outputs: Tensor, name: str) -> None:
         if data.boxes is None:
             raise DataError(f"the {name} set {data.card.name!r} has no boxes to learn from")
@@ -89,7 +86,7 @@ def _heat_and_boxes(outputs: Tensor, boxes: list[Tensor]) -> Tensor:
     truth = truth.scatter_reduce(0, places, near.flatten(), "amax").view(n, height, width)
     positive = (truth == 1).float()
     weight = torch.where(truth == 1, 1.0, (1 - truth) ** 4)
-    heat = (focal(outputs[:, 0], positive, alpha=None) * weight).sum() / positive.sum().clamp_min(1)
+    heat = (focal(outputs[:, 0], positive) * weight).sum() / positive.sum().clamp_min(1)
     answer = outputs[image, 1:, y, x]  # (boxes, cells of a window, 4)
     offset, size = centre[:, None] - cells - 0.5, sides.log()[:, None].expand(-1, len(around), -1)
     wrong = F.l1_loss(answer, torch.cat([offset, size], 2), reduction="none").sum(2)

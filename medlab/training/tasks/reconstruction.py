@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,6 @@ from medlab.metrics import psnr
 from medlab.training.tasks import Task
 
 
-@dataclass(frozen=True)
 class Reconstruction(Task):
     """Mean squared error of every pixel; scored by it and by the mean `metrics.psnr` of images.
 
@@ -24,17 +23,11 @@ class Reconstruction(Task):
     model gets it: uint8 as 0 … 1. `predict` returns the outputs. Augmentation moves the target with
     the image and changes its grey levels alike; blur and noise of an `Augment` go to the image
     alone, since they are what the model is to undo. Another function gets image and target as the
-    channels of one image.
-
-    Attributes:
-        data_range: of the PSNR, in the target's units; default: the spread of the validation set's
-            targets.
+    channels of one image. The range of the PSNR is the spread of the validation set's targets.
     """
 
     kinds = ("reconstruction",)
     field = "target"
-
-    data_range: float | None = None
 
     def target(self, data: Cohort, index: Tensor | slice) -> Tensor:
         return to_float(torch.as_tensor(data.extras.get("target", data.images))[index])
@@ -55,15 +48,12 @@ class Reconstruction(Task):
         return images if damage is None else damage(images, generator=draws), target
 
     def scores(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        span = self.data_range or (target.max() - target.min()).item()
+        span = (target.max() - target.min()).item()
         decibels = psnr(target, outputs, data_range=span)
         return {"val_psnr": decibels.mean().item(), "val_mse": F.mse_loss(outputs, target).item()}
 
     def finish(self, outputs: Tensor) -> Tensor:
         return outputs
-
-    def weights(self, train: Cohort, num_outputs: int) -> Tensor:
-        raise DataError("pixels have no classes, so nothing can be balanced: class_weights=None")
 
     def check(self, data: Cohort, outputs: Tensor, name: str) -> None:
         target = self.target(data, slice(None))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medlab.cohort import Cohort
-from medlab.errors import DataError
 from medlab.training.tasks.classification import Classification
 
 
@@ -19,16 +17,6 @@ class Sequence(Classification):
 
     kinds = ("sequence",)
     class_weights = None
-
-    def check(self, data: Cohort, outputs: Tensor, name: str) -> None:
-        if (
-            data.labels is None
-            or not 0 <= data.labels.min() <= data.labels.max() < outputs.shape[1]
-        ):
-            raise DataError(
-                f"{name} labels must be numbers of steps, 0 to {outputs.shape[1] - 1}, since the "
-                f"model puts out {tuple(outputs.shape)} for (N, steps); they are {data.labels}"
-            )
 
     def scores(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
         off = (outputs.argmax(1) - target).abs().float()
