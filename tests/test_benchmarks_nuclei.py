@@ -110,15 +110,3 @@ def test_every_way_to_turn_an_image_is_turned_back():
     found = NUCLEI.predict(Copy(), images)
     want = (images * torch.arange(4.0).view(1, 4, 1, 1)).softmax(1).numpy()
     assert found == pytest.approx(want, abs=1e-6)
-
-
-def test_each_pixel_of_a_block_gets_its_own_answer():
-    torch.manual_seed(0)
-    model = NUCLEI.BlockUNet().eval()
-    image = torch.randn(1, 1, 64, 32)
-    logits = model(image)
-    assert logits.shape == (1, 4, 64, 32)
-    # Block (b, a) of the image is place (b, a) of the net, its pixels the four channels there
-    blocks = image.reshape(32, 2, 16, 2).permute(1, 3, 0, 2).reshape(1, 4, 32, 16)
-    answers = model.net(blocks).reshape(4, 2, 2, 32, 16).permute(0, 3, 1, 4, 2)
-    assert torch.allclose(logits[0], answers.reshape(4, 64, 32), atol=1e-5)
