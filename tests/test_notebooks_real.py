@@ -7,7 +7,7 @@ import os
 import nbformat
 import pytest
 
-from medlab.datasets import unpack
+from data_scripts.unpack import unpack
 from notebooks import edition, execute
 from tests.notebook_rules import output_text
 from tests.where import NOTEBOOKS
