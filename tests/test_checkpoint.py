@@ -307,6 +307,7 @@ class StopsAfter:
 OPTIONS = [
     {},
     {"average": 0},
+    {"keep": "best"},
     {"precision": "bfloat16+channels_last"},
     {"precision": "float16"},
     {"class_weights": "balanced"},
@@ -331,6 +332,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, options, stop_after
     )
     assert same(whole, resumed)
     assert history.rows == expected.rows
+    assert history.kept == expected.kept
     assert history["epoch"] == [1, 2, 3, 4, 5, 6]
 
 

@@ -269,7 +269,7 @@ def test_history_is_what_scikit_learn_says_of_the_final_model():
     assert history["val_accuracy"][-1] == pytest.approx(
         (scores.argmax(1) == val[1]).float().mean().item()
     )
-    assert len(history) == 2
+    assert len(history) == history.kept == 2
     assert "val_auc" in repr(history)
 
 
@@ -294,6 +294,19 @@ def test_a_model_in_evaluation_mode_is_trained_all_the_same():
     fit(first, toy(), epochs=1, **QUIET)
     fit(second, toy(), epochs=1, **QUIET)
     assert torch.equal(state(first), state(second))
+
+
+def test_keep_best_leaves_the_epoch_of_lowest_validation_loss():
+    val = toy(40, seed=5)
+    val = (val[0], torch.cat([val[1][:30], 1 - val[1][30:]]))  # wrong labels: confidence costs
+    model = tiny()
+    history = fit(model, toy(60), val, epochs=8, lr=0.02, batch_size=8, keep="best", augment=None,
+                  **QUIET)  # fmt: skip
+    losses = history["val_loss"]
+    assert history.kept == 1 + int(np.argmin(losses))
+    assert history.kept < 8
+    scores = predict(model, val[0])
+    assert log_loss(val[1], exact(scores)) == pytest.approx(min(losses), rel=1e-4)
 
 
 def test_history_without_validation_says_what_is_missing():
@@ -488,6 +501,7 @@ def test_cohort_without_labels_is_named():
         {"class_weights": [1.0, float("nan")]},
         {"weight_decay": float("inf")},
         {"average": -1},
+        {"keep": "first"},
         {"seed": -1},
         {"weight_decay": -1},
         {"class_weights": "even"},
@@ -500,6 +514,11 @@ def test_cohort_without_labels_is_named():
 def test_options_out_of_range_are_named(options):
     with pytest.raises(MedlabError, match=next(iter(options))):
         fit(tiny(), (X, Y), **({"epochs": 1} | QUIET | options))
+
+
+def test_keep_best_needs_validation():
+    with pytest.raises(DataError, match="validation"):
+        fit(tiny(), (X, Y), epochs=1, keep="best", **QUIET)
 
 
 def test_exploding_loss_stops_with_advice():

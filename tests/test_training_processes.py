@@ -87,7 +87,7 @@ def cases():
     several = (images_of(11, 16, 16), (images_of(11, 4)[:, 0] > 0.6).float())
     return {
         "balanced": (lambda: SmallCNN(1, 3, width=4), classes(37, 16, 16), classes(9, 16, 16),
-                     {"batch_size": 9}),
+                     {"batch_size": 9, "keep": "best"}),
         "dice": (lambda: UNet(1, 3, width=4, depth=2), (images_of(7, 16, 16), masks),
                  (images_of(7, 16, 16), masks), {"batch_size": 3}),
         "focal": (lambda: Detector(1, width=4), found, found, {"batch_size": 3}),

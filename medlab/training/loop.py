@@ -39,6 +39,7 @@ def fit(
     augment: str | Callable | None = "auto",
     class_weights: str | Sequence[float] | Mapping[int, float] | None = "auto",
     average: float = 1.0,
+    keep: str = "last",
     seed: int = 0,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -72,7 +73,7 @@ def fit(
     Args:
         model: maps float32 images (N, C, …) to logits (N, K), or (N, K, *size) to segment.
         train: a cohort, or a pair (images, targets).
-        val: the same, other patients; only for the scores in the history.
+        val: the same, other patients; only for the scores in the history and for keep="best".
         task: a `medlab.training.Task`; default: what the data say.
         epochs: passes over the training set; default: 20; more where the set is so small
             that they make fewer than 400 steps, down to 12 where they make more than 1,500.
@@ -86,6 +87,7 @@ def fit(
             "auto" ("balanced" for one class an image, else None), one number a class, or a
             dictionary {class: number}.
         average: weights are averaged over about so many epochs, counted back; 0 turns it off.
+        keep: "last" epoch, or "best": the epoch of lowest validation loss.
         seed: decides order, augmentation and dropout.
         device: default: CUDA if there is one, else the CPU.
         precision: "auto", which `Precision.by_rule` decides from the device; or "float32",
@@ -104,6 +106,8 @@ def fit(
 
     Source: Loshchilov & Hutter, Decoupled weight decay regularization (2019), arXiv:1711.05101.
     """
+    if keep not in ("last", "best") or (keep == "best" and val is None):
+        raise DataError(f"keep must be 'last', or 'best' with a validation set; got {keep!r}")
     if resume and checkpoint is None:
         raise DataError("resume=True needs checkpoint=…, the file to continue from")
     team = Team.join()
@@ -119,6 +123,7 @@ def fit(
         "weight_decay": number(float, "weight_decay", weight_decay, 0),
         "average": number(float, "average", average, 0),
         "seed": number(int, "seed", seed, 0),
+        "keep": keep,
         "task": fingerprint(task),
         "model": fingerprint(model),
         "train": fingerprint(train) if checkpoint or team.size > 1 else "",
@@ -152,7 +157,7 @@ def fit(
                     target = task.target(val, slice(None))
                     row["val_loss"] = task.loss(None)(outputs, target).item()
                     row |= task.scores(outputs, target)
-                run.history.rows.append(row)
+                run.finish_epoch(row)
                 run.history.seconds = time.perf_counter() - start
                 if checkpoint is not None:
                     run.store(checkpoint)

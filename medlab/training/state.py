@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
@@ -25,11 +26,12 @@ class History:
     Columns: epoch (from 1), lr (at its end), train_loss (with class weights and augmentation), and
     with a validation set val_loss (plain) and the task's scores, such as val_auc (nan where a class
     is missing), all of the averaged weights. `config` is what decided the result (seed, precision,
-    …), `seconds` the wall time of the training.
+    …), `kept` the epoch whose weights the model holds, `seconds` the wall time of the training.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     config: dict = field(default_factory=dict)
+    kept: int = 0
     seconds: float = 0.0
 
     def __getitem__(self, column: str) -> list[float]:
@@ -49,7 +51,7 @@ class History:
 
 
 class Run:
-    """A model under training, with its optimiser, its average and its history.
+    """A model under training, with its optimiser, its average, its best epoch and its history.
 
     `config` is the recipe, as plain values: what a checkpoint must agree with.
     """
@@ -59,9 +61,9 @@ class Run:
     ):
         self.team = team
         self.history = History(config=config)
-        self.models = nn.ModuleDict({"model": model})
-        if config["average"]:
-            self.models["average"] = copy.deepcopy(model)
+        copies = {"average": config["average"], "best": config["keep"] == "best"}
+        copied = {name: copy.deepcopy(model) for name, wanted in copies.items() if wanted}
+        self.models = nn.ModuleDict({"model": model, **copied})
         # Convolutions of a sequence (N, C, T, H, W) have two dimensions, those of a volume three.
         flat = any(weight.ndim == 4 for weight in model.parameters())
         self.models.to(memory_format=precision.layout(2 if flat else images.ndim - 2))
@@ -86,9 +88,22 @@ class Run:
         if "average" in self.models:
             average_into(self.evaluated, self.models["model"], weight)
 
+    def finish_epoch(self, row: dict[str, float]) -> None:
+        """Note the scores of an epoch and, if the best epoch is wanted, whether it was that."""
+        history = self.history
+        best = history.rows[history.kept - 1] if history.kept else {"val_loss": math.inf}
+        history.rows.append(row)
+        if "best" not in self.models:
+            history.kept = len(history)
+        elif row["val_loss"] < best["val_loss"]:
+            history.kept = len(history)
+            self.models["best"].load_state_dict(self.evaluated.state_dict())
+
     def finish(self) -> None:
-        """Leave the averaged weights in the model, laid out plainly."""
-        self.models["model"].load_state_dict(self.evaluated.state_dict())
+        """Leave the weights to keep in the model, laid out plainly."""
+        best = self.history.kept and "best" in self.models
+        final = self.models["best"] if best else self.evaluated
+        self.models["model"].load_state_dict(final.state_dict())
         self.models.to(memory_format=torch.contiguous_format)
 
     def store(self, path: str | os.PathLike) -> None:
