@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from recipe import over_shifts
 from torch import nn
 
 from medlab import metrics
@@ -29,6 +29,10 @@ from medlab.cohort import Cohort, to_float
 from medlab.datasets import load
 from medlab.models import SmallCNN
 from medlab.training import fit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.recipe import over_shifts
 
 # Set -> method -> test AUC and accuracy, as printed
 PUBLISHED = json.loads(Path(__file__).with_name("medmnist_published.json").read_text("utf-8"))

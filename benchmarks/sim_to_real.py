@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -28,7 +30,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from recipe import over_shifts
 from scipy.ndimage import distance_transform_edt
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian
@@ -40,6 +41,10 @@ from medlab.augment import Augment
 from medlab.cohort import Cohort
 from medlab.datasets import from_arrays
 from medlab.models import SmallCNN
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.recipe import over_shifts
 
 STRONG = Augment(
     rotate=12,

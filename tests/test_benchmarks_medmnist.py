@@ -1,15 +1,9 @@
 """Published scores against the tables they come from, and against what a score can be."""
 
-import importlib
-import sys
-
 import pytest
 
+from benchmarks.medmnist import PUBLISHED
 from medlab.datasets.medmnist import SETS
-from tests.where import ROOT
-
-sys.path.append(str(ROOT / "benchmarks"))  # where its neighbours are for a script
-PUBLISHED = importlib.import_module("benchmarks.medmnist").PUBLISHED
 
 FLAT = "ResNet-18, 28 px; ResNet-18, 224 px; ResNet-50, 28 px; ResNet-50, 224 px; auto-sklearn"
 FLAT = [*FLAT.split("; "), "AutoKeras", "Google AutoML Vision"]

@@ -13,7 +13,6 @@ import medlab
 from medlab.datasets import from_arrays
 from tests.where import ROOT
 
-sys.path.append(str(ROOT / "benchmarks"))  # where its neighbours are for a script
 SPEC = importlib.util.spec_from_file_location("sim_to_real", ROOT / "benchmarks" / "sim_to_real.py")
 SIM = importlib.util.module_from_spec(SPEC)
 sys.modules[SPEC.name] = SIM  # its tuples look up their own annotations
