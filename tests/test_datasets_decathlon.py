@@ -345,6 +345,17 @@ def test_a_damaged_archive_is_named(tmp_path, publisher, data):
     assert left(tmp_path / "data") == []
 
 
+def test_an_archive_cut_between_two_files_is_named(tmp_path, publisher):
+    whole = archive()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        starts = [member.offset for member in tar][1:]
+    for start in starts:
+        publisher(whole[:start])
+        with pytest.raises(DataError, match="cannot be unpacked: its end is missing"):
+            medlab.load("hippocampus", root=tmp_path / "data")
+        assert left(tmp_path / "data") == []
+
+
 def test_without_a_network_it_says_where_it_looked(tmp_path):
     with pytest.raises(DataError, match="hippocampus is not at .*Task04_Hippocampus.tar"):
         medlab.load("hippocampus", root=tmp_path, download=False)

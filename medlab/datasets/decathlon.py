@@ -35,6 +35,8 @@ def load_hippocampus(root: str | os.PathLike | None, download: bool, verify: boo
                 path, card = provide(path, card, verify=verify)
                 with reading(f"{path} cannot be unpacked"), tarfile.open(path) as archive:
                     archive.extractall(draft, filter="data")
+                    if any(path.read_bytes()[-512:]):  # an archive's end is a block of zeros
+                        raise DataError("its end is missing")
                 os.rename(Path(draft) / path.stem, folder)
         except OSError as error:
             raise DataError(f"{folder} cannot be unpacked ({error}). {by_hand}.") from error
