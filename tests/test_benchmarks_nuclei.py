@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from skimage.draw import disk
 from skimage.measure import label
 
+from medlab.cohort import Cohort
 from tests.where import ROOT
 
 SPEC = importlib.util.spec_from_file_location("nuclei", ROOT / "benchmarks" / "nuclei.py")
@@ -110,3 +111,24 @@ def test_every_way_to_turn_an_image_is_turned_back():
     found = NUCLEI.predict(Copy(), images)
     want = (images * torch.arange(4.0).view(1, 4, 1, 1)).softmax(1).numpy()
     assert found == pytest.approx(want, abs=1e-6)
+
+
+@pytest.mark.parametrize("by", ["fields", "images"])
+def test_every_image_is_scored_once_by_a_network_that_saw_none_of_its_field(by):
+    fields = np.repeat([f"field {k}" for k in range(40)], [4, 1, 2, 3] * 10)
+    own = np.arange(len(fields)).astype(str)
+    cohort = Cohort(
+        images=torch.arange(100.0).view(100, 1, 1, 1),
+        masks=torch.zeros(100, 1, 1, dtype=torch.uint8),
+        patients=fields if by == "fields" else own,
+        card=NUCLEI.PIXELS,
+    )
+    ((rest, test),) = NUCLEI.divided(cohort, choose=False)
+    folds = NUCLEI.divided(cohort, choose=True)
+    for learn, scored in [(rest, test), *folds]:
+        assert not set(learn.patients) & set(scored.patients)
+    whole = torch.cat([part.images.flatten() for part in (rest, test)])
+    assert whole.sort().values.tolist() == list(range(100))
+    once = torch.cat([scored.images.flatten() for _, scored in folds])
+    assert once.sort().values.equal(rest.images.flatten().sort().values)
+    assert all(len(learn) + len(scored) == len(rest) for learn, scored in folds)
