@@ -43,7 +43,8 @@ def promised(name: str) -> dict[str, list[float]]:
     text = (GUIDES / name).read_text(encoding="utf-8")
     table = re.search(r"\| figure \|[^\n]*\n\|---[^\n]*\n((?:\|[^\n]*\n)+)", text)[1]
     rows = [row.strip("| ").split(" | ") for row in table.strip().split("\n")]
-    return {row[0]: [float(x) for x in re.findall(r"\d+(?:\.\d+)?(?:e-\d+)?", row[-1])]
+    number = r"−?\d+(?:\.\d+)?(?:e-\d+)?"
+    return {row[0]: [float(x.replace("−", "-")) for x in re.findall(number, row[-1])]
             for row in rows}  # fmt: skip
 
 
@@ -245,7 +246,7 @@ def test_part_1_light_bytes_series_and_counting():
     header = pydicom.dcmread(path)
     hu = header.pixel_array * float(header.RescaleSlope) + float(header.RescaleIntercept)
     three = PART_1["L1a, darkest, brightest, row 64 and column 64, HU"]
-    assert [-hu.min(), hu.max(), hu[64, 64]] == three  # the sign is the table's
+    assert [hu.min(), hu.max(), hu[64, 64]] == three
     for level, width, name in ((40, 400, "level 40, width 400"),
                                (-600, 1500, "level −600, width 1,500")):  # fmt: skip
         lost = np.mean((hu <= level - width / 2) | (hu >= level + width / 2))
@@ -904,15 +905,15 @@ def by_chance(a, b):
     return np.mean([len(alike(a, (b[0], [rng.permutation(v) for v in b[1]]))) for _ in range(200)])
 
 
-def second_names(cohort, *keys):
-    learnt, there = cohort.official == "train", np.isin(cohort.sites, ASKING)
+def second_names(cohort, *keys, where=ASKING):
+    learnt, there = cohort.official == "train", np.isin(cohort.sites, where)
     return [known_facts(cohort[at], *keys) for at in (learnt, there)]
 
 
-def contradicted(cohort):
-    """Of each reader: patients whom the panel read, and those of whom it says otherwise."""
+def contradicted(cohort, least=0):
+    """Of each reader: patients whom the panel read (1: and calls ill), those of other labels."""
     panel, reader = (np.asarray(cohort.extras[key]) for key in ("panel", "reader"))
-    read, other = panel >= 0, (panel >= 0) & (panel != cohort.labels.numpy())
+    read, other = panel >= least, (panel >= least) & (panel != cohort.labels.numpy())
     return {
         letter: tuple(len(set(cohort.patients[at & (reader == letter)])) for at in (read, other))
         for letter in np.unique(reader)
@@ -920,10 +921,11 @@ def contradicted(cohort):
 
 
 def judged(cohort, foreign):
-    """With the panel's labels where it read, without the unread patients of reader D."""
+    """The panel's labels where it read, without reader D's unread val and test patients."""
     panel = np.asarray(cohort.extras["panel"])
     labels = torch.as_tensor(np.where(panel >= 0, panel, cohort.labels))
     keep = (panel >= 0) | (np.asarray(cohort.extras["reader"]) != "D")
+    keep |= cohort.official == "train"
     return dataclasses.replace(cohort, labels=labels)[keep & ~np.isin(cohort.patients, foreign)]
 
 
@@ -1011,6 +1013,66 @@ def test_part_4_both_variants_deliver_the_same():
     assert blocks("part_4.md")[0] == blocks("part_4_light.md")[0]
 
 
+def test_part_4_rows_of_points_repeat_the_table():
+    guide = (GUIDES / "part_4_marking.md").read_text(encoding="utf-8")
+    for figure, template, uses in [
+        ("2b, patients under two names", "at Hill {} pairs on three facts", 1),
+        ("2b, pairs by age and sex alone, Hill", "{} by age and sex;", 1),
+        ("2b, pairs by age and sex alone, Hill and Lake", "({} is Hill and Lake", 1),
+        ("2c, reader D: called ill by the panel, healthy for the reader", "{1} of {0}", 1),
+        ("2c, reader D: called ill by the panel, healthy for the reader", "{1} of the {0} whom", 1),
+        ("2c, the other four: called ill by the panel, healthy for the reader",
+         "the others {1} of {0}", 2),
+        ("2c, reader D: read by the panel, contradicted", "({1} of {0}, 0 of 118)", 1),
+        ("2c, the other four: read by the panel, contradicted", "(5 of 29, {1} of {0})", 1),
+        ("4c, patients that α = 0.02 needs", "α = 0.02 needs {} patients", 1),
+        ("4c, patients that α = 0.025 needs", "α = 0.025 needs {} patients", 1),
+        ("4c, patients of Hill to set limits on", "{} give an infinite limit", 1),
+        ("4c, proper, of patients under second names", "- Four of the 30 proper", 1),
+        ("4b, patients of a class that α = 0.1 needs", "nine patients of a class are needed", 1),
+        ("4b, patients of a class that α = 0.1 needs", "nine are needed, Lake has five", 1),
+        ("5c, patients whose labels contradict each other", "six patients whose labels contr", 2),
+    ]:  # fmt: skip
+        row = PART_4[figure]
+        said = template.format(*(f"{x:.0f}" for x in row))
+        assert guide.count(said) >= uses, said
+    words = {"4c, proper, of patients under second names": 4, "4b, patients of a class that "
+             "α = 0.1 needs": 9, "4b, ill patients to calibrate on, Lake": 5,
+             "5c, patients whose labels contradict each other": 6}  # fmt: skip
+    assert [PART_4[figure] for figure in words] == [[n] for n in words.values()]
+    shares = re.findall(
+        r"women (0\.\d+), men (0\.\d+); the young (0\.\d+), 40 to 64 (0\.\d+)", guide
+    )
+    assert len(shares) == 2
+    for row in shares:
+        for name, share in zip(("women", "men", "20 to 39", "40 to 64"), row, strict=True):
+            within_part_4(f"5c, share ill in the company's records, {name}", float(share))
+
+
+def test_part_4_one_training_of_the_guide_lies_in_its_ranges():
+    guide = (GUIDES / "part_4_marking.md").read_text(encoding="utf-8").rpartition("## The lighter")
+    one = re.search(r"In the training of the cell.*?(?=\n\n|\Z)", guide[2], re.S)[0]
+    effect = re.search(r"2a (\S+) \(over images; (\S+) over patients\)", one)
+    within_part_4("3b, effect of the mark, in units of illness", float(effect[1]))
+    auc = {site: (float(a), float(b)) for site, a, b in
+           re.findall(r"(Harbour|North|Valley)\s(0\.\d+) → (0\.\d+)", one)}  # fmt: skip
+    for name, value in zip(("as delivered", "covered"), auc.pop("Harbour"), strict=True):
+        within_part_4(f"3b, Harbour, AUC {name}", value)
+    assert len(auc) == 2
+    for before, after in auc.values():
+        within_part_4("3b, North and Valley: AUC changes by", abs(before - after))
+    called = [[int(x) for x in row] for row in re.findall(r"(\d+) → (\d+) of (\d+)", one)]
+    assert [row[2] for row in called] == PART_4["3b, Hill, healthy: marked, without, all"]
+    assert [sum(x) for x in zip(*called[:2], strict=True)] == called[2]
+    shares = [(before - after) / n for before, after, n in called]
+    for figure, share in zip((
+        "3b, Hill, healthy and marked: share called, less that when covered",
+        "3b, Hill, healthy without a mark: share called when covered, less that before",
+        "3b, Hill, all healthy: share called changes by",
+    ), (shares[0], -shares[1], abs(shares[2])), strict=True):  # fmt: skip
+        within_part_4(figure, share)
+
+
 @pytest.mark.slow
 def test_part_4_faults_are_found(pneumonias):
     cohort = pneumonias["delivered"]
@@ -1029,23 +1091,29 @@ def test_part_4_faults_are_found(pneumonias):
     )
     assert not mark[np.isin(site, ("North", "Valley", "Lake"))].any()
 
-    sure, loose = (second_names(cohort, *k) for k in (("age", "female", "fat"), ("age", "female")))
-    pairs = alike(*sure)
-    assert sorted(pair[0] for pair in pairs) == sorted(pneumonias["twice"])
-    assert [len(pairs)] == PART_4["2b, patients under two names"]
-    within_part_4("2b, pairs expected by chance", by_chance(*sure))
-    within_part_4("2b, pairs by age and sex alone", len(alike(*loose)))
+    for title, where in {"Hill": ("Hill",), "Hill and Lake": ASKING}.items():
+        sure, loose = (
+            second_names(cohort, *keys, where=where)
+            for keys in (("age", "female", "fat"), ("age", "female"))
+        )
+        pairs = alike(*sure)
+        assert sorted(pair[0] for pair in pairs) == sorted(pneumonias["twice"])
+        assert [len(pairs)] == PART_4["2b, patients under two names"]
+        within_part_4(f"2b, pairs expected by chance, {title}", by_chance(*sure))
+        within_part_4(f"2b, pairs by age and sex alone, {title}", len(alike(*loose)))
     leaks = cohort.leaks()
     assert [len(leaks.patients + leaks.exact + leaks.near)] == PART_4["2b, what `leaks()` reports"]
 
     outlined = (cohort.masks > 0).flatten(1).any(1)
     assert not outlined[cohort.labels == 0].any()  # an outline would betray what was overlooked
 
-    counts = contradicted(cohort)
-    assert PART_4["2c, reader D: read by the panel, contradicted"] == list(counts.pop("D"))
-    assert PART_4["2c, the other four: read by the panel, contradicted"] == [
-        sum(v) for v in zip(*counts.values(), strict=True)
-    ]
+    for what, least in {"called ill by the panel, healthy for the reader": 1,
+                        "read by the panel, contradicted": 0}.items():  # fmt: skip
+        counts = contradicted(cohort, least)
+        assert PART_4[f"2c, reader D: {what}"] == list(counts.pop("D"))
+        assert PART_4[f"2c, the other four: {what}"] == [
+            sum(v) for v in zip(*counts.values(), strict=True)
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -1059,15 +1127,16 @@ def audited(pneumonias):
 
 
 @pytest.mark.slow
-def test_part_4_the_sign_moves_scores_and_maps_do_not_prove_it(pneumonias):
-    cohort, model = pneumonias["delivered"], pneumonias["model"]
+def test_part_4_the_sign_moves_scores_and_maps_do_not_prove_it(pneumonias, audited):
+    model, (_, clean, y, p, called) = pneumonias["model"], audited
     learnt, home, mark = (
-        cohort.official == "train", ~np.isin(cohort.sites, ASKING), marked(cohort.images),
+        clean.official == "train", ~np.isin(clean.sites, ASKING), marked(clean.images),
     )  # fmt: skip
 
-    train = cohort[learnt]
+    train = clean[learnt]
     healthy = to_float(train.images[train.labels == 0]).mean(0, keepdim=True)
-    ill = cohort[~learnt & home & ~mark & (cohort.labels == 1).numpy()]
+    outlined = (clean.masks > 0).flatten(1).any(1).numpy()
+    ill = clean[~learnt & home & ~mark & (y == 1) & outlined]
     x, usual = to_float(ill.images), (train.masks[train.labels == 1] > 0).float().mean(0)
     maps = {
         "rival": (x - healthy).clamp_min(0)[:, 0] * usual,
@@ -1095,7 +1164,7 @@ def test_part_4_the_sign_moves_scores_and_maps_do_not_prove_it(pneumonias):
         logits = medlab.predict(model, images, logits=True).double()
         return (logits[:, 1] - logits[:, 0]).numpy()
 
-    plain = cohort[~learnt & home & ~mark]
+    plain = clean[~learnt & home & ~mark]
     before, moved = log_odds(plain.images), log_odds(repainted(plain.images, covered=False))
     illness = np.subtract(*(before[plain.labels == k].mean() for k in (1, 0)))
     effect = metrics.bootstrap(
@@ -1103,17 +1172,32 @@ def test_part_4_the_sign_moves_scores_and_maps_do_not_prove_it(pneumonias):
     )
     within_part_4("3b, effect of the mark, in units of illness", effect.value)
     within_part_4("3b, its lower end", effect.low)
-    p, q = (ill_scores(model, v) for v in (cohort.images, repainted(cohort.images, covered=True)))
-    at = ~learnt & (cohort.sites == "Harbour")
+    q = ill_scores(model, repainted(clean.images, covered=True))
+    at = ~learnt & (clean.sites == "Harbour")
     for name, scores in {"as delivered": p, "covered": q}.items():
-        within_part_4(f"3b, Harbour, AUC {name}", metrics.auc(cohort.labels[at], scores[at]))
+        within_part_4(f"3b, Harbour, AUC {name}", metrics.auc(y[at], scores[at]))
     drop = metrics.bootstrap_difference(
-        metrics.auc, cohort.labels[at], p[at], q[at], groups=cohort.patients[at], n=500
+        metrics.auc, y[at], p[at], q[at], groups=clean.patients[at], n=500
     )
     within_part_4("3b, Harbour, as delivered less covered, lower end", drop.low)
-    at = (cohort.sites == "Hill") & mark & (cohort.labels == 0).numpy()
-    more = (p[at] >= pneumonias["threshold"]).mean() - (q[at] >= pneumonias["threshold"]).mean()
-    within_part_4("3b, Hill, healthy and marked: share called, less that when covered", more)
+    for site in ("North", "Valley"):
+        at = ~learnt & (clean.sites == site)
+        change = metrics.auc(y[at], p[at]) - metrics.auc(y[at], q[at])
+        within_part_4("3b, North and Valley: AUC changes by", abs(change))
+
+    at = (clean.sites == "Hill") & (y == 0)
+    some = {"marked": at & mark, "without a mark": at & ~mark, "all": at}
+    assert [n.sum() for n in some.values()] == PART_4["3b, Hill, healthy: marked, without, all"]
+    less = called.astype(int) - (q >= pneumonias["threshold"])
+    within_part_4(
+        "3b, Hill, healthy and marked: share called, less that when covered",
+        less[some["marked"]].mean(),
+    )
+    within_part_4(
+        "3b, Hill, healthy without a mark: share called when covered, less that before",
+        -less[some["without a mark"]].mean(),
+    )
+    within_part_4("3b, Hill, all healthy: share called changes by", abs(less[at].mean()))
 
 
 @pytest.mark.slow
@@ -1130,8 +1214,13 @@ def test_part_4_sets_hide_those_whom_they_miss(audited):
     for site in ("home", *ASKING):
         test = part[site, "test"]
         within_part_4(f"4a, coverage, home's quantile, {site}", (wrong[test] <= q).mean())
-    ill_at = {s: part[s, "test"][y[part[s, "test"]] == 1] for s in ASKING}
-    within_part_4("4a, coverage of Lake's ill", (wrong[ill_at["Lake"]] <= q).mean())
+        for k, name in enumerate(("healthy", "ill")):
+            covered = (wrong[test] <= q)[y[test] == k]
+            within_part_4(f"4a, coverage, home's quantile, {site}'s {name}", covered.mean())
+    lake = y[part["Lake", "test"]]
+    assert [len(lake), (lake == 1).sum()] == PART_4["4a, Lake: test patients, ill ones"]
+    needed = next(n for n in range(1, 99) if np.isfinite(conformal(np.arange(n), 0.1)))
+    assert [needed] == PART_4["4b, patients of a class that α = 0.1 needs"]
     for site in ASKING:
         local, test = part[site, "val"], part[site, "test"]
         assert [(y[local] == 1).sum()] == PART_4[f"4b, ill patients to calibrate on, {site}"]
@@ -1147,10 +1236,18 @@ def test_part_4_refusals_need_two_scores_and_enough_patients(pneumonias, audited
     hill = (cohort.sites == "Hill") & (cohort.official == "val")
     hill = cohort[hill & ~np.isin(cohort.patients, foreign)]
     assert [len(set(hill.patients))] == PART_4["4c, patients of Hill to set limits on"]
+    for alpha in (0.05, 0.025, 0.02):
+        needed = next(n for n in range(1, 99) if np.isfinite(conformal(np.arange(n), alpha)))
+        assert [needed] == PART_4[f"4c, patients that α = {alpha} needs"]
+    queued = pneumonias["names"][
+        (pneumonias["sites"] == "Hill") & (pneumonias["part"] == "test") & pneumonias["kept"]
+    ][:30]
+    assert [np.isin(queued, foreign).sum()] == PART_4["4c, proper, of patients under second names"]
     kinds, no = pneumonias["kinds"], refused(pneumonias["queue"], hill, 0.05)
     for kind in dict.fromkeys(kinds.tolist()):
         within_part_4(f"4c, refused: {kind}", no[kinds == kind].sum())
-    assert not refused(pneumonias["queue"], hill, 0.025).any()  # too few patients for that
+    for alpha in (0.025, 0.02):  # too few patients for that
+        assert not refused(pneumonias["queue"], hill, alpha).any()
     sure = medlab.predict(model, pneumonias["queue"]).amax(1).numpy()
     limit = conformal(-medlab.predict(model, hill.images).amax(1).numpy(), 0.1)
     within_part_4(
@@ -1183,9 +1280,15 @@ def test_part_4_women_are_failed_and_the_young_only_rarely_ill(pneumonias, audit
         assert (gap < 0) == (title == "sensitivity")
     within_part_4("5b, corrected p of 20 to 39, sensitivity", gaps["sensitivity"]["20 to 39"][1])
     train = pneumonias["delivered"].split()[0]
-    t = train.labels.numpy(), np.asarray(train.extras["female"])
-    within_part_4("5c, share ill in the company's records, women", t[0][t[1]].mean())
-    within_part_4("5c, share ill in the company's records, men", t[0][~t[1]].mean())
+    t, women, age = train.labels.numpy(), *(np.asarray(train.extras[k]) for k in ("female", "age"))
+    for name, some in {"women": women, "men": ~women, "20 to 39": age < 40,
+                       "40 to 64": (age >= 40) & (age < 65)}.items():  # fmt: skip
+        within_part_4(f"5c, share ill in the company's records, {name}", t[some].mean())
+    whole = pneumonias["delivered"]
+    torn = [n for n in set(whole.patients) if len(whole.labels[whole.patients == n].unique()) > 1]
+    assert [len(torn)] == PART_4["5c, patients whose labels contradict each other"]
+    at = np.isin(whole.patients, torn)
+    assert np.asarray(whole.extras["female"])[at].all() and (whole.official[at] == "train").all()
 
 
 @pytest.mark.slow
