@@ -19,9 +19,9 @@ is how a recipe should be chosen: a single part of 50 images misled.
 StarDist reports 0.864 (Schmidt et al. 2018, arXiv:1806.03535) on 50 test images of a split of its
 own, of the fluorescence images of the same Bowl, of several sizes. The Bowl does not record fields
 of view, so that split could not go by them. `--divide images` does not either: images are divided
-one by one, quarters of a field may stand on both sides, and the figure tells how much that
-flatters. Even so the images are others: the figures stand side by side, and
-neither beats the other. The last line is one JSON object.
+one by one, quarters of a field may stand on both sides, and the figure tells whether that
+flatters. Even so the images are others: the figures stand side by side, and neither beats the
+other. The last line is one JSON object.
 """
 
 from __future__ import annotations
