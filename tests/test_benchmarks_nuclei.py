@@ -114,21 +114,24 @@ def test_every_way_to_turn_an_image_is_turned_back():
 
 
 @pytest.mark.parametrize("by", ["fields", "images"])
-def test_every_image_is_scored_once_by_a_network_that_saw_none_of_its_field(by):
+def test_images_are_scored_once_and_fields_stay_together_unless_divided_by_images(by):
     fields = np.repeat([f"field {k}" for k in range(40)], [4, 1, 2, 3] * 10)
-    own = np.arange(len(fields)).astype(str)
     cohort = Cohort(
         images=torch.arange(100.0).view(100, 1, 1, 1),
         masks=torch.zeros(100, 1, 1, dtype=torch.uint8),
-        patients=fields if by == "fields" else own,
+        patients=fields,
         card=NUCLEI.PIXELS,
     )
-    ((rest, test),) = NUCLEI.divided(cohort, choose=False)
-    folds = NUCLEI.divided(cohort, choose=True)
+
+    def images(part: Cohort) -> set[int]:
+        return {int(number) for number in part.images.flatten()}
+
+    ((rest, test),) = NUCLEI.divided(cohort, by, choose=False)
+    folds = NUCLEI.divided(cohort, by, choose=True)
     for learn, scored in [(rest, test), *folds]:
-        assert not set(learn.patients) & set(scored.patients)
-    whole = torch.cat([part.images.flatten() for part in (rest, test)])
-    assert whole.sort().values.tolist() == list(range(100))
-    once = torch.cat([scored.images.flatten() for _, scored in folds])
-    assert once.sort().values.equal(rest.images.flatten().sort().values)
-    assert all(len(learn) + len(scored) == len(rest) for learn, scored in folds)
+        both = {fields[k] for k in images(learn)} & {fields[k] for k in images(scored)}
+        assert bool(both) == (by == "images")
+        assert not images(learn) & images(scored)
+    assert images(rest) | images(test) == set(range(100))
+    assert sorted(k for _, scored in folds for k in images(scored)) == sorted(images(rest))
+    assert all(images(learn) | images(scored) == images(rest) for learn, scored in folds)
